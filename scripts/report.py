@@ -1,0 +1,79 @@
+"""What the benchmarks measure and how they print it."""
+
+import os
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+import transformers
+
+from videollm.chat.plan import matrix_speed
+from videollm.dtypes import resolve_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement; value is None where it was left out, and note says why. A goal is met from below, or from above
+    where more is better."""
+
+    part: str
+    name: str
+    value: float | None
+    unit: str = ""
+    note: str = ""
+    goal: float | None = None
+    more_is_better: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        if self.value is None or self.goal is None:
+            return None
+        return self.value >= self.goal if self.more_is_better else self.value <= self.goal
+
+    def __str__(self) -> str:
+        value = "-" if self.value is None else f"{self.value:.3g}" if self.value < 100 else f"{self.value:.0f}"
+        goal = "" if self.goal is None else f"{'≥' if self.more_is_better else '≤'} {self.goal:g}"
+        verdict = {None: "", True: "met", False: "not met"}[self.met]
+        return f"| {self.part} | {self.name} | {value} {self.unit} | {goal} | {verdict} | {self.note} |"
+
+
+class Times:
+    """Seconds by name, one a repeat, in the order they were taken."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    def add(self, **seconds: float) -> None:
+        for name, value in seconds.items():
+            self.seconds[name].append(value)
+
+    def ms(self, name: str) -> float:
+        return 1000 * statistics.median(self.seconds[name])
+
+    def ratio(self, a: str, b: str) -> float:
+        return statistics.median(x / y for x, y in zip(self.seconds[a], self.seconds[b], strict=True))
+
+
+def timed(function: Callable[..., Any], *arguments: Any, **options: Any) -> float:
+    started = perf_counter()
+    function(*arguments, **options)
+    return perf_counter() - started
+
+
+def describe_machine(dtype: torch.dtype, matrix: int) -> dict[str, Any]:
+    """matrix: rows and columns of the product that gives the matmul rate."""
+    return {
+        "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "native dtype": str(resolve_dtype("auto", "cpu")),
+        "dtype": str(dtype),
+        "matmul GFLOP/s": round(matrix_speed(dtype, matrix, seconds=0.5) / 1e9, 1),
+    }

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Every check of the project: lint, format, types, import contracts, tests. Arguments, if any, go to pytest in place of
+# the whole suite: bash scripts/test.sh tests/video -k rotation
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
+
+install_videollm dev
+cd "$ROOT"
+export PATH="$VENV/bin:$PATH"
+
+status=0
+check() {
+    printf '\n== %s\n' "$*"
+    "$@" || status=1
+}
+
+check ruff check
+check ruff format --check
+check basedpyright --pythonpath "$VENV/bin/python"
+check lint-imports --no-logo
+check videollm assets fetch
+if [ $# -gt 0 ]; then
+    check pytest "$@"
+else
+    # A process holds up to 2 GB, hence no more than four; a file's tests share its fixtures, hence loadfile.
+    check pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile
+fi
+exit $status

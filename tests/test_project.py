@@ -1,0 +1,189 @@
+"""The repository as a whole: what the README says runs, importing stays light, the wheel is complete."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import videollm
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PACKAGES = ("videollm", "train", "data_gen", "serve")
+SHIPPED_WEIGHTS_BYTES = 25_000_000
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of the README that starts at `line`.
+
+    mark is the HTML comment on the line before the fence, if there is one: `run by CI` where `.ci/run` has the same
+    commands, `needs: network`, `needs: gpu` or `needs: hours` where they cannot run here. Every other block of
+    commands runs.
+    """
+
+    line: int
+    language: str
+    mark: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"README.md:{self.line}"
+
+
+def read_blocks(markdown: str) -> list[Block]:
+    fenced = re.compile(r"(?:^<!--([^\n]*)-->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    return [
+        Block(
+            line=1 + markdown.count("\n", 0, match.start(3)),
+            language=match[2],
+            mark=(match[1] or "").strip(),
+            text=match[3],
+        )
+        for match in fenced.finditer(markdown)
+    ]
+
+
+BLOCKS = read_blocks(README)
+COMMANDS = [block for block in BLOCKS if block.language == "bash"]
+PROGRAMS = [block for block in BLOCKS if block.language == "python"]
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run to a successful end, without input and with this environment's commands first on PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the repository, where the README's commands may leave files."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in (*PACKAGES, "scripts", "tests", "pyproject.toml", "README.md"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def test_every_block_of_the_readme_is_of_a_known_kind():
+    assert COMMANDS and PROGRAMS
+    assert {block.language for block in BLOCKS} <= {"bash", "python", "json", "text"}
+    assert {block.mark for block in COMMANDS} <= {"", "run by CI", "needs: network", "needs: gpu", "needs: hours"}
+    assert README.count("```") == 2 * len(BLOCKS)
+
+
+@pytest.mark.parametrize("block", [b for b in COMMANDS if not b.mark], ids=str)
+def test_readme_commands_run(block: Block, workplace: Path):
+    run("bash", "-euo", "pipefail", "-c", block.text, cwd=workplace)
+
+
+@pytest.mark.parametrize("block", [b for b in COMMANDS if b.mark == "run by CI"], ids=str)
+def test_readme_commands_are_those_of_ci(block: Block):
+    commands = [line.partition("  #")[0].rstrip() for line in block.text.splitlines()]
+    assert set(commands) <= set((ROOT / ".ci" / "run").read_text().splitlines())
+
+
+@pytest.mark.parametrize("block", [b for b in COMMANDS if b.mark.startswith("needs:")], ids=str)
+def test_readme_commands_that_cannot_run_here_are_bash(block: Block):
+    run("bash", "-n", "-c", block.text)
+
+
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_readme_programs_run(block: Block, workplace: Path):
+    run(sys.executable, "-c", block.text, cwd=workplace)
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import videollm", ("torch", "numpy", "transformers", "av")),
+        ("from videollm.cli import parser; parser().format_help()", ("torch", "numpy", "transformers", "av")),
+        ("from videollm.config import ModelConfig", ("torch", "transformers", "av")),
+        ("from videollm import decode", ("transformers", "open_clip", "timm", "decord")),
+    ],
+)
+def test_light_modules_leave_heavy_ones_alone(statement: str, unwanted: tuple[str, ...]):
+    loaded = run(sys.executable, "-c", f"{statement}\nimport sys\nprint(*sys.modules, sep='\\n')").stdout.split()
+    assert not set(loaded) & set(unwanted)
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package, *absent = sys.argv[1:]
+sys.modules.update(dict.fromkeys(absent))  # None there makes Python say that there is no such module
+for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+    importlib.import_module(module.name)
+"""
+
+EXTRAS = {
+    "train": ("bitsandbytes", "deepspeed", "matplotlib", "tensorboard"),
+    "serve": ("fastapi", "gradio", "uvicorn"),
+    "index": ("lancedb",),
+    "ray": ("ray",),
+}
+
+
+@pytest.mark.parametrize(
+    ("package", "needs"),
+    [("videollm", ("index",)), ("train", ("train",)), ("data_gen", ("ray",)), ("serve", ("serve",))],
+)
+def test_every_module_imports_without_the_extras_it_does_not_need(package: str, needs: tuple[str, ...]):
+    absent = [name for extra, names in EXTRAS.items() if extra not in needs for name in names]
+    run(sys.executable, "-c", IMPORT_ALL, package, *absent)
+
+
+@pytest.mark.parametrize("name", videollm.__all__)
+def test_public_names_lead_somewhere(name: str):
+    assert getattr(videollm, name)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'videollm' has no attribute 'nothing'"):
+        _ = videollm.nothing
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[zipfile.ZipInfo]:
+    """What a wheel of the project holds; built from a copy, because building leaves files beside the sources."""
+    source = tmp_path_factory.mktemp("source")
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    out = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", source, "--no-deps", "--no-build-isolation", "--wheel-dir", out)
+    (file,) = out.iterdir()
+    with zipfile.ZipFile(file) as archive:
+        return archive.infolist()
+
+
+def test_the_wheel_holds_every_file_of_the_packages(wheel: list[zipfile.ZipInfo]):
+    files = {str(f.relative_to(ROOT)) for p in PACKAGES for f in (ROOT / p).rglob("*") if f.is_file()}
+    assert {f for f in files if "__pycache__" not in f} - {entry.filename for entry in wheel} == set()
+
+
+def test_the_shipped_weights_stay_small(wheel: list[zipfile.ZipInfo]):
+    weights = sum(entry.file_size for entry in wheel if entry.filename.startswith("videollm/weights/"))
+    assert weights <= SHIPPED_WEIGHTS_BYTES
+
+
+def test_every_dependency_has_its_exact_version_in_the_constraints():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    rows = (ROOT / "scripts" / "constraints.txt").read_text().splitlines()
+    pinned = {_canonical(row.partition("==")[0]) for row in rows if "==" in row and not row.startswith("#")}
+    assert {_canonical(re.split(r"[<>=;\[ ]", r, maxsplit=1)[0]) for r in required} - pinned == {"videollm"}
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

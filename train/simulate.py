@@ -1,0 +1,148 @@
+"""Simulated videos for the `lite` encoder: what it would say of scenes whose content is known.
+
+`lite` sees a frame as class posteriors, so posteriors can be simulated without any image. A scene holds a main thing
+and sometimes others; its logits are similarities of classifier rows to those things, plus noise that is shared by the
+scene and noise that drifts from frame to frame, both with the classifier's own correlations (similar classes are
+mistaken for each other). `Noise` was set so that spread, largest posterior and persistence agree with real clips.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+
+from videollm.config import ModelConfig
+from videollm.encoders.base import FrameFeatures, Vocabulary
+from videollm.models.encode import SegmentFeatures, segment_features
+from videollm.video.segments import segment
+
+
+@runtime_checkable
+class PosteriorEncoder(Protocol):
+    """What of an encoder like `lite` the simulation needs."""
+
+    classifier_weight: torch.Tensor  # (classes, features)
+    tokens_per_frame: int
+    vocabulary: Vocabulary
+
+    def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
+        """(T,N,classes) -> features, as `encode_frames` makes them of its own logits."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Standard deviations in logits, except `drift` (frame-to-frame correlation) and the probabilities."""
+
+    strength: float = 7.2  # of a scene's main thing: its logit
+    strength_spread: float = 1.4
+    others: int = 3  # at most, beside the main thing
+    other_probability: float = 0.4
+    scene: float = 1.1
+    frame: float = 0.75
+    region: float = 0.5
+    drift: float = 0.4
+    empty_probability: float = 0.12  # scenes of things that the encoder has no name for
+
+
+@dataclass(frozen=True)
+class Scene:
+    """classes are indices, the main one first; none for a scene that cannot be recognised."""
+
+    start_s: float
+    end_s: float
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Story:
+    """A simulated video: its truth (scenes) and what the encoder made of it (segments); segment k shows scene
+    `scene_of[k]`."""
+
+    scenes: tuple[Scene, ...]
+    segments: tuple[SegmentFeatures, ...]
+    scene_of: tuple[int, ...]
+
+
+class Simulator:
+    """Draws stories. `classes` are those that scenes may contain."""
+
+    def __init__(self, encoder: PosteriorEncoder, config: ModelConfig, classes: list[int], noise: Noise = Noise()):
+        self.encoder = encoder
+        self.config = config
+        self.classes = classes
+        self.noise = noise
+
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """(1000, F) classifier rows, centred, unit length."""
+        weight = self.encoder.classifier_weight
+        return F.normalize(weight - weight.mean(0), dim=1)
+
+    def story(self, seed: int) -> Story:
+        rng = random.Random(seed)
+        generator = torch.Generator().manual_seed(seed)
+        mains = self._mains(rng)
+        # Few scenes are long and many are short, so that prompts stay of like length.
+        frames_a_scene = rng.uniform(1.5, 3.4 - 0.3 * len(mains))
+        interval = 1 / (self.config.sampling.fps or 2.0)
+        scenes, logits, times, starts = [], [], [], []
+        clock = 0.0
+        for main in mains:
+            frames = max(2, round(rng.lognormvariate(frames_a_scene, 0.4)))
+            empty = rng.random() < self.noise.empty_probability
+            classes = () if empty else (main, *self._others(rng, main))
+            scenes.append(Scene(clock, clock + frames * interval, classes))
+            logits.append(self._scene_logits(classes, frames, rng, generator))
+            starts.append(len(times))
+            times += [clock + i * interval for i in range(frames)]
+            clock += frames * interval
+        times_s = torch.tensor(times, dtype=torch.float64)
+        features = self.encoder.features_from_logits(torch.cat(logits))
+        spans = segment(times_s, self.config.segments, end_s=clock, cuts=starts[1:])
+        segments = segment_features(
+            features, times_s, spans, self.encoder.vocabulary, self.config.prompt, self.config.segments.frames
+        )
+        scene_of = tuple(sum(s <= span.frames.start for s in starts) - 1 for span in spans)
+        return Story(tuple(scenes), tuple(segments), scene_of)
+
+    def _mains(self, rng: random.Random) -> list[int]:
+        """The main thing of each scene; some come back later."""
+        count = rng.choices([1, 2, 3, 4, 5], [5, 5, 4, 3, 2])[0]
+        new = rng.sample(self.classes, min(count, len(self.classes)))
+        mains = new[:2]
+        for main in new[2:]:
+            mains.append(rng.choice(mains[:-1]) if rng.random() < 0.3 else main)
+        return mains
+
+    def _others(self, rng: random.Random, main: int) -> list[int]:
+        count = sum(rng.random() < self.noise.other_probability for _ in range(self.noise.others))
+        return [c for c in rng.sample(self.classes, min(count, len(self.classes))) if c != main]
+
+    def _scene_logits(
+        self, classes: tuple[int, ...], frames: int, rng: random.Random, generator: torch.Generator
+    ) -> torch.Tensor:
+        """(frames, 1 + regions, 1000): the whole frame first; each thing beside the main one fills some regions."""
+        noise, rows = self.noise, self.rows
+        views = self.encoder.tokens_per_frame
+        strength = rng.gauss(noise.strength, noise.strength_spread)
+        signal = torch.zeros(views, rows.shape[1])
+        for i, c in enumerate(classes):
+            weight = max(strength - (rng.uniform(0.3, 2.5) if i else 0.0), 0.0)
+            where = torch.rand(views, generator=generator) < (0.5 if i else 0.9)
+            where[0] = True
+            signal += weight * where[:, None] * rows[c]
+
+        def randn(*shape: int) -> torch.Tensor:
+            return torch.randn(*shape, rows.shape[1], generator=generator)
+
+        drift = [randn(1)]
+        for _ in range(frames - 1):
+            drift.append(noise.drift * drift[-1] + (1 - noise.drift**2) ** 0.5 * randn(1))
+        signal[1:] += noise.region * randn(views - 1)
+        steady = (signal + noise.scene * randn(1)) @ rows.T  # (views, classes)
+        moving = noise.frame * torch.cat(drift) @ rows.T  # (frames, classes)
+        return steady + moving[:, None]

@@ -1,0 +1,61 @@
+"""Stage 2: instruction tuning. `[deepspeed|python] train/stage2.py RECIPE [--field value]`
+
+Trains the temporal module and a LoRA adapter on conversations about videos; only the answers bear a loss.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from train.questions import Questioner, Taxonomy
+from train.recipes import Recipe
+from train.run import Stories, TrainedPartsTrainer, parse, simulated, split_classes, training_arguments
+from train.simulate import Story
+from videollm import checkpoint
+from videollm.checkpoint import Model
+from videollm.models.processor import Message, Prompt, collate
+
+
+class ConversationCollator:
+    """Stories to the arguments of `VideoLLM.forward`: each asked several questions in one conversation."""
+
+    def __init__(self, model: Model, taxonomy: Taxonomy, questions: int):
+        self.processor, self.taxonomy, self.questions = model.processor, taxonomy, questions
+
+    def __call__(self, stories: Sequence[Story]) -> dict[str, Any]:
+        return collate([self.prompt(s) for s in stories], self.processor.tokenizer.pad_token_id)
+
+    def prompt(self, story: Story) -> Prompt:
+        rng = random.Random(repr(story.scenes))
+        messages = []
+        for qa in Questioner(story, self.taxonomy, rng).ask(self.questions):
+            messages += [Message("user", qa.question), Message("assistant", qa.answer)]
+        return self.processor(messages, story.segments)
+
+
+def start(recipe: Recipe) -> Model:
+    """The model with the projector of stage 1, where the recipe names one, and a fresh adapter."""
+    model = checkpoint.build(recipe.config, seed=recipe.seed)
+    if recipe.init:
+        checkpoint.load_projector(model.llm, Path(recipe.init) / "projector.safetensors")
+    return model
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    recipe = parse(2, argv)
+    model = start(recipe)
+    seen, _ = split_classes(model, recipe.held_out)
+    simulator, taxonomy = simulated(model, seen)
+    trainer = TrainedPartsTrainer(
+        model.llm,
+        training_arguments(recipe),
+        train_dataset=Stories(simulator, recipe.videos, recipe.seed + 1),
+        data_collator=ConversationCollator(model, taxonomy, recipe.questions),
+    )
+    trainer.train(resume_from_checkpoint=recipe.resume or None)
+    trainer.finish(model)
+
+
+if __name__ == "__main__":
+    main()

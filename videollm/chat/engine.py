@@ -1,0 +1,111 @@
+"""Engines turn a fused prompt into a stream of token ids, and may keep what they computed for the next turn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from transformers import DynamicCache
+
+from videollm.errors import ConfigError
+from videollm.models.processor import Prompt
+from videollm.models.video_llm import VideoLLM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generation:
+    """How to choose tokens. temperature 0 is greedy; top_p keeps the smallest set of words with that probability."""
+
+    max_new_tokens: int = 96
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it must be 1 or more")
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ConfigError(
+                f"temperature {self.temperature} must be 0 or above and top_p {self.top_p} above 0 and at most 1"
+            )
+
+
+@dataclass(slots=True)
+class Cache:
+    """What an engine keeps between turns of one conversation: the ids whose keys and values it holds, and how many of
+    them the last prompt could reuse.
+
+    Valid only for prompts whose visual tokens come from the same segments; a session drops it when they change.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    keys_values: DynamicCache | None = None
+    reused: int = 0
+
+
+class Engine(Protocol):
+    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[int]:
+        """Token ids as they are chosen, without the end-of-turn token."""
+        ...
+
+
+class LocalEngine:
+    """The language model in this process, through transformers."""
+
+    def __init__(self, llm: VideoLLM, stop_ids: set[int]):
+        self.llm = llm
+        self.stop_ids = stop_ids
+
+    @torch.inference_mode()
+    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[int]:
+        """Reads only the part of the prompt that differs from what the cache holds."""
+        kept = min(shared_prefix(cache.ids, prompt.ids), len(prompt) - 1)
+        if cache.keys_values is None:
+            kept, cache.keys_values = 0, DynamicCache()
+        drop = len(cache.ids) - kept
+        if drop:
+            cache.keys_values.crop(-drop)
+        cache.ids, cache.reused = prompt.ids[:kept], kept
+        generator = None
+        if generation.seed is not None:
+            generator = torch.Generator(self.llm.device).manual_seed(generation.seed)
+        embeds = self._embed(prompt, kept)
+        ids = prompt.ids[kept:]
+        for _ in range(generation.max_new_tokens):
+            output = self.llm.language_model(
+                inputs_embeds=embeds, past_key_values=cache.keys_values, use_cache=True, logits_to_keep=1
+            )
+            cache.ids += ids
+            token = choose(output.logits[0, -1], generation, generator)
+            if token in self.stop_ids:
+                return
+            yield token
+            ids = [token]
+            embeds = self.llm.get_input_embeddings()(torch.tensor([ids], device=self.llm.device))
+
+    def _embed(self, prompt: Prompt, kept: int) -> torch.Tensor:
+        """Embeddings of the prompt after its first `kept` tokens; the temporal module runs only if they have any."""
+        ids = torch.tensor([prompt.ids], device=self.llm.device)
+        if all(i >= 0 for i in prompt.ids[kept:]):
+            return self.llm.get_input_embeddings()(ids[:, kept:])
+        visual = prompt.visual()
+        return self.llm.embed_prompt(ids, visual.to(self.llm.device) if visual else None)[:, kept:]
+
+
+def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading items are equal."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def choose(logits: torch.Tensor, generation: Generation, generator: torch.Generator | None) -> int:
+    """One token id from logits (V,)."""
+    if not torch.isfinite(logits).any():
+        raise FloatingPointError("the language model gave no finite logit; its weights or its precision are broken")
+    if generation.temperature == 0:
+        return int(logits.argmax())
+    probabilities = (logits.float() / generation.temperature).softmax(-1)
+    if generation.top_p < 1:
+        ordered, order = probabilities.sort(descending=True)
+        ordered[ordered.cumsum(0) - ordered >= generation.top_p] = 0
+        probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered)
+    return int(torch.multinomial(probabilities, 1, generator=generator))

@@ -1,0 +1,212 @@
+"""Configuration: frozen, keyword-only dataclasses that are checked when they are made.
+
+Every number that changes a result lives here, so that `config.json` beside a checkpoint says all of it. Variants are
+made with `dataclasses.replace`; complete, named configurations are in `presets.py`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from videollm.errors import ConfigError
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+EncoderKind = Literal["lite", "open_clip", "debug"]
+TemporalKind = Literal["qformer", "pool", "concat", "merge"]
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:
+        raise ConfigError(message)
+
+
+def _check_choice(name: str, value: str, choices: Any) -> None:
+    _check(value in get_args(choices), f"{name} is {value!r}; choose one of {', '.join(get_args(choices))}")
+
+
+def _check_positive(**values: float | None) -> None:
+    for name, value in values.items():
+        _check(value is None or value > 0, f"{name} is {value}; it must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Which frames of a video to look at. Set exactly one of `frames`, `fps`, `times_s`, `keyframes`.
+
+    frames: this many, at the middles of equal parts of the range.
+    fps: one frame every 1/fps seconds; with `max_frames`, spread evenly over the range once that cap is exceeded.
+    times_s: the frames shown at these times, in seconds from the first frame.
+    keyframes: every key frame of the file (the cheapest to decode), at most `max_frames`, evenly thinned.
+    start_s, end_s: the part of the video to look at; None means its start and its end.
+    """
+
+    frames: int | None = None
+    fps: float | None = None
+    times_s: tuple[float, ...] | None = None
+    keyframes: bool = False
+    max_frames: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+    def __post_init__(self) -> None:
+        chosen = [self.frames is not None, self.fps is not None, self.times_s is not None, self.keyframes]
+        _check(sum(chosen) == 1, f"set exactly one of frames, fps, times_s, keyframes; got {self}")
+        _check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames)
+        _check(self.times_s is None or len(self.times_s) > 0, "times_s is empty; give at least one time")
+        _check(self.start_s is None or self.start_s >= 0, f"start_s is {self.start_s}; it must be 0 or above")
+        if self.start_s is not None and self.end_s is not None:
+            _check(self.end_s > self.start_s, f"end_s {self.end_s} must be above start_s {self.start_s}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """How frames are grouped. Each segment becomes `TemporalConfig.queries` tokens in the prompt.
+
+    by "time": every `frames` consecutive frames. by "scene": at detected scene changes, then at most `frames` each.
+    """
+
+    by: Literal["time", "scene"] = "time"
+    frames: int = 8
+
+    def __post_init__(self) -> None:
+        _check(self.by in ("time", "scene"), f"segments by {self.by!r}; choose time or scene")
+        _check_positive(frames=self.frames)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The frozen frame encoder. `name` and `pretrained` are open_clip's architecture and tag (or `local-dir:PATH`)."""
+
+    kind: EncoderKind = "lite"
+    name: str = "efficientnet_lite0"
+    pretrained: str = ""
+    dtype: Dtype = "auto"
+    layer: int = -1  # which ViT layer gives the patch tokens; -1 is the last, -2 the one before (LLaVA's choice)
+
+    def __post_init__(self) -> None:
+        _check_choice("encoder kind", self.kind, EncoderKind)
+        _check_choice("encoder dtype", self.dtype, Dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalConfig:
+    """The module that turns one segment's frame tokens (T,N,D) into `queries` tokens (Q,H)."""
+
+    kind: TemporalKind = "qformer"
+    queries: int = 8
+    width: int = 384
+    layers: int = 2
+    heads: int = 6
+    mlp_ratio: int = 4
+    cross_attention_every: int = 1  # 1: each layer (Video-LLaMA); 2: every second layer, from the first (BLIP-2)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("temporal kind", self.kind, TemporalKind)
+        _check_positive(queries=self.queries, width=self.width, layers=self.layers, heads=self.heads)
+        _check_positive(mlp_ratio=self.mlp_ratio, cross_attention_every=self.cross_attention_every)
+        _check(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be 0 or above and below 1")
+        _check(self.width % self.heads == 0, f"width {self.width} must be a multiple of heads {self.heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters on the language model's linear layers (PEFT)."""
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+
+    def __post_init__(self) -> None:
+        _check_positive(r=self.r, alpha=self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig:
+    """Any causal language model with its own chat template.
+
+    source: `asset:NAME` (weights from a package), a directory, a hub id, or `debug` (random, tiny).
+    """
+
+    source: str = "asset:smollm2-135m-instruct"
+    revision: str | None = None
+    dtype: Dtype = "auto"
+    load_in_4bit: bool = False
+    lora: LoraConfig | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("language model dtype", self.dtype, Dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """What the language model reads besides the visual tokens.
+
+    tags: how many concept tags a segment may have; tag_threshold: the least probability of a tag.
+    context: the most prompt tokens, answer included; segments are merged to fit.
+    """
+
+    system: str = "Answer from the video."
+    tags: int = 3
+    tag_threshold: float = 0.2
+    context: int = 8192
+    max_new_tokens: int = 96  # room kept for the answer
+
+    def __post_init__(self) -> None:
+        _check_positive(context=self.context, max_new_tokens=self.max_new_tokens)
+        _check(self.tags >= 0, f"tags is {self.tags}; it must be 0 or above")
+        _check(0 <= self.tag_threshold <= 1, f"tag_threshold is {self.tag_threshold}; it must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything needed to build one model; `videollm.presets` names complete ones."""
+
+    name: str
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(fps=2.0))
+    segments: SegmentConfig = field(default_factory=SegmentConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    temporal: TemporalConfig = field(default_factory=TemporalConfig)
+    llm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Build from nested plain values, as `json.load` gives them. Unknown names are errors that list them."""
+        return _build(cls, values, "config")
+
+    @property
+    def sha(self) -> str:
+        """12 hex digits that change with any value."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+_NESTED: dict[str, Any] = {
+    "sampling": SamplingConfig,
+    "segments": SegmentConfig,
+    "encoder": EncoderConfig,
+    "temporal": TemporalConfig,
+    "llm": LanguageModelConfig,
+    "prompt": PromptConfig,
+    "lora": LoraConfig,
+}
+
+
+def _build(cls: Any, values: dict[str, Any], where: str) -> Any:
+    known = {f.name for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    _check(not unknown, f"{where} has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            value = _build(_NESTED[name], value, f"{where}.{name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        built[name] = value
+    return cls(**built)

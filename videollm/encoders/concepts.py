@@ -1,0 +1,52 @@
+"""The lite encoder's vocabulary: ImageNet-1k's classes below everyday words of WordNet 3.0.
+
+`data/imagenet_concepts.json` is written by `scripts/make_concepts.py`.
+"""
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+import torch
+
+from videollm.encoders.base import Vocabulary
+
+CLASSES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNetConcepts:
+    """vocabulary: the classes, in ImageNet's order, then the words above them. definitions: one a class.
+    sha identifies the content."""
+
+    vocabulary: Vocabulary
+    definitions: tuple[str, ...]
+    sha: str
+
+
+@functools.cache
+def imagenet_concepts() -> ImageNetConcepts:
+    data = resources.files("videollm.encoders").joinpath("data/imagenet_concepts.json").read_bytes()
+    columns = json.loads(data)
+    return ImageNetConcepts(
+        vocabulary=Vocabulary(tuple(columns["words"]), tuple(columns["parents"])),
+        definitions=tuple(columns["definitions"]),
+        sha=hashlib.sha256(data).hexdigest()[:12],
+    )
+
+
+def membership(vocabulary: Vocabulary) -> torch.Tensor:
+    """(L,C) matrix of 0 and 1: leaf l, in vocabulary order, lies below or is concept c.
+
+    Leaf probabilities (T,L) times this give the probabilities of all concepts (T,C).
+    """
+    inner = set(vocabulary.parents)
+    leaves = [i for i in range(len(vocabulary.words)) if i not in inner]
+    matrix = torch.zeros(len(leaves), len(vocabulary.words))
+    for row, concept in enumerate(leaves):
+        while concept >= 0:
+            matrix[row, concept] = 1
+            concept = vocabulary.parents[concept]
+    return matrix

@@ -1,0 +1,25 @@
+"""From decoded frames to an encoder's input size."""
+
+import torch
+from torch.nn import functional as F
+
+
+def resize_crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 (T,3,H,W) -> float32 (T,3,size,size) in [0,255]: shorter side to `size`, bicubic, then the centre."""
+    height, width = pixels.shape[-2:]
+    scale = size / min(height, width)
+    images = _resize(pixels, max(size, round(height * scale)), max(size, round(width * scale)))
+    top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
+    return images[..., top : top + size, left : left + size]
+
+
+def squash(pixels: torch.Tensor, size: int) -> torch.Tensor:
+    """uint8 (T,3,H,W) -> float32 (T,3,size,size) in [0,255]: both sides to `size`, bicubic."""
+    return _resize(pixels, size, size)
+
+
+def _resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    images = pixels.float()
+    if images.shape[-2:] == (height, width):
+        return images
+    return F.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp_(0, 255)

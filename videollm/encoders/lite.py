@@ -1,0 +1,123 @@
+"""The embedded encoder: ImageNet class posteriors placed in the space of sentence embeddings.
+
+EfficientNet-Lite0 gives a posterior over 1,000 classes for the whole frame and for four overlapping regions. Each
+posterior becomes the mean, weighted by it, of the MiniLM embeddings of the classes' names and definitions, as ConSE
+does (Norouzi et al. 2014, https://arxiv.org/abs/1312.5650), so that a frame, a region and any English text can be
+compared. It recognises what ImageNet-1k has names for: things, animals, food and some scenes; hardly people, actions
+or written text.
+"""
+
+import functools
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from timm.models.efficientnet import EfficientNet, tf_efficientnet_lite0
+from torch import nn
+from torch.nn import functional as F
+
+from videollm import assets
+from videollm.config import EncoderConfig
+from videollm.dtypes import resolve_dtype
+from videollm.encoders.base import FrameFeatures, TextFeatures
+from videollm.encoders.concepts import CLASSES, imagenet_concepts, membership
+from videollm.encoders.images import resize_crop
+from videollm.encoders.sentences import SentenceEncoder
+from videollm.errors import AssetError, ConfigError
+
+NETWORK = "efficientnet_lite0"
+CHUNK = 16  # frames a forward pass; more is not faster on CPU
+WINDOWS = (slice(0, 4), slice(3, 7))  # rows or columns of the 7x7 map that a region covers
+
+
+class LiteEncoder:
+    """FrameEncoder of the `lite` preset. tokens: the whole frame, then regions top left, top right, bottom left,
+    bottom right, all unit vectors in the sentence space. Fetches its weights when they are not cached (AssetError)."""
+
+    name = "lite"
+    image_size = 224
+    tokens_per_frame = 1 + len(WINDOWS) ** 2
+    token_dim = 384
+    embed_dim = 384
+
+    def __init__(self, config: EncoderConfig | None = None, device: torch.device | str | None = None):
+        config = config or EncoderConfig()
+        if config.name != NETWORK:
+            raise ConfigError(f"the lite encoder is {NETWORK}, not {config.name!r}; use kind='open_clip' for others")
+        self.device = torch.device(device or "cpu")
+        self.dtype = resolve_dtype(config.dtype, self.device)
+        concepts = imagenet_concepts()
+        self.vocabulary = concepts.vocabulary
+        self.revision = "-".join(
+            (assets.ASSETS["efficientnet-lite0"].key[:6], assets.ASSETS["all-minilm-l6-v2"].key[:6], concepts.sha[:6])
+        )
+        self.network = _load_network(assets.fetch("efficientnet-lite0") / "model.safetensors")
+        classifier = cast(nn.Linear, self.network.get_classifier())
+        self.classifier_weight = classifier.weight.detach().to(self.device)  # (1000,1280)
+        self.classifier_bias = classifier.bias.detach().to(self.device)  # (1000,)
+        self.network.to(device=self.device, dtype=self.dtype).to(memory_format=torch.channels_last)
+        text = load_file(_class_text() / "class_text.safetensors", device=str(self.device))
+        self.class_text, self.centre = text["class_text"], text["centre"]  # (1000,384), (384,)
+        self._membership = membership(self.vocabulary).to(self.device)
+
+    def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
+        """pixels uint8 (T,3,H,W) -> tokens (T,5,384), embed (T,384), concepts (T,C), float32."""
+        return self.features_from_logits(self.logits(pixels))
+
+    # no_grad, not inference_mode: what is computed here is the input of modules that are trained
+    @torch.no_grad()
+    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """pixels uint8 (T,3,H,W) -> class logits (T,5,1000) of the whole frame and its regions."""
+        return torch.cat([self._logits(chunk) for chunk in pixels.split(CHUNK)])
+
+    def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        images = (resize_crop(pixels.to(self.device), self.image_size) - 127) / 128
+        maps = self.network.forward_features(images.to(self.dtype, memory_format=torch.channels_last)).float()
+        views = [maps, *(maps[:, :, rows, columns] for rows in WINDOWS for columns in WINDOWS)]
+        pooled = torch.stack([view.mean((-2, -1)) for view in views], dim=1)
+        return F.linear(pooled, self.classifier_weight, self.classifier_bias)
+
+    @torch.no_grad()
+    def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
+        """Class logits (T,N,1000), the whole frame first -> features; simulated logits take the same way."""
+        posterior = logits.to(self.device, torch.float32).softmax(-1)
+        tokens = F.normalize(posterior @ self.class_text, dim=-1)
+        return FrameFeatures(tokens, tokens[:, 0].contiguous(), posterior[:, 0] @ self._membership)
+
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """Sentence embeddings with the mean of the classes' taken off, as it is from frames, then normalised."""
+        tokens, mask, embed = self._sentences(texts)
+        return TextFeatures(tokens - self.centre, mask, F.normalize(embed - self.centre, dim=-1))
+
+    @functools.cached_property
+    def _sentences(self) -> SentenceEncoder:
+        return SentenceEncoder(assets.fetch("all-minilm-l6-v2"), self.device)
+
+
+def _load_network(file: Path) -> EfficientNet:
+    """timm's network with the wheel's tensors: same tensors, same order, other names."""
+    network = tf_efficientnet_lite0(pretrained=False).eval().requires_grad_(False)
+    tensors = [tensor for _, tensor in sorted(load_file(file).items())]
+    state = network.state_dict()
+    if [t.shape for t in tensors] != [t.shape for t in state.values()]:
+        raise AssetError(f"{file} does not hold the {len(state)} tensors of tf_{NETWORK}, in its order and shapes")
+    network.load_state_dict(dict(zip(state, tensors, strict=True)))
+    return network
+
+
+def _class_text() -> Path:
+    """class_text (1000,384): mean embedding of a class's name, its photograph and its definition, less their mean,
+    which is centre (384,). Computed once."""
+    concepts = imagenet_concepts()
+
+    def build(target: Path) -> None:
+        words = concepts.vocabulary.words[:CLASSES]
+        texts = [*words, *(f"a photo of a {word}" for word in words), *concepts.definitions]
+        sentences = SentenceEncoder(assets.fetch("all-minilm-l6-v2"), torch.device("cpu"))
+        embed = sentences.embed(texts).view(3, CLASSES, -1).mean(0)
+        centre = embed.mean(0)
+        save_file({"class_text": embed - centre, "centre": centre}, target / "class_text.safetensors")
+
+    inputs = {"sentences": assets.ASSETS["all-minilm-l6-v2"].key, "concepts": concepts.sha, "recipe": 1}
+    return assets.derived("lite-class-text", inputs, build)

@@ -1,0 +1,199 @@
+"""Every dual encoder that open_clip knows: CLIP, SigLIP, EVA, CoCa, ... (https://github.com/mlfoundations/open_clip)."""
+
+import difflib
+import functools
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import open_clip
+import torch
+from open_clip import CLIP, CustomTextCLIP
+from open_clip.hf_model import HFTextEncoder
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from videollm import assets
+from videollm.config import EncoderConfig
+from videollm.dtypes import resolve_dtype
+from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary
+from videollm.encoders.concepts import imagenet_concepts, membership
+from videollm.encoders.images import resize_crop, squash
+from videollm.encoders.tags import concept_probabilities
+from videollm.errors import AssetError, ConfigError
+
+CHUNK = 16  # frames or texts a forward pass; on CPU throughput is flat from 8
+LOCAL = "local-dir:"
+RESIZE = {"shortest": resize_crop, "squash": squash}  # open_clip's names
+
+
+class OpenClipEncoder:
+    """FrameEncoder of an open_clip model; `model` is the whole network, frozen.
+
+    tokens are the patch tokens that leave block `config.layer`, without the final norm, as LLaVA takes them, in the
+    weights' dtype; embed and concepts are float32. config.pretrained "" gives random weights (shapes, tests).
+    Concepts are classes told apart zero-shot, "a photo of a WORD", summed up along `vocabulary`.
+
+    Raises ConfigError for a name, tag or layer that does not exist, AssetError for weights that cannot be had.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        device: torch.device | str | None = None,
+        vocabulary: Vocabulary | None = None,
+    ):
+        self.device = torch.device(device or "cpu")
+        self.dtype = resolve_dtype(config.dtype, self.device)
+        self.layer = config.layer
+        self.vocabulary = vocabulary or imagenet_concepts().vocabulary
+        self.model, self.tokenizer = _load(config)
+        self.model.eval().requires_grad_(False)
+        self.name = f"open_clip/{config.name}"
+        self.revision = _fingerprint(self.model.state_dict().items(), str(config.layer))
+        self.model.to(self.device, self.dtype)
+
+        preprocess = open_clip.get_model_preprocess_cfg(self.model)
+        size = preprocess["size"]
+        self.image_size: int = size if isinstance(size, int) else size[0]
+        square = isinstance(size, int) or size[0] == size[1]
+        if not square or preprocess["resize_mode"] not in RESIZE:
+            raise ConfigError(f"{config.name} wants {preprocess}; only square input, shortest or squash, is supported")
+        self._resize = RESIZE[preprocess["resize_mode"]]
+        self._mean = 255 * torch.tensor(preprocess["mean"], device=self.device).view(3, 1, 1)
+        self._std = 255 * torch.tensor(preprocess["std"], device=self.device).view(3, 1, 1)
+        self._membership = membership(self.vocabulary).to(self.device)
+        self._cached = bool(config.pretrained) or _has_schema(config.name)
+
+        try:
+            tokens, embed = self._frames(torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8))
+        except AssertionError as error:
+            raise ConfigError(f"{config.name} has no layer {config.layer}: {error}") from None
+        self.tokens_per_frame, self.token_dim = tokens.shape[1:]
+        self.embed_dim = embed.shape[-1]
+
+    # no_grad, not inference_mode: what is computed here is the input of modules that are trained
+    @torch.no_grad()
+    def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
+        """pixels uint8 (T,3,H,W) -> tokens (T,N,D), embed (T,E), concepts (T,C)."""
+        parts = [self._frames(chunk) for chunk in pixels.split(CHUNK)]
+        tokens, embed = (torch.cat(column) for column in zip(*parts, strict=True))
+        scale = self.model.logit_scale.float().exp()
+        concepts = concept_probabilities(embed, self._class_text, scale) @ self._membership
+        return FrameFeatures(tokens, embed, concepts)
+
+    @torch.no_grad()
+    def _frames(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images = (self._resize(pixels.to(self.device), self.image_size) - self._mean) / self._std
+        # the last layer is asked for too because ResNets stop at the highest one named
+        out: dict[str, Any] = self.model.forward_intermediates(
+            image=images.to(self.dtype), image_indices=[self.layer, -1]
+        )
+        tokens = out["image_intermediates"][0].flatten(2).transpose(1, 2)
+        return tokens.contiguous(), out["image_features"].float()
+
+    @torch.no_grad()
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """tokens (B,L,E) stop at the longest text; mask covers start and end marks too, embed is float32."""
+        ids = self.tokenizer(texts).to(self.device)
+        parts = [self._texts(chunk) for chunk in ids.split(CHUNK)]
+        tokens, embed = (torch.cat(column) for column in zip(*parts, strict=True))
+        mask = self._word_mask(ids)[:, -tokens.shape[1] :]  # towers that pool a first token keep it to themselves
+        longest = int(mask.sum(1).max())
+        return TextFeatures(tokens[:, :longest], mask[:, :longest], embed)
+
+    def _texts(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tower = getattr(self.model, "text", self.model)
+        if isinstance(tower, HFTextEncoder):
+            tower.output_tokens = True
+            embed, hidden = tower(ids)
+            tower.output_tokens = False  # open_clip's own encode_text counts on it
+            tokens, embed = tower.proj(hidden), F.normalize(embed, dim=-1)
+        else:
+            out: dict[str, Any] = self.model.forward_intermediates(
+                text=ids, text_indices=[-1], normalize_intermediates=True
+            )
+            tokens, embed = _project(out["text_intermediates"][0], tower.text_projection), out["text_features"]
+        return tokens.float(), embed.float()
+
+    def _word_mask(self, ids: torch.Tensor) -> torch.Tensor:
+        """(B,L): True up to the last token that is not padding. Any text this short ends in padding."""
+        padding = self.tokenizer([""])[0, -1]
+        steps = torch.arange(1, ids.shape[1] + 1, device=self.device)
+        return steps <= (steps * (ids != padding)).amax(1, keepdim=True)
+
+    @functools.cached_property
+    def _class_text(self) -> torch.Tensor:
+        """(L,E): "a photo of a WORD" for each leaf of the vocabulary, computed once for given weights."""
+        inner = set(self.vocabulary.parents)
+        words = [word for i, word in enumerate(self.vocabulary.words) if i not in inner]
+
+        def embed() -> torch.Tensor:
+            texts = [f"a photo of a {word}" for word in words]
+            return torch.cat([self.encode_text(texts[i : i + CHUNK]).embed for i in range(0, len(texts), CHUNK)])
+
+        if not self._cached:
+            return embed()
+        folder = assets.derived(
+            "open_clip-words",
+            {"weights": self.revision, "words": words},
+            lambda target: save_file({"embed": embed()}, target / "embed.safetensors"),
+        )
+        return load_file(folder / "embed.safetensors", device=str(self.device))["embed"]
+
+
+def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[str]], torch.Tensor]]:
+    """The network, on CPU in float32, and its tokenizer: texts -> ids (B, context length)."""
+    source, tag = _source(config), config.pretrained
+    if _has_schema(source):
+        tag = ""
+    elif source not in open_clip.list_models():
+        close = ", ".join(difflib.get_close_matches(source, open_clip.list_models(), n=5))
+        raise ConfigError(f"open_clip has no architecture {source!r}; close are {close or 'none'}")
+    elif tag and tag not in (tags := open_clip.list_pretrained_tags_by_model(source)):
+        raise ConfigError(f"{source} has no weights {tag!r}; choose one of {', '.join(tags)}, or {LOCAL}FOLDER")
+    recorded = open_clip.get_pretrained_cfg(source, tag)
+    try:
+        model = open_clip.create_model(
+            source,
+            pretrained=tag or None,
+            force_quick_gelu=recorded.get("quick_gelu", False),  # some tags were trained with another activation
+            require_pretrained=bool(tag) or _has_schema(source),
+        )
+        return cast(CLIP | CustomTextCLIP, model), open_clip.get_tokenizer(source)
+    except (RuntimeError, ValueError, OSError) as error:
+        missing = recorded.get("hf_hub") or recorded.get("url") or source
+        raise AssetError(
+            f"{missing} is neither cached nor in reach ({str(error).strip().splitlines()[0]}); put "
+            f"open_clip_config.json, open_clip_model.safetensors and tokenizer files, where the model has its own, "
+            f"into a folder and set the encoder's pretrained to {LOCAL}FOLDER"
+        ) from error
+
+
+def _source(config: EncoderConfig) -> str:
+    """What open_clip calls the model's name: a folder, a hub id or an architecture."""
+    return config.pretrained if config.pretrained.startswith(LOCAL) else config.name
+
+
+def _has_schema(source: str) -> bool:
+    return source.startswith((LOCAL, "hf-hub:"))
+
+
+def _project(hidden: torch.Tensor, projection: nn.Module | torch.Tensor | None) -> torch.Tensor:
+    if projection is None:
+        return hidden
+    return projection(hidden) if isinstance(projection, nn.Module) else hidden @ projection
+
+
+def _fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], extra: str) -> str:
+    """12 hex digits of names, shapes and up to 4,096 evenly spread values of each tensor.
+
+    Reading all of a large model takes seconds; training changes all values, so a sample tells models apart.
+    """
+    digest = hashlib.sha256(extra.encode())
+    for name, tensor in tensors:
+        flat = tensor.detach().flatten()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(flat[:: max(1, len(flat) // 4096)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]

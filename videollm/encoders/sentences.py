@@ -1,0 +1,35 @@
+"""Sentence embeddings of all-MiniLM-L6-v2 (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2)."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer, BertModel
+
+MAX_TOKENS = 256  # the length it was trained for
+
+
+class SentenceEncoder:
+    """Mean of the last hidden states, normalised, as sentence-transformers defines this model. English."""
+
+    def __init__(self, directory: Path, device: torch.device):
+        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        model = BertModel.from_pretrained(directory, dtype=torch.float32).eval().requires_grad_(False)
+        self.model = nn.Module.to(model, device)
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """tokens (B,L,384), mask (B,L) bool, embed (B,384) unit vectors; embed is the masked mean of tokens."""
+        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        batch = batch.to(self.model.device)
+        hidden = self.model(**batch).last_hidden_state
+        mask = batch["attention_mask"].bool()
+        mean = hidden.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
+        norm = mean.norm(dim=-1, keepdim=True)
+        return hidden / norm[..., None], mask, mean / norm
+
+    def embed(self, texts: list[str], batch_size: int = 64) -> torch.Tensor:
+        """(B,384) unit vectors; texts of like length are run together, since padding costs time."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        parts = [self([texts[i] for i in order[at : at + batch_size]])[2] for at in range(0, len(order), batch_size)]
+        return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]

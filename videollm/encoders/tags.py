@@ -1,0 +1,74 @@
+"""Concept tags: words with probabilities for a stretch of video, from any dual encoder.
+
+Shapes: T frames, C concepts, E shared width.
+"""
+
+import functools
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+
+from videollm.encoders.base import Vocabulary
+
+# Bits that being right is worth, whatever the word says: Deng et al.'s lambda. At 1, "llama" at 0.26 loses to "hoofed
+# animal" at 0.42, while "candle" at 0.30 beats "light" at 0.34.
+CERTAINTY_BITS = 1.0
+# Evidence that a word must have. Two fifths of ImageNet's classes are animals, so a posterior that knows nothing
+# gives "animal" 0.4: a high probability alone says nothing of a general word.
+LEAST_BITS = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    word: str
+    prob: float
+
+
+def select_tags(concepts: torch.Tensor, vocabulary: Vocabulary, *, k: int, threshold: float) -> list[Tag]:
+    """At most `k` words for one segment, none above another in the hierarchy, most probable first.
+
+    concepts (T,C): probabilities in each frame, averaged here. A word's evidence is p * log2(p / prior), its part of
+    the divergence of the frames' posterior from a uniform one; prior is its share of the leaves. Words need
+    probability `threshold` and LEAST_BITS of evidence. Among them being specific is traded for being right as in Deng
+    et al. 2012, "Hedging Your Bets" (https://doi.org/10.1109/CVPR.2012.6248086): first the word with the largest
+    p * (log2(p / prior) + CERTAINTY_BITS), then the next that is neither above nor below one taken. In a flat
+    vocabulary these are the k most probable words.
+    """
+    probs = concepts.float().mean(0).tolist()
+    lineages, priors = _hierarchy(vocabulary)
+    rewards = {}
+    for concept, p in enumerate(probs):
+        if p > 0 and p >= threshold:
+            bits = math.log2(p / priors[concept])
+            if p * bits >= LEAST_BITS:
+                rewards[concept] = p * (bits + CERTAINTY_BITS)
+    taken: list[int] = []
+    for concept in sorted(rewards, key=rewards.__getitem__, reverse=True):
+        if len(taken) < k and not any(c in lineages[concept] or concept in lineages[c] for c in taken):
+            taken.append(concept)
+    return [Tag(vocabulary.words[i], probs[i]) for i in sorted(taken, key=lambda i: -probs[i])]
+
+
+def concept_probabilities(embed: torch.Tensor, text_embed: torch.Tensor, scale: float | torch.Tensor) -> torch.Tensor:
+    """Zero-shot classification: frames (T,E) against texts (C,E), unit vectors, -> (T,C) with rows that sum to 1.
+
+    scale: the encoder's trained inverse temperature (CLIP: exp(logit_scale), Radford et al. 2021).
+    """
+    return (scale * embed @ text_embed.T).softmax(-1)
+
+
+@functools.lru_cache(maxsize=8)
+def _hierarchy(vocabulary: Vocabulary) -> tuple[list[set[int]], list[float]]:
+    """For each concept: itself and all above it; its share of the leaves."""
+    lineages = []
+    for concept in range(len(vocabulary.words)):
+        lineage = set()
+        while concept >= 0:
+            lineage.add(concept)
+            concept = vocabulary.parents[concept]
+        lineages.append(lineage)
+    leaves = set(range(len(lineages))) - set(vocabulary.parents)
+    below = Counter(concept for leaf in leaves for concept in lineages[leaf])
+    return lineages, [below[concept] / len(leaves) for concept in range(len(lineages))]

@@ -1,0 +1,122 @@
+"""Load the language model and its tokenizer: from an asset, a directory, a hub, or tiny and random for tests."""
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from videollm import assets
+from videollm.config import LanguageModelConfig, LoraConfig
+from videollm.dtypes import resolve_dtype
+from videollm.errors import CheckpointError, ConfigError
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
+    if config.source == "debug":
+        return debug_tokenizer()
+    tokenizer = AutoTokenizer.from_pretrained(resolve_source(config), revision=config.revision)
+    if tokenizer.chat_template is None:
+        raise CheckpointError(f"{config.source}: its tokenizer has no chat template; use an instruction-tuned model")
+    return tokenizer
+
+
+def load_language_model(config: LanguageModelConfig, device: str | torch.device = "cpu") -> PreTrainedModel:
+    """The frozen base model in evaluation mode. 4-bit weights (NF4) need bitsandbytes, from the `train` extra."""
+    device = torch.device(device)
+    dtype = resolve_dtype(config.dtype, device)
+    if config.source == "debug":
+        return debug_language_model().to(device)  # type: ignore[arg-type]
+    extra = {}
+    if config.load_in_4bit:
+        from transformers import BitsAndBytesConfig
+
+        extra["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    source = resolve_source(config)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=config.revision, dtype=dtype, device_map={"": str(device)}, **extra
+        )
+    except OSError as error:
+        raise CheckpointError(
+            f"{source}: cannot be loaded ({str(error).splitlines()[0]}). "
+            "Without a model hub, download it elsewhere and give its directory as the language model's source"
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def add_lora(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
+    """Wrap `model` with a trainable adapter; base weights stay frozen."""
+    from peft import LoraConfig as PeftLoraConfig
+    from peft import get_peft_model
+
+    targets = config.targets if isinstance(config.targets, str) else list(config.targets)
+    peft_config = PeftLoraConfig(
+        r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
+    return get_peft_model(model, peft_config)  # type: ignore[return-value]
+
+
+def resolve_source(config: LanguageModelConfig) -> str:
+    """The directory or hub id behind `source`; an asset is fetched first."""
+    scheme, _, name = config.source.partition(":")
+    if scheme == "asset":
+        return str(assets.fetch(name))
+    if config.source.startswith((".", "/", "~")) and not Path(config.source).expanduser().is_dir():
+        raise ConfigError(f"language model source {config.source!r} is not a directory")
+    return config.source
+
+
+def debug_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens, ChatML as template; needs no file."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    specials = ["<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: i for i, token in enumerate(specials + alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=specials[0], eos_token=specials[1], pad_token=specials[1]
+    )
+    fast.chat_template = CHATML
+    return fast
+
+
+def debug_language_model(seed: int = 0) -> LlamaForCausalLM:
+    """Two random layers, 64 wide, over the debug tokenizer's 258 tokens."""
+    config = LlamaConfig(
+        vocab_size=258,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    return model.eval().requires_grad_(False)

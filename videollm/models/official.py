@@ -1,0 +1,58 @@
+"""Load published Q-Former weights, strictly: every tensor is used, is named here as not ours, or is an error."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from videollm.errors import CheckpointError
+
+# Our names inside a QFormer -> BERT's, as in LAVIS `Qformer.py`; applied in this order, each where it matches.
+_BERT_NAMES = (
+    (r"^(word|position)_embedding\.", r"bert.embeddings.\1_embeddings."),
+    (r"^norm\.", "bert.embeddings.LayerNorm."),
+    (r"^blocks\.", "bert.encoder.layer."),
+    (r"\.(self|cross)_attention\.(query|key|value)\.", r".\1_attention.self.\2."),
+    (r"\.(self|cross)_attention\.output\.", r".\1_attention.output.dense."),
+    (r"\.(self|cross)_attention\.norm\.", r".\1_attention.output.LayerNorm."),
+    (r"\.self_attention\.", ".attention."),
+    (r"\.cross_attention\.", ".crossattention."),
+    (r"\.text_ffn\.up\.", ".intermediate.dense."),
+    (r"\.text_ffn\.down\.", ".output.dense."),
+    (r"\.text_ffn\.norm\.", ".output.LayerNorm."),
+    (r"\.query_ffn\.up\.", ".intermediate_query.dense."),
+    (r"\.query_ffn\.down\.", ".output_query.dense."),
+    (r"\.query_ffn\.norm\.", ".output_query.LayerNorm."),
+)
+
+
+def bert_name(name: str) -> str:
+    """What LAVIS calls the parameter that is `name` inside our QFormer (all but query_tokens, which it keeps apart)."""
+    for pattern, replacement in _BERT_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def load_official(
+    model: nn.Module, state: Mapping[str, torch.Tensor], official_names: Mapping[str, str], ignored: Sequence[str]
+) -> None:
+    """Copy `state` into `model`, in the model's precision.
+
+    official_names: each name in `model.state_dict()` -> its name in `state`. ignored: patterns (`re.fullmatch`) of
+    names in `state` that are not this model's. Raises CheckpointError that lists missing and unknown names and wrong
+    shapes; the model is then unchanged.
+    """
+    own = model.state_dict()
+    expected = {official_names[name]: value.shape for name, value in own.items()}
+    unknown = [n for n in state if n not in expected and not any(re.fullmatch(p, n) for p in ignored)]
+    shapes = [
+        f"{name} {tuple(state[name].shape)} where this model has {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in state and state[name].shape != shape
+    ]
+    problems = {"missing": [n for n in expected if n not in state], "unknown": unknown, "of another shape": shapes}
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in problems.items() if names)
+        raise CheckpointError(f"the weights do not fit {type(model).__name__}: {listed}")
+    model.load_state_dict({name: state[official_names[name]] for name in own})

@@ -1,0 +1,141 @@
+"""Messages and an encoded video in, token ids with places for visual tokens out. Training and chat share every line.
+
+Each message's text is tokenised apart from the chat template around it. So special tokens typed by a user stay text,
+an answer has the same ids in training as when it is generated, and the answers' labels are exact for any template.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from videollm.config import ModelConfig
+from videollm.models.encode import SegmentFeatures, format_time
+from videollm.models.video_llm import VISUAL_ID, VisualBatch
+
+IGNORE = -100  # torch's label for "no loss here"
+_SLOT = "\ue000{}\ue001"  # private-use characters: stand for a message's text while the template is applied
+_SLOTS = re.compile("\ue000(\\d+)\ue001")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """role is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(slots=True)
+class Prompt:
+    """ids and labels have equal length L; labels are `IGNORE` outside answers. segments are in prompt order, each
+    standing for `queries` ids that are `VISUAL_ID`."""
+
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    segments: list[SegmentFeatures] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def visual(self) -> VisualBatch | None:
+        if not self.segments:
+            return None
+        return VisualBatch.pad([s.tokens for s in self.segments], [s.times_s for s in self.segments])
+
+
+class Processor:
+    """Builds prompts for one tokenizer and one model configuration."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
+        self.tokenizer: Any = tokenizer  # transformers types its methods by every form they may return
+        self.config = config
+        # What the template puts after an answer, "<|im_end|>" for ChatML: the model must learn to write it.
+        after_answer = self._template(["user", "assistant"], generate=False)[-1]
+        self.end_of_turn: str = after_answer.rstrip()
+        self.stop_ids: set[int] = set(self._tokenize(self.end_of_turn, special=True)[:1])
+        if self.tokenizer.eos_token_id is not None:
+            self.stop_ids.add(self.tokenizer.eos_token_id)
+
+    def __call__(self, messages: Sequence[Message], segments: Sequence[SegmentFeatures] = ()) -> Prompt:
+        """The prompt of a conversation; the video stands before the first user message.
+
+        Ends where the assistant is to speak, unless the last message is an answer (training).
+        """
+        system = [Message("system", self.config.prompt.system)]
+        if messages[0].role != "system" and self.config.prompt.system:
+            messages = [*system, *messages]
+        roles = [m.role for m in messages]
+        template = self._template(roles, generate=roles[-1] != "assistant")
+        prompt = Prompt()
+        video_at = roles.index("user")
+        self._add_text(prompt, template[0], special=True)
+        for i, (message, after) in enumerate(zip(messages, template[1:], strict=True)):
+            if i == video_at and segments:
+                self._add_video(prompt, segments)
+            answer = message.role == "assistant"
+            self._add_text(prompt, message.content, learn=answer)
+            if answer:
+                self._add_text(prompt, self.end_of_turn, special=True, learn=True)
+                after = after.removeprefix(self.end_of_turn)
+            if roles[i + 1 : i + 2] == ["assistant"]:
+                # Some templates put more before an answer than in a generation prompt: that is the model's to write.
+                asked = self._template(roles[: i + 1], generate=True)[-1]
+                self._add_text(prompt, asked, special=True)
+                self._add_text(prompt, after.removeprefix(asked), learn=True)
+            else:
+                self._add_text(prompt, after, special=True)
+        return prompt
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def segment_text(self, segment: SegmentFeatures) -> str:
+        """What stands before a segment's visual tokens: its real times and its concept tags."""
+        span = f"[{format_time(segment.start_s)}-{format_time(segment.end_s)}]"
+        if not self.config.prompt.tags:
+            return f"{span}:"
+        tags = ", ".join(f"{tag.word} {round(100 * tag.prob)}%" for tag in segment.tags) or "unclear"
+        return f"{span} {tags}:"
+
+    def _add_video(self, prompt: Prompt, segments: Sequence[SegmentFeatures]) -> None:
+        queries = self.config.temporal.queries
+        self._add_text(prompt, f"Video {format_time(segments[-1].end_s - segments[0].start_s)}\n")
+        for segment in segments:
+            self._add_text(prompt, self.segment_text(segment))
+            prompt.ids += [VISUAL_ID] * queries
+            prompt.labels += [IGNORE] * queries
+            prompt.segments.append(segment)
+            self._add_text(prompt, "\n")
+
+    def _add_text(self, prompt: Prompt, text: str, *, special: bool = False, learn: bool = False) -> None:
+        ids = self._tokenize(text, special)
+        prompt.ids += ids
+        prompt.labels += ids if learn else [IGNORE] * len(ids)
+
+    def _tokenize(self, text: str, special: bool) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
+
+    def _template(self, roles: list[str], generate: bool) -> list[str]:
+        """The template's own text before, between and after the messages."""
+        slots = [{"role": role, "content": _SLOT.format(i)} for i, role in enumerate(roles)]
+        text = self.tokenizer.apply_chat_template(slots, tokenize=False, add_generation_prompt=generate)
+        return _SLOTS.split(text)[::2]
+
+
+def collate(prompts: Sequence[Prompt], pad_id: int) -> dict[str, torch.Tensor | VisualBatch | None]:
+    """Right-padded batch for training: the arguments of `VideoLLM.forward`."""
+
+    def pad(rows: list[list[int]], value: int) -> torch.Tensor:
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=value)
+
+    segments = [s for p in prompts for s in p.segments]
+    return {
+        "input_ids": pad([p.ids for p in prompts], pad_id),
+        "labels": pad([p.labels for p in prompts], IGNORE),
+        "attention_mask": pad([[1] * len(p) for p in prompts], 0),
+        "visual": VisualBatch.pad([s.tokens for s in segments], [s.times_s for s in segments]) if segments else None,
+    }

@@ -1,0 +1,111 @@
+"""The front door to video files: what a file is, and its frames with the times at which they are shown."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+
+from videollm.config import SamplingConfig
+from videollm.errors import ConfigError, VideoDecodeError
+from videollm.video import decord_backend, pyav
+from videollm.video.frames import Frames, VideoInfo
+from videollm.video.sampling import select
+
+Backend = Literal["pyav", "decord"]
+
+# Each reads the frames of a scanned file numbered `wanted`, in order, at (width, height): uint8 (height,width,3), or
+# None where a frame cannot be decoded.
+_READERS: dict[str, Callable[[pyav.Scan, np.ndarray, tuple[int, int]], Iterator[np.ndarray | None]]] = {
+    "pyav": pyav.read,
+    "decord": decord_backend.read,
+}
+
+
+def probe(path: str | os.PathLike[str]) -> VideoInfo:
+    """What the file holds, from its packets and its first picture.
+
+    Raises a VideoError that names the file and the reason: VideoNotFoundError, VideoFormatError, NoVideoStreamError or
+    VideoDecodeError.
+    """
+    return pyav.scan(path).info
+
+
+def decode(
+    path: str | os.PathLike[str],
+    sampling: SamplingConfig,
+    *,
+    short_side: int | None = None,
+    backend: Backend = "pyav",
+) -> Frames:
+    """All sampled frames at once; `iter_frames` says what they are and what is raised."""
+    (frames,) = _chunks(path, sampling, short_side, backend, chunk=None)
+    return frames
+
+
+def iter_frames(
+    path: str | os.PathLike[str],
+    sampling: SamplingConfig,
+    *,
+    short_side: int | None = None,
+    backend: Backend = "pyav",
+    chunk: int = 64,
+) -> Iterator[Frames]:
+    """The sampled frames, in pieces of `chunk` frames, so that memory does not grow with the video.
+
+    short_side: resize the shorter side to this many pixels, keeping the shape shown to a person; None keeps the size.
+    `lost` counts the sampled frames that could not be decoded and, at the end of a file that is cut off, the frames
+    that its header promises beyond the cut. Every piece holds at least one frame.
+
+    Raises what `probe` raises; VideoRangeError where a time lies outside the video; VideoDecodeError where none of the
+    sampled frames can be decoded, or the backend cannot tell their times.
+    """
+    if chunk < 1:
+        raise ConfigError(f"chunk is {chunk}; it must be at least 1")
+    return _chunks(path, sampling, short_side, backend, chunk)
+
+
+def _chunks(
+    path: str | os.PathLike[str], sampling: SamplingConfig, short_side: int | None, backend: Backend, chunk: int | None
+) -> Iterator[Frames]:
+    if backend not in _READERS:
+        raise ConfigError(f"backend is {backend!r}; choose one of {', '.join(_READERS)}")
+    scan = pyav.scan(path)
+    wanted = select(scan.info, scan.times_s, scan.is_key, sampling)
+    width, height = _resized(scan.info, short_side)
+    capacity = min(chunk or len(wanted), len(wanted))
+
+    def chunk_of(pixels: np.ndarray, numbers: list[int], lost: int) -> Frames:
+        return Frames(
+            pixels=torch.from_numpy(pixels[: len(numbers)]),
+            times_s=torch.from_numpy(scan.times_s[numbers]),
+            info=scan.info,
+            lost=lost,
+        )
+
+    pixels, numbers, lost = np.empty((capacity, 3, height, width), np.uint8), [], 0
+    for number, image in zip(wanted.tolist(), _READERS[backend](scan, wanted, (width, height)), strict=True):
+        if image is None:
+            lost += 1
+            continue
+        # A full piece leaves only when another frame has come, so that losses at the end go with the last one.
+        if len(numbers) == capacity:
+            yield chunk_of(pixels, numbers, lost)
+            pixels, numbers, lost = np.empty_like(pixels), [], 0
+        pixels[len(numbers)] = image.transpose(2, 0, 1)
+        numbers.append(number)
+    if not numbers:
+        raise VideoDecodeError(path, f"none of the {len(wanted)} sampled frames could be decoded")
+    if sampling.times_s is None and (sampling.end_s is None or sampling.end_s >= scan.info.duration_s):
+        lost += scan.missing
+    yield chunk_of(pixels, numbers, lost)
+
+
+def _resized(info: VideoInfo, short_side: int | None) -> tuple[int, int]:
+    if short_side is None:
+        return info.width, info.height
+    if short_side < 1:
+        raise ConfigError(f"short_side is {short_side}; it must be at least 1 pixel")
+    scale = short_side / min(info.width, info.height)
+    return max(1, round(info.width * scale)), max(1, round(info.height * scale))

@@ -1,0 +1,57 @@
+"""Which frames to look at: from the times of all frames to the numbers of the chosen ones. Pure.
+
+A target time takes the frame being shown then: the last one at or before it. F is the number of frames of the file.
+"""
+
+import math
+
+import numpy as np
+
+from videollm.config import SamplingConfig
+from videollm.errors import VideoRangeError
+from videollm.video.frames import VideoInfo
+
+_TOLERANCE_S = 1e-6  # below every container's clock tick; absorbs the rounding of k / fps
+
+
+def select(info: VideoInfo, times_s: np.ndarray, is_key: np.ndarray, config: SamplingConfig) -> np.ndarray:
+    """The chosen frames, int64, strictly increasing, at least one.
+
+    times_s float64 (F,): presentation times, increasing. is_key bool (F,). Fewer frames than asked for come back where
+    several targets fall on one frame. Raises VideoRangeError where a requested time lies outside the video.
+    """
+    start_s, end_s = _range(info, config)
+    if config.keyframes:
+        inside = np.flatnonzero(is_key & (times_s >= start_s) & (times_s < end_s))
+        if not len(inside):
+            raise VideoRangeError(info.path, f"no key frame lies between {start_s:.3f} and {end_s:.3f} s")
+        count = min(len(inside), config.max_frames or len(inside))
+        return inside[((np.arange(count) + 0.5) * len(inside) / count).astype(int)]
+    shown = np.searchsorted(times_s, _targets(info, config, start_s, end_s) + _TOLERANCE_S, side="right") - 1
+    return np.unique(np.maximum(shown, 0))
+
+
+def _range(info: VideoInfo, config: SamplingConfig) -> tuple[float, float]:
+    """The part to look at, in seconds. An end beyond the video's means the video's."""
+    start_s = config.start_s or 0.0
+    if start_s > 0 and start_s >= info.duration_s:
+        raise VideoRangeError(info.path, f"start_s {start_s:g} is not before its end, {info.duration_s:.3f} s")
+    return start_s, info.duration_s if config.end_s is None else min(config.end_s, info.duration_s)
+
+
+def _targets(info: VideoInfo, config: SamplingConfig, start_s: float, end_s: float) -> np.ndarray:
+    """Target times in seconds, increasing."""
+    if config.times_s is not None:
+        outside = [t for t in config.times_s if not start_s <= t <= end_s]
+        if outside:
+            reason = f"times_s {', '.join(f'{t:g}' for t in outside)} not within {start_s:g} to {end_s:.3f} s"
+            raise VideoRangeError(info.path, reason)
+        return np.sort(np.array(config.times_s, np.float64))
+    count = config.frames
+    if count is None:
+        assert config.fps is not None  # SamplingConfig allows no other case
+        by_rate = max(1, math.ceil((end_s - start_s) * config.fps - _TOLERANCE_S))
+        if config.max_frames is None or by_rate <= config.max_frames:
+            return start_s + np.arange(by_rate) / config.fps
+        count = config.max_frames
+    return start_s + (np.arange(count) + 0.5) * (end_s - start_s) / count
