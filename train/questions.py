@@ -35,13 +35,17 @@ class Shot:
 def noun(word: str) -> str:
     """The word with its article: "a cat", "an acorn"; none before plurals and mass nouns."""
     last = word.split()[-1]
-    if (last.endswith("s") and not last.endswith(("ss", "us", "is"))) or last in MASS_NOUNS:
+    plural = last.endswith("s") and not last.endswith(("ss", "us", "is")) and last not in SINGULARS
+    if plural or last in MASS_NOUNS:
         return word
-    return f"{'an' if word[0] in 'aeiou' and not word.startswith(('uni', 'one')) else 'a'} {word}"
+    vowel = word[0] in "aeiou" and not word.startswith(("uni", "one"))
+    return f"{'an' if vowel or word.startswith('hour') else 'a'} {word}"
 
 
+SINGULARS = frozenset(["triceratops", "flandres", "pyrenees", "malinois"])
 MASS_NOUNS = frozenset(
     ["bread", "food", "fruit", "furniture", "equipment", "clothing", "mail", "armor", "guacamole", "broccoli"]
+    + ["cattle", "cookware"]
 )
 
 

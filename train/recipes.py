@@ -13,7 +13,7 @@ class Recipe:
     """Everything that a run depends on. `batch_size` is global: ranks and accumulation divide it.
 
     videos: how many simulated videos a run sees; held_out: classes kept out of training to test unseen names.
-    questions: how many a video is asked, as one conversation (stage 2).
+    conversation_tokens: a video is asked as many questions, in one conversation, as fit in this (stage 2).
     contrastive, caption: weights of the stage-1 losses. zero: DeepSpeed ZeRO stage, 0 for none.
     """
 
@@ -32,7 +32,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     contrastive: float = 1.0
     caption: float = 0.0
-    questions: int = 6
+    conversation_tokens: int = 400
     held_out: int = 100
     zero: int = 0
     save_every: int = 100
@@ -58,7 +58,7 @@ DEBUG_STAGE2 = Recipe(
     model="debug",
     output="runs/debug_stage2",
     init="runs/debug_stage1",
-    questions=2,
+    conversation_tokens=600,
     held_out=1,
 )
 LITE_STAGE1 = Recipe(
@@ -77,11 +77,11 @@ LITE_STAGE2 = Recipe(
     model="lite",
     output="runs/lite_stage2",
     init="runs/lite_stage1",
-    videos=1120,
+    videos=3360,
     batch_size=8,
-    accumulate=2,
+    accumulate=4,
     learning_rate=1.5e-3,
-    save_every=35,
+    save_every=60,
 )
 
 RECIPES: dict[str, Recipe] = {r.name: r for r in (DEBUG_STAGE1, DEBUG_STAGE2, LITE_STAGE1, LITE_STAGE2)}

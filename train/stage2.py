@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from train.questions import Questioner, Taxonomy
+from train.questions import KINDS, Questioner, Taxonomy
 from train.recipes import Recipe
 from train.run import Stories, TrainedPartsTrainer, parse, simulated, split_classes, training_arguments
 from train.simulate import Story
@@ -18,10 +18,11 @@ from videollm.models.processor import Message, Prompt, collate
 
 
 class ConversationCollator:
-    """Stories to the arguments of `VideoLLM.forward`: each asked several questions in one conversation."""
+    """Stories to the arguments of `VideoLLM.forward`: each asked as many questions, in one conversation, as fit in
+    `tokens`. So prompts are of like length, and little of a batch is padding."""
 
-    def __init__(self, model: Model, taxonomy: Taxonomy, questions: int):
-        self.processor, self.taxonomy, self.questions = model.processor, taxonomy, questions
+    def __init__(self, model: Model, taxonomy: Taxonomy, tokens: int):
+        self.processor, self.taxonomy, self.tokens = model.processor, taxonomy, tokens
 
     def __call__(self, stories: Sequence[Story]) -> dict[str, Any]:
         return collate([self.prompt(s) for s in stories], self.processor.tokenizer.pad_token_id)
@@ -29,9 +30,13 @@ class ConversationCollator:
     def prompt(self, story: Story) -> Prompt:
         rng = random.Random(repr(story.scenes))
         messages = []
-        for qa in Questioner(story, self.taxonomy, rng).ask(self.questions):
+        for qa in Questioner(story, self.taxonomy, rng).ask(len(KINDS)):
             messages += [Message("user", qa.question), Message("assistant", qa.answer)]
-        return self.processor(messages, story.segments)
+        prompt = self.processor(messages, story.segments)
+        while len(prompt) > self.tokens and len(messages) > 2:
+            messages = messages[:-2]
+            prompt = self.processor(messages, story.segments)
+        return prompt
 
 
 def start(recipe: Recipe) -> Model:
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model.llm,
         training_arguments(recipe),
         train_dataset=Stories(simulator, recipe.videos, recipe.seed + 1),
-        data_collator=ConversationCollator(model, taxonomy, recipe.questions),
+        data_collator=ConversationCollator(model, taxonomy, recipe.conversation_tokens),
     )
     trainer.train(resume_from_checkpoint=recipe.resume or None)
     trainer.finish(model)
