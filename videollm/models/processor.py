@@ -13,20 +13,13 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from videollm.config import ModelConfig
+from videollm.data import Message
 from videollm.models.encode import SegmentFeatures, format_time
 from videollm.models.video_llm import VISUAL_ID, VisualBatch
 
 IGNORE = -100  # torch's label for "no loss here"
 _SLOT = "\ue000{}\ue001"  # private-use characters: stand for a message's text while the template is applied
 _SLOTS = re.compile("\ue000(\\d+)\ue001")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """role is "system", "user" or "assistant"."""
-
-    role: str
-    content: str
 
 
 @dataclass(slots=True)

@@ -1,0 +1,296 @@
+"""The one format of instruction data: JSON Lines, a sample a line. data_gen writes it, train reads it.
+
+    {"id": "trip-1", "video": "trip.mp4", "start": null, "end": null, "task": "qa/temporal", "language": "en",
+     "messages": [{"role": "user", "content": "What comes first?"}, {"role": "assistant", "content": "A boat."}],
+     "answer_times": [[0.0, 4.2]],
+     "provenance": {"source": "csv", "generator": "llm", "model": "NAME", "prompt_sha": "0a1b2c3d4e5f",
+                    "created": "2026-01-31T12:00:00+00:00", "seed": 0}}
+
+Rows are numbered from 1, as editors number lines.
+"""
+
+import dataclasses
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from videollm.errors import DataError, VideoError
+
+FAMILIES = ("caption", "qa", "choice", "conversation", "locate", "summary", "creative")
+SLACK_S = 0.1  # how far a time may lie outside its clip: annotations are rounded, and durations end with a frame
+
+_TASK = re.compile(rf"(?:{'|'.join(FAMILIES)})(?:/[a-z0-9_]+)?")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z]{2,4})?")
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """role is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Where a sample comes from. source: the annotation's format. generator: what made the text of it. model and
+    prompt_sha: the language model and the prompt file's hash, if any. created: ISO 8601 with a time zone."""
+
+    source: str
+    generator: str
+    model: str | None
+    prompt_sha: str | None
+    created: str
+    seed: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One conversation about one video.
+
+    video: a path, relative to the file's folder or absolute. start, end: the part of the video that is shown, in
+    seconds; None means its start and its end. task: one of `FAMILIES`, or one of them and a kind, "qa/temporal".
+    answer_times: spans of the video (not of the part) in which the answer can be seen.
+
+    Raises DataError with everything that is wrong.
+    """
+
+    id: str
+    video: str
+    start: float | None
+    end: float | None
+    task: str
+    language: str
+    messages: tuple[Message, ...]
+    answer_times: tuple[tuple[float, float], ...]
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        if problems := [*self._problems()]:
+            raise DataError("; ".join(problems))
+
+    def _problems(self) -> Iterator[str]:
+        if not self.id.strip():
+            yield "id is empty"
+        if not self.video.strip():
+            yield "video is empty"
+        if not _TASK.fullmatch(self.task):
+            yield f"task is {self.task!r}; write one of {', '.join(FAMILIES)}, or FAMILY/KIND with a-z, 0-9 and _"
+        if not _LANGUAGE.fullmatch(self.language):
+            yield f"language is {self.language!r}; write a code such as en, zh, es or pt-BR"
+        start, end = self.start or 0.0, self.end
+        if not start >= 0 or (end is not None and not end > start):
+            yield f"start {self.start} and end {end} must satisfy 0 <= start < end"
+        for a, b in self.answer_times:
+            if not 0 <= a <= b:
+                yield f"answer_times {[a, b]} must satisfy 0 <= start <= end"
+            elif a < start - SLACK_S or (end is not None and b > end + SLACK_S):
+                yield f"answer_times {[a, b]} lie outside the part from {start} to {end}"
+        if any(not m.content.strip() for m in self.messages):
+            yield "a message is empty"
+        roles = [m.role for m in self.messages]
+        if roles[:1] == ["system"]:
+            roles = roles[1:]
+        if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
+            yield f"roles are {roles}; after an optional system message user and assistant alternate, assistant last"
+        try:
+            aware = datetime.fromisoformat(self.provenance.created).tzinfo is not None
+        except ValueError:
+            aware = False
+        if not aware:
+            yield f"provenance.created is {self.provenance.created!r}; write ISO 8601 with a time zone"
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What makes two samples the same whatever they are called."""
+        return self.video, self.start, self.end, self.messages
+
+    def turns(self) -> Iterator[tuple[str, str]]:
+        """Each question with its answer."""
+        spoken = [m.content for m in self.messages if m.role != "system"]
+        return zip(spoken[::2], spoken[1::2], strict=True)
+
+    def to_json(self) -> str:
+        """One line, without its end."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Sample":
+        """Raises DataError for text that is no JSON, for missing, unknown or wrongly typed fields."""
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"not JSON: {error}") from error
+        values = _fields(values, "a row", id=str, video=str, start=_NUMBER, end=_NUMBER, task=str, language=str,
+                         messages=list, answer_times=list, provenance=dict)  # fmt: skip
+        messages = [_fields(m, "a message", role=str, content=str) for m in values["messages"]]
+        made = _fields(values["provenance"], "provenance", source=str, generator=str, model=_TEXT, prompt_sha=_TEXT,
+                       created=str, seed=(int, type(None)))  # fmt: skip
+        for span in values["answer_times"]:
+            if not (isinstance(span, list) and len(span) == 2 and all(_is_a(t, (int, float)) for t in span)):
+                raise DataError(f"answer_times has {span!r}; each is [start, end] in seconds")
+        return cls(
+            **values
+            | {
+                "messages": tuple(Message(**m) for m in messages),
+                "answer_times": tuple((float(a), float(b)) for a, b in values["answer_times"]),
+                "provenance": Provenance(**made),
+            }
+        )
+
+
+_NUMBER = (int, float, type(None))
+_TEXT = (str, type(None))
+
+
+def _is_a(value: object, types: type | tuple[type, ...]) -> bool:
+    return isinstance(value, types) and not isinstance(value, bool)
+
+
+def _fields(values: object, what: str, **types: type | tuple[type, ...]) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise DataError(f"{what} is {values!r}; it must be an object with {', '.join(types)}")
+    problems = [f"no {name}" for name in types if name not in values]
+    problems += [f"unknown field {name}" for name in values if name not in types]
+    problems += [f"{name} {v!r}" for name, v in values.items() if name in types and not _is_a(v, types[name])]
+    if problems:
+        raise DataError(f"{what} has {', '.join(problems)}")
+    return values
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words; in Chinese, Japanese and Korean each character counts as one."""
+    return _WORD.findall(text.lower())
+
+
+def read(path: str | Path) -> Iterator[Sample]:
+    """The samples of a file in order. Raises DataError, which names the row, at the first that is not one."""
+    for row, line in _rows(Path(path)):
+        try:
+            sample = Sample.from_json(line)
+        except DataError as error:
+            raise DataError(f"{path}, row {row}: {error}") from error
+        yield sample
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from enumerate(file, 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    row: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What `check` found. rows and videos count all there are, good or not."""
+
+    rows: int
+    videos: int
+    problems: tuple[Problem, ...]
+
+
+def check(path: str | Path, duration_s: Callable[[Path], float]) -> Check:
+    """Every row against the schema, its video and the rows before it.
+
+    duration_s: the length of a video file; it raises a VideoError where the file is missing or broken. Each file is
+    asked for once. Raises DataError where the file itself cannot be read.
+    """
+    path, problems = Path(path), []
+    ids: dict[str, int] = {}
+    contents: dict[tuple[object, ...], int] = {}
+    lengths: dict[str, float | VideoError] = {}
+    row = 0
+    for row, line in _rows(path):
+        try:
+            sample = Sample.from_json(line)
+        except DataError as error:
+            problems.append(Problem(row, str(error)))
+            continue
+        if (first := ids.setdefault(sample.id, row)) != row:
+            problems.append(Problem(row, f"id {sample.id!r} is that of row {first}"))
+        if (first := contents.setdefault(sample.content, row)) != row:
+            problems.append(Problem(row, f"video and messages are those of row {first}"))
+        if sample.video not in lengths:
+            try:
+                lengths[sample.video] = duration_s(path.parent / sample.video)
+            except VideoError as error:
+                lengths[sample.video] = error
+        length = lengths[sample.video]
+        if isinstance(length, VideoError):
+            problems.append(Problem(row, f"video {length}"))
+            continue
+        latest = max([sample.start or 0.0, sample.end or 0.0, *(end for _, end in sample.answer_times)])
+        if latest > length + SLACK_S:
+            problems.append(Problem(row, f"time {latest} lies outside {sample.video}, which lasts {length:.2f} s"))
+    return Check(row, len(lengths), tuple(problems))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stats:
+    """How many samples there are of each kind, most frequent first, and how many questions and answers have so many
+    `words`."""
+
+    rows: int
+    videos: int
+    tasks: dict[str, int]
+    languages: dict[str, int]
+    sources: dict[str, int]
+    generators: dict[str, int]
+    turns: dict[int, int]
+    question_words: dict[int, int]
+    answer_words: dict[int, int]
+
+    def __str__(self) -> str:
+        lines = [f"{self.rows} rows, {self.videos} videos"]
+        for name in ("tasks", "languages", "sources", "generators", "turns"):
+            lines.append(f"{name:15} " + ", ".join(f"{key} {n}" for key, n in getattr(self, name).items()))
+        for name in ("question_words", "answer_words"):
+            low, middle, high = (quantile(getattr(self, name), share) for share in (0.05, 0.5, 0.95))
+            lines.append(f"{name:15} median {middle}, 5 % at most {low}, 95 % at most {high}")
+        return "\n".join(lines)
+
+
+def stats(path: str | Path) -> Stats:
+    """Raises DataError at the first row that is no sample."""
+    videos: set[str] = set()
+    counts: defaultdict[str, Counter] = defaultdict(Counter)
+    rows = 0
+    for sample in read(path):
+        rows += 1
+        videos.add(sample.video)
+        counts["tasks"][sample.task] += 1
+        counts["languages"][sample.language] += 1
+        counts["sources"][sample.provenance.source] += 1
+        counts["generators"][sample.provenance.generator] += 1
+        turns = list(sample.turns())
+        counts["turns"][len(turns)] += 1
+        counts["question_words"].update(len(words(question)) for question, _ in turns)
+        counts["answer_words"].update(len(words(answer)) for _, answer in turns)
+    names = [f.name for f in dataclasses.fields(Stats) if f.name not in ("rows", "videos")]
+    return Stats(rows=rows, videos=len(videos), **{name: dict(counts[name].most_common()) for name in names})
+
+
+def quantile(counts: Mapping[int, int], share: float) -> int:
+    """The smallest value that at least `share` of what was counted does not exceed; 0 where nothing was."""
+    reached, total = 0, sum(counts.values())
+    for value in sorted(counts):
+        reached += counts[value]
+        if reached >= share * total:
+            return value
+    return 0
