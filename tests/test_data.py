@@ -165,7 +165,7 @@ def test_the_command_checks_real_files(tmp_path: Path):
     good = replace(GOOD, video=str(SAMPLE))
     done = run("check", write(tmp_path / "good.jsonl", good))
     assert (done.returncode, done.stderr) == (0, "") and "1 rows, 1 videos, 0 problems" in done.stdout
-    late = replace(good, id="b", answer_times=((11.0, 14.0),))
+    late = replace(good, id="b", start=4.0, answer_times=((11.0, 14.0),))
     done = run("check", write(tmp_path / "bad.jsonl", good, late), "--json")
     (problem,) = json.loads(done.stdout)["problems"]
     assert done.returncode == 2 and problem["row"] == 2 and "lasts 12.00 s" in problem["reason"]

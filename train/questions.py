@@ -44,8 +44,20 @@ def noun(word: str) -> str:
 
 SINGULARS = frozenset(["triceratops", "flandres", "pyrenees", "malinois"])
 MASS_NOUNS = frozenset(
-    ["bread", "food", "fruit", "furniture", "equipment", "clothing", "mail", "armor", "guacamole", "broccoli"]
-    + ["cattle", "cookware"]
+    [
+        "armor",
+        "bread",
+        "broccoli",
+        "cattle",
+        "clothing",
+        "cookware",
+        "equipment",
+        "food",
+        "fruit",
+        "furniture",
+        "guacamole",
+        "mail",
+    ]
 )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from videollm.config import ModelConfig
+from videollm.config import Dtype, ModelConfig
 from videollm.errors import ConfigError
 from videollm.presets import preset
 
@@ -14,6 +14,7 @@ class Recipe:
 
     videos: how many simulated videos a run sees; held_out: classes kept out of training to test unseen names.
     conversation_tokens: a video is asked as many questions, in one conversation, as fit in this (stage 2).
+    frozen_dtype: of the frozen language model while training; what is trained stays in float32.
     contrastive, caption: weights of the stage-1 losses. zero: DeepSpeed ZeRO stage, 0 for none.
     """
 
@@ -34,6 +35,7 @@ class Recipe:
     caption: float = 0.0
     conversation_tokens: int = 400
     held_out: int = 100
+    frozen_dtype: Dtype = "auto"
     zero: int = 0
     save_every: int = 100
     seed: int = 0
@@ -77,11 +79,11 @@ LITE_STAGE2 = Recipe(
     model="lite",
     output="runs/lite_stage2",
     init="runs/lite_stage1",
-    videos=3360,
+    videos=4800,
     batch_size=8,
-    accumulate=4,
+    accumulate=2,
     learning_rate=1.5e-3,
-    save_every=60,
+    save_every=100,
 )
 
 RECIPES: dict[str, Recipe] = {r.name: r for r in (DEBUG_STAGE1, DEBUG_STAGE2, LITE_STAGE1, LITE_STAGE2)}

@@ -6,9 +6,9 @@ import os
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +21,7 @@ from train.recipes import RECIPES, Recipe, recipe
 from train.simulate import PosteriorEncoder, Simulator, Story
 from videollm import checkpoint
 from videollm.checkpoint import Model
+from videollm.config import ModelConfig
 from videollm.errors import ConfigError, VideoLLMError
 
 
@@ -33,7 +34,8 @@ def parse(stage: int, argv: Sequence[str] | None = None) -> Recipe:
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # given by the deepspeed launcher
     for f in fields(Recipe):
         if f.name not in ("name", "stage"):
-            parser.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, type=f.type)  # type: ignore[arg-type]
+            kind: Any = {"choices": get_args(f.type)} if get_origin(f.type) is Literal else {"type": f.type}
+            parser.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, **kind)
     values = vars(parser.parse_args(argv))
     name, show = values.pop("recipe"), values.pop("print_config")
     values.pop("local_rank")
@@ -45,6 +47,12 @@ def parse(stage: int, argv: Sequence[str] | None = None) -> Recipe:
         print(json.dumps(asdict(chosen), indent=2))
         sys.exit(0)
     return chosen
+
+
+def build(recipe: Recipe, config: ModelConfig) -> Model:
+    """A fresh model whose frozen language model is held in the recipe's `frozen_dtype`."""
+    model = checkpoint.build(replace(config, llm=replace(config.llm, dtype=recipe.frozen_dtype)), seed=recipe.seed)
+    return replace(model, config=config)
 
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:

@@ -17,9 +17,8 @@ from torch import nn
 
 from train.questions import Questioner, Taxonomy
 from train.recipes import Recipe
-from train.run import Stories, TrainedPartsTrainer, parse, simulated, split_classes, training_arguments
+from train.run import Stories, TrainedPartsTrainer, build, parse, simulated, split_classes, training_arguments
 from train.simulate import Story
-from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.models.processor import Message, Processor, collate
 from videollm.models.video_llm import VideoLLM
@@ -92,7 +91,7 @@ def contrastive(visual: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -
 def main(argv: Sequence[str] | None = None) -> None:
     recipe = parse(1, argv)
     config = replace(recipe.config, llm=replace(recipe.config.llm, lora=None))
-    model = checkpoint.build(config, seed=recipe.seed)
+    model = build(recipe, config)
     seen, _ = split_classes(model, recipe.held_out)
     simulator, taxonomy = simulated(model, seen)
     trainer = TrainedPartsTrainer(

@@ -10,7 +10,7 @@ from typing import Any
 
 from train.questions import KINDS, Questioner, Taxonomy
 from train.recipes import Recipe
-from train.run import Stories, TrainedPartsTrainer, parse, simulated, split_classes, training_arguments
+from train.run import Stories, TrainedPartsTrainer, build, parse, simulated, split_classes, training_arguments
 from train.simulate import Story
 from videollm import checkpoint
 from videollm.checkpoint import Model
@@ -41,7 +41,7 @@ class ConversationCollator:
 
 def start(recipe: Recipe) -> Model:
     """The model with the projector of stage 1, where the recipe names one, and a fresh adapter."""
-    model = checkpoint.build(recipe.config, seed=recipe.seed)
+    model = build(recipe, recipe.config)
     if recipe.init:
         checkpoint.load_projector(model.llm, Path(recipe.init) / "projector.safetensors")
     return model

@@ -35,24 +35,34 @@ def bert_name(name: str) -> str:
 
 
 def load_official(
-    model: nn.Module, state: Mapping[str, torch.Tensor], official_names: Mapping[str, str], ignored: Sequence[str]
+    model: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    official_names: Mapping[str, str | tuple[str, ...]],
+    ignored: Sequence[str],
 ) -> None:
     """Copy `state` into `model`, in the model's precision.
 
-    official_names: each name in `model.state_dict()` -> its name in `state`. ignored: patterns (`re.fullmatch`) of
-    names in `state` that are not this model's. Raises CheckpointError that lists missing and unknown names and wrong
-    shapes; the model is then unchanged.
+    official_names: each name in `model.state_dict()` -> its name in `state`, or the names of equal parts of its rows.
+    ignored: patterns (`re.fullmatch`) of names in `state` that are not this model's. Raises CheckpointError that lists
+    missing and unknown names and wrong shapes; the model is then unchanged.
     """
     own = model.state_dict()
-    expected = {official_names[name]: value.shape for name, value in own.items()}
+    parts = {name: (found,) if isinstance(found := official_names[name], str) else found for name in own}
+    expected = {
+        part: (value.shape[0] // len(parts[name]), *value.shape[1:]) if len(parts[name]) > 1 else tuple(value.shape)
+        for name, value in own.items()
+        for part in parts[name]
+    }
     unknown = [n for n in state if n not in expected and not any(re.fullmatch(p, n) for p in ignored)]
     shapes = [
-        f"{name} {tuple(state[name].shape)} where this model has {tuple(shape)}"
+        f"{name} {tuple(state[name].shape)} where this model has {shape}"
         for name, shape in expected.items()
-        if name in state and state[name].shape != shape
+        if name in state and tuple(state[name].shape) != shape
     ]
     problems = {"missing": [n for n in expected if n not in state], "unknown": unknown, "of another shape": shapes}
     if any(problems.values()):
         listed = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in problems.items() if names)
         raise CheckpointError(f"the weights do not fit {type(model).__name__}: {listed}")
-    model.load_state_dict({name: state[official_names[name]] for name in own})
+    model.load_state_dict(
+        {n: torch.cat([state[p] for p in ps]) if len(ps) > 1 else state[ps[0]] for n, ps in parts.items()}
+    )
