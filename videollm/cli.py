@@ -67,7 +67,7 @@ def chat(options: argparse.Namespace) -> None:
 def caption(options: argparse.Namespace) -> None:
     from videollm.chat.caption import caption as whole
     from videollm.chat.caption import dense_captions
-    from videollm.models.encode import format_time
+    from videollm.data import format_time
 
     session = _session(options, options.video)
     if not options.dense:
@@ -165,7 +165,7 @@ def _generation(options: argparse.Namespace) -> Any:
 
 
 def _evidence(answer: "Answer") -> str:
-    from videollm.models.encode import format_time
+    from videollm.data import format_time
 
     spans = [f"{format_time(e.start_s)}-{format_time(e.end_s)} ({e.score:.2f})" for e in answer.evidence]
     r = answer.receipt

@@ -169,6 +169,13 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+def format_time(seconds: float) -> str:
+    """0:04, 12:30 or 1:02:03, to the nearest second: how prompts and answers write times."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
 def read(path: str | Path) -> Iterator[Sample]:
     """The samples of a file in order. Raises DataError, which names the row, at the first that is not one."""
     for row, line in _rows(Path(path)):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from videollm.config import ModelConfig, PromptConfig, SamplingConfig
+from videollm.data import format_time as format_time
 from videollm.encoders.base import FrameEncoder, FrameFeatures, Vocabulary
 from videollm.encoders.tags import Tag, select_tags
 from videollm.video.cache import FeatureCache, cache_key
@@ -32,13 +33,6 @@ class SegmentFeatures:
     times_s: torch.Tensor
     embed: torch.Tensor
     tags: tuple[Tag, ...]
-
-
-def format_time(seconds: float) -> str:
-    """0:04, 12:30 or 1:02:03, to the nearest second."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
 
 
 def segment_features(

@@ -13,8 +13,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from videollm.config import ModelConfig
-from videollm.data import Message
-from videollm.models.encode import SegmentFeatures, format_time
+from videollm.data import Message, format_time
+from videollm.models.encode import SegmentFeatures
 from videollm.models.video_llm import VISUAL_ID, VisualBatch
 
 IGNORE = -100  # torch's label for "no loss here"

@@ -1,0 +1,57 @@
+"""The contract between what makes instruction data and what checks, counts and keeps it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from data_gen.clips import Clip
+from videollm.data import Message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """A sample before it is checked; task, language, messages and answer_times as in `Sample`.
+
+    grounded: the answer is the annotation's own, so it needs no support from it. lines: numbers of the annotation's
+    lines (see `annotation`) that the answer is said to rest on. origin: the index of the draft that this one
+    translates; it falls with it. model, prompt_sha: what wrote it.
+    """
+
+    task: str
+    language: str
+    messages: tuple[Message, ...]
+    answer_times: tuple[tuple[float, float], ...] = ()
+    grounded: bool = False
+    origin: int | None = None
+    model: str | None = None
+    prompt_sha: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What one item of work gave. lost: how often a reply could not be used, by reason."""
+
+    drafts: tuple[Draft, ...] = ()
+    lost: tuple[str, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Generator(Protocol):
+    """Turns clips into drafts, one item of work at a time; an item is done wholly or not at all."""
+
+    name: str
+
+    def items(self, clip: Clip) -> Sequence[str]:
+        """Names of the pieces of work for a clip, the same whenever asked; none where there is nothing to do."""
+        ...
+
+    async def make(self, clip: Clip, item: str) -> Made: ...
+
+    def preview(self, clip: Clip, item: str) -> str:
+        """What a dry run shows: the prompt, or whatever else the item starts from."""
+        ...
+
+
+def turn(question: str, answer: str) -> tuple[Message, Message]:
+    return Message("user", question), Message("assistant", answer)
