@@ -44,21 +44,8 @@ def noun(word: str) -> str:
 
 SINGULARS = frozenset(["triceratops", "flandres", "pyrenees", "malinois"])
 MASS_NOUNS = frozenset(
-    [
-        "armor",
-        "bread",
-        "broccoli",
-        "cattle",
-        "clothing",
-        "cookware",
-        "equipment",
-        "food",
-        "fruit",
-        "furniture",
-        "guacamole",
-        "mail",
-    ]
-)
+    ["armor", "bread", "broccoli", "cattle", "clothing", "cookware", "equipment", "food", "fruit", "furniture"]
+) | {"guacamole", "mail"}
 
 
 class Taxonomy:

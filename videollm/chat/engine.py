@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from transformers import DynamicCache
 
 from videollm.errors import ConfigError
 from videollm.models.processor import Prompt
+from videollm.models.reader import KeysValues, reader
 from videollm.models.video_llm import VideoLLM
 
 
@@ -39,7 +39,7 @@ class Cache:
     """
 
     ids: list[int] = field(default_factory=list)
-    keys_values: DynamicCache | None = None
+    past: KeysValues | None = None
     reused: int = 0
 
 
@@ -50,21 +50,20 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """The language model in this process, through transformers."""
+    """The language model in this process."""
 
     def __init__(self, llm: VideoLLM, stop_ids: set[int]):
         self.llm = llm
+        self.reader = reader(llm.language_model)
         self.stop_ids = stop_ids
 
     @torch.inference_mode()
     def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[int]:
         """Reads only the part of the prompt that differs from what the cache holds."""
         kept = min(shared_prefix(cache.ids, prompt.ids), len(prompt) - 1)
-        if cache.keys_values is None:
-            kept, cache.keys_values = 0, DynamicCache()
-        drop = len(cache.ids) - kept
-        if drop:
-            cache.keys_values.crop(-drop)
+        if cache.past is None:
+            kept, cache.past = 0, self.reader.begin()
+        cache.past.keep(kept)
         cache.ids, cache.reused = prompt.ids[:kept], kept
         generator = None
         if generation.seed is not None:
@@ -72,24 +71,23 @@ class LocalEngine:
         embeds = self._embed(prompt, kept)
         ids = prompt.ids[kept:]
         for _ in range(generation.max_new_tokens):
-            output = self.llm.language_model(
-                inputs_embeds=embeds, past_key_values=cache.keys_values, use_cache=True, logits_to_keep=1
-            )
+            logits = self.reader.read(embeds, cache.past)
             cache.ids += ids
-            token = choose(output.logits[0, -1], generation, generator)
+            token = choose(logits, generation, generator)
             if token in self.stop_ids:
                 return
             yield token
             ids = [token]
-            embeds = self.llm.get_input_embeddings()(torch.tensor([ids], device=self.llm.device))
+            embeds = self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
 
     def _embed(self, prompt: Prompt, kept: int) -> torch.Tensor:
-        """Embeddings of the prompt after its first `kept` tokens; the temporal module runs only if they have any."""
-        ids = torch.tensor([prompt.ids], device=self.llm.device)
+        """Embeddings (L,H) of the prompt after its first `kept` tokens; the temporal module runs only if they have
+        any visual one."""
+        ids = torch.tensor(prompt.ids, device=self.llm.device)
         if all(i >= 0 for i in prompt.ids[kept:]):
-            return self.llm.get_input_embeddings()(ids[:, kept:])
+            return self.llm.get_input_embeddings()(ids[kept:])
         visual = prompt.visual()
-        return self.llm.embed_prompt(ids, visual.to(self.llm.device) if visual else None)[:, kept:]
+        return self.llm.embed_prompt(ids[None], visual.to(self.llm.device) if visual else None)[0, kept:]
 
 
 def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
