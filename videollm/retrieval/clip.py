@@ -1,0 +1,261 @@
+"""CLIP's two towers, as the published retrieval systems run and change them (Radford et al. 2021; OpenAI `model.py`).
+
+Parameters have OpenAI's names. Shapes: B videos or texts, T frames, P patches a frame, L text tokens, D tower width,
+E shared embedding width, K hidden
+layers.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from videollm.encoders.base import FrameFeatures, TextFeatures
+from videollm.errors import ConfigError
+
+CLIP_EPS = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Sizes of a visual tower. The defaults are ViT-B/32's.
+
+    patches: "2d": each frame alone; "3d": each patch also sees its neighbours in the frames before and after
+    (CLIP4Clip's `linear_patch=3d`); "joint": all patches of all frames attend to each other (ViCLIP), over `frames`
+    steps of `tubelet` frames each, `masking` of them hidden in training.
+    """
+
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_width: int = 3072
+    patch: int = 32
+    grid: int = 7
+    embed_dim: int = 512
+    patches: Literal["2d", "3d", "joint"] = "2d"
+    frames: int = 8
+    tubelet: int = 1
+    masking: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ConfigError(f"vision width {self.width} must be a multiple of heads {self.heads}")
+        if not 0 <= self.masking < 1:
+            raise ConfigError(f"masking is {self.masking}, must be at least 0 and less than 1")
+
+    @property
+    def image_size(self) -> int:
+        return self.patch * self.grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Sizes of a text tower. The defaults are ViT-B/32's."""
+
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    mlp_width: int = 2048
+    context: int = 77
+    vocab_size: int = 49408
+    embed_dim: int = 512
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ConfigError(f"text width {self.width} must be a multiple of heads {self.heads}")
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one matrix for queries, keys and values."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False, queries: int | None = None
+    ) -> torch.Tensor:
+        """x (B,L,D); mask (B,L) bool, True at keys that may be read, of which each row has at least one; queries: only
+        the first so many tokens ask. Returns (B, queries or L, D)."""
+        if queries is None:
+            asked, keys, values = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        else:
+            width = x.shape[-1]
+            asked = F.linear(x[:, :queries], self.in_proj_weight[:width], self.in_proj_bias[:width])
+            keys, values = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, -1)
+        query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (asked, keys, values))
+        allowed = None if mask is None else mask[:, None, None]
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
+
+
+def quick_gelu(x: torch.Tensor) -> torch.Tensor:
+    """x · σ(1.702 x), CLIP's approximation of GELU."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, mlp_width: int):
+        super().__init__()
+        self.c_fc = nn.Linear(width, mlp_width)
+        self.c_proj = nn.Linear(mlp_width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c_proj(quick_gelu(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    """x += attn(ln_1 x); x += mlp(ln_2 x)."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int, eps: float = CLIP_EPS):
+        super().__init__()
+        self.attn = Attention(width, heads)
+        self.ln_1 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, mlp_width)
+        self.ln_2 = nn.LayerNorm(width, eps=eps)
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False, queries: int | None = None
+    ) -> torch.Tensor:
+        x = x[:, :queries] + self.attn(self.ln_1(x), mask, causal, queries)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    def __init__(self, width: int, layers: int, heads: int, mlp_width: int, eps: float = CLIP_EPS):
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(width, heads, mlp_width, eps) for _ in range(layers))
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False, queries: int | None = None
+    ) -> torch.Tensor:
+        """x (B,L,D), mask (B,L) bool or None. queries: the last block computes only the first so many tokens."""
+        last = len(self.resblocks) - 1
+        for i, block in enumerate(self.resblocks):
+            x = block(x, mask, causal, queries if i == last else None)
+        return x
+
+
+class VisionTransformer(nn.Module):
+    """Frame by frame: e_t = ln_post(ViT(frame_t)[class]) · proj. With patches "3d", the patch embedding is a Conv3d
+    of 3 frames, stride 1 (CLIP4Clip `module_clip.py`, `conv2`)."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.config = config
+        width, size = config.width, (config.patch, config.patch)
+        if config.patches == "2d":
+            self.conv1 = nn.Conv2d(3, width, size, size, bias=False)
+        elif config.patches == "3d":
+            self.conv2 = nn.Conv3d(3, width, (3, *size), (1, *size), padding=(1, 0, 0), bias=False)
+        scale = width**-0.5
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(config.grid**2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width, eps=CLIP_EPS)
+        self.transformer = Transformer(width, config.layers, config.heads, config.mlp_width)
+        self.ln_post = nn.LayerNorm(width, eps=CLIP_EPS)
+        self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
+
+    def forward(self, video: torch.Tensor, mask: torch.Tensor, hidden_layers: int = 0) -> FrameFeatures:
+        """video (B,T,3,H,W), normalised pixels; mask (B,T) bool. embed (B,T,E), not normalised; tokens
+        (B,T,K,1+P,D): what the last K = hidden_layers blocks give, class token first. Padded frames are encoded too,
+        each by itself; with patches "3d" they are set to zero first, as the padding of the convolution is."""
+        batch, frames = video.shape[:2]
+        x = self.ln_pre(self.tokens(self.patches(video, mask)))
+        x, hidden = x.flatten(0, 1), []
+        for i, block in enumerate(self.transformer.resblocks):
+            x = block(x)
+            if i >= self.config.layers - hidden_layers:
+                hidden.append(x)
+        embed = self.project(x[:, 0]).unflatten(0, (batch, frames))
+        tokens = torch.stack(hidden, 1) if hidden else x.new_zeros(batch * frames, 0, *x.shape[1:])
+        return FrameFeatures(tokens.unflatten(0, (batch, frames)), embed, embed.new_zeros(batch, frames, 0))
+
+    def patches(self, video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B,T,3,H,W) -> (B,T,P,D)."""
+        batch, frames = video.shape[:2]
+        if self.config.patches == "3d":
+            video = video.masked_fill(~mask[..., None, None, None], 0)
+            return self.conv2(video.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)
+        return self.conv1(video.flatten(0, 1)).flatten(2).mT.unflatten(0, (batch, frames))
+
+    def tokens(self, patches: torch.Tensor) -> torch.Tensor:
+        """(B,T,P,D) -> (B,T,1+P,D) with the class token and positions."""
+        cls = self.class_embedding.expand(*patches.shape[:2], 1, -1)
+        return torch.cat((cls, patches), 2) + self.positional_embedding
+
+    def project(self, cls: torch.Tensor) -> torch.Tensor:
+        """Class tokens (..., D) -> embeddings (..., E)."""
+        return self.ln_post(cls) @ self.proj
+
+
+class JointVisionTransformer(VisionTransformer):
+    """Joint space-time attention (ViCLIP, Wang et al. 2023; InternVideo `viclip_vision.py`): one sequence of a class
+    token and the patches of all frames, x = [c + p_0; x_{t,i} + p_i + q_t], q zero at the start, the class token
+    without q; one embedding a video, ln_post(x_0) · proj. In training a share `masking` of the patches is left out.
+    """
+
+    def __init__(self, config: VisionConfig):
+        super().__init__(config)
+        size = (config.tubelet, config.patch, config.patch)
+        self.conv1 = nn.Conv3d(3, config.width, size, size, bias=False)
+        self.temporal_positional_embedding = nn.Parameter(torch.zeros(1, config.frames, config.width))
+
+    def forward(self, video: torch.Tensor, mask: torch.Tensor, hidden_layers: int = 0) -> FrameFeatures:
+        """As in VisionTransformer, with one embedding a video, (B,1,E), and no hidden layers. Frames whose mask is
+        False are not attended to."""
+        patches = self.conv1(video.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)  # (B,T,P,D)
+        batch, steps, per_frame, width = patches.shape
+        times = self.temporal_positional_embedding
+        if steps == 1:
+            times = times.mean(1, keepdim=True)
+        elif steps != self.config.frames:
+            raise ConfigError(
+                f"the video has {steps} steps of {self.config.tubelet} frames, this model takes {self.config.frames} "
+                "or 1: sample that many frames"
+            )
+        tokens = self.tokens(patches)
+        x = (tokens[:, :, 1:] + times[:, :, None]).flatten(1, 2)
+        real = mask[:, :: self.config.tubelet].repeat_interleave(per_frame, 1)
+        if self.training and self.config.masking:
+            kept = x.shape[1] - int(self.config.masking * x.shape[1])
+            chosen = torch.rand(batch, x.shape[1], device=x.device).argsort(1)[:, :kept]
+            x, real = x.take_along_dim(chosen[..., None], 1), real.take_along_dim(chosen, 1)
+        x = self.ln_pre(torch.cat((tokens[:, 0, :1], x), 1))
+        embed = self.project(self.transformer(x, F.pad(real, (1, 0), value=True), queries=1))
+        return FrameFeatures(x.new_zeros(batch, 1, 0, 1 + per_frame, width), embed, x.new_zeros(batch, 1, 0))
+
+
+def visual_tower(config: VisionConfig) -> VisionTransformer:
+    return (JointVisionTransformer if config.patches == "joint" else VisionTransformer)(config)
+
+
+class TextTransformer(nn.Module):
+    """Causal; the text's embedding is that of its last token, the one with the highest id."""
+
+    def __init__(self, config: TextConfig):
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(config.context, config.width))
+        self.transformer = Transformer(config.width, config.layers, config.heads, config.mlp_width)
+        self.ln_final = nn.LayerNorm(config.width, eps=CLIP_EPS)
+        self.text_projection = nn.Parameter(config.width**-0.5 * torch.randn(config.width, config.embed_dim))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
+        """ids (B,L) int64, zero at padding; mask (B,L) bool, kept with the words: attention needs none, no token sees
+        those after it. tokens (B,L,E) and embed (B,E) are not normalised."""
+        length = ids.shape[1]
+        if length > self.config.context:
+            raise ConfigError(f"a text has {length} tokens, at most {self.config.context} fit: cut or split it")
+        x = self.token_embedding(ids) + self.positional_embedding[:length]
+        tokens = self.ln_final(self.transformer(x, causal=True)) @ self.text_projection
+        return TextFeatures(tokens, mask, tokens[torch.arange(len(ids), device=ids.device), ids.argmax(1)])

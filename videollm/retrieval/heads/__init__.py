@@ -1,0 +1,1 @@
+"""Similarity heads: one small module each."""

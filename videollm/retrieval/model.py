@@ -1,0 +1,205 @@
+"""A retrieval model: a text tower, a visual tower, a head and a temperature, and its directory on disk."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from videollm.encoders.base import FrameFeatures, TextFeatures
+from videollm.errors import CheckpointError, ConfigError
+from videollm.models.official import load_official
+from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer, visual_tower
+from videollm.retrieval.head import RetrievalHead, VideoRepr
+from videollm.retrieval.heads.lstm import LSTM
+from videollm.retrieval.heads.mug import MugSTAN
+from videollm.retrieval.heads.pooling import MaxPooling, MeanPooling
+from videollm.retrieval.heads.stan import STAN
+from videollm.retrieval.heads.tcn import TCN
+from videollm.retrieval.heads.teachclip import AttentiveAggregation
+from videollm.retrieval.heads.tight import TightTransformer
+from videollm.retrieval.heads.transformer import TemporalTransformer
+from videollm.retrieval.heads.videoclip import BertConfig, BertText, VideoCLIP
+from videollm.retrieval.heads.xclip import XCLIP
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "card.md"
+MAX_LOGIT_SCALE, MIN_TEMPERATURE = 100.0, 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """Which head, and its sizes; each kind reads those it has.
+
+    temporal: what mixes the frames under "xclip" and "attentive". layers, heads, mlp_width, context: of the temporal
+    and the tight transformer; layers: of the TCN too. depth, across: of "stan" and "mug". bert, feature_dim: of
+    "videoclip". official_compat: the published code's treatment of padding, see each head.
+    """
+
+    kind: str = "mean"
+    temporal: str = "transformer"
+    layers: int = 4
+    heads: int = 8
+    mlp_width: int | None = None
+    context: int = 77
+    depth: int = 4
+    across: Literal["attention", "conv3d"] = "attention"
+    max_words: int = 32
+    max_frames: int = 12
+    bert: BertConfig | None = None
+    feature_dim: int = 512
+    official_compat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in HEADS:
+            raise ConfigError(f"there is no head {self.kind!r}: choose from {', '.join(HEADS)}")
+        if self.temporal not in TEMPORAL:
+            raise ConfigError(f"no head mixes frames by {self.temporal!r}: choose from {', '.join(TEMPORAL)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """vision: None where frames come as features (VideoCLIP). scale: how scores become logits: "learned" factor
+    exp(s), learned "divisor" of at least 0.01, "fixed" divisor, or "none"; temperature: its value, or the first."""
+
+    vision: VisionConfig | None
+    text: TextConfig | BertConfig
+    head: HeadConfig
+    scale: Literal["learned", "divisor", "fixed", "none"] = "learned"
+    temperature: float = 0.01
+
+
+class RetrievalModel(nn.Module):
+    """Texts and videos to scores and logits (Nt,Nv)."""
+
+    def __init__(self, config: RetrievalConfig):
+        super().__init__()
+        self.config = config
+        self.text = BertText(config.text) if isinstance(config.text, BertConfig) else TextTransformer(config.text)
+        self.visual = None if config.vision is None else visual_tower(config.vision)
+        self.head = build_head(
+            config.head, config.text.width if config.vision is None else config.vision.embed_dim, self.visual
+        )
+        start = torch.tensor(config.temperature)
+        if config.scale == "learned":
+            self.logit_scale = nn.Parameter(-start.log())
+        elif config.scale == "divisor":
+            self.temperature = nn.Parameter(start)
+
+    def encode_text(self, ids: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
+        return self.text(ids, mask)
+
+    def encode_frames(self, video: torch.Tensor, mask: torch.Tensor) -> FrameFeatures:
+        """video: pixels (Nv,T,3,H,W), or features (Nv,T,F) where there is no visual tower."""
+        if self.visual is None:
+            return FrameFeatures(video.new_zeros(*mask.shape, 0, 0), video, video.new_zeros(*mask.shape, 0))
+        return self.visual(video, mask, self.head.hidden_layers)
+
+    def encode_video(self, video: torch.Tensor, mask: torch.Tensor) -> VideoRepr:
+        frames = self.encode_frames(video, mask)
+        return self.head.encode_video(frames, mask[:, : frames.embed.shape[1]])
+
+    def scale(self) -> torch.Tensor | float:
+        """What scores are multiplied by in the loss."""
+        if self.config.scale == "learned":
+            return self.logit_scale.exp()
+        if self.config.scale == "divisor":
+            return 1 / self.temperature.clamp(min=MIN_TEMPERATURE)
+        return 1.0 if self.config.scale == "none" else 1 / self.config.temperature
+
+    def logits(self, text: TextFeatures, video: VideoRepr) -> torch.Tensor:
+        return self.scale() * self.head.score(text, video)
+
+    def forward(
+        self, ids: torch.Tensor, text_mask: torch.Tensor, video: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        return self.logits(self.encode_text(ids, text_mask), self.encode_video(video, mask))
+
+
+def _transformer(config: HeadConfig, embed_dim: int) -> TemporalTransformer:
+    return TemporalTransformer(embed_dim, config.layers, config.heads, config.mlp_width, config.context)
+
+
+# What mixes frames, by name; each also serves as a head of its own.
+TEMPORAL: dict[str, Callable[[HeadConfig, int], MeanPooling]] = {
+    "mean": lambda _, embed_dim: MeanPooling(embed_dim),
+    "lstm": lambda _, embed_dim: LSTM(embed_dim),
+    "transformer": _transformer,
+    "tcn": lambda config, embed_dim: TCN(embed_dim, config.layers),
+}
+
+
+def _stan(config: HeadConfig, embed_dim: int, tower: VisionTransformer | None) -> STAN:
+    if tower is None or tower.config.patches == "joint":
+        raise ConfigError(f"head {config.kind!r} reads the hidden layers of a frame-wise visual tower, there is none")
+    return STAN(
+        embed_dim, tower=tower, depth=config.depth, across=config.across, official_compat=config.official_compat
+    )
+
+
+def _videoclip(config: HeadConfig) -> VideoCLIP:
+    return VideoCLIP(config.bert or BertConfig(layers=6), config.feature_dim, config.official_compat)
+
+
+HEADS: dict[str, Callable[[HeadConfig, int, VisionTransformer | None], RetrievalHead]] = {
+    "mean": lambda c, e, _: TEMPORAL["mean"](c, e),
+    "max": lambda _, e, __: MaxPooling(e),
+    "lstm": lambda c, e, _: TEMPORAL["lstm"](c, e),
+    "transformer": lambda c, e, _: TEMPORAL["transformer"](c, e),
+    "tcn": lambda c, e, _: TEMPORAL["tcn"](c, e),
+    "tight": lambda c, e, _: TightTransformer(e, c.layers, c.heads, c.mlp_width, c.context),
+    "xclip": lambda c, e, _: XCLIP(TEMPORAL[c.temporal](c, e), c.max_words, c.max_frames, c.official_compat),
+    "attentive": lambda c, e, _: AttentiveAggregation(TEMPORAL[c.temporal](c, e), official_compat=c.official_compat),
+    "stan": _stan,
+    "mug": lambda c, e, tower: MugSTAN(_stan(c, e, tower)),
+    "videoclip": lambda c, _, __: _videoclip(c),
+}
+
+
+def build_head(config: HeadConfig, embed_dim: int, tower: VisionTransformer | None = None) -> RetrievalHead:
+    """tower: whose hidden layers "stan" and "mug" read, and whose output layers they share; else not used."""
+    return HEADS[config.kind](config, embed_dim, tower)
+
+
+def clip_config(head: HeadConfig, **changes: Any) -> RetrievalConfig:
+    """ViT-B/32 with a head; `changes` are fields of RetrievalConfig."""
+    return replace(RetrievalConfig(vision=VisionConfig(), text=TextConfig(), head=head), **changes)
+
+
+def save(model: RetrievalModel, folder: Path, card: str) -> None:
+    """config.json, model.safetensors (shared parameters once) and card.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps({"format": "retrieval", **asdict(model.config)}, indent=2) + "\n")
+    save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, folder / WEIGHTS_FILE)
+    (folder / CARD_FILE).write_text(card)
+
+
+def load(folder: Path) -> RetrievalModel:
+    """The model that `save` wrote. CheckpointError where files or weights do not fit."""
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} has no {name}: give a directory that `videollm import-official` wrote")
+    model = RetrievalModel(_config(folder, json.loads((folder / CONFIG_FILE).read_text())))
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    load_official(model, load_file(folder / WEIGHTS_FILE), names, ())
+    return model.eval()
+
+
+def _config(folder: Path, fields: Mapping[str, Any]) -> RetrievalConfig:
+    if fields.get("format") != "retrieval":
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} is not of a retrieval model: its format is {fields.get('format')!r}"
+        )
+    head, vision, text = dict(fields["head"]), fields["vision"], fields["text"]
+    bert = head.pop("bert")
+    return RetrievalConfig(
+        vision=None if vision is None else VisionConfig(**vision),
+        text=BertConfig(**text) if "max_positions" in text else TextConfig(**text),
+        head=HeadConfig(**head, bert=None if bert is None else BertConfig(**bert)),
+        scale=fields["scale"],
+        temperature=fields["temperature"],
+    )
