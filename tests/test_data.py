@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videollm.data import Message, Provenance, Sample, check, quantile, read, stats, words
+from videollm.data import Message, Provenance, Sample, check, format_time, quantile, read, stats, words
 from videollm.errors import DataError, VideoNotFoundError
 
 SAMPLE = Path(__file__).parents[1] / "scripts/samples/sample.mp4"
@@ -96,6 +96,21 @@ def test_a_line_that_is_no_object_is_refused():
 def test_words_count_chinese_by_character():
     assert words("The cat's 2 legs.") == ["the", "cat", "s", "2", "legs"]
     assert words("红色圆形 moves") == ["红", "色", "圆", "形", "moves"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "decimals", "text"),
+    [
+        (4.4, 0, "0:04"),
+        (59.6, 0, "1:00"),
+        (750, 0, "12:30"),
+        (3723, 0, "1:02:03"),
+        (4.21, 1, "0:04.2"),
+        (59.96, 1, "1:00.0"),
+    ],
+)
+def test_times_are_written_as_clocks_show_them(seconds: float, decimals: int, text: str):
+    assert format_time(seconds, decimals) == text
 
 
 def write(path: Path, *lines: Sample | str) -> Path:

@@ -169,11 +169,12 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def format_time(seconds: float) -> str:
-    """0:04, 12:30 or 1:02:03, to the nearest second: how prompts and answers write times."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+def format_time(seconds: float, decimals: int = 0) -> str:
+    """0:04, 12:30 or 1:02:03, to the nearest second, or 0:04.2: how prompts and answers write times."""
+    minutes, rest = divmod(round(seconds, decimals), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    s = f"{rest:0{3 + decimals if decimals else 2}.{decimals}f}"
+    return f"{hours}:{minutes:02}:{s}" if hours else f"{minutes}:{s}"
 
 
 def read(path: str | Path) -> Iterator[Sample]:

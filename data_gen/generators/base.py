@@ -12,9 +12,8 @@ from videollm.data import Message
 class Draft:
     """A sample before it is checked; task, language, messages and answer_times as in `Sample`.
 
-    grounded: the answer is the annotation's own, so it needs no support from it. lines: numbers of the annotation's
-    lines (see `annotation`) that the answer is said to rest on. origin: the index of the draft that this one
-    translates; it falls with it. model, prompt_sha: what wrote it.
+    grounded: the answer is the annotation's own, so it needs no support from it. origin: the index of the draft that
+    this one translates; it falls with it. model, prompt_sha: what wrote it.
     """
 
     task: str

@@ -1,0 +1,153 @@
+"""Turn an annotated video collection into instruction data.
+
+    python data_gen/make_instructions.py SOURCE --out FILE [--videos DIR] [--generator template|llm|semi] ...
+
+SOURCE is an annotation file (or a folder of subtitles) in one of the formats of `data_gen/readers`, found by its
+content or named by --format. The same command again goes on where a stopped run ended.
+"""
+
+import argparse
+import asyncio
+import itertools
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_gen.clips import Clip
+from data_gen.filters import Filters
+from data_gen.generators.base import Generator
+from data_gen.generators.template import TemplateGenerator
+from data_gen.pipeline import measure, plan, read_clips, run
+from data_gen.readers import READERS, Report, Source, choose
+from data_gen.store import Store
+from videollm.errors import DataError, VideoLLMError
+
+SHOWN = 3  # items that a dry run shows
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(description="Turn an annotated video collection into instruction data.")
+    top.add_argument("source", type=Path, help="annotation file, or a folder of subtitle files")
+    top.add_argument("--out", type=Path, required=True, help="file of samples (JSON Lines) to write or to go on with")
+    top.add_argument("--videos", type=Path, help="folder of the videos (default: that of SOURCE)")
+    top.add_argument("--format", choices=list(READERS), help="what SOURCE is (default: found from its content)")
+    top.add_argument("--strict", action="store_true", help="stop at the first broken row")
+    top.add_argument("--limit", type=int, metavar="N", help="take the first N clips only")
+    top.add_argument("--dry-run", action="store_true", help=f"show {SHOWN} prompts and write nothing")
+    top.add_argument("--generator", choices=["template", "llm", "semi"], default="template")
+    top.add_argument("--languages", type=_names, metavar="en,zh", help="template: only these; llm: translate to these")
+    top.add_argument("--tasks", type=_names, metavar="qa,caption/short", help="families or tasks (default: all)")
+    top.add_argument("--seed", type=int, default=0)
+    top.add_argument("--blocked", type=Path, metavar="FILE", help="more phrases that no sample may have, one a line")
+    llm = top.add_argument_group("llm")
+    llm.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1")
+    llm.add_argument("--model", help="the model's name there")
+    llm.add_argument("--key-variable", default="OPENAI_API_KEY", help="environment variable with the key, if any")
+    llm.add_argument("--concurrency", type=int, default=64, metavar="N", help="requests in flight (default: 64)")
+    llm.add_argument("--rate", type=float, metavar="R", help="at most this many requests a second")
+    llm.add_argument("--judge", metavar="MODEL", help="a second model on the server that checks every sample")
+    semi = top.add_argument_group("semi")
+    semi.add_argument("--review", type=Path, metavar="FILE", help="CSV or JSONL: made first, then edited, then merged")
+    semi.add_argument("--captioner", metavar="MODEL", help="preset or checkpoint that proposes captions")
+    top.add_argument("--ray", metavar="ADDRESS", help="spread the work over a Ray cluster; `local` starts one here")
+    return top
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    options = parser().parse_args(argv)
+    try:
+        make(options)
+    except VideoLLMError as error:
+        print(f"make_instructions: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("make_instructions: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make(options: argparse.Namespace) -> None:
+    report = Report(strict=options.strict)
+    first_look = Source(options.source, options.videos or _folder(options.source), report)
+    reader = choose(first_look, options.format)
+    generator = make_generator(options)
+    # Everything is read once before anything is made: mistakes show before they cost, and the work can be counted.
+    keys = {work.key for work in plan(_limited(read_clips(reader, first_look), options.limit), generator)}
+    _tell(report)
+    source = Source(first_look.path, first_look.videos)
+    clips = measure(_limited(read_clips(reader, source), options.limit), report, _duration_s)
+    if options.dry_run:
+        for work in itertools.islice(plan(clips, generator), SHOWN):
+            print(f"--- {work.key}\n{generator.preview(work.clip, work.item)}\n")
+        return
+    if not keys:
+        raise DataError(f"{options.source} gives nothing to do for generator {generator.name}; see the rows above")
+    with Store(options.out) as store:
+        filters = Filters(_phrases(options.blocked))
+        for sample in store.samples():
+            filters.remember(sample)
+        with tqdm(total=len(keys), initial=len(keys & store.done), unit="item", disable=None) as bar:
+
+            def on_done() -> None:
+                totals = store.totals
+                bar.update()
+                bar.set_postfix(rows=totals.rows, tokens=totals.prompt_tokens + totals.completion_tokens, refresh=False)
+
+            asyncio.run(
+                run(
+                    plan(clips, generator),
+                    generator,
+                    store,
+                    filters,
+                    seed=options.seed,
+                    concurrency=options.concurrency if options.generator == "llm" else 1,
+                    on_done=on_done,
+                )
+            )
+        print(f"{store.path}: {store.totals.rows} rows of {store.totals.items} items")
+
+
+def make_generator(options: argparse.Namespace) -> Generator:
+    return TemplateGenerator(seed=options.seed, languages=options.languages, tasks=options.tasks)
+
+
+def _folder(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
+
+
+def _limited(clips: Iterator[Clip], limit: int | None) -> Iterator[Clip]:
+    return itertools.islice(clips, limit)
+
+
+def _phrases(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise DataError(f"--blocked {path} cannot be read: {error}") from error
+
+
+def _tell(report: Report) -> None:
+    for line in report.shown:
+        print(line, file=sys.stderr)
+    if report.count:
+        print(f"{report.count} broken rows left out, {len(report.shown)} of them shown", file=sys.stderr)
+
+
+def _duration_s(path: Path) -> float:
+    from videollm.video.decode import probe  # brings torch; not every source needs it
+
+    return probe(path).duration_s
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""From annotated clips to a file of samples: read, make, filter, keep."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from os.path import relpath
+from pathlib import Path
+from typing import Protocol
+
+from data_gen.clips import Clip
+from data_gen.filters import Filters
+from data_gen.generators.base import Draft, Generator, Made
+from data_gen.readers import Reader, Report, Source
+from data_gen.store import Reject, Store
+from videollm.data import Provenance, Sample
+from videollm.errors import DataError, VideoError, VideoLLMError
+
+
+class Judge(Protocol):
+    async def reject(self, sample: Sample, clip: Clip) -> str | None:
+        """Why the sample is no good, None where it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One item of work. key: unique in the store."""
+
+    key: str
+    clip: Clip
+    item: str
+
+
+def read_clips(reader: Reader, source: Source) -> Iterator[Clip]:
+    """The source's clips, without those whose id was there before or whose video is no file, which are reported."""
+    seen: set[str] = set()
+    for clip in reader.read(source):
+        with source.report.row(f"clip {clip.id}"):
+            if clip.id in seen:
+                raise ValueError("the id is that of an earlier clip")
+            seen.add(clip.id)
+            if not clip.video.is_file():
+                raise ValueError(f"no video file in {clip.video.parent}")
+            yield clip
+
+
+def measure(clips: Iterable[Clip], report: Report, duration_s: Callable[[Path], float]) -> Iterator[Clip]:
+    """Each clip with its file's length, where the annotation does not say it, and with notes that end when it does:
+    annotated spans are often rounded up. Clips whose file cannot be read are reported."""
+    for clip in clips:
+        try:
+            length = clip.duration if clip.duration is not None else duration_s(clip.video)
+        except VideoError as error:
+            report.broken(f"clip {clip.id}", error.reason)
+            continue
+        notes = tuple(
+            replace(n, end=length) if n.end is not None and n.end > length > (n.start or 0) else n for n in clip.notes
+        )
+        yield replace(clip, duration=length, notes=notes)
+
+
+def plan(clips: Iterable[Clip], generator: Generator) -> Iterator[Work]:
+    for clip in clips:
+        for item in generator.items(clip):
+            key = "-".join(part for part in (clip.source, clip.id, generator.name, item) if part)
+            yield Work(key, clip, item)
+
+
+async def run(
+    work: Iterable[Work],
+    generator: Generator,
+    store: Store,
+    filters: Filters,
+    *,
+    seed: int = 0,
+    judge: Judge | None = None,
+    concurrency: int = 1,
+    on_done: Callable[[], None] = lambda: None,
+) -> None:
+    """Do what the store has not done yet, `concurrency` items at a time. Raises the VideoLLMError of an item that
+    cannot be made; what is done by then stays done."""
+    todo = (w for w in work if w.key not in store.done)
+
+    async def worker() -> None:
+        for w in todo:
+            await keep(w, await generator.make(w.clip, w.item), store, filters, generator.name, seed, judge)
+            on_done()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(worker())
+    except* VideoLLMError as failed:
+        raise failed.exceptions[0] from None
+
+
+async def keep(
+    work: Work, made: Made, store: Store, filters: Filters, name: str, seed: int, judge: Judge | None = None
+) -> None:
+    """Filter what an item gave and commit it."""
+    samples: list[Sample] = []
+    rejects: list[Reject] = []
+    fallen: set[int] = set()
+    for number, draft in enumerate(made.drafts):
+        verdict = sample = None
+        if draft.origin in fallen:
+            verdict = "origin", "its original was rejected"
+        else:
+            try:
+                sample = to_sample(work, number, draft, store.path.parent, name, seed)
+            except DataError as error:
+                verdict = "schema", str(error)
+        if sample:
+            verdict = filters.reject(sample, work.clip, grounded=draft.grounded)
+        if sample and judge and not verdict and (reason := await judge.reject(sample, work.clip)):
+            verdict = "judge", reason
+        if sample and not verdict:
+            samples.append(sample)
+            continue
+        fallen.add(number)
+        assert verdict
+        rejects.append(Reject(step=verdict[0], reason=verdict[1], draft=dataclasses.asdict(draft)))
+    store.commit(
+        work.key,
+        samples,
+        rejects,
+        lost=made.lost,
+        prompt_tokens=made.prompt_tokens,
+        completion_tokens=made.completion_tokens,
+    )
+
+
+def to_sample(work: Work, number: int, draft: Draft, folder: Path, name: str, seed: int) -> Sample:
+    """Raises DataError for a draft that is no valid sample."""
+    clip = work.clip
+    return Sample(
+        id=f"{work.key}-{number:03}",
+        video=Path(relpath(clip.video, folder)).as_posix(),
+        start=clip.start,
+        end=clip.end,
+        task=draft.task,
+        language=draft.language,
+        messages=draft.messages,
+        answer_times=tuple((round(a, 3), round(b, 3)) for a, b in draft.answer_times),
+        provenance=Provenance(
+            source=clip.source,
+            generator=name,
+            model=draft.model,
+            prompt_sha=draft.prompt_sha,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seed=seed,
+        ),
+    )
