@@ -52,3 +52,7 @@ class CheckpointError(VideoLLMError):
 
 class ContextOverflowError(VideoLLMError):
     """The prompt does not fit the language model's context even after merging segments."""
+
+
+class SearchIndexError(VideoLLMError):
+    """A search index does not exist, was made by another model, or is being written by another process."""

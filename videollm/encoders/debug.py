@@ -11,6 +11,7 @@ from videollm.encoders.concepts import membership
 from videollm.encoders.images import resize_crop
 
 GRID = 8  # frames are averaged to GRID x GRID colours before the random projection
+MAX_WORDS = 64  # of a text
 
 
 class DebugEncoder:
@@ -50,13 +51,16 @@ class DebugEncoder:
         return FrameFeatures(tokens, tokens[:, 0].contiguous(), posterior[:, 0] @ self._membership)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        words = [text.split() or [""] for text in texts]
+        words = [text.split()[:MAX_WORDS] or [""] for text in texts]
         longest = max(map(len, words))
         tokens = torch.stack([torch.stack([_word(w) for w in row + [""] * (longest - len(row))]) for row in words])
         mask = torch.tensor([[i < len(row) for i in range(longest)] for row in words])
         tokens, mask = tokens.to(self.device), mask.to(self.device)
         mean = tokens.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
         return TextFeatures(tokens, mask, F.normalize(mean, dim=-1))
+
+    def reads_whole(self, text: str) -> bool:
+        return len(text.split()) <= MAX_WORDS
 
 
 def _word(word: str) -> torch.Tensor:

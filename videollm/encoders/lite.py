@@ -90,6 +90,9 @@ class LiteEncoder:
         tokens, mask, embed = self._sentences(texts)
         return TextFeatures(tokens - self.centre, mask, F.normalize(embed - self.centre, dim=-1))
 
+    def reads_whole(self, text: str) -> bool:
+        return self._sentences.reads_whole(text)
+
     @functools.cached_property
     def _sentences(self) -> SentenceEncoder:
         return SentenceEncoder(assets.fetch("all-minilm-l6-v2"), self.device)

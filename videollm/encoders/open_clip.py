@@ -103,6 +103,9 @@ class OpenClipEncoder:
         longest = int(mask.sum(1).max())
         return TextFeatures(tokens[:, :longest], mask[:, :longest], embed)
 
+    def reads_whole(self, text: str) -> bool:
+        return bool(self.tokenizer([text])[0, -1] == self._padding)
+
     def _texts(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         tower = getattr(self.model, "text", self.model)
         if isinstance(tower, HFTextEncoder):
@@ -118,10 +121,13 @@ class OpenClipEncoder:
         return tokens.float(), embed.float()
 
     def _word_mask(self, ids: torch.Tensor) -> torch.Tensor:
-        """(B,L): True up to the last token that is not padding. Any text this short ends in padding."""
-        padding = self.tokenizer([""])[0, -1]
+        """(B,L): True up to the last token that is not padding."""
         steps = torch.arange(1, ids.shape[1] + 1, device=self.device)
-        return steps <= (steps * (ids != padding)).amax(1, keepdim=True)
+        return steps <= (steps * (ids != self._padding)).amax(1, keepdim=True)
+
+    @functools.cached_property
+    def _padding(self) -> int:
+        return int(self.tokenizer([""])[0, -1])  # any text this short ends in it
 
     @functools.cached_property
     def _class_text(self) -> torch.Tensor:

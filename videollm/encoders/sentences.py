@@ -28,6 +28,9 @@ class SentenceEncoder:
         norm = mean.norm(dim=-1, keepdim=True)
         return hidden / norm[..., None], mask, mean / norm
 
+    def reads_whole(self, text: str) -> bool:
+        return len(self.tokenizer(text, verbose=False)["input_ids"]) <= MAX_TOKENS
+
     def embed(self, texts: list[str], batch_size: int = 64) -> torch.Tensor:
         """(B,384) unit vectors; texts of like length are run together, since padding costs time."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
