@@ -103,7 +103,7 @@ class VideoCLIP(RetrievalHead):
         self.official_compat = official_compat
         self.bert = Bert(config)
         self.linear1 = nn.Linear(feature_dim, config.width)
-        self.norm = nn.LayerNorm(config.width, eps=BERT_EPS)
+        self.norm = nn.LayerNorm(config.width)  # 1e-5, unlike BERT's
         self.linear2 = nn.Linear(config.width, config.width)
 
     def encode_video(
