@@ -10,20 +10,27 @@ import argparse
 import asyncio
 import itertools
 import logging
+import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from data_gen import datasheet
 from data_gen.clips import Clip
 from data_gen.filters import Filters
-from data_gen.generators.base import Generator
+from data_gen.generators.base import Generator, Judge
 from data_gen.generators.template import TemplateGenerator
 from data_gen.pipeline import measure, plan, read_clips, run
 from data_gen.readers import READERS, Report, Source, choose
 from data_gen.store import Store
 from videollm.errors import DataError, VideoLLMError
+
+if TYPE_CHECKING:
+    from data_gen.generators.client import ChatClient
 
 SHOWN = 3  # items that a dry run shows
 
@@ -78,7 +85,7 @@ def make(options: argparse.Namespace) -> None:
     report = Report(strict=options.strict)
     first_look = Source(options.source, options.videos or _folder(options.source), report)
     reader = choose(first_look, options.format)
-    generator = make_generator(options)
+    generator, judge = make_generator(options), make_judge(options)
     # Everything is read once before anything is made: mistakes show before they cost, and the work can be counted.
     keys = {work.key for work in plan(_limited(read_clips(reader, first_look), options.limit), generator)}
     _tell(report)
@@ -108,15 +115,39 @@ def make(options: argparse.Namespace) -> None:
                     store,
                     filters,
                     seed=options.seed,
+                    judge=judge,
                     concurrency=options.concurrency if options.generator == "llm" else 1,
                     on_done=on_done,
                 )
             )
-        print(f"{store.path}: {store.totals.rows} rows of {store.totals.items} items")
+        page = datasheet.write(store, report, shlex.join(["python", *sys.argv]))
+        rejected = store.totals.rejected.total()
+        print(f"{store.path}: {store.totals.rows} rows of {store.totals.items} items, {rejected} rejected; see {page}")
 
 
 def make_generator(options: argparse.Namespace) -> Generator:
+    if options.generator == "llm":
+        from data_gen.generators.llm import LlmGenerator
+
+        return LlmGenerator(
+            _client(options, options.model), seed=options.seed, languages=options.languages, tasks=options.tasks
+        )
     return TemplateGenerator(seed=options.seed, languages=options.languages, tasks=options.tasks)
+
+
+def make_judge(options: argparse.Namespace) -> Judge | None:
+    from data_gen.generators.llm import LlmJudge
+
+    return LlmJudge(_client(options, options.judge), seed=options.seed) if options.judge else None
+
+
+def _client(options: argparse.Namespace, model: str | None) -> "ChatClient":
+    from data_gen.generators.client import ChatClient
+
+    if not options.base_url or not model:
+        raise DataError("a language model needs --base-url, such as http://127.0.0.1:8000/v1, and --model")
+    key = os.environ.get(options.key_variable)
+    return ChatClient(options.base_url, model, key=key, rate=options.rate, concurrency=options.concurrency)
 
 
 def _folder(source: Path) -> Path:

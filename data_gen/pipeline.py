@@ -7,21 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from os.path import relpath
 from pathlib import Path
-from typing import Protocol
 
 from data_gen.clips import Clip
 from data_gen.filters import Filters
-from data_gen.generators.base import Draft, Generator, Made
+from data_gen.generators.base import Draft, Generator, Judge, Made
 from data_gen.readers import Reader, Report, Source
 from data_gen.store import Reject, Store
 from videollm.data import Provenance, Sample
 from videollm.errors import DataError, VideoError, VideoLLMError
-
-
-class Judge(Protocol):
-    async def reject(self, sample: Sample, clip: Clip) -> str | None:
-        """Why the sample is no good, None where it is."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +96,7 @@ async def keep(
     samples: list[Sample] = []
     rejects: list[Reject] = []
     fallen: set[int] = set()
+    prompt_tokens, completion_tokens = made.prompt_tokens, made.completion_tokens
     for number, draft in enumerate(made.drafts):
         verdict = sample = None
         if draft.origin in fallen:
@@ -114,8 +108,11 @@ async def keep(
                 verdict = "schema", str(error)
         if sample:
             verdict = filters.reject(sample, work.clip, grounded=draft.grounded)
-        if sample and judge and not verdict and (reason := await judge.reject(sample, work.clip)):
-            verdict = "judge", reason
+        if sample and judge and not verdict:
+            judged = await judge.verdict(sample, work.clip)
+            prompt_tokens += judged.prompt_tokens
+            completion_tokens += judged.completion_tokens
+            verdict = ("judge", judged.reason) if judged.reason else None
         if sample and not verdict:
             samples.append(sample)
             continue
@@ -127,8 +124,8 @@ async def keep(
         samples,
         rejects,
         lost=made.lost,
-        prompt_tokens=made.prompt_tokens,
-        completion_tokens=made.completion_tokens,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
     )
 
 

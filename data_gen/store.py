@@ -15,7 +15,6 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from data_gen.filters import STEPS
 from videollm.data import Sample
 from videollm.errors import DataError
 
@@ -123,10 +122,6 @@ class Store:
     def samples(self) -> Iterator[Sample]:
         """Those written so far."""
         return (Sample.from_json(line.decode()) for line in _whole_lines(self.path))
-
-    def rejected(self) -> dict[str, int]:
-        """Samples kept out by each step, in the order of the steps."""
-        return {step: self.totals.rejected[step] for step in STEPS}
 
 
 def _append(file: IO[bytes], lines: Iterable[str]) -> None:

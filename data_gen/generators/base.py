@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from data_gen.clips import Clip
-from videollm.data import Message
+from videollm.data import Message, Sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +34,19 @@ class Made:
     lost: tuple[str, ...] = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """reason: why a sample is no good, None where it is."""
+
+    reason: str | None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Judge(Protocol):
+    async def verdict(self, sample: Sample, clip: Clip) -> Verdict: ...
 
 
 class Generator(Protocol):

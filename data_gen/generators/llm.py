@@ -1,0 +1,260 @@
+"""Instruction data written by a language model from an annotation, through any OpenAI-compatible server."""
+
+import random
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from string import ascii_uppercase
+from typing import Any
+
+from data_gen.clips import Clip, Note
+from data_gen.generators.base import Draft, Made, Verdict, turn
+from data_gen.generators.client import ChatClient, Completion, RefusedError
+from data_gen.generators.replies import SHAPES, ReplyError, parse
+from data_gen.generators.template import phrasings
+from data_gen.prompts import Prompt, prompts
+from videollm.data import Message, Sample, format_time
+
+ASKS = 3  # times a model is asked for one reply before it is given up
+COUNT = 4  # samples, or turns, that a prompt asks for
+MOST_LINES = 60  # of an annotation, spread evenly where there are more
+MAX_TOKENS = 1500
+TEMPERATURE = 0.7
+SPEECH_S = 15.0
+NOT_ASKED = ("translation", "judge")  # prompts that need samples
+LANGUAGES = {
+    "ar": "Arabic",
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "hi": "Hindi",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "pt": "Portuguese",
+    "ru": "Russian",
+    "tr": "Turkish",
+    "zh": "Simplified Chinese",
+}
+KINDS = {"short": "seen", "detailed": "seen", "event": "seen", "label": "action", "speech": "heard"}
+
+
+class LlmGenerator:
+    """One item of work for each prompt that a clip has what it needs for. languages: also translate to these.
+    tasks: families ("qa") or tasks ("qa/causal"), None for all."""
+
+    name = "llm"
+
+    def __init__(
+        self,
+        client: ChatClient,
+        *,
+        seed: int = 0,
+        languages: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+    ):
+        self.client, self.seed, self.languages = client, seed, list(languages or [])
+        self.prompts = {
+            p.name: p
+            for p in prompts().values()
+            if p.name not in NOT_ASKED and (tasks is None or p.task in tasks or p.task.partition("/")[0] in tasks)
+        }
+
+    def items(self, clip: Clip) -> Sequence[str]:
+        notes = annotation_notes(clip)
+        seen = [note for note in notes if note.kind != "speech"]
+        has = {
+            "": bool(notes),
+            "times": sum(note.start is not None for note in seen) > 1,
+            "speech": len(seen) < len(notes),
+        }
+        return [name for name, prompt in self.prompts.items() if has[prompt.needs]]
+
+    def preview(self, clip: Clip, item: str) -> str:
+        return "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in self._messages(clip, self.prompts[item]))
+
+    def _messages(self, clip: Clip, prompt: Prompt) -> list[dict[str, str]]:
+        language = LANGUAGES.get(clip.languages[0], clip.languages[0])
+        return prompt.render(annotation=annotation(clip), language=language, count=COUNT)
+
+    async def make(self, clip: Clip, item: str) -> Made:
+        prompt, base = self.prompts[item], clip.languages[0]
+        seed = zlib.crc32(f"{self.seed}/{clip.id}/{item}".encode())
+        asked = Asked(self.client, seed)
+        entries = await asked.entries(prompt, self._messages(clip, prompt))
+        drafts = [*_drafts(prompt, entries, clip, random.Random(seed), self.client.model)]
+        for language in self.languages if drafts else []:
+            if language != base:
+                drafts += await self._translated(asked, [d for d in drafts if d.origin is None], language)
+        return Made(
+            drafts=tuple(drafts),
+            lost=tuple(asked.lost),
+            prompt_tokens=asked.prompt_tokens,
+            completion_tokens=asked.completion_tokens,
+        )
+
+    async def _translated(self, asked: "Asked", drafts: list[Draft], language: str) -> list[Draft]:
+        prompt = prompts()["translation"]
+        contents = [message.content for draft in drafts for message in draft.messages]
+        numbered = "\n".join(f"{n}. {text}" for n, text in enumerate(contents, 1))
+        messages = prompt.render(texts=numbered, language=LANGUAGES.get(language, language))
+
+        def as_many(entries: list[dict[str, Any]]) -> None:
+            if len(entries) != len(contents):
+                raise ReplyError(f"there are {len(entries)} texts; there must be {len(contents)}")
+
+        texts = iter([entry["text"] for entry in await asked.entries(prompt, messages, as_many)])
+        made = []
+        for origin, draft in enumerate(drafts):
+            translated = tuple(Message(m.role, text) for m, text in zip(draft.messages, texts, strict=False))
+            if translated:
+                made.append(
+                    Draft(
+                        task=draft.task,
+                        language=language,
+                        messages=translated,
+                        answer_times=draft.answer_times,
+                        origin=origin,
+                        model=self.client.model,
+                        prompt_sha=prompt.sha,
+                    )
+                )
+        return made
+
+
+class LlmJudge:
+    """A second model's yes or no to each sample. One whose reply cannot be used says no."""
+
+    def __init__(self, client: ChatClient, *, seed: int = 0):
+        self.client, self.seed = client, seed
+
+    async def verdict(self, sample: Sample, clip: Clip) -> Verdict:
+        prompt = prompts()["judge"]
+        said = "\n".join(f"{message.role}: {message.content}" for message in sample.messages)
+        asked = Asked(self.client, zlib.crc32(f"{self.seed}/{sample.id}".encode()))
+        entries = await asked.entries(prompt, prompt.render(sample=said, annotation=annotation(clip)))
+        reason = "no usable verdict"
+        if entries:
+            reason = None if entries[0]["good"] else entries[0]["reason"]
+        return Verdict(reason, asked.prompt_tokens, asked.completion_tokens)
+
+
+class Asked:
+    """Requests for one item, with what they cost and why replies were lost."""
+
+    def __init__(self, client: ChatClient, seed: int):
+        self.client, self.seed = client, seed
+        self.lost: list[str] = []
+        self.prompt_tokens = self.completion_tokens = 0
+
+    async def entries(
+        self,
+        prompt: Prompt,
+        messages: list[dict[str, str]],
+        check: Callable[[list[dict[str, Any]]], None] = lambda entries: None,
+    ) -> list[dict[str, Any]]:
+        """The entries of a reply that can be used; a model that gives none is told why and asked again. None after
+        ASKS times, or where the server refuses the request."""
+        shape = SHAPES[prompt.shape]
+        for attempt in range(ASKS):
+            try:
+                reply = await self.client.complete(
+                    messages, shape.schema, seed=self.seed + attempt, temperature=TEMPERATURE, max_tokens=MAX_TOKENS
+                )
+            except RefusedError:
+                self.lost.append("refused by the server")
+                return []
+            self._count(reply)
+            try:
+                entries = parse(shape, reply.text)
+                check(entries)
+                return entries
+            except ReplyError as error:
+                self.lost.append(f"{prompt.shape}: {error}")
+                again = f"That cannot be used: {error}. Reply again, in the form asked for, with nothing else."
+                messages = [
+                    *messages[:2],
+                    {"role": "assistant", "content": reply.text},
+                    {"role": "user", "content": again},
+                ]
+        return []
+
+    def _count(self, reply: Completion) -> None:
+        self.prompt_tokens += reply.prompt_tokens
+        self.completion_tokens += reply.completion_tokens
+
+
+def annotation_notes(clip: Clip) -> list[Note]:
+    """What a model is told of a clip, in the clip's first language: what is seen as it is noted, what is heard in
+    stretches of about SPEECH_S, by time."""
+    notes = [note for note in clip.notes if note.kind != "speech" and note.language == clip.languages[0]]
+    heard: list[Note] = []
+    for note in clip.of("speech"):
+        last = heard[-1] if heard else None
+        if last and last.start is not None and note.end is not None and note.end - last.start <= SPEECH_S:
+            heard[-1] = Note(kind="speech", text=f"{last.text} {note.text}", start=last.start, end=note.end)
+        else:
+            heard.append(note)
+    notes = sorted([*notes, *heard], key=lambda note: -1.0 if note.start is None else note.start)
+    step = max(1.0, len(notes) / MOST_LINES)
+    return [notes[int(i * step)] for i in range(min(len(notes), MOST_LINES))]
+
+
+def annotation(clip: Clip) -> str:
+    """Numbered lines: what is seen or heard, and when."""
+    lines = [f"(length {format_time(clip.duration, 1)})"] if clip.duration else []
+    for number, note in enumerate(annotation_notes(clip), 1):
+        span = "" if note.start is None else f"{format_time(note.start, 1)}-{format_time(note.end or note.start, 1)} "
+        text = f'"{note.text}"' if note.kind == "speech" else note.text
+        lines.append(f"{number}. {span}{KINDS[note.kind]}: {text}")
+    return "\n".join(lines)
+
+
+def _drafts(
+    prompt: Prompt, entries: list[dict[str, Any]], clip: Clip, rng: random.Random, model: str
+) -> Iterator[Draft]:
+    """Samples from a reply's entries. Times are those of the annotation's lines that the model names, never its own."""
+    language, notes = clip.languages[0], annotation_notes(clip)
+
+    def times(lines: Sequence[int]) -> tuple[tuple[float, float], ...]:
+        named = [notes[n - 1] for n in lines if 1 <= n <= len(notes)]
+        return tuple((n.start, n.end) for n in named if n.start is not None and n.end is not None)
+
+    def draft(messages: tuple[Message, ...], lines: Sequence[int] = ()) -> Draft:
+        return Draft(
+            task=prompt.task,
+            language=language,
+            messages=messages,
+            answer_times=times(lines),
+            model=model,
+            prompt_sha=prompt.sha,
+        )
+
+    def request() -> str:
+        ways = phrasings()[prompt.task]
+        return rng.choice(ways.get(language, ways["en"]))
+
+    match prompt.shape:
+        case "qa":
+            yield from (draft(turn(e["question"], e["answer"]), e["lines"]) for e in entries)
+        case "choice":
+            for e in entries:
+                order = rng.sample(range(len(e["choices"])), len(e["choices"]))  # models favour some places
+                options = [f"{letter}. {e['choices'][i]}" for letter, i in zip(ascii_uppercase, order, strict=False)]
+                question = "\n".join([e["question"], *options])
+                yield draft(turn(question, options[order.index(e["correct"])]), e["lines"])
+        case "turns":
+            if entries:
+                yield draft(tuple(message for e in entries for message in turn(e["question"], e["answer"])))
+        case "text":
+            yield from (draft(turn(request(), e["text"])) for e in entries)
+        case "creative":
+            yield from (draft(turn(e["instruction"], e["text"])) for e in entries)
+        case "dense":
+            kept = [(e["line"], e["text"]) for e in entries if times([e["line"]])]
+            spans = [times([line])[0] for line, _ in kept]
+            lines = [
+                f"{format_time(a, 1)}-{format_time(b, 1)} {text}" for (a, b), (_, text) in zip(spans, kept, strict=True)
+            ]
+            if lines:
+                yield draft(turn(request(), "\n".join(lines)), [line for line, _ in kept])

@@ -1,0 +1,177 @@
+"""What a language model is asked to reply, and how a reply is read: strictly where the server keeps to the schema,
+leniently where it does not."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+import json_repair
+
+TEXT = {"type": "string"}
+LINES = {"type": "array", "items": {"type": "integer"}}
+
+
+class ReplyError(ValueError):
+    """A reply that cannot be used; the message says why, to the model that is asked again and to the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """schema: JSON Schema of the reply. read: the entries of a parsed reply; it raises ReplyError for one without any
+    and leaves out single entries that are no good."""
+
+    schema: Mapping[str, Any]
+    read: Callable[[dict[str, Any]], list[dict[str, Any]]]
+
+
+def parse(shape: Shape, text: str) -> list[dict[str, Any]]:
+    """The entries of a reply. Raises ReplyError.
+
+    JSON is taken from among other words and mended (missing brackets, single quotes); questions and answers are also
+    read from lines that begin with Q: and A:, as small models write them.
+    """
+    values: dict[str, Any] | list[Any] | None = _json(text)
+    if values is None and "question" in _item_fields(shape.schema):
+        values = {"items": [{"question": q, "answer": a} for q, a in _SPOKEN.findall(text)]}
+    if values is None and set(shape.schema["properties"]) == {"text"} and "{" not in text:
+        values = {"text": text.strip().strip('"')}
+    if values is None:
+        raise ReplyError("the reply has no JSON object")
+    if isinstance(values, list):  # the list without the object around it
+        values = {"items": values, "texts": values}
+    return shape.read(values)
+
+
+_SPOKEN = re.compile(r"^\W*(?:Q|Question)\s*\d*\W*\s(.+?)\s*^\W*(?:A|Answer)\s*\d*\W*\s(.+?)\s*$", re.M | re.I | re.S)
+
+
+def _json(text: str) -> dict[str, Any] | list[Any] | None:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        start = min((i for i in (text.find("{"), text.find("[")) if i >= 0), default=-1)
+        values = json_repair.loads(text[start:]) if start >= 0 else None
+    return values if isinstance(values, dict | list) and values else None
+
+
+def _item_fields(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return schema["properties"].get("items", {}).get("items", {}).get("properties", {})
+
+
+def _object(**fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def _array(items: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _text(values: Any, name: str) -> str:
+    """Raises ReplyError where the field is no text; numbers are taken as text."""
+    value = values.get(name) if isinstance(values, dict) else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip() or value.strip(". ") == "":
+        raise ReplyError(f'"{name}" is missing or empty')
+    return value.strip()
+
+
+def _lines(values: dict[str, Any]) -> list[int]:
+    lines = values.get("lines")
+    return [n for n in lines if isinstance(n, int)] if isinstance(lines, list) else []
+
+
+def _entries(values: dict[str, Any], read: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
+    items = values.get("items")
+    if not isinstance(items, list):
+        raise ReplyError('"items" is missing or no list')
+    made, reasons = [], []
+    for item in items:
+        try:
+            made.append(read(item))
+        except ReplyError as error:
+            reasons.append(str(error))
+    if reasons and not made:
+        raise ReplyError(reasons[0])
+    return made
+
+
+def _question(item: Any) -> dict[str, Any]:
+    return {"question": _text(item, "question"), "answer": _text(item, "answer"), "lines": _lines(item)}
+
+
+def _choice(item: Any) -> dict[str, Any]:
+    question, choices = _text(item, "question"), item.get("choices")
+    if (
+        not isinstance(choices, list)
+        or len({str(choice).strip() for choice in choices}) != len(choices)
+        or len(choices) < 2
+    ):
+        raise ReplyError('"choices" is no list of different texts')
+    choices = [re.sub(r"^[A-Da-d][.):]\s+", "", str(choice).strip()) for choice in choices]
+    return {"question": question, "choices": choices, "correct": _correct(item, choices), "lines": _lines(item)}
+
+
+def _correct(item: dict[str, Any], choices: list[str]) -> int:
+    """The index that the item names as a number, a letter or the text of the choice."""
+    correct = item.get("correct", item.get("answer"))
+    if isinstance(correct, str):
+        correct = correct.strip()
+        if correct in choices:
+            return choices.index(correct)
+        letter = correct[:1].upper()
+        correct = ascii_uppercase.index(letter) if letter and letter in ascii_uppercase else correct
+        if isinstance(correct, str) and correct.isdigit():
+            correct = int(correct)
+    if not isinstance(correct, int) or isinstance(correct, bool) or not 0 <= correct < len(choices):
+        raise ReplyError(f'"correct" is {correct!r}; it must count the choices from 0')
+    return correct
+
+
+def _dense(item: Any) -> dict[str, Any]:
+    if not isinstance(item, dict) or not isinstance(item.get("line"), int):
+        raise ReplyError('"line" is missing or no number')
+    return {"line": item["line"], "text": _text(item, "text")}
+
+
+def _turns(values: dict[str, Any]) -> list[dict[str, Any]]:
+    turns = _entries(values, _question)
+    if len(turns) < 2:
+        raise ReplyError("a conversation needs two turns or more")
+    return turns
+
+
+def _texts(values: dict[str, Any]) -> list[dict[str, Any]]:
+    texts = values.get("texts")
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ReplyError('"texts" is missing or no list of texts')
+    return [{"text": text.strip()} for text in texts]
+
+
+def _verdict(values: dict[str, Any]) -> list[dict[str, Any]]:
+    if not isinstance(values.get("good"), bool):
+        raise ReplyError('"good" is not true or false')
+    return [{"good": values["good"], "reason": str(values.get("reason") or "no reason given")}]
+
+
+SHAPES = {
+    "qa": Shape(
+        _object(items=_array(_object(question=TEXT, answer=TEXT, lines=LINES))), lambda v: _entries(v, _question)
+    ),
+    "choice": Shape(
+        _object(items=_array(_object(question=TEXT, choices=_array(TEXT), correct={"type": "integer"}, lines=LINES))),
+        lambda v: _entries(v, _choice),
+    ),
+    "turns": Shape(_object(items=_array(_object(question=TEXT, answer=TEXT))), _turns),
+    "text": Shape(_object(text=TEXT), lambda v: [{"text": _text(v, "text")}]),
+    "creative": Shape(
+        _object(instruction=TEXT, text=TEXT),
+        lambda v: [{"instruction": _text(v, "instruction"), "text": _text(v, "text")}],
+    ),
+    "dense": Shape(_object(items=_array(_object(line={"type": "integer"}, text=TEXT))), lambda v: _entries(v, _dense)),
+    "translation": Shape(_object(texts=_array(TEXT)), _texts),
+    "verdict": Shape(_object(good={"type": "boolean"}, reason=TEXT), _verdict),
+}
