@@ -1,0 +1,47 @@
+"""What a world is made with: everything that decides its pixels and its words, besides the seed."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from videollm.errors import ConfigError
+
+LEAST_FRAMES = 16  # fewer cannot show two events, each with its before and after
+LONGEST_S = 60.0
+SHORTEST_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """seconds: the shortest and the longest clip of the in-domain splits. size: width and height in pixels.
+
+    photos: files that backgrounds may be made of. font: a symbol or emoji font that adds glyphs to the shapes.
+    """
+
+    seed: int = 0
+    size: int = 96
+    fps: Fraction = Fraction(12)
+    seconds: tuple[float, float] = (4.0, 4.0)
+    photos: tuple[Path, ...] = ()
+    font: Path | None = None
+
+    def __post_init__(self) -> None:
+        shortest, longest = self.seconds
+        _check(self.seed >= 0, f"seed is {self.seed}; it must be 0 or above")
+        _check(64 <= self.size <= 224, f"size is {self.size} pixels; it must lie in 64 to 224")
+        _check(self.size % 2 == 0, f"size is {self.size} pixels; it must be even, as H.264 stores colour by the pair")
+        _check(0 < self.fps <= 240, f"fps is {float(self.fps):g}; it must be above 0 and at most 240")
+        _check(
+            SHORTEST_S <= shortest <= longest <= LONGEST_S,
+            f"seconds are {shortest:g} to {longest:g}; they must be increasing and lie in {SHORTEST_S:g} to {LONGEST_S:g}",
+        )
+        _check(
+            shortest * self.fps >= LEAST_FRAMES,
+            f"{float(self.fps):g} fps over {shortest:g} s are {int(shortest * self.fps)} frames; a clip needs at least "
+            f"{LEAST_FRAMES}: raise fps or seconds",
+        )
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:
+        raise ConfigError(message)

@@ -1,0 +1,46 @@
+"""One or two clips from nothing to files: what each worker process does."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_gen.world.config import WorldConfig
+from data_gen.world.scene import draw_clips
+from data_gen.world.splits import SPLITS
+from data_gen.world.truth import annotate
+from data_gen.world.write import write_video
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The clip of a split with this index, or in a split of pairs the pair with this index."""
+
+    config: WorldConfig
+    folder: Path
+    split: str
+    index: int
+
+
+def jobs(config: WorldConfig, folder: Path, split: str, videos: int) -> list[Job]:
+    count = videos // 2 if SPLITS[split].pairs else videos
+    return [Job(config, folder, split, index) for index in range(count)]
+
+
+def run(job: Job) -> list[str]:
+    """Write the clips and return their lines of annotations.jsonl."""
+    clips = draw_clips(job.config, job.split, job.index)
+    numbers = [job.index * len(clips) + k for k in range(len(clips))]
+    names = [f"{job.split}-{number:06d}" for number in numbers]
+    lines = []
+    for clip, number, name, other in zip(clips, numbers, names, reversed(names), strict=True):
+        write_video(job.folder / "clips" / f"{name}.mp4", clip, job.config)
+        truth = annotate(
+            clip,
+            job.config,
+            clip_id=name,
+            split=job.split,
+            number=number,
+            order_pair=other if len(clips) == 2 else None,
+        )
+        lines.append(json.dumps(truth, ensure_ascii=False, separators=(",", ":")))
+    return lines

@@ -1,0 +1,66 @@
+"""The splits: what each changes against training, and the combinations that training never holds.
+
+The in-domain splits draw from a long-tailed distribution. Each other split changes one thing only, so that a drop in a
+score has one cause: combinations of known parts, drawing style, image quality, rare parts, or length.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from data_gen.world.vocabulary import COLOURS, FAMILIES, FAMILY_OF, GLYPHS, SHAPES
+
+TRAINED_STYLES = ("flat", "shaded")
+OTHER_STYLES = ("outline", "pixel", "chalk")
+PERTURBATIONS = ("noise", "blur", "occlusion", "frame_drop", "speed")
+
+Combinations = Literal["trained", "held_out"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """combinations: "held_out" has only untrained pairs of shape and colour, and at least one untrained pair of kinds
+    of events in each clip. tail: each clip holds something rare. stretch: times the in-domain duration."""
+
+    about: str
+    combinations: Combinations = "trained"
+    styles: tuple[str, ...] = TRAINED_STYLES
+    perturbations: tuple[str, ...] = ()
+    tail: bool = False
+    stretch: int = 1
+    pairs: bool = False
+
+
+SPLITS = {
+    "train": Split(about="in-domain"),
+    "val": Split(about="in-domain"),
+    "test": Split(about="in-domain"),
+    "unseen": Split(
+        about="pairs of shape and colour, and of events, that training never holds", combinations="held_out"
+    ),
+    "style": Split(about="drawn as outlines, pixel art or chalk", styles=OTHER_STYLES),
+    "perturbed": Split(about="noise, blur, occlusion, dropped frames, speed", perturbations=PERTURBATIONS),
+    "long_tail": Split(about="a rare shape, colour or event in each clip", tail=True),
+    "long": Split(about="four times as long, 60 s at most", stretch=4),
+    "order": Split(about="pairs of clips of the same frames in another order", pairs=True),
+}
+
+_SHAPE_NUMBER = {name: number for number, name in enumerate([*(s.name for s in SHAPES), *GLYPHS])}
+_COLOUR_NUMBER = {name: number for number, name in enumerate(COLOURS)}
+
+
+def is_look_held_out(shape: str, colour: str) -> bool:
+    """Whether training never shows this shape in this colour: one pair in five, spread over all shapes and colours."""
+    return (_SHAPE_NUMBER[shape] + 2 * _COLOUR_NUMBER[colour]) % 5 == 0
+
+
+HELD_OUT_FAMILIES = frozenset(
+    frozenset({a, b}) for a, b in combinations(range(len(FAMILIES)), 2) if (a + 2 * b) % 6 == 0
+)
+
+
+def are_kinds_held_out(kinds: Iterable[str]) -> bool:
+    """Whether training never holds these kinds of events together in one clip."""
+    families = {FAMILY_OF[kind] for kind in kinds}
+    return any(frozenset(pair) in HELD_OUT_FAMILIES for pair in combinations(families, 2))
