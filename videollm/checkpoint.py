@@ -3,9 +3,10 @@
     config.json            ModelConfig, and which frozen towers it was trained with
     projector.safetensors  the temporal module and everything else that was trained outside the language model
     adapter/               the language model's LoRA weights (PEFT), where there are any
+    language_model/        the language model itself, in an exported checkpoint, whose config says "own:language_model"
     card.md                data, recipe, metrics, licence
 
-    tokenizer/             unless it comes with an asset
+    tokenizer/             unless it comes with an asset or lies beside the language model
 
 Frozen towers are named, not copied.
 """
@@ -14,6 +15,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -30,6 +32,7 @@ from videollm.presets import DEBUG, PRESETS, preset
 
 SHIPPED = Path(__file__).parent / "weights"
 FORMAT = 1
+OWN = "own:"  # a language model's source: a folder of the checkpoint directory
 _INSIDE = "language_model."
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -111,23 +114,31 @@ def load_directory(directory: Path, device: str | torch.device = "cpu", *, train
             f"{directory}: trained on encoder {config.encoder.name} revision {towers['encoder']}, "
             f"this one is {encoder.revision}; its answers would be wrong"
         )
-    language_model = load_language_model(config.llm, device)
-    if config.llm.lora is not None:
-        from peft import PeftModel
-
-        adapter = directory / "adapter"
-        if not (adapter / "adapter_model.safetensors").is_file():
-            raise CheckpointError(f"{directory}: config.json has a LoRA adapter, but adapter/ is missing")
-        language_model = PeftModel.from_pretrained(language_model, str(adapter), is_trainable=trainable)
-        if not trainable and not config.llm.load_in_4bit:
+    source = config.llm
+    if source.source.startswith(OWN):
+        source = replace(source, source=str(directory / source.source.removeprefix(OWN)))
+    language_model = load_language_model(source, device)
+    if source.lora is not None:
+        language_model = load_adapter(language_model, directory, trainable=trainable)
+        if not trainable and not source.load_in_4bit:
             language_model = language_model.merge_and_unload()
     llm = _assemble(config, encoder, language_model)
     load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"
-    tokenizer = load_tokenizer(replace(config.llm, source=str(own)) if own.is_dir() else config.llm)
+    tokenizer = load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source)
     llm.to(device)  # type: ignore[arg-type]
     llm.train(trainable)
     return Model(config, encoder, Processor(tokenizer, config), llm)
+
+
+def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable: bool = False) -> Any:
+    """The language model with the checkpoint's adapter beside its weights."""
+    from peft import PeftModel
+
+    adapter = directory / "adapter"
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise CheckpointError(f"{directory}: config.json has a LoRA adapter, but adapter/ is missing")
+    return PeftModel.from_pretrained(language_model, str(adapter), is_trainable=trainable)  # type: ignore[arg-type]
 
 
 def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.Tensor] | None = None) -> None:
@@ -147,7 +158,7 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         adapter.peft_config["default"].base_model_name_or_path = model.config.llm.source  # not where it lay on disk
         adapter.save_pretrained(str(directory / "adapter"), state_dict=inside, save_embedding_layers=False)
         (directory / "adapter" / "README.md").unlink()  # PEFT's form to fill in; card.md is ours
-    if not model.config.llm.source.startswith("asset:"):
+    if not model.config.llm.source.startswith(("asset:", OWN)):
         model.processor.tokenizer.save_pretrained(str(directory / "tokenizer"))
     if card:
         (directory / "card.md").write_text(card)

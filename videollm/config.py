@@ -128,7 +128,8 @@ class LoraConfig:
 class LanguageModelConfig:
     """Any causal language model with its own chat template.
 
-    source: `asset:NAME` (weights from a package), a directory, a hub id, or `debug` (random, tiny).
+    source: `asset:NAME` (weights from a package), a directory, a hub id, `own:FOLDER` (of the checkpoint directory), or
+    `debug` (random, tiny).
     """
 
     source: str = "asset:smollm2-135m-instruct"

@@ -1,0 +1,98 @@
+"""`videollm export`: a trained checkpoint as a plain language model, which any server can load, and a projector."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from videollm.checkpoint import OWN, Model, load_adapter, load_directory, save
+from videollm.config import Dtype
+from videollm.dtypes import resolve_dtype
+from videollm.encoders.tags import Tag
+from videollm.errors import CheckpointError
+from videollm.models.encode import SegmentFeatures
+from videollm.models.language import load_language_model
+from videollm.models.processor import Message, Prompt
+
+FOLDER = "language_model"
+
+
+MERGED = 1e-4  # of the largest logit: what float32 loses over the layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """Logits over all positions of a prompt with two segments: the largest one, the most that merging changed in
+    float32, and the most that merging and the number format of the export changed together."""
+
+    largest_logit: float
+    merging: float
+    rounding: float
+
+
+def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
+    """Merge the adapter of checkpoint `source` and write the checkpoint directory `target`.
+
+    `target/language_model` is an ordinary transformers directory with its tokenizer. A 4-bit base is dequantised
+    first: what it was trained as. Nothing is written unless merging leaves the logits as they were.
+    Raises CheckpointError where it does not, and where `target` is not empty.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise CheckpointError(f"{target}: not empty; give a new directory")
+    model = load_directory(source, trainable=True)
+    config = model.config.llm
+    if config.source.startswith(OWN):
+        raise CheckpointError(f"{source}: exported already; its language model is {source / FOLDER}")
+    model.llm.eval()
+    prompt = _probe(model)
+    language_model: Any = load_language_model(replace(config, dtype="float32"))
+    if config.load_in_4bit:
+        language_model = language_model.dequantize().float()
+    if config.lora is not None:
+        language_model = load_adapter(language_model, source)
+    expected = _logits(model, language_model, prompt)
+    if config.lora is not None:
+        language_model = language_model.merge_and_unload()
+    largest, merging = expected.abs().max().item(), _difference(_logits(model, language_model, prompt), expected)
+    if merging > MERGED * largest:
+        raise CheckpointError(
+            f"{source}: merging changes logits by {merging:.3g} where the largest is {largest:.3g}; not written"
+        )
+    kind = resolve_dtype(dtype, "cpu")
+    rounding = _difference(_logits(model, language_model.to(kind), prompt), expected)
+
+    name = str(kind).removeprefix("torch.")
+    exported = replace(config, source=OWN + FOLDER, revision=None, dtype=name, lora=None, load_in_4bit=False)
+    card = source / "card.md"
+    save(replace(model, config=replace(model.config, llm=exported)), target, card.read_text() if card.exists() else "")
+    language_model.save_pretrained(target / FOLDER)
+    model.processor.tokenizer.save_pretrained(target / FOLDER)
+    return Proof(largest_logit=largest, merging=merging, rounding=rounding)
+
+
+def _probe(model: Model) -> Prompt:
+    generator = torch.Generator().manual_seed(0)
+    shape = (model.config.segments.frames, model.encoder.tokens_per_frame, model.encoder.token_dim)
+    segments = [
+        SegmentFeatures(
+            start_s=4.0 * i,
+            end_s=4.0 * i + 4,
+            tokens=torch.randn(shape, generator=generator),
+            times_s=4.0 * i + torch.linspace(0, 3.5, shape[0]),
+            embed=torch.zeros(model.encoder.embed_dim),
+            tags=(Tag(word, 0.8),),
+        )
+        for i, word in enumerate(("cat", "rocket"))
+    ]
+    return model.processor([Message("user", "What happens in this video, and when?")], segments)
+
+
+@torch.inference_mode()
+def _logits(model: Model, language_model: torch.nn.Module, prompt: Prompt) -> torch.Tensor:
+    model.llm.language_model = language_model
+    return model.llm(torch.tensor([prompt.ids]), prompt.visual()).logits.float()
+
+
+def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    return (a - b).abs().max().item()
