@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +21,11 @@ from tqdm import tqdm
 
 from data_gen.world.config import WorldConfig
 from data_gen.world.make import Job, jobs, run
+from data_gen.world.sheet import write_sheet
 from data_gen.world.splits import SPLITS
 from videollm.errors import ConfigError, VideoLLMError
+
+Made = Callable[[list[Job]], Iterator[list[str]]]
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -72,8 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         config, counts = _checked(options)
-        for split, videos in counts.items():
-            _make(config, options.out / split, split, videos, options)
+        with _workers(options.processes) as made:
+            for split, videos in counts.items():
+                folder = options.out / split
+                _make(made, jobs(config, folder, split, videos), folder, videos)
+                if options.contact_sheet:
+                    print(write_sheet(folder))
     except VideoLLMError as error:
         print(f"make_world.py: {error}", file=sys.stderr)
         return 2
@@ -83,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _checked(options: argparse.Namespace) -> tuple[WorldConfig, dict[str, int]]:
-    """The configuration and how many clips of each split. Raises ConfigError, also where output would be overwritten."""
+    """The configuration and how many clips of each split. Raises ConfigError, also rather than overwrite."""
     if len(options.seconds) > 2:
         raise ConfigError(f"--seconds takes one or two numbers, got {len(options.seconds)}")
     if options.processes < 1:
@@ -122,8 +129,9 @@ def _count(text: str, videos: int | None) -> tuple[str, int]:
 
 
 def _fraction(text: str) -> Fraction:
+    """As near as a denominator up to 1001 comes, which holds the rates of broadcasting exactly."""
     try:
-        return Fraction(text)
+        return Fraction(text).limit_denominator(1001)
     except (ValueError, ZeroDivisionError):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames a second") from None
 
@@ -137,38 +145,30 @@ def _photos(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-def _make(config: WorldConfig, folder: Path, split: str, videos: int, options: argparse.Namespace) -> None:
+def _make(made: Made, work: list[Job], folder: Path, videos: int) -> None:
+    """The clips of one split. The annotation gets its name once it is whole."""
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     unfinished = folder / "annotations.jsonl.part"
     with (
-        _workers(options.processes) as made,
         unfinished.open("w", encoding="utf-8", newline="\n") as file,
-        tqdm(total=videos, desc=split, unit="clip") as progress,
+        tqdm(total=videos, desc=folder.name, unit="clip") as progress,
     ):
-        for lines in made(jobs(config, folder, split, videos)):
+        for lines in made(work):
             file.writelines(f"{line}\n" for line in lines)
             progress.update(len(lines))
     path = unfinished.replace(folder / "annotations.jsonl")
     print(f"{path}: {videos} clips, {videos / (time.perf_counter() - began):.1f} a second")
-    if options.contact_sheet:
-        from data_gen.world.sheet import write_sheet
-
-        print(write_sheet(folder))
 
 
 @contextmanager
-def _workers(processes: int):
-    """A function from jobs to their lines, in the jobs' order."""
+def _workers(processes: int) -> Iterator[Made]:
+    """What turns jobs into their lines, in the jobs' order."""
     if processes == 1:
         yield lambda work: map(run, work)
         return
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-
-        def made(work: list[Job]) -> Iterator[list[str]]:
-            return pool.imap(run, work, chunksize=8)
-
-        yield made
+        yield lambda work: pool.imap(run, work, chunksize=8)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""A rendered world whose truth is known exactly: coloured things that act on backgrounds, and what can be said of them."""
+"""A rendered world whose truth is known exactly: coloured things that act, and what can be said of them."""

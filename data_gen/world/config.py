@@ -33,7 +33,7 @@ class WorldConfig:
         _check(0 < self.fps <= 240, f"fps is {float(self.fps):g}; it must be above 0 and at most 240")
         _check(
             SHORTEST_S <= shortest <= longest <= LONGEST_S,
-            f"seconds are {shortest:g} to {longest:g}; they must be increasing and lie in {SHORTEST_S:g} to {LONGEST_S:g}",
+            f"seconds are {shortest:g} to {longest:g}; they must increase and lie in {SHORTEST_S:g} to {LONGEST_S:g}",
         )
         _check(
             shortest * self.fps >= LEAST_FRAMES,

@@ -236,7 +236,7 @@ def _ground(background: Background, style: str, size: int, photos: tuple[Path, .
         cells = (28, 28)
         image = image.resize(cells, Image.Resampling.BOX).resize((side, side), Image.Resampling.NEAREST)
     if style == "outline":
-        line = _blend((background.level,) * 3, (128, 128, 160), 0.35)
+        line = _blend((background.level, background.level, background.level), (128, 128, 160), 0.35)
         draw = ImageDraw.Draw(image)
         for at in np.linspace(0, side, 24):
             draw.line([(at, 0), (at, side)], fill=line)

@@ -290,7 +290,7 @@ def _looked_at(stage: Stage, moment: Moment, kind: str) -> Result:
 def _zoom(moment: Moment, rng: np.random.Generator, kind: str) -> Result:
     if (kind, None) in moment.used:
         return None
-    factor = rng.uniform(1.3, 1.5) if kind == "zoom_in" else rng.uniform(0.68, 0.78)
+    factor = rng.uniform(1.2, 1.4) if kind == "zoom_in" else rng.uniform(0.68, 0.78)
     stage = moment.stage.copy()
     stage.camera[2] *= factor ** moment.ramp(moment.start, moment.end)
     return _looked_at(stage, moment, kind)

@@ -35,8 +35,12 @@ _RARE_SHAPES = frozenset(shape.name for shape in SHAPES if shape.rare)
 _KIND_WEIGHTS = {
     **dict.fromkeys(KINDS, 0.6),
     **{kind: 0.8 for kind in KINDS if kind.startswith("move_")},
-    **{kind: 0.35 for kind in KINDS if kind.startswith(("rotate_", "pan_", "zoom_"))},
-    **{"blink": 0.8, "change_colour": 1.0, "collide": 2.0, "count_change": 2.0},
+    **{kind: 0.4 for kind in KINDS if kind.startswith(("rotate_", "pan_"))},
+    "blink": 0.8,
+    "approach": 1.0,
+    "collide": 2.0,
+    "count_change": 3.0,
+    "zoom_in": 2.0,
 }
 
 
@@ -94,7 +98,7 @@ def _clip(
     for number in range(event_count):
         scene = max(s for s, first in enumerate(first_events) if first <= number)
         slot = (bounds[number] - scenes[scene], bounds[number + 1] - scenes[scene])
-        moment = _moment(config, rules, things[scene], everything, stages[scene], events, slot)
+        moment = _moment(config, rules, rng, things[scene], everything, stages[scene], events, slot)
         is_last = number == event_count - 1
         stages[scene], event = _happen(rng, moment, _allowed(rules, [e.kind for e in events], is_last), rules.tail)
         events.append(replace(event, start=event.start + scenes[scene], end=event.end + scenes[scene]))
@@ -223,14 +227,15 @@ def _placed(rng: np.random.Generator, things: list[Thing], frames: int) -> Stage
 def _moment(
     config: WorldConfig,
     rules: Split,
+    rng: np.random.Generator,
     things: list[Thing],
     everything: list[Thing],
     stage: Stage,
     events: list[Event],
     slot: tuple[int, int],
 ) -> Moment:
-    gap = max(1, round((slot[1] - slot[0]) * 0.1))
-    start, end = slot[0] + gap, slot[1] - 1 - gap
+    before, after = (max(1, int((slot[1] - slot[0]) * share)) for share in rng.uniform(0.06, 0.28, 2))
+    start, end = slot[0] + before, slot[1] - 1 - after
     used = {(event.kind, thing) for event in events for thing in (event.thing, event.other)}
     return Moment(
         things=tuple(things),
@@ -275,7 +280,7 @@ def _happen(
 
 
 def _joined(stages: list[Stage]) -> Stage:
-    """The stages of all scenes, one after the other; whatever is not in a scene stays as at its nearest moment, unseen."""
+    """The stages of all scenes, one after the other; whatever is not in a scene rests there, unseen."""
     lengths = [stage.camera.shape[1] for stage in stages]
     rows: dict[str, list[np.ndarray]] = {name: [] for name in Stage.__slots__ if name != "camera"}
     for scene, stage in enumerate(stages):

@@ -1,4 +1,4 @@
-"""A picture of a split for the eye: one row a clip, frames over time, times and what the annotation says."""
+"""A picture of a split for the eye: for each clip frames over time, times and what the annotation says."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _CLIPS = 16
+_COLUMNS = 2
 _FRAMES = 8
-_SIDE = 112  # pixels of a frame on the sheet
-_TEXT = 56  # pixels of height under each row
-_LETTERS = 150  # that fit in a row
+_SIDE = 96  # pixels of a frame on the sheet
+_TEXT = 40  # pixels of height under each row of frames
+_LETTERS = 128  # that fit below a clip
 
 
 def write_sheet(folder: Path) -> Path:
@@ -19,23 +20,23 @@ def write_sheet(folder: Path) -> Path:
     with (folder / "annotations.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line, _ in zip(lines, range(_CLIPS), strict=False)]
     font = ImageFont.load_default(11)
-    sheet = Image.new("RGB", (_FRAMES * _SIDE, len(rows) * (_SIDE + _TEXT)), "white")
+    width = _FRAMES * _SIDE + 12
+    sheet = Image.new("RGB", (_COLUMNS * width, -(-len(rows) // _COLUMNS) * (_SIDE + _TEXT)), "white")
     draw = ImageDraw.Draw(sheet)
     for number, row in enumerate(rows):
-        top = number * (_SIDE + _TEXT)
+        left, top = number % _COLUMNS * width, number // _COLUMNS * (_SIDE + _TEXT)
         for column, (time_s, picture) in enumerate(_spread(folder / row["video"])):
-            sheet.paste(picture.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), (column * _SIDE, top))
-            draw.text((column * _SIDE + 3, top + 1), f"{time_s:.2f}", fill="red", font=font)
+            sheet.paste(picture.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), (left + column * _SIDE, top))
+            draw.text((left + column * _SIDE + 3, top + 1), f"{time_s:.2f}", fill="red", font=font)
         actions = ", ".join(f"{e['kind']} {e['start_s']:.1f}-{e['end_s']:.1f}" for e in row["events"])
         facts = [row["style"], *row["background"], *([row["perturbation"]] if row["perturbation"] else [])]
         paired = f" (with {row['order_pair']})" if row["order_pair"] else ""
         texts = (
             f"{row['id']}{paired}: {', '.join(facts)}; {actions}",
             row["captions"]["en"]["short"],
-            row["captions"]["es"]["short"],
         )
         for line, text in enumerate(texts):
-            draw.text((3, top + _SIDE + 2 + 16 * line), text[:_LETTERS], fill="black", font=font)
+            draw.text((left + 3, top + _SIDE + 2 + 16 * line), text[:_LETTERS], fill="black", font=font)
     path = folder / "contact_sheet.png"
     sheet.save(path)
     return path

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-RARE_WEIGHT = 0.06  # how often a rare thing is drawn for each time a common one is
+RARE_WEIGHT = 0.1  # how often a rare thing is drawn for each time a common one is
 
 
 @dataclass(frozen=True, slots=True)

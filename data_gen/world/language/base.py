@@ -1,7 +1,8 @@
-"""What every language does alike: sentences from clauses, questions from wordings. A language adds words and grammar."""
+"""What all languages do alike: sentences from clauses, questions from wordings. Each adds its words and grammar."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import ClassVar
 
 from data_gen.world.clip import Background, Clip, Event
 from data_gen.world.meaning import Clause, Noun, SceneAccount, Value, detailed, in_order
@@ -24,8 +25,8 @@ class _Said:
 class Language(ABC):
     """code: ISO 639-1. wordings: for each form of question, the ways to put it."""
 
-    code: str
-    wordings: dict[str, tuple[str, ...]]
+    code: ClassVar[str]
+    wordings: ClassVar[dict[str, tuple[str, ...]]]
 
     @abstractmethod
     def say(self, value: Value, form: str = "") -> str:

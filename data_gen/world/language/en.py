@@ -1,5 +1,7 @@
 """English."""
 
+from typing import ClassVar
+
 from data_gen.world.clip import Background
 from data_gen.world.language.base import Language, capital
 from data_gen.world.meaning import (
@@ -86,7 +88,7 @@ _GUESSES = {
 
 class English(Language):
     code = "en"
-    wordings = {
+    wordings: ClassVar[dict[str, tuple[str, ...]]] = {
         "existence.is_there": ("Is there {thing} in the video?", "Does the video show {thing} at any time?"),
         "count.start": (
             "How many things are visible at the very start of the video?",

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from data_gen.world.clip import Background
 from data_gen.world.language.base import Language, capital
@@ -143,7 +144,7 @@ _GUESSES = {
 
 class Spanish(Language):
     code = "es"
-    wordings = {
+    wordings: ClassVar[dict[str, tuple[str, ...]]] = {
         "existence.is_there": ("¿Hay {thing} en el vídeo?", "¿Se ve {thing} en algún momento del vídeo?"),
         "count.start": (
             "¿Cuántas cosas se ven justo al principio del vídeo?",

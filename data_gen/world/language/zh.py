@@ -1,5 +1,7 @@
 """Chinese, in simplified characters."""
 
+from typing import ClassVar
+
 from data_gen.world.clip import Background
 from data_gen.world.language.base import Language
 from data_gen.world.meaning import (
@@ -121,7 +123,7 @@ _GUESSES = {
 
 class Chinese(Language):
     code = "zh"
-    wordings = {
+    wordings: ClassVar[dict[str, tuple[str, ...]]] = {
         "existence.is_there": ("视频中有{thing}吗？", "视频中出现过{thing}吗？"),
         "count.start": ("视频最开始时能看到多少个物体？", "视频的第一帧里有几个物体？"),
         "count.end": ("视频结束时能看到多少个物体？", "视频的最后一帧里有几个物体？"),
