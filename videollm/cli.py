@@ -14,12 +14,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videollm.errors import ConfigError, DataError, VideoLLMError
+from videollm.errors import ConfigError, DataError, VideoError, VideoLLMError
 
 if TYPE_CHECKING:
     from videollm.chat.answer import Answer
     from videollm.chat.session import ChatSession
-    from videollm.config import SamplingConfig
+    from videollm.config import ModelConfig, SamplingConfig
+    from videollm.encoders.base import FrameEncoder
+    from videollm.models.encode import EncodedVideo
+    from videollm.retrieval.search import Filter
+    from videollm.retrieval.sheet import Panel
 
 
 def info(options: argparse.Namespace) -> None:
@@ -128,7 +132,7 @@ def data(options: argparse.Namespace) -> None:
     from videollm import data as instructions
 
     if options.action == "stats":
-        found = instructions.stats(options.file)
+        found = instructions.stats(instructions.read(options.file))
         _print(options, asdict(found), str(found))
         return
 

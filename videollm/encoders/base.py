@@ -53,7 +53,11 @@ class Vocabulary:
 
 
 class FrameEncoder(Protocol):
-    """A frozen dual encoder of frames and texts. name and revision together identify its weights (cache keys)."""
+    """A frozen dual encoder of frames and texts. name and revision together identify its weights (cache keys).
+
+    scale: the inverse temperature at which a softmax over cosines of frames with texts gives probabilities.
+    english_only: True where the text tower is known to read no other language.
+    """
 
     name: str
     revision: str
@@ -62,6 +66,8 @@ class FrameEncoder(Protocol):
     token_dim: int
     embed_dim: int
     vocabulary: Vocabulary
+    scale: float
+    english_only: bool
 
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
         """pixels uint8 (T,3,H,W), any size; resized and cropped as the encoder was trained."""

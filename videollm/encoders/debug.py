@@ -23,6 +23,8 @@ class DebugEncoder:
     tokens_per_frame = 5
     token_dim = 16
     embed_dim = 16
+    scale = 10.0
+    english_only = False
     vocabulary = Vocabulary(
         ("red", "green", "blue", "square", "circle", "star", "colour", "shape"), (6, 6, 6, 7, 7, 7, -1, -1)
     )

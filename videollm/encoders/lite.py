@@ -40,6 +40,8 @@ class LiteEncoder:
     tokens_per_frame = 1 + len(WINDOWS) ** 2
     token_dim = 384
     embed_dim = 384
+    scale = 8.0  # found by scripts/fit_scale.py
+    english_only = True
 
     def __init__(self, config: EncoderConfig | None = None, device: torch.device | str | None = None):
         config = config or EncoderConfig()

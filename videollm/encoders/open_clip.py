@@ -38,6 +38,8 @@ class OpenClipEncoder:
     Raises ConfigError for a name, tag or layer that does not exist, AssetError for weights that cannot be had.
     """
 
+    english_only = False  # several of its models are multilingual, and none says
+
     def __init__(
         self,
         config: EncoderConfig,
@@ -60,6 +62,7 @@ class OpenClipEncoder:
         square = isinstance(size, int) or size[0] == size[1]
         if not square or preprocess["resize_mode"] not in RESIZE:
             raise ConfigError(f"{config.name} wants {preprocess}; only square input, shortest or squash, is supported")
+        self.scale = float(self.model.logit_scale.float().exp())
         self._resize = RESIZE[preprocess["resize_mode"]]
         self._mean = 255 * torch.tensor(preprocess["mean"], device=self.device).view(3, 1, 1)
         self._std = 255 * torch.tensor(preprocess["std"], device=self.device).view(3, 1, 1)
@@ -79,8 +82,7 @@ class OpenClipEncoder:
         """pixels uint8 (T,3,H,W) -> tokens (T,N,D), embed (T,E), concepts (T,C)."""
         parts = [self._frames(chunk) for chunk in pixels.split(CHUNK)]
         tokens, embed = (torch.cat(column) for column in zip(*parts, strict=True))
-        scale = self.model.logit_scale.float().exp()
-        concepts = concept_probabilities(embed, self._class_text, scale) @ self._membership
+        concepts = concept_probabilities(embed, self._class_text, self.scale) @ self._membership
         return FrameFeatures(tokens, embed, concepts)
 
     @torch.no_grad()

@@ -24,21 +24,14 @@ from videollm.checkpoint import config_of
 from videollm.config import ModelConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
-from videollm.errors import ConfigError, SearchIndexError, VideoError, VideoNotFoundError
+from videollm.errors import ConfigError, SearchIndexError, VideoError
 from videollm.models.encode import encode_video
 from videollm.retrieval.table import SegmentRow, SegmentTable, VideoRow
 from videollm.retrieval.vectors import Vectors
+from videollm.retrieval.walk import roots, video_files
 from videollm.video.decode import probe
 from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles, subtitle_files, text_between
 
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for names in (
-        "3g2 3gp asf avi divx dv f4v flv gif h264 hevc m2ts m2v m4v mkv mov mp4",
-        "mpeg mpg mts mxf ogm ogv ts vob webm wmv y4m",
-    )
-    for name in names.split()
-)
 EXACT_ROWS = 2_000_000  # beyond this many segments, search goes through an approximate graph
 COMMIT_VIDEOS, COMMIT_S = 64, 10.0  # a commit comes after so many videos or seconds; a kill loses no more than that
 MOST_WORKERS = 8
@@ -75,8 +68,7 @@ class Index:
     def __init__(self, table: SegmentTable, config: ModelConfig, encoder: FrameEncoder | None = None):
         self.table = table
         self.config = config
-        if encoder is not None:
-            self.encoder = encoder
+        self._given = encoder
         self._vectors: tuple[int, Vectors] | None = None
 
     @classmethod
@@ -98,13 +90,15 @@ class Index:
         return cls(table, config, encoder)
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str]) -> "Index":
+    def open(cls, uri: str | os.PathLike[str], encoder: FrameEncoder | None = None) -> "Index":
+        """encoder: one that is loaded already; without, the index's own is loaded when it is first needed."""
         table = SegmentTable.open(_absolute(uri))
-        return cls(table, config_of(table.made_with["model"]))
+        return cls(table, config_of(table.made_with["model"]), encoder)
 
     @cached_property
     def encoder(self) -> FrameEncoder:
-        encoder = build_encoder(self.config.encoder)
+        """Raises SearchIndexError where it is not what the index was made with."""
+        encoder = self._given or build_encoder(self.config.encoder)
         if encoder.revision != self.table.made_with["revision"]:
             raise SearchIndexError(
                 f"{self.table.uri}: the index was made with revision {self.table.made_with['revision']} of encoder "
@@ -187,12 +181,11 @@ class Index:
         commit_videos: int,
         started: float,
     ) -> Report:
-        roots = [Path(os.path.abspath(s)) for s in _expand(sources)]
-        files = {str(file): None for root in roots for file in _walk(root)}  # a set in order
+        files = dict.fromkeys(video_files(sources))  # a set in order
         known = self.table.videos()
         shas = {row.sha for row in known.values() if row.segments}
         todo = [file for file in files if not _is_unchanged(file, known.get(file))]
-        gone = [p for p in known if p not in files and _is_below(Path(p), roots) and not os.path.lexists(p)]
+        gone = [p for p in known if p not in files and _is_below(Path(p), roots(sources)) and not os.path.lexists(p)]
 
         counts = dict.fromkeys(("added", "changed", "moved"), 0)
         self.encoder  # noqa: B018  (loaded before the threads want it)
@@ -293,34 +286,6 @@ def _recipe(config: ModelConfig) -> dict[str, object]:
 
 def _absolute(uri: str | os.PathLike[str]) -> str:
     return str(uri) if "://" in str(uri) else os.path.abspath(os.path.expanduser(uri))
-
-
-def _expand(sources: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Folders and videos; a text file stands for the lines in it, relative to where it lies."""
-    for source in map(Path, sources):
-        if not source.exists():
-            raise VideoNotFoundError(source, "no such file or folder")
-        if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
-            try:
-                lines = source.read_text().splitlines()
-            except UnicodeDecodeError as error:
-                reason = "neither a folder, nor a video by its name, nor a text file that lists them"
-                raise VideoNotFoundError(source, reason) from error
-            yield from (source.parent / line.strip() for line in lines if line.strip())
-        else:
-            yield source
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """The video files at or below `root`, by their names. Hidden folders and files are passed over."""
-    if not root.is_dir():
-        yield root
-        return
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".")]
-        for name in names:
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                yield Path(folder, name)
 
 
 def _is_below(path: Path, roots: Iterable[Path]) -> bool:

@@ -1,5 +1,6 @@
 """Moments that match a text, a picture or a clip, best first."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,8 @@ from videollm.retrieval.index import Index
 from videollm.retrieval.queries import embed_text
 from videollm.retrieval.table import condition
 from videollm.retrieval.vectors import Vectors
+
+logger = logging.getLogger(__name__)
 
 TEXT_WEIGHT = 0.3  # what a moment gains whose subtitles have every word of the query
 CANDIDATES = 64  # moments taken by their pictures before subtitles reorder them, at least
@@ -68,6 +71,8 @@ def search(index: Index, query: str | torch.Tensor, k: int = 10, where: Filter |
     """
     if k < 1:
         raise ConfigError(f"k is {k}; it must be at least 1")
+    if isinstance(query, str) and index.encoder.english_only and not query.isascii():
+        logger.warning("the %s encoder reads English only; it may not understand this query", index.encoder.name)
     embed = embed_text(query, index.encoder) if isinstance(query, str) else query
     vectors = index.vectors
     if vectors is None:
