@@ -1,14 +1,14 @@
 """The datasheet that lies beside a file of samples: what is in it, what was kept out and why, as Markdown and a PNG."""
 
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_gen.filters import STEPS
-from data_gen.prompts import prompts
+from data_gen.prompts import Prompt, prompts
 from data_gen.readers import Report
 from data_gen.store import Store, Totals
 from videollm.data import Sample, Stats, quantile, stats
@@ -22,21 +22,35 @@ def write(store: Store, report: Report, command: str) -> Path:
     """FILE.datasheet.md and FILE.datasheet.png beside the store's file; returns the first. report: of this run's
     source. command: what made it, for others to make it again."""
     page = store.path.with_name(f"{store.path.name}.datasheet.md")
-    counted = stats(store.path)
+    examples: dict[str, Sample] = {}
+    shas: set[str | None] = set()
+
+    def noted(samples: Iterable[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            examples.setdefault(sample.task, sample)
+            shas.add(sample.provenance.prompt_sha)
+            yield sample
+
+    counted = stats(noted(store.samples()))
     picture = page.with_suffix(".png")
     _draw(counted, store.totals).savefig(picture, dpi=110)
-    examples = {sample.task: sample for sample in store.samples()}  # the last of each task
-    page.write_text(_page(counted, store, report, command, picture.name, examples), encoding="utf-8")
+    used = [prompt for prompt in prompts().values() if prompt.sha in shas]
+    text = _page(counted, store, report, command, picture.name, used, list(examples.values()))
+    page.write_text(text, encoding="utf-8")
     return page
 
 
 def _page(
-    counted: Stats, store: Store, report: Report, command: str, picture: str, examples: Mapping[str, Sample]
+    counted: Stats,
+    store: Store,
+    report: Report,
+    command: str,
+    picture: str,
+    used: Sequence[Prompt],
+    examples: Sequence[Sample],
 ) -> str:
     totals = store.totals
     made = counted.rows + totals.rejected.total()
-    shas = {prompt.sha: prompt for prompt in prompts().values()}
-    used = {s.provenance.prompt_sha for s in store.samples()} & shas.keys()
     tokens = f"{totals.prompt_tokens:,} read, {totals.completion_tokens:,} written"
     lengths = [
         f"| {name} | {quantile(counts, 0.05)} | {quantile(counts, 0.5)} | {quantile(counts, 0.95)} |"
@@ -66,16 +80,16 @@ def _page(
         parts += ["## Language model", f"Tokens: {tokens}. Replies that could not be used: {totals.lost.total():,}."]
         parts += [_table("reason", dict(totals.lost.most_common(BARS)))] if totals.lost else []
     if used:
-        rows = [f"| {p.name} | {sha} | {p.purpose} |" for sha, p in shas.items() if sha in used]
+        rows = [f"| {prompt.name} | {prompt.sha} | {prompt.purpose} |" for prompt in used]
         parts.append("| prompt | version | purpose |\n|---|---|---|\n" + "\n".join(rows))
     parts.append("## Examples")
-    for sample in islice(examples.values(), EXAMPLES):
+    for sample in examples[:EXAMPLES]:
         said = "\n".join(f"{m.role}: {m.content}" for m in sample.messages)
         parts.append(f"`{sample.id}`, {sample.task}, {sample.language}\n\n```text\n{said}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def _table(name: str, counts: Mapping[object, int]) -> str:
+def _table(name: str, counts: Mapping[Any, int]) -> str:
     total = sum(counts.values()) or 1
     rows = [f"| {str(key).replace('|', '/')} | {count:,} | {count / total:.1%} |" for key, count in counts.items()]
     return f"| {name} | count | share |\n|---|---|---|\n" + "\n".join(rows)

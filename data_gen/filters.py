@@ -16,7 +16,7 @@ judge       a second language model says no (`data_gen/judge.py`; only where ask
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from importlib import resources
 from itertools import pairwise
 
@@ -51,17 +51,15 @@ LENGTHS = {
     "creative": (15, 800),
 }
 QUESTION_WORDS = (2, 200)
-LANGUAGE_LETTERS = 24  # shorter text cannot be told by its letters; a Chinese character tells as much as three
+LANGUAGE_LETTERS = 24  # shorter text cannot be told
 LANGUAGE_CERTAINTY = 0.95
 SUPPORT = 0.5  # share of an answer's content words that the annotation must have
 NEAR = 0.8  # estimated Jaccard similarity of word triples
 PERMUTATIONS = 64
 
-_ALTERNATIVES = re.compile(r"\bor\b|\bo\b|\bou\b|\boder\b|还是|或", re.IGNORECASE)
+_ALTERNATIVES = re.compile(r"\bor\b|\bo\b|\bou\b|\boder\b|还是|或|和.*哪", re.IGNORECASE)
 _CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)\b")
 _HAN = re.compile(r"[\u3400-\u9fff]")
-
-Step = Callable[[Sample, Clip], str | None]
 
 
 class Filters:
@@ -74,24 +72,27 @@ class Filters:
     def __init__(self, blocked: Iterable[str] = ()):
         self._contents: set[int] = set()
         self._like: defaultdict[tuple[str, str], list[RMinHash]] = defaultdict(list)
-        self._blocked = _phrase_pattern([*default_blocked(), *blocked])
-        self._steps: tuple[tuple[str, Step], ...] = (
-            ("length", length),
-            ("language", language),
-            ("blocked", self._blocked_phrase),
-            ("times", times),
-            ("leak", leak),
-        )
+        self._blocked = [(phrase.lower(), _phrase_pattern(phrase)) for phrase in [*default_blocked(), *blocked]]
+        self._annotated: tuple[Clip | None, dict[str, str | None]] = (None, {})
 
     def reject(self, sample: Sample, clip: Clip, *, grounded: bool) -> tuple[str, str] | None:
-        """The step that rejects the sample and its reason; None lets it through and remembers it."""
-        for name, step in self._steps:
-            if reason := step(sample, clip):
+        """The step that rejects the sample and its reason; None lets it through and remembers it.
+
+        grounded: the text is the annotation's own. Its language is then told from all that the annotation says, and
+        it needs no support.
+        """
+        steps: tuple[tuple[str, Callable[[], str | None]], ...] = (
+            ("length", lambda: length(sample)),
+            ("language", lambda: self._annotation_language(clip, sample.language) if grounded else language(sample)),
+            ("blocked", lambda: self._blocked_phrase(sample)),
+            ("times", lambda: times(sample, clip)),
+            ("leak", lambda: leak(sample)),
+            ("unsupported", lambda: None if grounded else unsupported(sample, clip)),
+            ("duplicate", lambda: self._duplicate(sample)),
+        )
+        for name, step in steps:
+            if reason := step():
                 return name, reason
-        if not grounded and (reason := unsupported(sample, clip)):
-            return "unsupported", reason
-        if hash(sample.content) in self._contents:
-            return "duplicate", "the video has this question and answer already"
         mine = signature(sample)
         if any(mine.jaccard(other) >= NEAR for other in self._like[sample.video, sample.language]):
             return "near", f"the video has a sample that is alike in {NEAR:.0%} of its word triples or more"
@@ -105,11 +106,22 @@ class Filters:
         self._contents.add(hash(sample.content))
         self._like[sample.video, sample.language].append(mine)
 
-    def _blocked_phrase(self, sample: Sample, clip: Clip) -> str | None:
-        for message in sample.messages:
-            if found := self._blocked.search(message.content):
-                return f"has {found[0]!r}"
-        return None
+    def _duplicate(self, sample: Sample) -> str | None:
+        return "the video has this question and answer already" if hash(sample.content) in self._contents else None
+
+    def _blocked_phrase(self, sample: Sample) -> str | None:
+        text = "\n".join(message.content for message in sample.messages).lower()
+        found = (phrase for phrase, pattern in self._blocked if phrase in text and pattern.search(text))
+        return next((f"has {phrase!r}" for phrase in found), None)
+
+    def _annotation_language(self, clip: Clip, claimed: str) -> str | None:
+        """What is wrong with the language of an annotation; looked at once for a clip."""
+        if self._annotated[0] is not clip:
+            self._annotated = (clip, {})
+        known = self._annotated[1]
+        if claimed not in known:
+            known[claimed] = wrong_language(annotated(clip, claimed), claimed)
+        return known[claimed]
 
 
 def default_blocked() -> list[str]:
@@ -122,13 +134,13 @@ def _lines_of(name: str) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _phrase_pattern(phrases: Sequence[str]) -> re.Pattern[str]:
-    """Whole words; a Chinese phrase anywhere, since nothing separates words there."""
-    parts = [p if _HAN.search(p) else rf"(?<!\w){p}(?!\w)" for p in (re.escape(phrase.strip()) for phrase in phrases)]
-    return re.compile("|".join(parts), re.IGNORECASE)
+def _phrase_pattern(phrase: str) -> re.Pattern[str]:
+    """Whole words of lower-case text; a Chinese phrase anywhere, since nothing separates words there."""
+    part = re.escape(phrase.strip().lower())
+    return re.compile(part if _HAN.search(phrase) else rf"(?<!\w){part}(?!\w)")
 
 
-def length(sample: Sample, clip: Clip) -> str | None:
+def length(sample: Sample) -> str | None:
     fewest, most = LENGTHS[sample.task.partition("/")[0]]
     for question, answer in sample.turns():
         if not QUESTION_WORDS[0] <= (n := len(words(question))) <= QUESTION_WORDS[1]:
@@ -143,11 +155,15 @@ def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def language(sample: Sample, clip: Clip) -> str | None:
-    """Chinese is known by its characters; others by py3langid, where there is text enough to be certain."""
-    text = " ".join(m.content for m in sample.messages if m.role != "system")
+def language(sample: Sample) -> str | None:
+    return wrong_language(" ".join(m.content for m in sample.messages if m.role != "system"), sample.language)
+
+
+def wrong_language(text: str, claimed: str) -> str | None:
+    """What it reads as, if not as the language that it is said to be. Chinese is known by its characters; others by
+    py3langid, where there is text enough to be certain."""
     letters, han = sum(map(str.isalpha, text)), len(_HAN.findall(text))
-    claimed = sample.language.partition("-")[0]
+    claimed = claimed.partition("-")[0]
     if claimed == "zh":
         return "hardly any Chinese characters" if han < letters / 3 else None
     if claimed != "ja" and han > letters / 3:
@@ -174,7 +190,7 @@ def times(sample: Sample, clip: Clip) -> str | None:
     return None
 
 
-def leak(sample: Sample, clip: Clip) -> str | None:
+def leak(sample: Sample) -> str | None:
     """An answer that its own question spells out. Not where the question offers alternatives: options of a multiple
     choice, "this or that", or a quotation to be judged, which all hold the answer beside what is false."""
     if not sample.task.startswith("qa/"):
@@ -204,11 +220,11 @@ def unsupported(sample: Sample, clip: Clip) -> str | None:
     return None
 
 
-@functools.lru_cache(maxsize=256)
 def annotated(clip: Clip, language: str) -> str:
-    """All that the annotation says in one language."""
+    """All that the annotation says in one language; conversations are taken to be in each that is asked for."""
     questions = [f"{q.question} {q.answer}" for q in clip.questions if q.language == language]
-    return " ".join([*(n.text for n in clip.notes if n.language == language), *questions])
+    spoken = [message.content for dialogue in clip.dialogues for message in dialogue]
+    return " ".join([*(n.text for n in clip.notes if n.language == language), *questions, *spoken])
 
 
 def stems(text: str) -> set[str]:

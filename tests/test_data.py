@@ -156,7 +156,7 @@ def test_read_names_the_row(tmp_path: Path):
 
 def test_stats_count(tmp_path: Path):
     talk = replace(GOOD, id="b", task="conversation", language="zh", messages=TURN * 3, video="b.mp4")
-    found = stats(write(tmp_path / "data.jsonl", GOOD, talk))
+    found = stats(read(write(tmp_path / "data.jsonl", GOOD, talk)))
     assert (found.rows, found.videos) == (2, 2)
     assert found.tasks == {"qa/what": 1, "conversation": 1} and found.languages == {"en": 1, "zh": 1}
     assert found.turns == {1: 1, 3: 1} and found.question_words == {3: 4} and found.answer_words == {2: 4}

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -118,7 +118,10 @@ class Sample:
 
     def to_json(self) -> str:
         """One line, without its end."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        values = {name: getattr(self, name) for name in _NAMES}  # dataclasses.asdict copies deeply and takes its time
+        values["messages"] = [{"role": m.role, "content": m.content} for m in self.messages]
+        values["provenance"] = dataclasses.asdict(self.provenance)
+        return json.dumps(values, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> "Sample":
@@ -145,6 +148,7 @@ class Sample:
         )
 
 
+_NAMES = tuple(f.name for f in dataclasses.fields(Sample))
 _NUMBER = (int, float, type(None))
 _TEXT = (str, type(None))
 
@@ -274,12 +278,12 @@ class Stats:
         return "\n".join(lines)
 
 
-def stats(path: str | Path) -> Stats:
-    """Raises DataError at the first row that is no sample."""
+def stats(samples: Iterable[Sample]) -> Stats:
+    """Count `read(path)` or any other samples."""
     videos: set[str] = set()
     counts: defaultdict[str, Counter] = defaultdict(Counter)
     rows = 0
-    for sample in read(path):
+    for sample in samples:
         rows += 1
         videos.add(sample.video)
         counts["tasks"][sample.task] += 1
