@@ -116,7 +116,7 @@ def _bars(axes: Axes, title: str, counts: Mapping[str, int]) -> None:
     bars = axes.barh(names, values, color=COLOUR)
     axes.bar_label(bars, labels=[f" {value:,}" for value in values], fontsize=8)
     axes.invert_yaxis()
-    axes.margins(x=0.15)
+    axes.margins(x=0.15, y=0.02)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title if len(counts) <= BARS else f"{title} (the {BARS} largest)", fontsize=10)
@@ -126,7 +126,8 @@ def _histogram(axes: Axes, title: str, counts: Mapping[int, int]) -> None:
     """The longest hundredth is left out, else one long answer would press all others into one bar."""
     most = max(quantile(counts, 0.99), 1)
     kept = {length: n for length, n in counts.items() if length <= most}
-    axes.hist(list(kept), weights=list(kept.values()), bins=min(most + 1, 40), range=(-0.5, most + 0.5), color=COLOUR)
+    edges = [edge - 0.5 for edge in range(0, most + 2 + most // 40, 1 + most // 40)]
+    axes.hist(list(kept), weights=list(kept.values()), bins=edges, color=COLOUR)
     axes.axvline(quantile(counts, 0.5), color="black", linewidth=1, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)

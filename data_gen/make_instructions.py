@@ -10,27 +10,22 @@ import argparse
 import asyncio
 import itertools
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from data_gen import datasheet
 from data_gen.clips import Clip
 from data_gen.filters import Filters
-from data_gen.generators.base import Generator, Judge
-from data_gen.generators.template import TemplateGenerator
-from data_gen.pipeline import measure, plan, read_clips, run
+from data_gen.generators.build import GENERATORS, GeneratorConfig, build_generator, build_judge
+from data_gen.pipeline import duration_s, measure, plan, read_clips, run
 from data_gen.readers import READERS, Report, Source, choose
 from data_gen.store import Store
 from videollm.errors import DataError, VideoLLMError
-
-if TYPE_CHECKING:
-    from data_gen.generators.client import ChatClient
 
 SHOWN = 3  # items that a dry run shows
 
@@ -44,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--strict", action="store_true", help="stop at the first broken row")
     top.add_argument("--limit", type=int, metavar="N", help="take the first N clips only")
     top.add_argument("--dry-run", action="store_true", help=f"show {SHOWN} prompts and write nothing")
-    top.add_argument("--generator", choices=["template", "llm", "semi"], default="template")
+    top.add_argument("--generator", choices=GENERATORS, default="template")
     top.add_argument("--languages", type=_names, metavar="en,zh", help="template: only these; llm: translate to these")
     top.add_argument("--tasks", type=_names, metavar="qa,caption/short", help="families or tasks (default: all)")
     top.add_argument("--seed", type=int, default=0)
@@ -63,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,70 +79,56 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make(options: argparse.Namespace) -> None:
     report = Report(strict=options.strict)
     first_look = Source(options.source, options.videos or _folder(options.source), report)
-    reader = choose(first_look, options.format)
-    generator, judge = make_generator(options), make_judge(options)
+    reader, config = choose(first_look, options.format), _config(options)
+    source = Source(first_look.path, first_look.videos)
+    clips = measure(_limited(read_clips(reader, source), options.limit), report, duration_s)
+    if config.generator == "semi" and not config.reviewed:
+        _propose(options, clips, report)
+        return
+    generator, judge = build_generator(config), build_judge(config)
     # Everything is read once before anything is made: mistakes show before they cost, and the work can be counted.
     keys = {work.key for work in plan(_limited(read_clips(reader, first_look), options.limit), generator)}
     _tell(report)
-    source = Source(first_look.path, first_look.videos)
-    clips = measure(_limited(read_clips(reader, source), options.limit), report, _duration_s)
     if options.dry_run:
         for work in itertools.islice(plan(clips, generator), SHOWN):
             print(f"--- {work.key}\n{generator.preview(work.clip, work.item)}\n")
         return
     if not keys:
-        raise DataError(f"{options.source} gives nothing to do for generator {generator.name}; see the rows above")
-    with Store(options.out) as store:
+        raise DataError(f"{options.source} gives the generator {generator.name} nothing to do")
+    with Store(options.out) as store, tqdm(total=len(keys), unit="item", disable=None) as bar:
+        bar.update(len(keys & store.done))
         filters = Filters(_phrases(options.blocked))
         for sample in store.samples():
             filters.remember(sample)
-        with tqdm(total=len(keys), initial=len(keys & store.done), unit="item", disable=None) as bar:
 
-            def on_done() -> None:
-                totals = store.totals
-                bar.update()
-                bar.set_postfix(rows=totals.rows, tokens=totals.prompt_tokens + totals.completion_tokens, refresh=False)
+        def on_done() -> None:
+            totals = store.totals
+            bar.set_postfix(rows=totals.rows, tokens=totals.prompt_tokens + totals.completion_tokens, refresh=False)
+            bar.update()
 
-            asyncio.run(
-                run(
-                    plan(clips, generator),
-                    generator,
-                    store,
-                    filters,
-                    seed=options.seed,
-                    judge=judge,
-                    concurrency=options.concurrency if options.generator == "llm" else 1,
-                    on_done=on_done,
-                )
-            )
+        work = (work for work in plan(clips, generator) if work.key not in store.done)
+        if options.ray:
+            from data_gen.spread import run_on_ray
+
+            run_on_ray(work, config, store, filters, address=options.ray, on_done=on_done)
+        else:
+            flying = config.concurrency if config.generator == "llm" else 1
+            asyncio.run(run(work, generator, store, filters, config.seed, judge, flying, on_done))
         page = datasheet.write(store, report, shlex.join(["python", *sys.argv]))
         rejected = store.totals.rejected.total()
         print(f"{store.path}: {store.totals.rows} rows of {store.totals.items} items, {rejected} rejected; see {page}")
 
 
-def make_generator(options: argparse.Namespace) -> Generator:
-    if options.generator == "llm":
-        from data_gen.generators.llm import LlmGenerator
+def _propose(options: argparse.Namespace, clips: Iterator[Clip], report: Report) -> None:
+    from data_gen.generators.semi import propose
 
-        return LlmGenerator(
-            _client(options, options.model), seed=options.seed, languages=options.languages, tasks=options.tasks
-        )
-    return TemplateGenerator(seed=options.seed, languages=options.languages, tasks=options.tasks)
+    count = propose(clips, options.review, options.captioner)
+    _tell(report)
+    print(f"{options.review}: {count} proposals; write accept, edit or reject into each, then run this again")
 
 
-def make_judge(options: argparse.Namespace) -> Judge | None:
-    from data_gen.generators.llm import LlmJudge
-
-    return LlmJudge(_client(options, options.judge), seed=options.seed) if options.judge else None
-
-
-def _client(options: argparse.Namespace, model: str | None) -> "ChatClient":
-    from data_gen.generators.client import ChatClient
-
-    if not options.base_url or not model:
-        raise DataError("a language model needs --base-url, such as http://127.0.0.1:8000/v1, and --model")
-    key = os.environ.get(options.key_variable)
-    return ChatClient(options.base_url, model, key=key, rate=options.rate, concurrency=options.concurrency)
+def _config(options: argparse.Namespace) -> GeneratorConfig:
+    return GeneratorConfig(**{f.name: getattr(options, f.name) for f in fields(GeneratorConfig)})
 
 
 def _folder(source: Path) -> Path:
@@ -172,12 +153,6 @@ def _tell(report: Report) -> None:
         print(line, file=sys.stderr)
     if report.count:
         print(f"{report.count} broken rows left out, {len(report.shown)} of them shown", file=sys.stderr)
-
-
-def _duration_s(path: Path) -> float:
-    from videollm.video.decode import probe  # brings torch; not every source needs it
-
-    return probe(path).duration_s
 
 
 if __name__ == "__main__":

@@ -61,20 +61,25 @@ def plan(clips: Iterable[Clip], generator: Generator) -> Iterator[Work]:
             yield Work(key, clip, item)
 
 
+def duration_s(path: Path) -> float:
+    from videollm.video.decode import probe  # brings torch; not every source needs it
+
+    return probe(path).duration_s
+
+
 async def run(
     work: Iterable[Work],
     generator: Generator,
     store: Store,
     filters: Filters,
-    *,
     seed: int = 0,
     judge: Judge | None = None,
     concurrency: int = 1,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Do what the store has not done yet, `concurrency` items at a time. Raises the VideoLLMError of an item that
+    """Do the work, `concurrency` items at a time. Raises the VideoLLMError of an item that
     cannot be made; what is done by then stays done."""
-    todo = (w for w in work if w.key not in store.done)
+    todo = iter(work)
 
     async def worker() -> None:
         for w in todo:

@@ -1,0 +1,145 @@
+"""Instruction data from proposals that a person has looked at.
+
+`propose` writes a table (CSV or JSON Lines) with a row for each segment of a video: what the frame encoder recognises,
+a key frame, and a caption, from a captioning model if there is one, else of the recognised words. A reviewer writes
+`accept`, `edit` (with the right text under `text`) or `reject` under `decision`. `SemiGenerator` merges the decisions:
+accepted segments become an annotation, and that becomes samples by templates. A clip counts once all its rows are
+decided; the others wait for the next run.
+"""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from data_gen.clips import Clip, Note
+from data_gen.generators.base import Made
+from data_gen.generators.template import TemplateGenerator
+from videollm.data import format_time
+from videollm.errors import DataError
+
+DECISIONS = ("accept", "edit", "reject")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """One row of the table. id: the clip's. start, end: seconds. key_frame: a picture, relative to the table."""
+
+    id: str
+    start: float
+    end: float
+    tags: str
+    key_frame: str
+    caption: str
+    decision: str = ""
+    text: str = ""
+
+    @property
+    def verdict(self) -> str | None:
+        """The text that was decided on, "" for none; None while nothing is."""
+        return {"accept": self.caption, "edit": self.text, "reject": ""}.get(self.decision)
+
+
+class SemiGenerator:
+    name = "semi"
+
+    def __init__(self, review: Path, *, seed: int = 0, tasks: Sequence[str] | None = None):
+        self._templates = TemplateGenerator(seed=seed, tasks=tasks)
+        self._rows: defaultdict[str, list[Proposal]] = defaultdict(list)
+        for proposal in read_proposals(review):
+            self._rows[proposal.id].append(proposal)
+
+    def items(self, clip: Clip) -> Sequence[str]:
+        rows = self._rows[clip.id]
+        return [""] if rows and all(row.verdict is not None for row in rows) else []
+
+    async def make(self, clip: Clip, item: str) -> Made:
+        return Made(drafts=tuple(self._templates.drafts(self._reviewed(clip))))
+
+    def preview(self, clip: Clip, item: str) -> str:
+        return self._templates.preview(self._reviewed(clip), item)
+
+    def _reviewed(self, clip: Clip) -> Clip:
+        kept = [row for row in self._rows[clip.id] if row.verdict]
+        notes = [Note(kind="event", text=row.verdict or "", start=row.start, end=row.end) for row in kept]
+        return replace(clip, notes=tuple(notes), questions=(), negatives=(), dialogues=())
+
+
+def read_proposals(path: Path) -> list[Proposal]:
+    """Raises DataError, which names the row, for a decision that is none and an edit without text."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [json.loads(line) for line in file] if path.suffix == ".jsonl" else list(csv.DictReader(file))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    proposals = []
+    for number, row in enumerate(rows, 1 if path.suffix == ".jsonl" else 2):
+        try:
+            values: dict[str, Any] = {f.name: (row[f.name] or "") for f in fields(Proposal)}
+            values |= {"start": float(row["start"]), "end": float(row["end"])}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}, row {number}: no proposal ({error})") from error
+        proposal = Proposal(**values | {"decision": values["decision"].strip().lower()})
+        if proposal.decision and proposal.decision not in DECISIONS:
+            raise DataError(
+                f"{path}, row {number}: decision {proposal.decision!r}; write one of {', '.join(DECISIONS)}"
+            )
+        if proposal.decision == "edit" and not proposal.text.strip():
+            raise DataError(f"{path}, row {number}: an edit needs its text")
+        proposals.append(proposal)
+    return proposals
+
+
+def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
+    """Write the table and a folder of key frames beside it; returns the number of rows. captioner: a preset or
+    checkpoint; None leaves captions to the lite encoder's tags."""
+    # The models come with torch, which merging decisions does not need.
+    from PIL import Image
+
+    from videollm.chat.caption import dense_captions
+    from videollm.checkpoint import config_of, load
+    from videollm.config import SamplingConfig
+    from videollm.encoders.build import build_encoder
+    from videollm.models.encode import encode_video
+    from videollm.video import decode
+
+    config = config_of(captioner or "lite")
+    model = load(captioner) if captioner else None
+    encoder = model.encoder if model else build_encoder(config.encoder)
+    folder = review.with_name(f"{review.stem}_frames")
+    folder.mkdir(parents=True, exist_ok=True)
+    proposals = []
+    for clip in clips:
+        sampling = replace(config.sampling, start_s=clip.start, end_s=clip.end)
+        video = encode_video(clip.video, encoder, sampling)
+        segments = video.segments(config, encoder.vocabulary)
+        captions = {c.start_s: c.text for c in dense_captions(model, video)} if model else {}
+        for segment in segments:
+            tags = ", ".join(f"{tag.word} {tag.prob:.0%}" for tag in segment.tags)
+            middle = float(segment.times_s[len(segment.times_s) // 2])
+            frame = decode(clip.video, SamplingConfig(times_s=(middle,))).pixels[0]
+            picture = folder / f"{clip.id}-{format_time(middle, 1).replace(':', '_')}.jpg".replace("/", "_")
+            Image.fromarray(frame.permute(1, 2, 0).numpy()).save(picture)
+            words = ", ".join(tag.word for tag in segment.tags)
+            proposals.append(
+                Proposal(
+                    id=clip.id,
+                    start=round(segment.start_s, 3),
+                    end=round(segment.end_s, 3),
+                    tags=tags,
+                    key_frame=f"{folder.name}/{picture.name}",
+                    caption=captions.get(segment.start_s, words),
+                )
+            )
+    rows = [asdict(proposal) for proposal in proposals]
+    with review.open("w", encoding="utf-8", newline="") as file:
+        if review.suffix == ".jsonl":
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        else:
+            table = csv.DictWriter(file, [f.name for f in fields(Proposal)])
+            table.writeheader()
+            table.writerows(rows)
+    return len(rows)

@@ -1,0 +1,71 @@
+"""The work of one run spread over a Ray cluster by Ray Data. Workers make drafts; this process reads, filters and
+writes, as it does without Ray, so the output and going on after a stop are the same."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import ray
+import ray.data
+
+from data_gen.filters import Filters
+from data_gen.generators.base import Made
+from data_gen.generators.build import GeneratorConfig, build_generator
+from data_gen.pipeline import Work, keep
+from data_gen.store import Store
+from videollm.errors import ConfigError
+
+BLOCK = 4096  # items that are handed to the cluster at once, which bounds this process's memory
+
+
+class Maker:
+    """One worker: a generator that makes a batch of items at once."""
+
+    def __init__(self, config: GeneratorConfig):
+        self.generator = build_generator(config)
+        self.loop = asyncio.new_event_loop()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"work": batch["work"], "made": self.loop.run_until_complete(self._make(list(batch["work"])))}
+
+    async def _make(self, works: list[Work]) -> list[Made]:
+        return await asyncio.gather(*(self.generator.make(work.clip, work.item) for work in works))
+
+
+def run_on_ray(
+    work: Iterable[Work],
+    config: GeneratorConfig,
+    store: Store,
+    filters: Filters,
+    *,
+    address: str,
+    on_done: Callable[[], None] = lambda: None,
+) -> None:
+    """address: of a running cluster, "auto" for the one of this machine, "local" to start one. Each CPU of the cluster
+    is a worker, with an equal share of the requests in flight and of the rate."""
+    if config.judge:
+        raise ConfigError("--judge cannot be used with --ray; judge the file in a run of its own")
+    ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    flying = max(1, config.concurrency // workers)
+    for block in _blocks(iter(work)):
+        made = ray.data.from_items(
+            [{"work": w} for w in block], override_num_blocks=min(len(block), workers)
+        ).map_batches(
+            Maker,
+            fn_constructor_args=(config,),
+            batch_size=flying,
+            batch_format="numpy",
+            concurrency=min(workers, len(block)),
+            num_cpus=1,
+        )
+        for row in made.iter_rows():
+            asyncio.run(keep(row["work"], row["made"], store, filters, config.generator, config.seed))
+            on_done()
+
+
+def _blocks(work: Iterator[Work]) -> Iterator[list[Work]]:
+    while block := list(islice(work, BLOCK)):
+        yield block
