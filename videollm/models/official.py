@@ -47,7 +47,9 @@ def load_official(
     missing and unknown names and wrong shapes; the model is then unchanged.
     """
     own = model.state_dict()
-    parts = {name: (found,) if isinstance(found := official_names[name], str) else found for name in own}
+    parts: dict[str, tuple[str, ...]] = {
+        name: (found,) if isinstance(found := official_names[name], str) else found for name in own
+    }
     expected = {
         part: (value.shape[0] // len(parts[name]), *value.shape[1:]) if len(parts[name]) > 1 else tuple(value.shape)
         for name, value in own.items()
@@ -63,6 +65,8 @@ def load_official(
     if any(problems.values()):
         listed = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in problems.items() if names)
         raise CheckpointError(f"the weights do not fit {type(model).__name__}: {listed}")
-    model.load_state_dict(
-        {n: torch.cat([state[p] for p in ps]) if len(ps) > 1 else state[ps[0]] for n, ps in parts.items()}
-    )
+    model.load_state_dict({n: _rows([state[p] for p in ps]) for n, ps in parts.items()})
+
+
+def _rows(parts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]

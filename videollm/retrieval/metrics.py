@@ -31,7 +31,8 @@ class Scores:
     @staticmethod
     def of(similarity: torch.Tensor) -> "Scores":
         """A whole matrix (Nt,Nv)."""
-        return Scores(*similarity.shape, lambda rows: similarity[rows], lambda rows: similarity[:, rows].mT)
+        texts, videos = similarity.shape
+        return Scores(texts, videos, lambda rows: similarity[rows], lambda rows: similarity[:, rows].mT)
 
     @staticmethod
     def product(texts: torch.Tensor, videos: torch.Tensor) -> "Scores":

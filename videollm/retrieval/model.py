@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, V
 from videollm.retrieval.head import RetrievalHead, VideoRepr
 from videollm.retrieval.heads.lstm import LSTM
 from videollm.retrieval.heads.mug import MugSTAN
-from videollm.retrieval.heads.pooling import MaxPooling, MeanPooling
+from videollm.retrieval.heads.pooling import MaxPooling, MeanPooling, PlainMean
 from videollm.retrieval.heads.stan import STAN
 from videollm.retrieval.heads.tcn import TCN
 from videollm.retrieval.heads.teachclip import AttentiveAggregation
@@ -146,6 +146,7 @@ def _videoclip(config: HeadConfig) -> VideoCLIP:
 
 HEADS: dict[str, Callable[[HeadConfig, int, VisionTransformer | None], RetrievalHead]] = {
     "mean": lambda c, e, _: TEMPORAL["mean"](c, e),
+    "plain_mean": lambda _, e, __: PlainMean(e),
     "max": lambda _, e, __: MaxPooling(e),
     "lstm": lambda c, e, _: TEMPORAL["lstm"](c, e),
     "transformer": lambda c, e, _: TEMPORAL["transformer"](c, e),
@@ -162,11 +163,6 @@ HEADS: dict[str, Callable[[HeadConfig, int, VisionTransformer | None], Retrieval
 def build_head(config: HeadConfig, embed_dim: int, tower: VisionTransformer | None = None) -> RetrievalHead:
     """tower: whose hidden layers "stan" and "mug" read, and whose output layers they share; else not used."""
     return HEADS[config.kind](config, embed_dim, tower)
-
-
-def clip_config(head: HeadConfig, **changes: Any) -> RetrievalConfig:
-    """ViT-B/32 with a head; `changes` are fields of RetrievalConfig."""
-    return replace(RetrievalConfig(vision=VisionConfig(), text=TextConfig(), head=head), **changes)
 
 
 def save(model: RetrievalModel, folder: Path, card: str) -> None:

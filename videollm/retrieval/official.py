@@ -500,7 +500,7 @@ def _configure_viclip(_: str, shapes: Shapes, config: Mapping[str, Any]) -> Retr
     tubelet = shapes["vision_encoder.conv1.weight"][2]
     vision = _vision(shapes, "vision_encoder.", "conv1", config, patches="joint", frames=frames, tubelet=tubelet)
     return RetrievalConfig(
-        vision=vision, text=_text(shapes, "text_encoder.", config), head=HeadConfig(kind="mean"), scale="divisor"
+        vision=vision, text=_text(shapes, "text_encoder.", config), head=HeadConfig(kind="plain_mean"), scale="divisor"
     )
 
 

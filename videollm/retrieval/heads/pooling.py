@@ -1,4 +1,4 @@
-"""Heads without an order of frames: mean and maximum."""
+"""Heads without an order of frames: means and maximum."""
 
 import torch
 
@@ -23,6 +23,14 @@ class MeanPooling(RetrievalHead):
 
     def pool(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return masked_mean(unit(frames), mask)
+
+
+class PlainMean(MeanPooling):
+    """V = Σ_t m_t v_t / Σ_t m_t, without normalising frames first; score = n(t) · n(V). Where the tower gives one vector
+    a video, as ViCLIP's does, V is that vector."""
+
+    def pool(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return masked_mean(frames, mask)
 
 
 class MaxPooling(MeanPooling):

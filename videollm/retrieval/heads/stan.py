@@ -1,7 +1,7 @@
 """A branch beside the visual tower that mixes frames at every level."""
 
 import copy
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +59,7 @@ class STAN(RetrievalHead):
             for drop in drops
         )
         self.within = nn.ModuleList(
-            WithinFrames(block, drop)
+            WithinFrames(cast(Block, block), drop)
             for block, drop in zip(list(tower.transformer.resblocks)[-depth:], drops, strict=True)
         )
 

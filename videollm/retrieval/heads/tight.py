@@ -24,7 +24,8 @@ class TightTransformer(PairwiseHead):
     ):
         super().__init__()
         self.pair_positions = nn.Parameter(0.02 * torch.randn(context, embed_dim))
-        self.pair_transformer = Transformer(embed_dim, layers, heads, mlp_width or 4 * embed_dim, CROSS_EPS)
+        self.mlp_width = mlp_width or 4 * embed_dim
+        self.pair_transformer = Transformer(embed_dim, layers, heads, self.mlp_width, CROSS_EPS)
         self.ln_pool = nn.LayerNorm(embed_dim, eps=CROSS_EPS)
         self.dense = nn.Linear(embed_dim, embed_dim)
         self.output = nn.Linear(embed_dim, 1)
@@ -44,7 +45,7 @@ class TightTransformer(PairwiseHead):
         return VideoRepr(masked_mean(unit(frames.embed), mask), frames.embed, mask)
 
     def pair_elements(self, text: TextFeatures, video: VideoRepr) -> int:
-        return (1 + video.frames.shape[1]) * self.pair_transformer.resblocks[0].mlp.c_fc.out_features
+        return (1 + video.frames.shape[1]) * self.mlp_width
 
     def score_block(self, text: TextFeatures, video: VideoRepr) -> torch.Tensor:
         texts, videos = len(text.embed), len(video)
