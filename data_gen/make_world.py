@@ -20,9 +20,11 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from data_gen.world.config import WorldConfig
+from data_gen.world.fonts import glyph_names
 from data_gen.world.make import Job, jobs, run
 from data_gen.world.sheet import write_sheet
 from data_gen.world.splits import SPLITS
+from data_gen.world.vocabulary import GLYPHS
 from videollm.errors import ConfigError, VideoLLMError
 
 Made = Callable[[list[Job]], Iterator[list[str]]]
@@ -103,6 +105,8 @@ def _checked(options: argparse.Namespace) -> tuple[WorldConfig, dict[str, int]]:
         photos=_photos(options.photos) if options.photos else (),
         font=options.font,
     )
+    if config.font and not glyph_names(config.font):
+        raise ConfigError(f"{config.font} has none of the glyphs {' '.join(GLYPHS.values())}; give another --font")
     counts = dict(_count(text, options.videos) for text in options.split)
     for split in counts:
         done = options.out / split / "annotations.jsonl"

@@ -16,6 +16,7 @@ from data_gen.world.clip import Background, Clip, Thing
 from data_gen.world.fonts import draw_glyph
 from data_gen.world.shapes import DRAWINGS, Ellipse, Polygon, Tone
 from data_gen.world.vocabulary import COLOURS, GLYPHS, Rgb
+from videollm.errors import ConfigError
 
 _EXTENT = 1.06  # half the width of a sprite, in radii; leaves room for its soft edge
 _FINER = 4  # sprites are drawn this much larger and then reduced
@@ -269,8 +270,11 @@ _SURFACES = {"plain": _plain, "gradient": _gradient, "noise": _noise}
 @lru_cache(maxsize=16)
 def _photo(path: Path, side: int) -> np.ndarray:
     """float64 (side,side,3) around 0: the middle of the photograph, paler and flatter, so that things stand out."""
-    with Image.open(path) as photo:
-        image = photo.convert("RGB")
+    try:
+        with Image.open(path) as photo:
+            image = photo.convert("RGB")
+    except OSError as error:
+        raise ConfigError(f"{path} is not a picture that can be read ({error}); take it out of the folder") from None
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
     square = image.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + edge, top + edge))

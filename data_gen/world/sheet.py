@@ -1,6 +1,7 @@
 """A picture of a split for the eye: for each clip frames over time, times and what the annotation says."""
 
 import json
+import textwrap
 from pathlib import Path
 
 import av
@@ -11,8 +12,9 @@ _CLIPS = 16
 _COLUMNS = 2
 _FRAMES = 8
 _SIDE = 96  # pixels of a frame on the sheet
-_TEXT = 40  # pixels of height under each row of frames
-_LETTERS = 128  # that fit below a clip
+_TEXT = 72  # pixels of height under each row of frames
+_LETTERS = 120  # that fit in a line below a clip
+_LINES = 2  # for the facts, and as many for the caption
 
 
 def write_sheet(folder: Path) -> Path:
@@ -31,12 +33,10 @@ def write_sheet(folder: Path) -> Path:
         actions = ", ".join(f"{e['kind']} {e['start_s']:.1f}-{e['end_s']:.1f}" for e in row["events"])
         facts = [row["style"], *row["background"], *([row["perturbation"]] if row["perturbation"] else [])]
         paired = f" (with {row['order_pair']})" if row["order_pair"] else ""
-        texts = (
-            f"{row['id']}{paired}: {', '.join(facts)}; {actions}",
-            row["captions"]["en"]["short"],
-        )
-        for line, text in enumerate(texts):
-            draw.text((left + 3, top + _SIDE + 2 + 16 * line), text[:_LETTERS], fill="black", font=font)
+        texts = (f"{row['id']}{paired}: {', '.join(facts)}; {actions}", row["captions"]["en"]["short"])
+        written = [line for text in texts for line in textwrap.wrap(text, _LETTERS, max_lines=_LINES)]
+        for line, text in enumerate(written):
+            draw.text((left + 3, top + _SIDE + 2 + 16 * line), text, fill="black", font=font)
     path = folder / "contact_sheet.png"
     sheet.save(path)
     return path

@@ -11,6 +11,7 @@ from data_gen.world.meaning import in_order, with_one_wrong
 from data_gen.world.questions import Question, ask
 
 _LANGUAGE_STREAM = 1  # keeps the random numbers of words apart from those of pictures
+_MOST_CLAUSES = 4  # in a short caption
 
 
 def annotate(
@@ -41,16 +42,17 @@ def annotate(
 
 
 def _objects(clip: Clip) -> list[dict[str, Any]]:
-    x, y, radius = clip.stage.on_screen()
-    kept = clip.kept
-    times = [clip.time_s(frame) for frame in kept]
-    visible = (clip.stage.alpha > 0).astype(int)
-    columns = [
-        values[:, kept] for values in (x.round(4), y.round(4), radius.round(4), clip.stage.angle.round(1), visible)
-    ]
+    kept = np.array(clip.kept)
+    times = [clip.time_s(int(frame)) for frame in kept]
+    x, y, radius = (values.round(4) for values in clip.stage.on_screen())
+    angle, visible = clip.stage.angle.round(1), (clip.stage.alpha > 0).astype(int)
+    ends = (*clip.scenes[1:], clip.frame_count)
 
     def described(thing: Thing) -> dict[str, Any]:
-        rows = zip(times, *(column[thing.id].tolist() for column in columns), strict=True)
+        # What is not in the scene being shown rests where it was last or will be first.
+        frames = np.clip(kept, clip.scenes[thing.scene], ends[thing.scene] - 1)
+        places = (values[thing.id, frames].tolist() for values in (x, y, radius, angle))
+        rows = zip(times, *places, visible[thing.id, kept].tolist(), strict=True)
         return {
             "id": thing.id,
             "shape": thing.shape,
@@ -106,8 +108,13 @@ def _from_to(clip: Clip, event: Event) -> tuple[Any, Any] | None:
     return None
 
 
+def _abridged(clip: Clip) -> tuple[Event, ...]:
+    """What a short caption tells: the first events and the last."""
+    return clip.events if len(clip.events) <= _MOST_CLAUSES else (*clip.events[: _MOST_CLAUSES - 1], clip.events[-1])
+
+
 def _captions(clip: Clip) -> dict[str, Any]:
-    clauses = in_order(clip, clip.events)
+    clauses = in_order(clip, _abridged(clip))
     captions = {}
     for language in LANGUAGES:
         sentences = zip(clip.events, language.dense(clip, clip.events), strict=True)
@@ -140,10 +147,10 @@ def _said(question: Question, variant: int) -> list[dict[str, Any]]:
 
 def _negatives(clip: Clip, rng: np.random.Generator) -> dict[str, dict[str, str]]:
     """False captions that share almost all their words with the short one."""
-    clauses = in_order(clip, clip.events)
+    clauses = in_order(clip, _abridged(clip))
     wrong = with_one_wrong(clip, clauses, rng)
     negatives = {"attribute_swap": {language.code: language.short(wrong) for language in LANGUAGES}}
     if len(clip.events) > 1:
-        turned = in_order(clip, clip.events[::-1])
+        turned = in_order(clip, _abridged(clip)[::-1])
         negatives["event_order"] = {language.code: language.short(turned) for language in LANGUAGES}
     return negatives

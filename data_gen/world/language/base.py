@@ -8,8 +8,6 @@ from data_gen.world.clip import Background, Clip, Event
 from data_gen.world.meaning import Clause, Noun, SceneAccount, Value, detailed, in_order
 from data_gen.world.questions import Question
 
-_MOST_CLAUSES = 4  # in a short caption
-
 
 class _Said:
     """A value in a template: `{thing:the}` says it in the form "the"."""
@@ -66,10 +64,7 @@ class Language(ABC):
         return text
 
     def short(self, clauses: Iterable[Clause]) -> str:
-        said = [self.say(clause) for clause in clauses]
-        if len(said) > _MOST_CLAUSES:
-            said = [*said[: _MOST_CLAUSES - 1], said[-1]]
-        return self.sentence(self.polish(self.narrate(said)))
+        return self.sentence(self.polish(self.narrate([self.say(clause) for clause in clauses])))
 
     def detailed(self, clip: Clip) -> str:
         accounts = detailed(clip)

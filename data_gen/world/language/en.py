@@ -67,7 +67,7 @@ _GROUNDS = {
 _GUESSES = {
     "sound.whistle": "a whistle",
     "sound.drum": "a drum beat",
-    "sound.silence": "none, it is silent",
+    "sound.silence": "no sound at all",
     "weight.gram": "one gram",
     "weight.kilogram": "one kilogram",
     "weight.ton": "one ton",
