@@ -156,7 +156,7 @@ def _make(made: Made, work: list[Job], folder: Path, videos: int) -> None:
     unfinished = folder / "annotations.jsonl.part"
     with (
         unfinished.open("w", encoding="utf-8", newline="\n") as file,
-        tqdm(total=videos, desc=folder.name, unit="clip") as progress,
+        tqdm(total=videos, desc=folder.name, unit="clip", disable=None) as progress,
     ):
         for lines in made(work):
             file.writelines(f"{line}\n" for line in lines)

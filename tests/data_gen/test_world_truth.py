@@ -48,8 +48,8 @@ def test_answers_follow_from_the_tracks(world: tuple[str, int]):
             if isinstance(found, dict):
                 assert clip.event(asked["answer"]) == found
             elif isinstance(found, float):
-                said = float(re.search(r"[\d.]+", asked["answer"])[0])
-                assert said == pytest.approx(found, abs=0.051)
+                (said,) = re.findall(r"[\d.]+", asked["answer"])
+                assert float(said) == pytest.approx(found, abs=0.051)
             else:
                 assert asked["answer"] == found, asked["question"]
 

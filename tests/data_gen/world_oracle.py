@@ -99,7 +99,9 @@ class Clip:
 
     def named(self, words: str) -> dict[str, Any]:
         """The one thing that a definite noun means."""
-        size, colour, shape = re.fullmatch(NOUN, words).groups()
+        match = re.fullmatch(NOUN, words)
+        assert match, words
+        size, colour, shape = match.groups()
         (thing,) = self.fitting(shape, colour, size)
         return thing
 
