@@ -156,7 +156,9 @@ def _identifier() -> LanguageIdentifier:
 
 
 def language(sample: Sample) -> str | None:
-    return wrong_language(" ".join(m.content for m in sample.messages if m.role != "system"), sample.language)
+    """Questions and answers apart: models slip into another language in their answers."""
+    sides = (" ".join(m.content for m in sample.messages if m.role == role) for role in ("user", "assistant"))
+    return next((wrong for side in sides if (wrong := wrong_language(side, sample.language))), None)
 
 
 def wrong_language(text: str, claimed: str) -> str | None:

@@ -34,8 +34,8 @@ def parse(shape: Shape, text: str) -> list[dict[str, Any]]:
     read from lines that begin with Q: and A:, as small models write them.
     """
     values: dict[str, Any] | list[Any] | None = _json(text)
-    if values is None and "question" in _item_fields(shape.schema):
-        values = {"items": [{"question": q, "answer": a} for q, a in _SPOKEN.findall(text)]}
+    if values is None and "question" in _item_fields(shape.schema) and (spoken := _SPOKEN.findall(text)):
+        values = {"items": [{"question": question, "answer": answer} for question, answer in spoken]}
     if values is None and set(shape.schema["properties"]) == {"text"} and "{" not in text:
         values = {"text": text.strip().strip('"')}
     if values is None:

@@ -37,6 +37,7 @@ class SubtitlesReader:
                 notes = [
                     Note(kind="speech", text=cue.text, language=language, start=cue.start_s, end=cue.end_s)
                     for cue in cues
+                    if "-->" not in cue.text  # a broken cue ends up in the text of the one before
                 ]
                 yield Clip(id=path.stem, video=source.video(stem), source=self.name, notes=tuple(notes))
 

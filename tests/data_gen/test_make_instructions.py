@@ -1,0 +1,203 @@
+"""The program as a user runs it: real processes that are killed, a real language model behind a real server."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_gen.store import Store
+from videollm.data import check, read
+from videollm.video import probe
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "scripts/samples/sample.mp4"
+PARTS = ("a grey cat looks up", "a cup of coffee stands on a table", "a rocket waits on its pad")
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, str(ROOT / "data_gen/make_instructions.py"), *map(str, arguments)]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+
+
+def captions(folder: Path, count: int) -> Path:
+    """A table that captions `count` clips, whose videos are links to the sample."""
+    for number in range(count):
+        (folder / f"v{number}.mp4").symlink_to(SAMPLE)
+    rows = [f'v{number}.mp4,"{PARTS[number % 3]} in take number {number}"' for number in range(count)]
+    path = folder / "mine.csv"
+    path.write_text("\n".join(["video,caption", *rows, ""]))
+    return path
+
+
+def duration_s(path: Path) -> float:
+    return probe(path).duration_s
+
+
+@pytest.fixture
+def stand_in() -> Iterator[str]:
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts/stand_in.py"), "--delay", "0.02"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_killed_at_random_points_loses_nothing_and_repeats_nothing(tmp_path: Path, stand_in: str):
+    source, out = captions(tmp_path, 40), tmp_path / "out.jsonl"
+    llm = (
+        "--generator",
+        "llm",
+        "--base-url",
+        stand_in,
+        "--model",
+        "m",
+        "--concurrency",
+        "4",
+        "--tasks",
+        "qa/spatial,caption/short,summary",
+    )
+    arguments = (source, "--out", out, *llm)
+    rng, kills, journal = random.Random(1), 0, tmp_path / "out.jsonl.journal.jsonl"
+    for _ in range(4):
+        size = journal.stat().st_size if journal.exists() else 0
+        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        further = size + rng.randrange(1, 4000)
+        while process.poll() is None and (not journal.exists() or journal.stat().st_size < further):
+            time.sleep(0.002)  # until it has written a random number of bytes more
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    with out.open("a") as file:
+        file.write('{"id": "cut off in the mid')
+    assert run(*arguments).returncode == 0
+    assert kills >= 3
+    items = [json.loads(line)["item"] for line in journal.read_text().splitlines()]
+    assert len(items) == len(set(items)) == 40 * 3
+    samples = list(read(out))
+    assert len({sample.id for sample in samples}) == len(samples) == 40 * 3
+    assert check(out, duration_s).problems == ()
+    before = out.read_bytes()
+    assert run(*arguments).returncode == 0 and out.read_bytes() == before
+
+
+def test_a_lost_tail_of_the_disk_is_made_again(tmp_path: Path):
+    source, out = captions(tmp_path, 6), tmp_path / "out.jsonl"
+    assert run(source, "--out", out).returncode == 0
+    whole = [sample.id for sample in read(out)]
+    os.truncate(out, out.stat().st_size // 2)
+    assert run(source, "--out", out).returncode == 0
+    assert sorted(sample.id for sample in read(out)) == sorted(whole)
+
+
+def test_one_process_at_a_time(tmp_path: Path):
+    source, out = captions(tmp_path, 1), tmp_path / "out.jsonl"
+    with Store(out):
+        done = run(source, "--out", out)
+    assert done.returncode == 2 and "another process" in done.stderr
+
+
+def test_what_is_broken_is_counted_and_strict_stops(tmp_path: Path):
+    source, out = captions(tmp_path, 3), tmp_path / "out.jsonl"
+    with source.open("a") as file:
+        file.write("none.mp4,nothing\nv0.mp4,a,b\n")
+    done = run(source, "--out", out)
+    assert done.returncode == 0 and "mine.csv line 6" in done.stderr and "2 broken rows" in done.stderr
+    assert len(list(read(out))) == 3
+    page = (tmp_path / "out.jsonl.datasheet.md").read_text()
+    assert "3 samples about 3 videos" in page and "left out: 2." in page
+    assert (tmp_path / "out.jsonl.datasheet.png").read_bytes().startswith(b"\x89PNG")
+    strict = run(source, "--out", tmp_path / "strict.jsonl", "--strict")
+    assert strict.returncode == 2 and len(strict.stderr.splitlines()) == 1 and not (tmp_path / "strict.jsonl").exists()
+
+
+def test_a_dry_run_shows_three_prompts_and_writes_nothing(tmp_path: Path):
+    source, out = captions(tmp_path, 2), tmp_path / "out.jsonl"
+    done = run(
+        source, "--out", out, "--dry-run", "--generator", "llm", "--base-url", "http://127.0.0.1:1/v1", "--model", "m"
+    )
+    assert done.returncode == 0 and done.stdout.count("## Annotation") == 3 and not out.exists()
+    assert run(source, "--out", out, "--generator", "llm").returncode == 2
+
+
+def test_the_lite_language_model_writes_samples(tmp_path: Path):
+    """The smallest model there is, without any help to write JSON: what passes must be valid; how much is printed."""
+    import torch
+
+    from videollm.config import LanguageModelConfig
+    from videollm.models.language import load_language_model, load_tokenizer
+
+    config = LanguageModelConfig(source="asset:smollm2-135m-instruct", dtype="float32")
+    tokenizer, model = load_tokenizer(config), load_language_model(config)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if "response_format" in body:
+                self.send_error(400)
+                return
+            prompt = tokenizer.apply_chat_template(
+                body["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True
+            )
+            with torch.inference_mode():
+                ids = model.generate(**prompt, max_new_tokens=48, do_sample=False)  # type: ignore[operator]
+            made = ids[0, prompt["input_ids"].shape[1] :]
+            usage = {"prompt_tokens": prompt["input_ids"].shape[1], "completion_tokens": len(made)}
+            message = {"content": tokenizer.decode(made, skip_special_tokens=True)}
+            data = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    source, out = captions(tmp_path, 3), tmp_path / "out.jsonl"
+    url = f"http://127.0.0.1:{http.server_port}/v1"
+    llm = ("--generator", "llm", "--base-url", url, "--model", "lite", "--concurrency", "1")
+    done = run(source, "--out", out, *llm, "--tasks", "caption/short,qa/spatial")
+    http.shutdown()
+    thread.join()
+    assert done.returncode == 0, done.stderr
+    with Store(out) as store:
+        totals = store.totals
+    drafts = totals.rows + totals.rejected.total()
+    print(
+        f"{totals.rows} of {drafts} drafts usable, {totals.lost.total()} replies lost, {totals.completion_tokens} tokens"
+    )
+    assert totals.items == 6 and totals.completion_tokens > 0
+    assert check(out, duration_s).problems == ()
+
+
+def test_ray_gives_the_same_samples(tmp_path: Path):
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    source = captions(tmp_path, 12)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    spread = run(source, "--out", tmp_path / "spread.jsonl", "--ray", cluster.address)
+    cluster.shutdown()
+    assert spread.returncode == 0, spread.stderr
+    assert run(source, "--out", tmp_path / "one.jsonl").returncode == 0
+    rows = [{(s.id, s.messages) for s in read(tmp_path / name)} for name in ("spread.jsonl", "one.jsonl")]
+    assert rows[0] == rows[1] and len(rows[0]) == 12
