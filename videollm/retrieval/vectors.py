@@ -80,18 +80,21 @@ class Vectors:
         allowed: bool (N,), the rows to choose from. k' is k, or the number of rows to choose from if that is less.
         With `allowed` the search is always exact.
         """
-        k = min(k, len(self) if allowed is None else int(allowed.sum()))
+        count = len(self) if allowed is None else int(allowed.sum())
+        k = min(k, count)
         if k == 0:
             return torch.empty(len(queries), 0, dtype=torch.int64), torch.empty(len(queries), 0)
         queries = queries.float()
         if self._graph is not None and allowed is None:
             keys = self._graph.search(queries.numpy(), k).keys
             return self._rerank(queries, torch.from_numpy(keys.astype(np.int64)).view(len(queries), k), k)
-        found = [self._exact(block, k, allowed) for block in queries.split(max(1, BLOCK // len(self)))]
+        found = [self._exact(block, k, allowed, count) for block in queries.split(max(1, BLOCK // len(self)))]
         positions, scores = zip(*found, strict=True)
         return torch.cat(positions), torch.cat(scores)
 
-    def _exact(self, queries: torch.Tensor, k: int, allowed: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _exact(
+        self, queries: torch.Tensor, k: int, allowed: torch.Tensor | None, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Candidates by the coarse product, widened until no row left out can belong to the best k.
 
         A coarse score differs from the true one by at most |x - x'| + |q - q'|, the lengths that rounding took off row
@@ -106,12 +109,12 @@ class Vectors:
         scores = torch.empty(len(queries), k)
         open_, width = torch.arange(len(queries)), max(32, FIRST_WIDTH * k)
         while len(open_):
-            width = min(width, len(self))
+            width = min(width, count)  # no more, so that nothing barred is among them
             best = coarse[open_].topk(width)
             positions[open_], scores[open_] = self._rerank(queries[open_], best.indices, k)
             left_out = best.values[:, -1].float()
             proven = scores[open_, -1] >= left_out + ROUNDING * left_out.abs() + slack[open_]
-            open_ = open_[~proven] if width < len(self) else open_[:0]
+            open_ = open_[~proven] if width < count else open_[:0]
             width *= 8
         return positions, scores
 

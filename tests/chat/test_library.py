@@ -1,0 +1,43 @@
+"""An answer over a collection cites videos and seconds that exist."""
+
+from pathlib import Path
+
+from tests.retrieval.library import BLUE, GREEN, RED, write_film
+from videollm.chat.library import LibraryAnswer, _stretches, ask_library
+from videollm.chat.summary import summarize
+from videollm.checkpoint import load
+from videollm.models.encode import encode_video
+from videollm.retrieval.index import Index
+from videollm.retrieval.search import Moment
+
+
+def test_every_citation_is_a_stretch_of_its_video(tmp_path: Path):
+    for name, colours in (("red", [RED] * 9), ("both", [GREEN] * 3 + [BLUE] * 3)):
+        write_film(tmp_path / f"{name}.mp4", colours)
+    model = load("debug")
+    index = Index.create(tmp_path / "idx", "debug")
+    index.update([tmp_path])
+    answer = ask_library(model, index, "What is red?")
+    paths = [c.path for c in answer.citations]
+    assert paths and len(set(paths)) == len(paths)
+    for n, citation in enumerate(answer.citations, 1):
+        assert 0 <= citation.start_s < citation.end_s <= 9.01
+        assert f"[{n}] {Path(citation.path).name} 0:0" in answer.text
+    assert LibraryAnswer(()).text == "No video in the index matches."
+
+
+def test_stretches_grow_by_their_neighbours_only():
+    def moment(path: str, start: float, score: float) -> Moment:
+        return Moment(path, start, start + 4, score, (), "", 60.0)
+
+    found = [moment("a", 4, 0.9), moment("b", 0, 0.8), moment("a", 8, 0.7), moment("a", 20, 0.6), moment("c", 0, 0.1)]
+    assert [(s.path, s.start_s, s.end_s) for s in _stretches(found)] == [("a", 4, 12), ("b", 0, 4)]
+
+
+def test_a_summary_is_of_segments_in_order(tmp_path: Path):
+    model = load("debug")
+    film = write_film(tmp_path / "f.mp4", [RED] * 4 + [GREEN] * 4 + [BLUE] * 4)
+    summary = summarize(model, encode_video(film, model.encoder, model.config.sampling), k=3)
+    assert [p.start_s for p in summary.parts] == [0, 4, 8] and sum(p.share for p in summary.parts) > 0.99
+    assert [p.time_s >= p.start_s for p in summary.parts] == [True] * 3
+    assert [panel.time_s for panel in summary.storyboard(str(film))] == [p.time_s for p in summary.parts]

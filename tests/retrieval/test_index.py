@@ -1,0 +1,190 @@
+"""An index follows its folder through every change, and through being killed."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.retrieval.library import BLUE, GREEN, RED, some_colours, write_film
+from videollm.errors import ConfigError, SearchIndexError, VideoNotFoundError
+from videollm.retrieval.index import Index
+
+KILLS = int(os.environ.get("VIDEOLLM_KILLS", "3"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_film(tmp_path / "films/a.mp4", [RED] * 5)
+    write_film(tmp_path / "films/sub dir/b's.mkv", [GREEN, BLUE])
+    return tmp_path / "films"
+
+
+def contents(index: Index) -> dict[tuple[str, int], tuple]:
+    """Every row by path and number; fails where one is doubled."""
+    index.table.refresh()
+    rows = index.table._segments.to_arrow().to_pylist()
+    found = {(r["path"], r["n"]): (r["start_s"], r["end_s"], r["text"], r["sha"], tuple(r["embedding"])) for r in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def counts(report) -> dict[str, int]:
+    names = ("added", "changed", "moved", "removed", "unchanged", "unreadable")
+    return {name: n for name in names if (n := getattr(report, name))}
+
+
+def test_follows_every_change(folder: Path, tmp_path: Path):
+    index = Index.create(tmp_path / "idx", "debug")
+    seen: list[tuple[int, int]] = []
+    assert counts(index.update([folder], progress=lambda done, total, _: seen.append((done, total)))) == {"added": 2}
+    assert seen == [(1, 2), (2, 2)]
+    first = contents(index)
+    assert [len([1 for path, _ in first if path.endswith(name)]) for name in ("a.mp4", "b's.mkv")] == [2, 1]
+    assert counts(index.update([folder])) == {"unchanged": 2}
+
+    os.utime(folder / "a.mp4", (1e9, 1e9))  # touched: the same content
+    assert counts(index.update([folder])) == {"moved": 1, "unchanged": 1}
+    (folder / "a.mp4").rename(folder / "c.mp4")
+    assert counts(index.update([folder])) == {"moved": 1, "unchanged": 1, "removed": 1}
+    moved = contents(index)
+    assert moved[str(folder / "c.mp4"), 0][4] == first[str(folder / "a.mp4"), 0][4]
+
+    write_film(folder / "c.mp4", [BLUE])
+    assert counts(index.update([folder])) == {"changed": 1, "unchanged": 1}
+    assert (str(folder / "c.mp4"), 1) not in contents(index)
+    (folder / "c.mp4").write_text("broken")
+    report = index.update([folder])
+    assert counts(report) == {"unchanged": 1, "unreadable": 1} and "not a video" in report.problems[0][1]
+    assert not any(path.endswith("c.mp4") for path, _ in contents(index))
+    report = index.update([folder])  # still listed, not tried again
+    assert counts(report) == {"unchanged": 2, "unreadable": 1} and len(report.problems) == 1
+
+    shutil.rmtree(folder / "sub dir")
+    (folder / "c.mp4").unlink()
+    assert counts(index.update([folder])) == {"removed": 2}
+    assert contents(index) == {} and index.vectors is None
+
+
+def test_vectors_stay_in_step_with_the_table_for_other_processes_too(folder: Path, tmp_path: Path):
+    writer = Index.create(tmp_path / "idx", "debug")
+    writer.update([folder / "a.mp4"])
+    reader = Index.open(tmp_path / "idx")
+    assert reader.vectors is not None and len(reader.vectors) == 2
+    writer.update([folder])
+    assert reader.vectors is not None and len(reader.vectors) == 3
+    by_id = dict(zip(reader.vectors.ids.tolist(), reader.vectors.rows.numpy(), strict=True))
+    found = contents(reader)
+    for row_id, row in reader.table.fetch(by_id).items():
+        np.testing.assert_array_equal(by_id[row_id], np.float32(found[row.path, row.n][4]))
+    assert len(list((tmp_path / "idx/local").glob("vectors-*"))) == 1
+
+
+def test_subtitles_are_read_and_followed(folder: Path, tmp_path: Path):
+    index = Index.create(tmp_path / "idx", "debug")
+    index.update([folder])
+    (folder / "a.en.srt").write_text("1\n00:00:04,200 --> 00:00:04,800\nHello <b>there</b>\n")
+    assert counts(index.update([folder])) == {"moved": 1, "unchanged": 1}  # not decoded again
+    assert [contents(index)[str(folder / "a.mp4"), n][2] for n in (0, 1)] == ["", "Hello there"]
+    (folder / "a.en.srt").write_text("nonsense")
+    report = index.update([folder])
+    assert report.problems[0][0].endswith("a.mp4") and "a.en.srt: not a subtitle file" in report.problems[0][1]
+    assert contents(index)[str(folder / "a.mp4"), 1][2] == "" and report.unreadable == 0
+
+
+def test_lists_and_what_is_hidden(folder: Path, tmp_path: Path):
+    write_film(folder / ".hidden.mp4", [RED])
+    (folder / "notes.txt").write_text("a.mp4\n\nsub dir\nnowhere.mp4\n")
+    index = Index.create(tmp_path / "idx", "debug")
+    with pytest.raises(VideoNotFoundError, match="absent: no such file or folder"):
+        index.update([folder / "notes.txt", tmp_path / "absent"])
+    report = index.update([folder / "notes.txt"])
+    assert counts(report) == {"added": 2, "unreadable": 1}
+    assert report.problems == ((str(folder / "nowhere.mp4"), "no such file or directory"),)
+
+
+def test_errors_say_what_to_do(folder: Path, tmp_path: Path):
+    with pytest.raises(SearchIndexError, match="no index; make one with"):
+        Index.open(tmp_path / "none")
+    index = Index.create(tmp_path / "idx", "debug")
+    with pytest.raises(ConfigError, match="workers is 0"):
+        index.update([folder], workers=0)
+    index.table.made_with["revision"] = "old"
+    with pytest.raises(SearchIndexError, match="make the index again"):
+        index.encoder  # noqa: B018
+
+
+def test_one_process_indexes_at_a_time(folder: Path, tmp_path: Path):
+    first, second = (Index.create(tmp_path / "idx", "debug") for _ in range(2))
+
+    def meanwhile(*_: object) -> None:
+        with pytest.raises(SearchIndexError, match="another process is indexing"):
+            second.update([folder])
+
+    assert first.update([folder], progress=meanwhile).added == 2
+
+
+def test_an_index_in_an_object_store(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VIDEOLLM_CACHE", str(tmp_path / "cache"))
+    index = Index.create("memory://videos", "debug")
+    assert index.update([folder]).segments == 3
+    assert index.vectors is not None and list((tmp_path / "cache/indexes").glob("*/vectors-*"))
+
+
+CHILD = """
+import sys
+from videollm.retrieval.index import Index
+index = Index.create(sys.argv[2], "debug")
+print("ready", flush=True)
+index.update([sys.argv[1]], commit_videos=2)
+"""
+
+
+def test_killed_at_any_moment_nothing_is_lost_or_doubled(tmp_path: Path):
+    """VIDEOLLM_KILLS says how often (default 3)."""
+    for n in range(12):
+        write_film(tmp_path / f"films/{n:02}.mp4", some_colours(n, 2 + n % 5))
+    whole = Index.create(tmp_path / "whole", "debug")
+    seconds = whole.update([tmp_path / "films"], commit_videos=2).seconds
+    expected = contents(whole)
+    rng = random.Random(0)
+    for kill in range(KILLS):
+        if kill % 5 == 4:  # start from nothing again, so that every stage is hit
+            shutil.rmtree(tmp_path / "idx", ignore_errors=True)
+        command = [sys.executable, "-c", CHILD, str(tmp_path / "films"), str(tmp_path / "idx")]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        try:
+            child.wait(rng.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        partial = contents(Index.open(tmp_path / "idx"))
+        assert all(expected[key] == row for key, row in partial.items())
+        whole_videos = {path: sum(p == path for p, _ in expected) for path, _ in partial}
+        assert whole_videos == {path: sum(p == path for p, _ in partial) for path, _ in partial}
+    index = Index.create(tmp_path / "idx", "debug")
+    report = index.update([tmp_path / "films"])
+    assert contents(index) == expected
+    assert report.segments == len(expected) and report.added + report.unchanged + report.moved == 12
+    assert index.vectors is not None and len(index.vectors) == len(expected)
+
+
+MEDIA = Path(__file__).parents[3] / "shared" / "media"
+
+
+@pytest.mark.skipif(not (MEDIA / "captions.json").is_file(), reason=f"no captioned clips at {MEDIA}")
+def test_captions_find_their_videos_with_lite(tmp_path: Path):
+    from videollm.retrieval.search import search
+
+    index = Index.create(tmp_path / "idx", "lite")
+    index.update([MEDIA])
+    captions = json.loads((MEDIA / "captions.json").read_text())
+    first = [Path(search(index, entry["caption"], 1)[0].path).name for entry in captions]
+    assert np.mean([name == entry["video"] for name, entry in zip(first, captions, strict=True)]) >= 0.6

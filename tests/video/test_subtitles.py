@@ -1,0 +1,58 @@
+"""Subtitles beside a video and inside it, in the encodings and containers they come in."""
+
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+import pytest
+
+from videollm.errors import VideoFormatError
+from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles, subtitle_files, text_between
+
+SRT = "1\n00:00:01,000 --> 00:00:02,500\nCafé <i>world</i>\n\n2\n00:00:03,000 --> 00:00:04,000\nTwo\nlines\n"
+CUES = [Cue(1.0, 2.5, "Café world"), Cue(3.0, 4.0, "Two lines")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_srt_in_any_encoding(tmp_path: Path, encoding: str):
+    (tmp_path / "a.srt").write_text(SRT, encoding=encoding)
+    assert read_subtitles(tmp_path / "a.srt") == CUES
+
+
+def test_webvtt(tmp_path: Path):
+    text = "WEBVTT\n\nNOTE hi\n\n00:01.000 --> 00:02.500 align:start\n<v Bob>Fish &amp; chips</v>\n"
+    (tmp_path / "a.vtt").write_text(text)
+    assert read_subtitles(tmp_path / "a.vtt") == [Cue(1.0, 2.5, "Fish & chips")]
+    (tmp_path / "a.vtt").write_text("WEBVTT\n")
+    assert read_subtitles(tmp_path / "a.vtt") == []
+
+
+@pytest.mark.parametrize("name", ["a.srt", "a.vtt"])
+def test_what_is_no_subtitle_file_is_an_error(tmp_path: Path, name: str):
+    (tmp_path / name).write_text("nothing of the kind")
+    with pytest.raises(VideoFormatError, match="not a subtitle file"):
+        read_subtitles(tmp_path / name)
+
+
+def test_files_beside_bear_the_videos_name(tmp_path: Path):
+    for name in ("clip.mp4", "clip.srt", "clip.en.VTT", "clip2.srt", "clip.txt", "other.srt"):
+        (tmp_path / name).touch()
+    assert [p.name for p in subtitle_files(tmp_path / "clip.mp4")] == ["clip.en.VTT", "clip.srt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mov_text"), ("a.mkv", "srt"), ("b.mkv", "ass"), ("c.mkv", "webvtt")]
+)
+def test_streams_inside_count_from_the_first_frame(tmp_path: Path, name: str, codec: str):
+    (tmp_path / "a.srt").write_text(SRT)
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-itsoffset", "1", "-f", "lavfi"]
+    made = ["-i", "testsrc=d=5:s=64x64", "-i", tmp_path / "a.srt", "-c:s", codec, tmp_path / name]
+    subprocess.run([*ffmpeg, *made], check=True)
+    found = embedded_subtitles(tmp_path / name)
+    assert [c.text for c in found] == [c.text for c in CUES]
+    assert [t for c in found for t in (c.start_s, c.end_s)] == pytest.approx([0, 1.5, 2, 3], abs=0.01)
+
+
+def test_text_of_a_span():
+    assert text_between(CUES, 0, 1) == "" == text_between(CUES, 2.5, 3)
+    assert text_between(CUES, 2.4, 3.1) == "Café world Two lines"
