@@ -24,7 +24,8 @@ class VisionConfig:
 
     patches: "2d": each frame alone; "3d": each patch also sees its neighbours in the frames before and after
     (CLIP4Clip's `linear_patch=3d`); "joint": all patches of all frames attend to each other (ViCLIP), over `frames`
-    steps of `tubelet` frames each, `masking` of them hidden in training.
+    steps of `tubelet` frames each, `masking` of them hidden in training. official_compat: with "3d", the last frame
+    sees the padding behind it, as in the published code, where padding is zeros; otherwise it always sees zeros.
     """
 
     width: int = 768
@@ -38,6 +39,7 @@ class VisionConfig:
     frames: int = 8
     tubelet: int = 1
     masking: float = 0.9
+    official_compat: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -182,7 +184,8 @@ class VisionTransformer(nn.Module):
         """(B,T,3,H,W) -> (B,T,P,D)."""
         batch, frames = video.shape[:2]
         if self.config.patches == "3d":
-            video = video.masked_fill(~mask[..., None, None, None], 0)
+            if not self.config.official_compat:
+                video = video.masked_fill(~mask[..., None, None, None], 0)
             return self.conv2(video.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)
         return self.conv1(video.flatten(0, 1)).flatten(2).mT.unflatten(0, (batch, frames))
 

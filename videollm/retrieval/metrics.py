@@ -86,6 +86,7 @@ def evaluate(scores: Scores, video_of: torch.Tensor | None = None, ties: Ties = 
     """
     if video_of is None:
         video_of = torch.arange(scores.texts)
+    _check(scores, video_of)
     forward, backward = text_ranks(scores, video_of), grouped_ranks(scores, video_of)
     single = ties if ties != "official_multi" else "official"
     back = backward.summary(single)
@@ -95,7 +96,7 @@ def evaluate(scores: Scores, video_of: torch.Tensor | None = None, ties: Ties = 
 
 
 def text_ranks(scores: Scores, video_of: torch.Tensor) -> Ranks:
-    """Texts as queries, videos as candidates, of which some may have no text."""
+    """Texts as queries; videos, of which some may have no text, as candidates."""
     return _ranks(scores.by_text, video_of, scores.videos)
 
 

@@ -282,7 +282,7 @@ _TEMPORAL = {"meanP": "mean", "seqLSTM": "lstm", "seqTransf": "transformer"}
 
 def _configure_clip(_: str, shapes: Shapes, config: Mapping[str, Any]) -> RetrievalConfig:
     patches = ("3d", "conv2") if shapes.has("clip.visual.conv2.") else ("2d", "conv1")
-    vision = _vision(shapes, "clip.visual.", patches[1], config, patches=patches[0])
+    vision = _vision(shapes, "clip.visual.", patches[1], config, patches=patches[0], official_compat=True)
     text = _text(shapes, "clip.", config)
     header = config.get("sim_header") or _sim_header(shapes)
     if header not in (*_TEMPORAL, "tightTransf"):
