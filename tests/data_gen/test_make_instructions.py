@@ -189,7 +189,6 @@ def test_the_lite_language_model_writes_samples(tmp_path: Path):
 
 
 def test_ray_gives_the_same_samples(tmp_path: Path):
-    pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     source = captions(tmp_path, 12)
