@@ -28,7 +28,7 @@ from peer import Peer, Tower, decode_sequentially
 from report import Row, Times, describe_machine, timed
 
 from videollm.chat.answer import Receipt
-from videollm.chat.engine import Cache, Generation, LocalEngine
+from videollm.chat.engine import Cache, Generation, LocalEngine, Token
 from videollm.chat.plan import matrix_speed
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import Model, find, load
@@ -145,7 +145,7 @@ class ClockedEngine(LocalEngine):
 
     at: list[float]
 
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[int]:
+    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[Token]:
         self.at = []
         for token in super().stream(prompt, cache, generation):
             self.at.append(perf_counter())

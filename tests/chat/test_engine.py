@@ -18,7 +18,7 @@ def test_greedy_tokens_are_those_of_transformers_generate():
     )
     for question in ("What is it?", "How does it end?", "Is there a cat?"):
         prompt = model.processor([Message("user", question)], [segment])
-        ours = list(LocalEngine(model.llm, model.processor.stop_ids).stream(prompt, Cache(), Generation()))
+        ours = [t.id for t in LocalEngine(model.llm, model.processor.stop_ids).stream(prompt, Cache(), Generation())]
         theirs = model.llm.generate(
             torch.tensor([prompt.ids]),
             prompt.visual(),
@@ -34,7 +34,7 @@ def test_greedy_tokens_are_those_of_transformers_generate():
 def test_generation_stops_at_the_end_of_turn():
     model = checkpoint.load("debug")
     prompt = model.processor([Message("user", "Hi")])
-    first = next(LocalEngine(model.llm, set()).stream(prompt, Cache(), Generation()))
+    first = next(LocalEngine(model.llm, set()).stream(prompt, Cache(), Generation())).id
     assert list(LocalEngine(model.llm, {first}).stream(prompt, Cache(), Generation())) == []
 
 

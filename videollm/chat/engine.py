@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -14,12 +14,18 @@ from videollm.models.video_llm import VideoLLM
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generation:
-    """How to choose tokens. temperature 0 is greedy; top_p keeps the smallest set of words with that probability."""
+    """How to choose tokens. temperature 0 is greedy; top_p keeps the smallest set of words with that probability.
+
+    stop: texts that end the answer, and are no part of it. logprobs: how many of the likeliest tokens to report at each
+    place, beside the chosen one; None reports none.
+    """
 
     max_new_tokens: int = 96
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -28,6 +34,17 @@ class Generation:
             raise ConfigError(
                 f"temperature {self.temperature} must be 0 or above and top_p {self.top_p} above 0 and at most 1"
             )
+        if "" in self.stop:
+            raise ConfigError("a stop text is empty; it would end every answer before its first word")
+
+
+class Token(NamedTuple):
+    """A chosen token; where asked for, the logarithm of its probability before temperature and top_p, and the same of
+    the likeliest tokens (id, logprob), best first."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -42,10 +59,18 @@ class Cache:
     past: KeysValues | None = None
     reused: int = 0
 
+    def fork(self, length: int) -> "Cache":
+        """Another conversation that begins with the same `length` ids."""
+        return Cache(self.ids[:length], self.past.copy(length) if self.past else None)
+
+    @property
+    def nbytes(self) -> int:
+        return self.past.nbytes if self.past else 0
+
 
 class Engine(Protocol):
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[int]:
-        """Token ids as they are chosen, without the end-of-turn token."""
+    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[Token]:
+        """Tokens as they are chosen, without the end-of-turn token."""
         ...
 
 
@@ -58,7 +83,7 @@ class LocalEngine:
         self.stop_ids = stop_ids
 
     @torch.inference_mode()
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[int]:
+    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[Token]:
         """Reads only the part of the prompt that differs from what the cache holds."""
         kept = min(shared_prefix(cache.ids, prompt.ids), len(prompt) - 1)
         if cache.past is None:
@@ -73,11 +98,11 @@ class LocalEngine:
         for _ in range(generation.max_new_tokens):
             logits = self.reader.read(embeds, cache.past)
             cache.ids += ids
-            token = choose(logits, generation, generator)
-            if token in self.stop_ids:
+            chosen = choose(logits, generation, generator)
+            if chosen in self.stop_ids:
                 return
-            yield token
-            ids = [token]
+            yield Token(chosen) if generation.logprobs is None else scored(chosen, logits, generation.logprobs)
+            ids = [chosen]
             embeds = self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
 
     def _embed(self, prompt: Prompt, kept: int) -> torch.Tensor:
@@ -93,6 +118,13 @@ class LocalEngine:
 def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """How many leading items are equal."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def scored(chosen: int, logits: torch.Tensor, most: int) -> Token:
+    """The chosen token with its log probability from logits (V,), and those of the `most` likeliest."""
+    logprobs = logits.float().log_softmax(-1)
+    best = logprobs.topk(most)
+    return Token(chosen, float(logprobs[chosen]), tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
 
 
 def choose(logits: torch.Tensor, generation: Generation, generator: torch.Generator | None) -> int:

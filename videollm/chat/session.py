@@ -8,16 +8,15 @@ from time import perf_counter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from videollm.chat.answer import Answer, Evidence, Receipt
+from videollm.chat.answer import Answer
 from videollm.chat.engine import Cache, Engine, Generation, LocalEngine
+from videollm.chat.turn import Shown, fit, reply
 from videollm.checkpoint import Model
 from videollm.config import SamplingConfig
-from videollm.errors import CheckpointError, ContextOverflowError
-from videollm.models.encode import EncodedVideo, encode_video
-from videollm.models.processor import Message, Prompt
+from videollm.errors import CheckpointError
+from videollm.models.encode import EncodedVideo, SegmentFeatures, encode_video
+from videollm.models.processor import Message
 from videollm.video.cache import FeatureCache
-
-EVIDENCE = 3  # segments an answer cites, at most
 
 
 class ChatSession:
@@ -44,10 +43,15 @@ class ChatSession:
             video = encode_video(video, model.encoder, sampling or model.config.sampling, features)
         self.video = video
         self.messages = list(messages or [])
-        self.segments = video.segments(model.config, model.encoder.vocabulary)
-        self._whole = len(self.segments)
+        asked = [number for number, message in enumerate(self.messages) if message.role == "user"]
+        self._shown = Shown(model, video, before=asked[0] if asked else len(self.messages))
         self._kv = Cache()
         self._video_ms = dict(video.ms)  # reported once, by the turn that paid for it
+
+    @property
+    def segments(self) -> list[SegmentFeatures]:
+        """What the model is shown of the video; fewer once a long conversation leaves less room."""
+        return self._shown.segments
 
     def ask(
         self, question: str, generation: Generation | None = None, on_text: Callable[[str], None] | None = None
@@ -66,22 +70,20 @@ class ChatSession:
         started = perf_counter()
         generation = generation or Generation(max_new_tokens=self.model.config.prompt.max_new_tokens)
         messages = [*self.messages, Message("user", question)]
-        prompt = self._fit(messages, generation.max_new_tokens)
-        ids: list[int] = []
-        text = ""
-        first_s = 0.0
-        for token in self.engine.stream(prompt, self._kv, generation):
-            first_s = first_s or perf_counter() - started
-            ids.append(token)
-            longer = self.model.processor.decode(ids)
-            if longer.startswith(text) and not longer.endswith("\ufffd"):  # half a character so far
-                yield longer[len(text) :]
-                text = longer
-        ended_s = perf_counter() - started
-        answer = self.model.processor.decode(ids)
-        self.messages = [*messages, Message("assistant", answer)]
-        cut = len(ids) == generation.max_new_tokens
-        yield Answer(answer, self._evidence(question, answer), self._receipt(prompt, len(ids), cut, first_s, ended_s))
+        segments = self._shown.segments
+        prompt = fit(self.model, messages, [self._shown], generation.max_new_tokens)
+        if self._shown.segments is not segments:
+            self._kv = Cache()
+        made = reply(
+            self.model, self.engine, prompt, question, [self._shown], self._kv, generation, self._video_ms, started
+        )
+        for item in made:
+            if isinstance(item, Answer):
+                self._video_ms = {"decode": 0.0, "encode": 0.0}
+                self.messages = [*messages, Message("assistant", item.text)]
+                yield item
+            else:
+                yield item.text
 
     def save(self, path: str | Path) -> None:
         """Write features and history to one file, from which `resume` goes on without the video."""
@@ -110,53 +112,3 @@ class ChatSession:
             )
         video = EncodedVideo.from_saved(json.loads(metadata["video"]), tensors)
         return cls(model, video, engine=engine, messages=[Message(**m) for m in json.loads(metadata["messages"])])
-
-    def _fit(self, messages: list[Message], answer_tokens: int) -> Prompt:
-        """The prompt; neighbouring segments are merged until it fits the context, with the answer."""
-        room = self.model.config.prompt.context - answer_tokens
-        prompt = self.model.processor(messages, self.segments)
-        while len(prompt) > room:
-            if len(self.segments) == 1:
-                raise ContextOverflowError(
-                    f"the conversation takes {len(prompt)} tokens and the answer up to {answer_tokens}, the context "
-                    f"is {self.model.config.prompt.context}; start a new conversation or ask for a shorter answer"
-                )
-            # To three quarters, so that the next turns fit too and can reuse what this one computes.
-            fewer = max(1, min(len(self.segments) - 1, len(self.segments) * room * 3 // (len(prompt) * 4)))
-            self.segments = self.video.segments(self.model.config, self.model.encoder.vocabulary, fewer)
-            self._kv = Cache()
-            prompt = self.model.processor(messages, self.segments)
-        return prompt
-
-    def _evidence(self, question: str, answer: str) -> tuple[Evidence, ...]:
-        """The segments nearest to the answer; a one-word answer is read with its question."""
-        text = answer if len(answer.split()) > 1 else f"{question} {answer}"
-        embed = self.model.encoder.encode_text([text]).embed[0].float().cpu()
-        scored = sorted(((float(s.embed.cpu() @ embed), s) for s in self.segments), key=lambda pair: -pair[0])
-        return tuple(
-            Evidence(s.start_s, s.end_s, score, tuple((t.word, t.prob) for t in s.tags))
-            for score, s in scored[:EVIDENCE]
-        )
-
-    def _receipt(self, prompt: Prompt, new: int, cut: bool, first_s: float, ended_s: float) -> Receipt:
-        video_ms, self._video_ms = self._video_ms, {"decode": 0.0, "encode": 0.0}
-        merged = len(self.segments) < self._whole
-        return Receipt(
-            model=self.model.config.name,
-            config_sha=self.model.config.sha,
-            frames=len(self.video.times_s),
-            lost_frames=self.video.lost,
-            times_s=tuple(round(t, 3) for t in self.video.times_s.tolist()),
-            segments=len(self.segments),
-            merged_from=self._whole if merged else None,
-            visual_tokens=len(self.segments) * self.model.config.temporal.queries,
-            prompt_tokens=len(prompt),
-            cached_tokens=self._kv.reused,
-            completion_tokens=new,
-            truncated=merged or cut,
-            ms={
-                **video_ms,
-                "first_token": round(1000 * first_s, 1),
-                "total": round(1000 * ended_s + sum(video_ms.values()), 1),
-            },
-        )

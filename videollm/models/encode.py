@@ -5,6 +5,7 @@ Shapes: T frames, N tokens a frame, D encoder width, E shared width.
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -18,7 +19,7 @@ from videollm.encoders.base import FrameEncoder, FrameFeatures, Vocabulary
 from videollm.encoders.tags import Tag, select_tags
 from videollm.video.cache import FeatureCache, cache_key
 from videollm.video.decode import iter_frames, probe
-from videollm.video.frames import VideoInfo
+from videollm.video.frames import Frames, VideoInfo
 from videollm.video.segments import Segment, merge_segments, scene_cuts, segment, thumbnails
 
 
@@ -122,16 +123,26 @@ def encode_video(
     key = cache_key(info.content_sha, encoder.name, encoder.revision, sampling, encoder.image_size)
     if cache and (entry := cache.get(key)):
         return EncodedVideo.from_saved({**entry.meta, "info": dataclasses.asdict(info)}, entry.tensors)
+    video = encode_frames(info, iter_frames(path, sampling, short_side=encoder.image_size), encoder, sampling)
+    if cache:
+        cache.put(key, video.tensors(), video.metadata())
+    return video
+
+
+def encode_frames(
+    info: VideoInfo, pieces: Iterable[Frames], encoder: FrameEncoder, sampling: SamplingConfig
+) -> EncodedVideo:
+    """Encode what `iter_frames` gives with this sampling, wherever it was decoded."""
     times, features, small = [], [], []
     lost, encode_s, started = 0, 0.0, perf_counter()
-    for frames in iter_frames(path, sampling, short_side=encoder.image_size):
+    for frames in pieces:
         before = perf_counter()
         features.append(encoder.encode_frames(frames.pixels))
         encode_s += perf_counter() - before
         small.append(thumbnails(frames.pixels))
         times.append(frames.times_s)
         lost += frames.lost
-    video = EncodedVideo(
+    return EncodedVideo(
         info=info,
         times_s=torch.cat(times),
         features=FrameFeatures.cat(features),
@@ -143,6 +154,3 @@ def encode_video(
             "encode": round(1000 * encode_s, 1),
         },
     )
-    if cache:
-        cache.put(key, video.tensors(), video.metadata())
-    return video

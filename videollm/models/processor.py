@@ -53,22 +53,30 @@ class Processor:
         if self.tokenizer.eos_token_id is not None:
             self.stop_ids.add(self.tokenizer.eos_token_id)
 
-    def __call__(self, messages: Sequence[Message], segments: Sequence[SegmentFeatures] = ()) -> Prompt:
+    def __call__(
+        self,
+        messages: Sequence[Message],
+        segments: Sequence[SegmentFeatures] = (),
+        videos: Sequence[tuple[int, Sequence[SegmentFeatures]]] = (),
+    ) -> Prompt:
         """The prompt of a conversation; the video stands before the first user message.
 
-        Ends where the assistant is to speak, unless the last message is an answer (training).
+        videos: further ones, each with the number of the message that it stands before. Ends where the assistant is to
+        speak, unless the last message is an answer (training).
         """
-        system = [Message("system", self.config.prompt.system)]
+        added = 0
         if messages[0].role != "system" and self.config.prompt.system:
-            messages = [*system, *messages]
+            messages, added = [Message("system", self.config.prompt.system), *messages], 1
         roles = [m.role for m in messages]
         template = self._template(roles, generate=roles[-1] != "assistant")
         prompt = Prompt()
-        video_at = roles.index("user")
+        placed = [(roles.index("user"), segments)] if segments else []
+        placed += [(number + added, shown) for number, shown in videos]
         self._add_text(prompt, template[0], special=True)
         for i, (message, after) in enumerate(zip(messages, template[1:], strict=True)):
-            if i == video_at and segments:
-                self._add_video(prompt, segments)
+            for at, shown in placed:
+                if at == i:
+                    self._add_video(prompt, shown)
             answer = message.role == "assistant"
             self._add_text(prompt, message.content, learn=answer)
             if answer:

@@ -5,6 +5,7 @@ operations and into keys and values that never move: on two cores a step takes a
 `TransformersReader` serves every other model. `reader` chooses.
 """
 
+from copy import deepcopy
 from typing import Any, Protocol
 
 import torch
@@ -14,8 +15,17 @@ from transformers import DynamicCache, LlamaForCausalLM, Qwen2ForCausalLM
 
 
 class KeysValues(Protocol):
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        ...
+
     def keep(self, length: int) -> None:
         """Forget all but the first `length` positions."""
+        ...
+
+    def copy(self, length: int) -> "KeysValues":
+        """The first `length` positions, apart from these."""
         ...
 
 
@@ -36,9 +46,19 @@ def reader(language_model: nn.Module) -> Reader:
 
 
 class GrownCache(DynamicCache):
+    @property
+    def nbytes(self) -> int:
+        layers: list[Any] = self.layers  # transformers has kinds without keys, and keys that are not there yet
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+
     def keep(self, length: int) -> None:
         if drop := self.get_seq_length() - length:
             self.crop(-drop)
+
+    def copy(self, length: int) -> "GrownCache":
+        other = deepcopy(self)
+        other.keep(length)
+        return other
 
 
 class TransformersReader:
@@ -62,6 +82,16 @@ class StaticKeysValues:
         self.shape = (layers, heads, width)
         self.length = 0
         self.keys = self.values = torch.empty(0)
+
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+    def copy(self, length: int) -> "StaticKeysValues":
+        other = StaticKeysValues(*self.shape)
+        other.length = length
+        other.keys, other.values = self.keys[:, :, :length].clone(), self.values[:, :, :length].clone()
+        return other
 
     def keep(self, length: int) -> None:
         self.length = min(self.length, length)
