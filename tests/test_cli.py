@@ -28,6 +28,15 @@ def test_info():
     assert found["duration_s"] == pytest.approx(12, abs=0.01)
 
 
+def test_the_default_model_answers_rightly_and_prints_nothing_else():
+    done = run("ask", SAMPLE, "What is in this video?")
+    assert done.returncode == 0
+    answer, evidence, receipt = done.stdout.splitlines()
+    assert answer == "A cat, then an espresso, then a rocket."
+    assert evidence.startswith("evidence: 0:0") and receipt.startswith("receipt:  lite ")
+    assert done.stderr == ""
+
+
 def test_ask_prints_the_promised_object():
     found = result("ask", SAMPLE, "What is it?", "--model", "debug", "--frames", "6", "--end", "9")
     assert set(found) == {"text", "evidence", "receipt"}

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PACKAGES = ("videollm", "train", "data_gen", "serve")
 SHIPPED_WEIGHTS_BYTES = 25_000_000
+NEEDS = ("needs: network", "needs: gpu", "needs: hours", "needs: a checkpoint", "needs: a server")
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ class Block:
     """A fenced block of the README that starts at `line`.
 
     mark is the HTML comment on the line before the fence, if there is one: `run by CI` where `.ci/run` has the same
-    commands, `needs: network`, `needs: gpu` or `needs: hours` where they cannot run here. Every other block of
-    commands runs.
+    commands, one of `NEEDS` where they cannot run here. Every other block of commands runs.
     """
 
     line: int
@@ -78,7 +78,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_block_of_the_readme_is_of_a_known_kind():
     assert COMMANDS and PROGRAMS
     assert {block.language for block in BLOCKS} <= {"bash", "python", "json", "text"}
-    assert {block.mark for block in COMMANDS} <= {"", "run by CI", "needs: network", "needs: gpu", "needs: hours"}
+    assert {block.mark for block in COMMANDS} <= {"", "run by CI", *NEEDS}
     assert README.count("```") == 2 * len(BLOCKS)
 
 

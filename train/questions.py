@@ -213,9 +213,9 @@ class Questioner:
 
     def absent(self) -> tuple[str, str] | None:
         """Asked for what is not there: "no" where every shot is recognised, else it cannot be told."""
-        # As general as the words asked about in `present`, else a general word alone would mean "yes".
-        lineage = self.taxonomy.of_class(self.rng.randrange(self.classes))
-        word = self.rng.choice(lineage) if self.rng.random() < 0.6 else lineage[0]
+        word = self._kin() if self.rng.random() < 0.5 else self._any()
+        if word is None:
+            return None
         true = {w for scene in self.story.scenes for c in scene.classes for w in self.taxonomy.of_class(c)}
         tags = {t.word for s in self.story.segments for t in s.tags}
         if word in true or any(word in self.taxonomy.of_word(tag) for tag in tags):
@@ -223,6 +223,20 @@ class Questioner:
         finer = not tags.isdisjoint(self.taxonomy.of_word(word))  # "a dog" was seen, "a poodle" is asked for
         sure = not finer and all(s.name is not None for s in self.shots)
         return self._pick(PRESENT, x=noun(word)), "No." if sure else CANNOT_TELL
+
+    def _any(self) -> str:
+        """As general as the words asked about in `present`, else a general word alone would mean "yes"."""
+        lineage = self.taxonomy.of_class(self.rng.randrange(self.classes))
+        return self.rng.choice(lineage) if self.rng.random() < 0.6 else lineage[0]
+
+    def _kin(self) -> str | None:
+        """A word under one that is above something seen: a dog, where a llama is."""
+        if not self.names:
+            return None
+        above = self.rng.choice(self.taxonomy.of_word(self.rng.choice(self.names)))
+        lineages = [self.taxonomy.of_class(c) for c in range(self.classes)]
+        below = [lineage[: lineage.index(above)] for lineage in lineages if above in lineage[1:]]
+        return self.rng.choice(self.rng.choice(below)) if below else None
 
     def when(self) -> tuple[str, str] | None:
         if not self.once:

@@ -22,7 +22,7 @@ class Recipe:
     stage: int
     model: str
     output: str
-    init: str = ""  # stage 2: the checkpoint directory of stage 1
+    init: str = ""  # stage 2: the checkpoint directory to start from, of stage 1 or of a stage 2 before
     resume: str = ""  # a checkpoint-N directory of this recipe's output, to go on from
     videos: int = 16
     batch_size: int = 8
@@ -85,8 +85,23 @@ LITE_STAGE2 = Recipe(
     learning_rate=1.5e-3,
     save_every=100,
 )
+# Most questions of a long conversation can be answered from earlier answers; these few are read from the video.
+LITE_STAGE2_SHORT = replace(
+    LITE_STAGE2,
+    name="lite_stage2_short",
+    output="runs/lite_stage2_short",
+    init="runs/lite_stage2",
+    videos=1280,
+    batch_size=16,
+    accumulate=4,
+    learning_rate=5e-4,
+    conversation_tokens=200,
+    seed=1,
+)
 
-RECIPES: dict[str, Recipe] = {r.name: r for r in (DEBUG_STAGE1, DEBUG_STAGE2, LITE_STAGE1, LITE_STAGE2)}
+RECIPES: dict[str, Recipe] = {
+    r.name: r for r in (DEBUG_STAGE1, DEBUG_STAGE2, LITE_STAGE1, LITE_STAGE2, LITE_STAGE2_SHORT)
+}
 
 
 def recipe(name: str, changes: dict[str, Any]) -> Recipe:

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
+
 from train.questions import KINDS, Questioner, Taxonomy
 from train.recipes import Recipe
 from train.run import Stories, TrainedPartsTrainer, build, parse, simulated, split_classes, training_arguments
@@ -40,10 +43,13 @@ class ConversationCollator:
 
 
 def start(recipe: Recipe) -> Model:
-    """The model with the projector of stage 1, where the recipe names one, and a fresh adapter."""
+    """The model with the projector, and the adapter if there is one, of the checkpoint that the recipe starts from."""
     model = build(recipe, recipe.config)
     if recipe.init:
         checkpoint.load_projector(model.llm, Path(recipe.init) / "projector.safetensors")
+        adapter = Path(recipe.init) / "adapter" / "adapter_model.safetensors"
+        if adapter.is_file():
+            set_peft_model_state_dict(model.llm.language_model, load_file(adapter))
     return model
 
 

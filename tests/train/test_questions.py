@@ -81,6 +81,14 @@ def test_asking_for_a_finer_kind_than_was_seen_cannot_be_told():
         assert asked and {text for _, text in asked} == {expected}
 
 
+def test_kin_of_what_is_seen_is_asked_for_as_often_as_anything_else():
+    """A dog where an animal was seen; a general word that stands above what is there is never "absent"."""
+    asked = [qa for i in range(400) if (qa := absent(POODLE_THEN_MUG, i))]
+    about = {word: sum(word in question for question, _ in asked) for word in VOCABULARY.words}
+    assert about["tabby"] > 100 and about["dog"] == about["animal"] == about["mug"] == 0
+    assert about["poodle"] == 0  # it is there, though the tag does not say so
+
+
 def absent(of: Story, seed: int) -> tuple[str, str] | None:
     return KINDS["absent"](Questioner(of, TAXONOMY, random.Random(seed)))
 

@@ -55,6 +55,16 @@ def test_stage2_starts_from_stage1_and_resumes_to_the_same_weights(stage1: Path,
     assert checkpoint.load(str(tmp_path / "whole")).config.name == "debug"
 
 
+def test_stage2_goes_on_from_the_adapter_of_a_stage2_before():
+    shipped = checkpoint.SHIPPED / "lite"
+    model = start(recipe("lite_stage2_short", {"init": str(shipped), "frozen_dtype": "float32"}))
+    saved, adapter = load_file(shipped / "adapter/adapter_model.safetensors"), model.llm.language_model.state_dict()
+    assert saved
+    for name, tensor in saved.items():
+        assert torch.equal(adapter[name.replace(".weight", ".default.weight")], tensor)
+    assert all(p.requires_grad for n, p in model.llm.named_parameters() if "lora_" in n)
+
+
 @pytest.mark.parametrize("zero", ["2", "3"])
 def test_two_ranks_of_deepspeed_train_like_one_process(stage1: Path, tmp_path: Path, zero: str):
     common = ["debug_stage2", "--init", str(stage1)]
