@@ -256,7 +256,7 @@ def keyframes(options: argparse.Namespace) -> None:
     rows, lines, sheet = [], [], []
     for k, text in zip(chosen, texts, strict=True):
         rows.append({"time": k.time_s, "share": k.share, "tags": [[t.word, t.prob] for t in k.tags], "text": text})
-        lines.append(f"{format_time(k.time_s)}  {100 * k.share:3.0f}%  {text or _words(k)}")
+        lines.append(f"{format_time(k.time_s)}  {100 * k.share:3.0f}%  {text or _words(k) or 'unclear'}")
         sheet.append(Panel(options.video, k.time_s, f"{format_time(k.time_s)}  {text}", _words(k)))
     result = {"keyframes": rows, "sheet": _save_sheet(options.open, sheet)}
     _print(options, result, "\n".join(lines))
@@ -308,7 +308,7 @@ def _ask_library(options: argparse.Namespace) -> None:
     from videollm.retrieval.index import Index
 
     if options.video is not None:
-        raise ConfigError(f"--index asks about an indexed collection; {options.video} is one question too many")
+        raise ConfigError(f"--index asks about an indexed collection; leave {options.video} out")
     _quiet()
     Index.open(options.index)  # a missing index is reported before the model loads
     model = load(options.model)
@@ -364,6 +364,8 @@ def _save_sheet(file: str | None, panels: "list[Panel]") -> str | None:
         return None
     if Path(file).suffix.lower() != ".png":
         raise ConfigError(f"{file}: the picture is a PNG; give it a name that ends in .png")
+    if not Path(file).parent.is_dir():
+        raise ConfigError(f"{file}: there is no folder {Path(file).parent} to write the picture to")
     contact_sheet(panels).save(file)
     print(f"wrote {file}", file=sys.stderr)
     return file

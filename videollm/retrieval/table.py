@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lancedb
@@ -109,11 +110,14 @@ class SegmentTable:
     @classmethod
     def open(cls, uri: str) -> "SegmentTable":
         """Raises SearchIndexError where there is no index, or one that this version cannot read."""
+        missing = SearchIndexError(f"{uri}: no index; make one with `videollm index FOLDER --index {uri}`")
+        if "://" not in uri and not Path(uri).is_dir():  # connecting would make it
+            raise missing
         database = lancedb.connect(uri)
         try:
             return cls._checked(uri, database.open_table("segments"), database.open_table("videos"))
         except ValueError as error:
-            raise SearchIndexError(f"{uri}: no index; make one with `videollm index FOLDER --index {uri}`") from error
+            raise missing from error
 
     @classmethod
     def _checked(cls, uri: str, segments: Any, videos: Any) -> "SegmentTable":
