@@ -71,7 +71,7 @@ class Filters:
 
     def __init__(self, blocked: Iterable[str] = ()):
         self._contents: set[int] = set()
-        self._like: defaultdict[tuple[str, str], list[RMinHash]] = defaultdict(list)
+        self._like: defaultdict[tuple[object, ...], list[RMinHash]] = defaultdict(list)
         self._blocked = [(phrase.lower(), _phrase_pattern(phrase)) for phrase in [*default_blocked(), *blocked]]
         self._annotated: tuple[Clip | None, dict[str, str | None]] = (None, {})
 
@@ -94,8 +94,8 @@ class Filters:
             if reason := step():
                 return name, reason
         mine = signature(sample)
-        if any(mine.jaccard(other) >= NEAR for other in self._like[sample.video, sample.language]):
-            return "near", f"the video has a sample that is alike in {NEAR:.0%} of its word triples or more"
+        if any(mine.jaccard(other) >= NEAR for other in self._like[_part(sample)]):
+            return "near", f"this part has a sample that is alike in {NEAR:.0%} of its word triples or more"
         self._remember(sample, mine)
         return None
 
@@ -104,7 +104,7 @@ class Filters:
 
     def _remember(self, sample: Sample, mine: RMinHash) -> None:
         self._contents.add(hash(sample.content))
-        self._like[sample.video, sample.language].append(mine)
+        self._like[_part(sample)].append(mine)
 
     def _duplicate(self, sample: Sample) -> str | None:
         return "the video has this question and answer already" if hash(sample.content) in self._contents else None
@@ -122,6 +122,10 @@ class Filters:
         if claimed not in known:
             known[claimed] = wrong_language(annotated(clip, claimed), claimed)
         return known[claimed]
+
+
+def _part(sample: Sample) -> tuple[object, ...]:
+    return sample.video, sample.start, sample.end, sample.language
 
 
 def default_blocked() -> list[str]:

@@ -82,6 +82,9 @@ def test_prompts_are_whole_and_their_hash_is_that_of_the_text():
         assert "$" not in messages[0]["content"] + messages[1]["content"]
 
 
+CHOICE = '{"items": [{"question": "Q?", "choices": %s}]}'
+
+
 @pytest.mark.parametrize(
     ("shape", "text", "entries"),
     [
@@ -91,22 +94,28 @@ def test_prompts_are_whole_and_their_hash_is_that_of_the_text():
         ("qa", "Q: What?\nA: A cat.\n\nQ: Where?\nA: There.", [("What?", "A cat.", []), ("Where?", "There.", [])]),
         ("qa", '{"items": [{"question": "Q?"}, {"question": "Q?", "answer": "A"}]}', [("Q?", "A", [])]),
         ("text", "A man runs.", [("A man runs.",)]),
-        ("choice", '{"items": [{"question": "Q?", "choices": ["A. x", "B. y"], "correct": "B"}]}', [("Q?", ["x", "y"], 1, [])]),
-        ("choice", '{"items": [{"question": "Q?", "choices": ["x", "y"], "answer": "x"}]}', [("Q?", ["x", "y"], 0, [])]),
+        ("choice", CHOICE % '["A. x", "B. y"], "correct": "B"', [("Q?", ["x", "y"], 1, [])]),
+        ("choice", CHOICE % '["x", "y"], "answer": "x"', [("Q?", ["x", "y"], 0, [])]),
         ("verdict", '{"good": false, "reason": "no"}', [(False, "no")]),
     ],
-)  # fmt: skip
+)
 def test_replies_are_read_leniently(shape: str, text: str, entries: list[tuple]):
     assert [tuple(entry.values()) for entry in parse(SHAPES[shape], text)] == entries
 
 
 @pytest.mark.parametrize(
     ("shape", "text"),
-    [("qa", "I cannot."), ("qa", '{"items": [{"question": "Q?"}]}'), ("qa", '{"items": 3}'), ("text", '{"text": "..."}'),
-     ("choice", '{"items": [{"question": "Q?", "choices": ["x", "x"], "correct": 0}]}'),
-     ("choice", '{"items": [{"question": "Q?", "choices": ["x", "y"], "correct": 2}]}'),
-     ("turns", '{"items": [{"question": "Q?", "answer": "A"}]}'), ("verdict", '{"good": "perhaps"}')],
-)  # fmt: skip
+    [
+        ("qa", "I cannot."),
+        ("qa", '{"items": [{"question": "Q?"}]}'),
+        ("qa", '{"items": 3}'),
+        ("text", '{"text": "..."}'),
+        ("choice", CHOICE % '["x", "x"], "correct": 0'),
+        ("choice", CHOICE % '["x", "y"], "correct": 2'),
+        ("turns", '{"items": [{"question": "Q?", "answer": "A"}]}'),
+        ("verdict", '{"good": "perhaps"}'),
+    ],
+)
 def test_useless_replies_say_why(shape: str, text: str):
     with pytest.raises(ReplyError):
         parse(SHAPES[shape], text)
@@ -183,11 +192,11 @@ def server(answer: Callable[[dict[str, Any]], tuple[int, str, dict[str, str]]]) 
             pass
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{http.server_port}/v1"
-    http.shutdown()
-    thread.join()
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}/v1"
+    finally:
+        http.shutdown()
 
 
 def make(url: str, item: str = "qa_spatial", **options: Any):

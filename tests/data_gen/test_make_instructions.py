@@ -21,6 +21,7 @@ from videollm.video import probe
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "scripts/samples/sample.mp4"
+CLIPS = 30
 PARTS = ("a grey cat looks up", "a cup of coffee stands on a table", "a rocket waits on its pad")
 
 
@@ -29,7 +30,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
 
 
 def captions(folder: Path, count: int) -> Path:
@@ -39,6 +40,18 @@ def captions(folder: Path, count: int) -> Path:
     rows = [f'v{number}.mp4,"{PARTS[number % 3]} in take number {number}"' for number in range(count)]
     path = folder / "mine.csv"
     path.write_text("\n".join(["video,caption", *rows, ""]))
+    return path
+
+
+def events(folder: Path, count: int) -> Path:
+    """The same as an annotation that says how long its videos are, so that no process has to look (and load torch)."""
+    captions(folder, count)
+    rows = {
+        f"v{number}": {"duration": 12.0, "timestamps": [[0, 4]], "sentences": [f"{PARTS[number % 3]}, take {number}"]}
+        for number in range(count)
+    }
+    path = folder / "train.json"
+    path.write_text(json.dumps(rows))
     return path
 
 
@@ -58,7 +71,7 @@ def stand_in() -> Iterator[str]:
 
 
 def test_a_run_killed_at_random_points_loses_nothing_and_repeats_nothing(tmp_path: Path, stand_in: str):
-    source, out = captions(tmp_path, 40), tmp_path / "out.jsonl"
+    source, out = events(tmp_path, CLIPS), tmp_path / "out.jsonl"
     llm = (
         "--generator",
         "llm",
@@ -73,7 +86,7 @@ def test_a_run_killed_at_random_points_loses_nothing_and_repeats_nothing(tmp_pat
     )
     arguments = (source, "--out", out, *llm)
     rng, kills, journal = random.Random(1), 0, tmp_path / "out.jsonl.journal.jsonl"
-    for _ in range(4):
+    for _ in range(3):
         size = journal.stat().st_size if journal.exists() else 0
         process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         further = size + rng.randrange(1, 4000)
@@ -86,18 +99,18 @@ def test_a_run_killed_at_random_points_loses_nothing_and_repeats_nothing(tmp_pat
     with out.open("a") as file:
         file.write('{"id": "cut off in the mid')
     assert run(*arguments).returncode == 0
-    assert kills >= 3
+    assert kills >= 2
     items = [json.loads(line)["item"] for line in journal.read_text().splitlines()]
-    assert len(items) == len(set(items)) == 40 * 3
+    assert len(items) == len(set(items)) == CLIPS * 3
     samples = list(read(out))
-    assert len({sample.id for sample in samples}) == len(samples) == 40 * 3
+    assert len({sample.id for sample in samples}) == len(samples) == CLIPS * 3
     assert check(out, duration_s).problems == ()
     before = out.read_bytes()
     assert run(*arguments).returncode == 0 and out.read_bytes() == before
 
 
 def test_a_lost_tail_of_the_disk_is_made_again(tmp_path: Path):
-    source, out = captions(tmp_path, 6), tmp_path / "out.jsonl"
+    source, out = events(tmp_path, 6), tmp_path / "out.jsonl"
     assert run(source, "--out", out).returncode == 0
     whole = [sample.id for sample in read(out)]
     os.truncate(out, out.stat().st_size // 2)
@@ -151,11 +164,11 @@ def test_the_lite_language_model_writes_samples(tmp_path: Path):
             if "response_format" in body:
                 self.send_error(400)
                 return
-            prompt = tokenizer.apply_chat_template(
+            prompt: Any = tokenizer.apply_chat_template(
                 body["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True
             )
             with torch.inference_mode():
-                ids = model.generate(**prompt, max_new_tokens=48, do_sample=False)  # type: ignore[operator]
+                ids = model.generate(**prompt, max_new_tokens=32, do_sample=False)  # type: ignore[operator]
             made = ids[0, prompt["input_ids"].shape[1] :]
             usage = {"prompt_tokens": prompt["input_ids"].shape[1], "completion_tokens": len(made)}
             message = {"content": tokenizer.decode(made, skip_special_tokens=True)}
@@ -169,34 +182,30 @@ def test_the_lite_language_model_writes_samples(tmp_path: Path):
             pass
 
     http = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever)
-    thread.start()
-    source, out = captions(tmp_path, 3), tmp_path / "out.jsonl"
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    source, out = captions(tmp_path, 2), tmp_path / "out.jsonl"
     url = f"http://127.0.0.1:{http.server_port}/v1"
     llm = ("--generator", "llm", "--base-url", url, "--model", "lite", "--concurrency", "1")
     done = run(source, "--out", out, *llm, "--tasks", "caption/short,qa/spatial")
     http.shutdown()
-    thread.join()
     assert done.returncode == 0, done.stderr
     with Store(out) as store:
         totals = store.totals
     drafts = totals.rows + totals.rejected.total()
-    print(
-        f"{totals.rows} of {drafts} drafts usable, {totals.lost.total()} replies lost, {totals.completion_tokens} tokens"
-    )
-    assert totals.items == 6 and totals.completion_tokens > 0
+    print(f"{totals.rows} of {drafts} drafts usable, {totals.lost.total()} replies lost")
+    assert totals.items == 4 and totals.completion_tokens > 0
     assert check(out, duration_s).problems == ()
 
 
 def test_ray_gives_the_same_samples(tmp_path: Path):
     from ray.cluster_utils import Cluster
 
-    source = captions(tmp_path, 12)
+    source = events(tmp_path, 12)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
-    spread = run(source, "--out", tmp_path / "spread.jsonl", "--ray", cluster.address)
+    spread = run(source, "--out", tmp_path / "spread.jsonl", "--ray", str(cluster.address))
     cluster.shutdown()
     assert spread.returncode == 0, spread.stderr
     assert run(source, "--out", tmp_path / "one.jsonl").returncode == 0
     rows = [{(s.id, s.messages) for s in read(tmp_path / name)} for name in ("spread.jsonl", "one.jsonl")]
-    assert rows[0] == rows[1] and len(rows[0]) == 12
+    assert rows[0] == rows[1] and len(rows[0]) == 12 * 2

@@ -27,7 +27,7 @@ WORLD = {
     "objects": [],
     "events": [],
     "captions": {
-        "en": {"short": "a circle moves", "detailed": "A red circle moves left.", 
+        "en": {"short": "a circle moves", "detailed": "A red circle moves left.",
                "dense": [{"start": 0, "end": 1, "text": "it moves"}]},
         "zh": {"short": "圆形移动", "detailed": "红色圆形向左移动。", "dense": []},
     },
@@ -104,7 +104,8 @@ FORMATS: dict[str, tuple[str, object, str, tuple[str, ...]]] = {
     ),
     "subtitles": (
         "trip.es.srt",
-        "1\n00:00:01,000 --> 00:00:02,500\nBuenos días\n\n2\n00:00:03,000 --> 00:00:04,000\nAdiós\n\n3\n5 -> --> 6\nroto\n",
+        "1\n00:00:01,000 --> 00:00:02,500\nBuenos días\n\n"
+        "2\n00:00:03,000 --> 00:00:04,000\nAdiós\n\n3\n5 -> --> 6\nroto\n",
         "line 10",
         ("Buenos días",),
     ),
