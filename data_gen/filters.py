@@ -52,7 +52,7 @@ LENGTHS = {
 }
 QUESTION_WORDS = (2, 200)
 LANGUAGE_LETTERS = 24  # shorter text cannot be told
-LANGUAGE_CERTAINTY = 0.95
+LANGUAGE_CHANCE = 0.01  # a claimed language that is less likely than this is wrong
 SUPPORT = 0.5  # share of an answer's content words that the annotation must have
 NEAR = 0.8  # estimated Jaccard similarity of word triples
 PERMUTATIONS = 64
@@ -176,8 +176,9 @@ def wrong_language(text: str, claimed: str) -> str | None:
         return "Chinese characters"
     if letters < LANGUAGE_LETTERS:
         return None
-    found, certainty = _identifier().classify(text)
-    return f"reads as {found}" if found != claimed and certainty >= LANGUAGE_CERTAINTY else None
+    # Not the certainty of the first: kin (Spanish, Catalan, Extremaduran) share it between them.
+    ranked = _identifier().rank(text)
+    return f"reads as {ranked[0][0]}" if dict(ranked).get(claimed, 1.0) < LANGUAGE_CHANCE else None
 
 
 def times(sample: Sample, clip: Clip) -> str | None:
