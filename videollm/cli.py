@@ -6,13 +6,14 @@ Exit codes: 0 done; 2 bad input, with one line on stderr; 1 internal error.
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from videollm.errors import ConfigError, DataError, VideoError, VideoLLMError
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from videollm.models.encode import EncodedVideo
     from videollm.retrieval.search import Filter
     from videollm.retrieval.sheet import Panel
+
+
+def serve(arguments: list[str]) -> NoReturn:
+    """Become the server, which reads the arguments itself: the library does not import the applications on it."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "serve.api", *arguments])
 
 
 def info(options: argparse.Namespace) -> None:
@@ -553,6 +559,7 @@ def parser() -> argparse.ArgumentParser:
     instructions = add(data, "validate a file of instruction data, or count what it holds")
     instructions.add_argument("action", choices=["check", "stats"])
     instructions.add_argument("file")
+    commands.add_parser("serve", help="serve a model over an OpenAI-style HTTP API", add_help=False)
     return top
 
 
@@ -561,7 +568,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What libraries tell their own developers is not for the user of a command.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    options = parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["serve"]:
+        serve(arguments[1:])
+    options = parser().parse_args(arguments)
     try:
         options.run(options)
     except VideoLLMError as error:

@@ -1,0 +1,88 @@
+"""Errors in the shape that OpenAI's clients read: {"error": {"message", "type", "param", "code"}}."""
+
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from videollm.errors import ContextOverflowError, VideoError, VideoLLMError
+
+
+class APIError(Exception):
+    """A refusal. status: of HTTP. param: the part of the request that is at fault."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str,
+        *,
+        param: str | None = None,
+        kind: str = "invalid_request_error",
+        retry_after_s: int | None = None,
+    ):
+        super().__init__(message)
+        self.status, self.code, self.param, self.kind, self.retry_after_s = status, code, param, kind, retry_after_s
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body, self.status, self.headers)
+
+
+def as_api_error(error: Exception, param: str | None = None) -> APIError:
+    """What a client may know of an error. Paths of this machine are left out."""
+    if isinstance(error, APIError):
+        return error
+    if isinstance(error, ContextOverflowError):
+        return APIError(400, str(error), "context_length_exceeded", param="messages")
+    if isinstance(error, VideoError):
+        return APIError(400, f"the video cannot be used: {error.reason}", "invalid_media", param=param)
+    if isinstance(error, VideoLLMError):
+        return APIError(400, str(error), "invalid_value", param=param)
+    return APIError(500, "the server failed at this request; its log says why", "internal_error", kind="server_error")
+
+
+def validation_error(error: RequestValidationError) -> APIError:
+    """The first thing that is wrong with a request, and where."""
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"][1:] if not str(part).startswith(("function-", "tagged-"))]
+    param = ".".join(where) or None
+    if first["type"] == "extra_forbidden":
+        return APIError(400, f"unsupported parameter: {param!r}", "unsupported_parameter", param=param)
+    if first["type"] == "json_invalid":
+        return APIError(400, "the request's body is not JSON", "invalid_json")
+    code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
+    return APIError(400, f"{param or 'the request'}: {first['msg']}", code, param=param)
+
+
+async def on_validation(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return validation_error(error).response()
+
+
+async def on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "request_too_large"}.get(
+        error.status_code, "invalid_request"
+    )
+    made = APIError(error.status_code, f"{request.method} {request.url.path}: {error.detail}", code)
+    return JSONResponse(made.body, made.status, error.headers)
+
+
+async def on_error(_: Request, error: Exception) -> JSONResponse:
+    return as_api_error(error).response()
+
+
+async def on_api_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, APIError)
+    return error.response()
