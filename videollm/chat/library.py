@@ -13,7 +13,7 @@ from videollm.retrieval.search import Filter, Moment, search
 
 VIDEOS = 3  # that an answer cites, at most
 MOMENTS = 24  # that are looked through for them
-LEAST = 0.5  # of the best score, for a video to be cited
+LEAST = 0.5  # of the best score, for a video to be cited, or for a moment to be cited with its better neighbour
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,14 @@ def ask_library(
 
 
 def _stretches(moments: list[Moment]) -> list[Moment]:
-    """The best moment of each of the best videos, grown by the moments found on either side of it."""
+    """The best moment of each of the best videos, grown by those on either side of it that are nearly as good."""
     stretches: list[Moment] = []
     for best in moments:
         if any(s.path == best.path for s in stretches) or best.score < LEAST * moments[0].score:
             continue
-        near = sorted((m for m in moments if m.path == best.path), key=lambda m: m.start_s)
+        near = sorted(
+            (m for m in moments if m.path == best.path and m.score >= LEAST * best.score), key=lambda m: m.start_s
+        )
         first = last = near.index(best)
         while first > 0 and near[first - 1].end_s == near[first].start_s:
             first -= 1

@@ -18,7 +18,7 @@ FIRST_WIDTH = 4  # candidates looked at first, in multiples of k
 ROUNDING = 2.0**-8  # bfloat16 keeps 8 significant bits
 # Graph search, as in Malkov and Yashunin 2018, https://arxiv.org/abs/1603.09320: links of a row, candidates kept while
 # building and while searching.
-GRAPH: dict[str, Any] = {"connectivity": 32, "expansion_add": 128, "expansion_search": 256}
+GRAPH: dict[str, Any] = {"connectivity": 32, "expansion_add": 128, "expansion_search": 128}
 
 
 class Vectors:
