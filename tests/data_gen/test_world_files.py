@@ -123,7 +123,9 @@ def _shows(picture: np.ndarray, x: float, y: float, radius: float, colour: str) 
     rows, columns = np.mgrid[:size, :size] + 0.5
     near = picture[:, np.hypot(columns - x * size, rows - y * size) < 0.9 * radius * size].astype(float)
     wanted = np.array(COLOURS[colour], float)[:, None]
-    distances = [np.linalg.norm(near - np.minimum(wanted * light, 255), axis=0) for light in (0.8, 0.9, 1.0, 1.1)]
+    distances = [
+        np.linalg.norm(near - np.minimum(wanted * light, 255), axis=0) for light in (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
+    ]
     return bool((np.min(distances, axis=0) < 60).mean() > 0.06)
 
 
