@@ -202,7 +202,9 @@ def annotation_notes(clip: Clip) -> list[Note]:
 
 def annotation(clip: Clip) -> str:
     """Numbered lines: what is seen or heard, and when."""
-    lines = [f"(length {format_time(clip.duration, 1)})"] if clip.duration else []
+    lines = []
+    if end := clip.end or clip.duration:
+        lines.append(f"(the video from {format_time(clip.start or 0, 1)} to {format_time(end, 1)})")
     for number, note in enumerate(annotation_notes(clip), 1):
         span = "" if note.start is None else f"{format_time(note.start, 1)}-{format_time(note.end or note.start, 1)} "
         text = f'"{note.text}"' if note.kind == "speech" else note.text

@@ -267,7 +267,7 @@ def test_a_judge_says_why():
 def test_an_annotation_tells_what_is_seen_from_what_is_heard():
     lines = annotation(CLIP).splitlines()
     assert lines == [
-        "(length 0:10.0)",
+        "(the video from 0:00.0 to 0:10.0)",
         "1. seen: A man lets his dog out.",
         "2. 0:00.0-0:04.0 seen: A man opens a red door.",
         '3. 0:02.0-0:03.0 heard: "Go!"',
