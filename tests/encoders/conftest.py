@@ -31,7 +31,7 @@ def write_model(folder: Path, weights: bool = True, **changes: Any) -> EncoderCo
 
 @pytest.fixture(scope="session")
 def lite() -> LiteEncoder:
-    return LiteEncoder()
+    return LiteEncoder(EncoderConfig(dtype="float32"))
 
 
 @pytest.fixture(scope="session")

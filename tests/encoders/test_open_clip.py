@@ -170,7 +170,8 @@ def test_text_towers_of_transformers(tmp_path: Path, pooler: str):
         json.dumps({"model_cfg": {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}})
     )
     torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
-    encoder = OpenClipEncoder(EncoderConfig(kind="open_clip", name="tiny", pretrained=f"local-dir:{folder}"))
+    config = EncoderConfig(kind="open_clip", name="tiny", pretrained=f"local-dir:{folder}", dtype="float32")
+    encoder = OpenClipEncoder(config)
     made = encoder.encode_text(["a dog", "a dog a cat a cat"])
     assert made.tokens.shape == (*made.mask.shape, 16)
     assert made.mask.sum(1).diff() == 4

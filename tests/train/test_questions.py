@@ -85,7 +85,7 @@ def test_kin_of_what_is_seen_is_asked_for_as_often_as_anything_else():
     """A dog where an animal was seen; a general word that stands above what is there is never "absent"."""
     asked = [qa for i in range(400) if (qa := absent(POODLE_THEN_MUG, i))]
     about = {word: sum(word in question for question, _ in asked) for word in VOCABULARY.words}
-    assert about["tabby"] > 100 and about["dog"] == about["animal"] == about["mug"] == 0
+    assert about["tabby"] > 50 and about["dog"] == about["animal"] == about["mug"] == 0
     assert about["poodle"] == 0  # it is there, though the tag does not say so
 
 

@@ -215,3 +215,11 @@ def test_a_stream_that_starts_between_key_frames_loses_only_what_needs_them(tmp_
     numbers = [number_of(image) for image in frames.pixels.permute(0, 2, 3, 1).numpy()]
     assert numbers == list(range(numbers[0], 48)) and numbers[0] % 12 == 0
     assert np.allclose(np.diff(frames.times_s), 1 / 24)
+
+
+def test_metadata_that_is_no_text_says_nothing_of_the_pictures(tmp_path):
+    whole = write_clip(tmp_path / "a.mp4", frames=6)
+    data = whole.read_bytes()
+    assert b"Lavf" in data  # the name of the program that wrote the file
+    (tmp_path / "b.mp4").write_bytes(data.replace(b"Lavf", b"\xff\xfe\x90\xae"))
+    assert len(decode(tmp_path / "b.mp4", SamplingConfig(frames=6))) == 6

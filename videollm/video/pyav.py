@@ -114,7 +114,8 @@ def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
     # playlist cannot open other files.
     with open(path, "rb") as file:
         try:
-            container = av.open("fd:", container_options={"fd": str(file.fileno())})
+            # A damaged file's metadata may be no text at all, which says nothing of its pictures.
+            container = av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace")
         except FFmpegError as error:
             reason = f"not a video or image, or its header is cut off or damaged ({error.strerror})"
             raise VideoFormatError(path, reason) from error

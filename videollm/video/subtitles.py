@@ -57,7 +57,10 @@ def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
     cues = []
     try:
         # By file descriptor, as frames are read: a playlist then cannot open other files.
-        with open(video, "rb") as file, av.open("fd:", container_options={"fd": str(file.fileno())}) as container:
+        with (
+            open(video, "rb") as file,
+            av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace") as container,
+        ):
             streams = container.streams.subtitles
             pictures = container.streams.best("video")
             if not streams:

@@ -26,8 +26,8 @@ class MeanPooling(RetrievalHead):
 
 
 class PlainMean(MeanPooling):
-    """V = Σ_t m_t v_t / Σ_t m_t, without normalising frames first; score = n(t) · n(V). Where the tower gives one vector
-    a video, as ViCLIP's does, V is that vector."""
+    """V = Σ_t m_t v_t / Σ_t m_t, without normalising frames first; score = n(t) · n(V). Where the tower gives one
+    vector a video, as ViCLIP's does, V is that vector."""
 
     def pool(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return masked_mean(frames, mask)
