@@ -1,0 +1,177 @@
+"""A server with keys and tight limits, and what happens when clients or the server itself go away."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.serve.conftest import SAMPLE, Server, Start, asked, data_url
+
+FIRST, SECOND = "first-key-0123456789", "second-key-0123456789"
+
+
+@pytest.fixture(scope="module")
+def guarded(start: Start) -> Server:
+    arguments = ["--model", "debug", "--waiting", "2", "--body-bytes", "1000000", "--media-bytes", "2000000"]
+    root = ["--media-root", str(SAMPLE.parent), "--api-key", FIRST]
+    return start(*arguments, *root, VIDEOLLM_API_KEYS=f"{SECOND},").ready()
+
+
+def headers(key: str = FIRST) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def long_chat(**more: object) -> dict:
+    """A request that keeps the model busy for as long as its context lasts."""
+    return {"model": "debug", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1900, **more}
+
+
+def busy(server: Server) -> int:
+    return httpx.get(f"{server.url}/health").json()["waiting"]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "waited for 120 s"
+        time.sleep(0.01)
+
+
+def test_only_keys_get_in_and_files_stay_with_their_key(guarded: Server):
+    with pytest.raises(openai.AuthenticationError) as refused:
+        guarded.client("wrong-key-0123456789").models.list()
+    assert refused.value.code == "invalid_api_key"
+    assert httpx.get(f"{guarded.url}/metrics").status_code == 401
+    assert httpx.get(f"{guarded.url}/ready").status_code == 200
+    first, second = guarded.client(FIRST), guarded.client(SECOND)
+    uploaded = first.files.create(file=SAMPLE, purpose="vision")
+    assert list(second.files.list()) == []
+    with pytest.raises(openai.NotFoundError):
+        second.files.retrieve(uploaded.id)
+    with pytest.raises(openai.NotFoundError):
+        second.chat.completions.create(model="debug", messages=asked(uploaded.id))
+    for key, text in ((first, "decode"), (second, "decode")):  # nor does one key's work show to another
+        made = key.chat.completions.create(model="debug", messages=asked(SAMPLE.as_uri()), max_tokens=1)
+        assert made.receipt["ms"][text] > 0
+
+
+def test_large_requests_are_refused_before_they_are_read(guarded: Server):
+    with pytest.raises(openai.APIStatusError) as refused:
+        guarded.client(FIRST).chat.completions.create(model="debug", messages=asked(data_url(b"a" * 1_500_000)))
+    assert refused.value.status_code == 413 and refused.value.code == "request_too_large"
+    with pytest.raises(openai.APIStatusError) as refused:
+        guarded.client(FIRST).files.create(file=b"a" * 3_000_000, purpose="vision")
+    assert refused.value.status_code == 413
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(30):
+            yield b"a" * 100_000
+
+    unsaid = httpx.post(
+        f"{guarded.url}/v1/chat/completions", content=pieces(), headers=headers() | {"Content-Type": "application/json"}
+    )
+    assert unsaid.status_code == 413 and unsaid.json()["error"]["code"] == "request_too_large"
+
+
+def test_other_names_for_loopback_and_forms_of_other_sites_are_refused(guarded: Server):
+    rebound = httpx.get(f"{guarded.url}/v1/models", headers=headers() | {"Host": "evil.example"})
+    assert rebound.status_code == 421 and rebound.json()["error"]["code"] == "wrong_host"
+    form = httpx.post(
+        f"{guarded.url}/v1/chat/completions",
+        content=json.dumps(long_chat()),
+        headers=headers() | {"Content-Type": "text/plain"},
+    )
+    assert form.status_code == 400
+    preflight = httpx.options(
+        f"{guarded.url}/v1/models",
+        headers=headers() | {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"},
+    )
+    assert "access-control-allow-origin" not in preflight.headers
+
+
+def test_a_full_queue_turns_away_at_once_and_a_disconnect_stops_the_model(guarded: Server):
+    address = guarded.url.removeprefix("http://").partition(":")
+
+    def send(stream: bool) -> socket.socket:
+        body = json.dumps(long_chat(stream=stream)).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {FIRST}\r\n"
+        sender = socket.create_connection((address[0], int(address[2])))
+        sender.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        return sender
+
+    streaming, whole = send(True), send(False)
+    until(lambda: busy(guarded) == 2)
+    assert streaming.recv(1000).startswith(b"HTTP/1.1 200")
+    large = long_chat(messages=[{"role": "user", "content": "a" * 900_000}])  # refused without being read
+    started = time.monotonic()
+    refused = httpx.post(f"{guarded.url}/v1/chat/completions", json=large, headers=headers())
+    assert time.monotonic() - started < 5
+    assert refused.status_code == 429 and refused.json()["error"]["code"] == "server_busy"
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+
+    def made() -> float:
+        text = httpx.get(f"{guarded.url}/metrics", headers=headers()).text
+        found = re.search(r'^videollm_tokens_total\{kind="completion"\} (\S+)$', text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    before = made()
+    streaming.close()
+    whole.close()
+    until(lambda: busy(guarded) == 0)
+    quick = httpx.post(
+        f"{guarded.url}/v1/chat/completions", json=long_chat(max_tokens=1), headers=headers(), timeout=300
+    )
+    assert quick.status_code == 200
+    assert made() == before + 1  # neither of the two came to its end
+
+
+def test_a_killed_decoder_is_reported_and_replaced(guarded: Server):
+    (decoder,) = [p for p in psutil.Process(guarded.process.pid).children() if "serve.decoding" in p.cmdline()]
+    decoder.kill()
+    until(lambda: httpx.get(f"{guarded.url}/health").json()["decoder"] == "down")
+    assert httpx.get(f"{guarded.url}/ready").status_code == 503
+    made = guarded.client(SECOND).chat.completions.create(
+        model="debug", messages=asked(SAMPLE.as_uri()), max_tokens=1, extra_body={"video": {"frames": 3}}
+    )
+    assert made.receipt["videos"][0]["frames"] == 3
+    assert httpx.get(f"{guarded.url}/ready").status_code == 200
+
+
+def test_told_to_stop_it_finishes_what_it_has_begun(guarded: Server):
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        body = long_chat(max_tokens=300, temperature=2, seed=1)
+        answers.append(httpx.post(f"{guarded.url}/v1/chat/completions", json=body, headers=headers(), timeout=300))
+
+    asking = Thread(target=ask)
+    asking.start()
+    until(lambda: busy(guarded) == 1)
+    started = psutil.Process(guarded.process.pid).children()
+    sockets = [Path(part) for p in started for part in p.cmdline() if part.endswith("decoding.sock")]
+    assert guarded.stop() == 0
+    asking.join()
+    assert answers[0].status_code == 200 and answers[0].json()["usage"]["completion_tokens"] > 0
+    assert sockets and not any(path.parent.exists() for path in sockets)  # nothing is left on disk
+
+
+def test_bad_options_are_one_line_and_exit_code_2():
+    for arguments, reason in [
+        (["--host", "0.0.0.0"], "give --api-key"),
+        (["--port", "70000"], "port is 70000"),
+        (["--model", "none"], "'none' is neither"),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-m", "videollm.cli", "serve", *arguments], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
