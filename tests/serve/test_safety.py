@@ -1,8 +1,6 @@
 """A server with keys and tight limits, and what happens when clients or the server itself go away."""
 
 import json
-import re
-import socket
 import subprocess
 import sys
 import time
