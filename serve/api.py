@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields
@@ -20,6 +21,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from transformers.utils.logging import disable_progress_bar
 
 from serve import schemas as s
 from serve.errors import APIError, on_api_error, on_error, on_http, on_validation
@@ -280,7 +282,10 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # What libraries tell their own developers is not for who runs a server.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    disable_progress_bar()
     try:
         config = config_of(parser().parse_args(argv))
         service = Service(config, load(config.model))

@@ -57,8 +57,6 @@ class Guard:
             path = getattr(scope.get("route"), "path", "other")
             self.service.metrics.requests.labels(path, status).inc()
             self.service.metrics.seconds.labels("request").observe(perf_counter() - started)
-            if status >= 400:
-                self.service.metrics.errors.labels(str(status)).inc()
 
     async def _admit(self, scope: Scope, held: AsyncExitStack) -> int:
         """The most bytes that the body may have. What the request holds while it lasts goes into `held`."""

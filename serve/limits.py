@@ -98,7 +98,6 @@ class Admission:
     def __init__(self, most: int):
         self.most = most
         self.inside = 0
-        self.draining = False
         self._mean_s = 1.0  # how long a request takes, the latest counting most
 
     @asynccontextmanager

@@ -1,9 +1,5 @@
 """What Prometheus reads at /metrics."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -14,8 +10,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter("videollm_requests", "Requests answered.", ["path", "status"], registry=self.registry)
-        self.errors = Counter("videollm_errors", "Requests refused or failed.", ["code"], registry=self.registry)
+        self.requests = Counter(
+            "videollm_requests", "Requests answered, refused and failed.", ["path", "status"], registry=self.registry
+        )
         self.seconds = Histogram(
             "videollm_step_seconds",
             "Time of a step: intake, queue, decode, encode, first_token, generate, request.",
@@ -31,17 +28,9 @@ class Metrics:
             "videollm_cache_bytes", "Memory of features, prefixes; disk of files.", ["cache"], registry=self.registry
         )
         self.hits = Counter("videollm_cache_lookups", "Lookups.", ["cache", "found"], registry=self.registry)
-        self.decoder_restarts = Counter(
-            "videollm_decoder_restarts", "Times the decoders had to be started again.", registry=self.registry
+        self.decoder_restarts = Gauge(
+            "videollm_decoder_restarts", "Times the decoding process had to be started again.", registry=self.registry
         )
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds.labels(name).observe(perf_counter() - started)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -100,6 +100,7 @@ class Service:
         self.index = _open_index(config.index, model)
         metrics = self.metrics
         metrics.inside.set_function(lambda: self.admission.inside)
+        metrics.decoder_restarts.set_function(lambda: self.decoders.restarts)
         sizes: dict[str, Callable[[], float]] = {
             "features": lambda: self.features.nbytes,
             "prefixes": lambda: self.prefixes.nbytes,

@@ -13,6 +13,7 @@ import openai
 import psutil
 import pytest
 
+from serve.api import main
 from tests.serve.conftest import SAMPLE, Server, Start, asked, data_url
 
 FIRST, SECOND = "first-key-0123456789", "second-key-0123456789"
@@ -107,6 +108,7 @@ def test_a_killed_decoder_is_reported_and_replaced(guarded: Server):
     )
     assert made.receipt["videos"][0]["frames"] == 3
     assert httpx.get(f"{guarded.url}/ready").status_code == 200
+    assert "videollm_decoder_restarts 1.0" in httpx.get(f"{guarded.url}/metrics", headers=headers()).text
 
 
 def test_told_to_stop_it_finishes_what_it_has_begun(guarded: Server):
@@ -127,13 +129,22 @@ def test_told_to_stop_it_finishes_what_it_has_begun(guarded: Server):
     assert sockets and not any(path.parent.exists() for path in sockets)  # nothing is left on disk
 
 
-def test_bad_options_are_one_line_and_exit_code_2():
-    for arguments, reason in [
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
         (["--host", "0.0.0.0"], "give --api-key"),
         (["--port", "70000"], "port is 70000"),
         (["--model", "none"], "'none' is neither"),
-    ]:
-        done = subprocess.run(
-            [sys.executable, "-m", "videollm.cli", "serve", *arguments], capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
+        (["--model", "debug", "--index", "none"], "none"),
+    ],
+)
+def test_bad_options_are_one_line(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("videollm serve: ") and reason in said and said.count("\n") == 1
+
+
+def test_the_command_starts_the_server_and_gives_its_exit_code():
+    command = [sys.executable, "-m", "videollm.cli", "serve", "--port", "70000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "port is 70000" in done.stderr and done.stderr.count("\n") == 1
