@@ -11,7 +11,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "videollm_requests", "Requests answered, refused and failed.", ["path", "status"], registry=self.registry
+            "videollm_requests", "Requests by their end.", ["path", "status"], registry=self.registry
         )
         self.seconds = Histogram(
             "videollm_step_seconds",

@@ -83,6 +83,7 @@ class Chat:
 class Service:
     def __init__(self, config: ServerConfig, model: Model):
         self.config, self.model = config, model
+        self.index = _open_index(config.index, model)
         self.started_at = int(time())
         self.folder = Path(tempfile.mkdtemp(prefix="videollm-serve-"))  # readable by this user alone
         (self.folder / "files").mkdir()
@@ -97,7 +98,6 @@ class Service:
         self.features = Features(config.limits.features_bytes)
         self.prefixes = Prefixes(config.limits.prefix_bytes)
         self.engine = LocalEngine(model.llm, model.processor.stop_ids)
-        self.index = _open_index(config.index, model)
         metrics = self.metrics
         metrics.inside.set_function(lambda: self.admission.inside)
         metrics.decoder_restarts.set_function(lambda: self.decoders.restarts)
