@@ -53,7 +53,7 @@ def embeds(length: int) -> torch.Tensor:
 def read(by: Reader, pieces: list[torch.Tensor]) -> torch.Tensor:
     past = by.begin()
     for piece in pieces:
-        logits = by.read(piece, past)
+        logits = by.read([(piece, past)])[0]
     return logits
 
 
@@ -77,9 +77,9 @@ def test_what_is_forgotten_leaves_no_trace(kind: type, read_first: int, kept: in
     kept = min(kept, read_first)
     x, new = embeds(read_first), embeds(then)
     past = by.begin()
-    by.read(x, past)
+    by.read([(x, past)])
     past.keep(kept)
-    torch.testing.assert_close(by.read(new, past), read(by, [torch.cat([x[:kept], new])]), atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(by.read([(new, past)])[0], read(by, [torch.cat([x[:kept], new])]), atol=2e-5, rtol=1e-5)
 
 
 def test_bfloat16_stays_within_its_rounding():
@@ -111,3 +111,19 @@ def test_other_models_are_read_by_transformers():
         assert isinstance(reader(model), TransformersReader)
     x = embeds(5)
     torch.testing.assert_close(read(reader(gpt2), list(x.split([3, 2]))), gpt2(inputs_embeds=x[None]).logits[0, -1])
+
+
+@pytest.mark.parametrize("kind", [LlamaReader, TransformersReader])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), pieces=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=3), min_size=1, max_size=6))
+def test_conversations_read_together_do_not_mix(kind: type, data: st.DataObject, pieces: list[list[int]]):
+    """Each of any number of conversations of different lengths, which join and leave the batch at any time, gets what
+    it would get alone."""
+    by = kind(make("qwen2"))
+    texts = [list(embeds(sum(lengths) + i)[i:].split(lengths)) for i, lengths in enumerate(pieces)]
+    expected, pasts = [read(by, parts) for parts in texts], [by.begin() for _ in texts]
+    while left := [i for i, parts in enumerate(texts) if parts]:
+        together = data.draw(st.permutations(left))[: data.draw(st.integers(1, len(left)))]
+        for i, logits in zip(together, by.read([(texts[i].pop(0), pasts[i]) for i in together]), strict=True):
+            if not texts[i]:
+                torch.testing.assert_close(logits, expected[i], atol=2e-5, rtol=1e-5)

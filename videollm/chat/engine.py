@@ -70,17 +70,33 @@ class Cache:
 
 class Engine(Protocol):
     def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[Token]:
-        """Tokens as they are chosen, without the end-of-turn token."""
+        """Tokens as they are chosen, without the end-of-turn token. Closing the iterator stops the model."""
         ...
 
 
+@dataclass(slots=True, eq=False)
+class _Running:
+    """An answer being made: ids that are to be read, with their embeddings, and logits (V,) once they are."""
+
+    cache: Cache
+    ids: list[int]
+    embeds: torch.Tensor
+    logits: torch.Tensor | None = None
+
+
 class LocalEngine:
-    """The language model in this process."""
+    """The language model in this process, for one thread.
+
+    Streams that are consumed in turn, a token of each, are computed together: whoever first needs a token has the model
+    read for all that have given away their last one. A stream joins after its own prompt, and leaves when it ends or is
+    closed.
+    """
 
     def __init__(self, llm: VideoLLM, stop_ids: set[int]):
         self.llm = llm
         self.reader = reader(llm.language_model)
         self.stop_ids = stop_ids
+        self._running: list[_Running] = []
 
     @torch.inference_mode()
     def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[Token]:
@@ -93,26 +109,38 @@ class LocalEngine:
         generator = None
         if generation.seed is not None:
             generator = torch.Generator(self.llm.device).manual_seed(generation.seed)
-        embeds = self._embed(prompt, kept)
-        ids = prompt.ids[kept:]
-        for _ in range(generation.max_new_tokens):
-            logits = self.reader.read(embeds, cache.past)
-            cache.ids += ids
-            chosen = choose(logits, generation, generator)
-            if chosen in self.stop_ids:
-                return
-            yield Token(chosen) if generation.logprobs is None else scored(chosen, logits, generation.logprobs)
-            ids = [chosen]
-            embeds = self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
+        own = _Running(cache, prompt.ids[kept:], self._embed(prompt, kept))
+        self._read([own])
+        self._running.append(own)
+        try:
+            for _ in range(generation.max_new_tokens):
+                if own.logits is None:
+                    self._read([running for running in self._running if running.logits is None])
+                logits: torch.Tensor = own.logits
+                chosen = choose(logits, generation, generator)
+                if chosen in self.stop_ids:
+                    return
+                own.ids, own.embeds, own.logits = [chosen], self._words([chosen]), None
+                yield Token(chosen) if generation.logprobs is None else scored(chosen, logits, generation.logprobs)
+        finally:
+            self._running.remove(own)
+
+    def _read(self, batch: list[_Running]) -> None:
+        logits = self.reader.read([(running.embeds, running.cache.past) for running in batch])
+        for running, row in zip(batch, logits, strict=True):
+            running.cache.ids += running.ids
+            running.logits = row
 
     def _embed(self, prompt: Prompt, kept: int) -> torch.Tensor:
         """Embeddings (L,H) of the prompt after its first `kept` tokens; the temporal module runs only if they have
         any visual one."""
-        ids = torch.tensor(prompt.ids, device=self.llm.device)
         if all(i >= 0 for i in prompt.ids[kept:]):
-            return self.llm.get_input_embeddings()(ids[kept:])
-        visual = prompt.visual()
+            return self._words(prompt.ids[kept:])
+        ids, visual = torch.tensor(prompt.ids, device=self.llm.device), prompt.visual()
         return self.llm.embed_prompt(ids[None], visual.to(self.llm.device) if visual else None)[0, kept:]
+
+    def _words(self, ids: list[int]) -> torch.Tensor:
+        return self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
 
 
 def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
