@@ -32,6 +32,15 @@ def serve(arguments: list[str]) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "serve.api", *arguments])
 
 
+def evaluate(arguments: list[str]) -> None:
+    """`eval` reads its arguments itself: which tasks and datasets there are is known only there."""
+    try:
+        from videollm.evaluate.command import main as run
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error}; evaluation needs pip install 'videollm[eval]'") from error
+    run(arguments)
+
+
 def info(options: argparse.Namespace) -> None:
     from videollm.video.decode import probe
 
@@ -560,6 +569,7 @@ def parser() -> argparse.ArgumentParser:
     instructions.add_argument("action", choices=["check", "stats"])
     instructions.add_argument("file")
     commands.add_parser("serve", help="serve a model over an OpenAI-style HTTP API", add_help=False)
+    commands.add_parser("eval", help="score a model on local data, with intervals and controls", add_help=False)
     return top
 
 
@@ -571,8 +581,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["serve"]:
         serve(arguments[1:])
-    options = parser().parse_args(arguments)
     try:
+        if arguments[:1] == ["eval"]:
+            evaluate(arguments[1:])
+            return 0
+        options = parser().parse_args(arguments)
         options.run(options)
     except VideoLLMError as error:
         print(f"videollm: {error}", file=sys.stderr)
