@@ -1,0 +1,43 @@
+"""When a short answer is right."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+from videollm.data import words
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_NUMBERS = dict(
+    zero="0", one="1", two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10"
+)
+
+
+def normalised(text: str) -> list[str]:
+    """Words in lower case without accents, articles and punctuation; number words as digits (SQuAD's rules, Rajpurkar
+    et al. 2016, with VQA's numbers, Antol et al. 2015)."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return [_NUMBERS.get(word, word) for word in words(plain) if word not in _ARTICLES]
+
+
+def exact(text: str, right: Sequence[str]) -> float:
+    """1 where the text is one of the right answers."""
+    given = normalised(text)
+    return float(any(given == normalised(answer) for answer in right))
+
+
+def contains(text: str, right: Sequence[str]) -> float:
+    """1 where a right answer stands in the text, word for word."""
+    given = f" {' '.join(normalised(text))} "
+    return float(any(f" {' '.join(normalised(answer))} " in given for answer in right if normalised(answer)))
+
+
+def f1(text: str, right: Sequence[str]) -> float:
+    """Of words, with the right answer that it is best for (Rajpurkar et al. 2016)."""
+    return max(_f1(normalised(text), normalised(answer)) for answer in right)
+
+
+def _f1(given: list[str], right: list[str]) -> float:
+    if not given or not right:
+        return float(given == right)
+    shared = (Counter(given) & Counter(right)).total()
+    return 2 * shared / (len(given) + len(right))

@@ -1,0 +1,136 @@
+"""A report: the scores of a predictions file with intervals, beside their controls and slice by slice.
+
+OUT/report.json   everything; `cost` is all that differs from run to run
+OUT/report.md, OUT/report.html   the same to read
+OUT/scores.jsonl  each item's scores, which `compare` pairs
+"""
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from videollm.errors import DataError
+from videollm.evaluate.html import page
+from videollm.evaluate.item import SLICES, Item
+from videollm.evaluate.markdown import text
+from videollm.evaluate.metrics.aggregate import LEVEL, RESAMPLES, Rows, interval
+from videollm.evaluate.run import Row
+from videollm.evaluate.tasks.base import Task
+from videollm.evaluate.views import AS_IT_IS, CONTROLS
+
+REPORT_FILE, SCORES_FILE = "report.json", "scores.jsonl"
+Report = dict[str, Any]
+
+
+def build(
+    task: Task,
+    items: Sequence[Item],
+    predictions: Mapping[str, Mapping[str, Row]],
+    identity: dict[str, Any],
+    extra: Mapping[str, Mapping[str, Rows]] | None = None,
+) -> tuple[Report, list[dict[str, Any]]]:
+    """The report and the rows of scores.jsonl. extra: further rows by condition and metric, such as a judge's, aligned
+    with items, NaN where there is none.
+
+    Raises DataError where there is no prediction of some item as it is.
+    """
+    seed = identity["seed"]
+    missing = [item.id for item in items if item.id not in predictions.get(AS_IT_IS, {})]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(items)} items have no prediction; the first is {missing[0]!r}")
+    scored = {
+        condition: _rows(task, items, predictions[condition]) | dict((extra or {}).get(condition, {}))
+        for condition in (AS_IT_IS, *CONTROLS)
+        if condition in predictions
+    }
+    clusters = [str(item.video) for item in items]
+
+    def measured(rows: Mapping[str, Rows], chosen: Sequence[int]) -> dict[str, Any]:
+        names = [clusters[i] for i in chosen]
+        return {metric: _plain(asdict(interval(metric, r[chosen], names, seed))) for metric, r in rows.items()}
+
+    everything = list(range(len(items)))
+    failures = {
+        condition: {row.id: row.error for row in rows.values() if row.error is not None}
+        for condition, rows in predictions.items()
+    }
+    report: Report = {
+        "task": task.name,
+        "about": task.about,
+        **identity,
+        "intervals": f"{LEVEL:.0%}, percentile bootstrap over videos, {RESAMPLES} resamples, seed {seed}",
+        "scores": measured(scored[AS_IT_IS], everything),
+        "chance": dict(task.chance(items)),
+        "controls": {c: measured(rows, everything) for c, rows in scored.items() if c != AS_IT_IS},
+        "slices": {
+            name: {value: measured(scored[AS_IT_IS], chosen) for value, chosen in groups.items()}
+            for name in _slice_names(items)
+            if len(groups := _groups(items, name)) > 1
+        },
+        "failures": {condition: found for condition, found in failures.items() if found},
+        "versions": {
+            "python": platform.python_version(),
+            **{p: version(p) for p in ("videollm", "torch", "transformers", "numpy")},
+        },
+    }
+    per_item = [
+        {
+            "id": item.id,
+            "video": item.video.name,
+            "slices": item.slices,
+            **{c: {metric: _plain(r[i].tolist()) for metric, r in rows.items()} for c, rows in scored.items()},
+        }
+        for i, item in enumerate(items)
+    ]
+    return report, per_item
+
+
+def write(out: Path, report: Report, per_item: Sequence[Mapping[str, Any]]) -> None:
+    (out / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / "report.md").write_text(text(report), encoding="utf-8")
+    (out / "report.html").write_text(page(report), encoding="utf-8")
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in per_item)
+    (out / SCORES_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def _rows(task: Task, items: Sequence[Item], rows: Mapping[str, Row]) -> dict[str, Rows]:
+    """Rows for all items, NaN where the model failed: a failure is counted, never scored."""
+    there = [i for i, item in enumerate(items) if item.id in rows and rows[item.id].error is None]
+    if not there:
+        reasons = {row.error for row in rows.values()}
+        raise DataError(f"no item has a prediction: {'; '.join(sorted(filter(None, reasons)))[:300]}")
+    found = task.score([items[i] for i in there], [rows[items[i].id].prediction or {} for i in there])
+    spread = {}
+    for metric, values in found.items():
+        spread[metric] = np.full((len(items), *values.shape[1:]), np.nan)
+        spread[metric][there] = values
+    return spread
+
+
+def _slice_names(items: Sequence[Item]) -> list[str]:
+    names = {name for item in items for name in item.slices}
+    return [*(n for n in SLICES if n in names), *sorted(names - set(SLICES))]
+
+
+def _groups(items: Sequence[Item], name: str) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for number, item in enumerate(items):
+        if name in item.slices:
+            groups.setdefault(item.slices[name], []).append(number)
+    return groups
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 6)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,45 @@
+"""Open questions with short answers."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from videollm.evaluate.item import Item, Prediction
+from videollm.evaluate.metrics.aggregate import Rows
+from videollm.evaluate.metrics.answers import contains, exact, f1, normalised
+from videollm.evaluate.subject import Subject
+from videollm.evaluate.views import CONTROLS
+
+
+class OpenQA:
+    name = "openqa"
+    about = (
+        "The model answers the bare question, greedily. exact: the answer is a right one, once case, punctuation, "
+        "accents and articles are taken off and number words made digits. contains: a right one stands in it. f1: of "
+        "words. Chance: always the commonest answer of the data."
+    )
+    controls = CONTROLS
+
+    def lacks(self, item: Item) -> str | None:
+        return None if item.question and item.references else "a question with an answer"
+
+    def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
+        video = subject.see(item, condition)
+        made: Prediction = {"answer": subject.ask(video, item.question).text}
+        if item.paraphrase:
+            made["paraphrase"] = subject.ask(video, item.paraphrase).text
+        return made
+
+    def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
+        answers = [p["answer"] for p in predictions]
+        right = [item.references for item in items]
+        return {
+            name: np.array([measure(*pair) for pair in zip(answers, right, strict=True)])
+            for name, measure in (("exact", exact), ("contains", contains), ("f1", f1))
+        }
+
+    def chance(self, items: Sequence[Item]) -> dict[str, float]:
+        answers = Counter(" ".join(normalised(answer)) for item in items for answer in set(item.references))
+        commonest = answers.most_common(1)[0][0]
+        return {"exact": float(np.mean([exact(commonest, item.references) for item in items]))}
