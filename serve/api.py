@@ -1,4 +1,4 @@
-"""The HTTP API: `python -m serve.api`, which `videollm serve` starts."""
+"""The HTTP API, with the web page beside it: `python -m serve.api`, which `videollm serve` starts."""
 
 import argparse
 import asyncio
@@ -30,6 +30,7 @@ from serve.guard import Guard, unless_gone
 from serve.limits import Limits, ServerConfig
 from serve.service import Service
 from serve.streams import Chunks, Items, ResponseEvents
+from serve.web.app import Page, create_page
 from videollm import __version__
 from videollm.checkpoint import load
 from videollm.errors import VideoLLMError
@@ -208,11 +209,15 @@ def _file(stored: StoredFile) -> s.FileOut:
     )
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service, *, api: bool = True) -> FastAPI:
+    """The page, with health and metrics, and with `api` what is below /v1."""
+    page = create_page(service)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         starting = asyncio.create_task(service.decoders.start())
-        yield
+        async with page.router.lifespan_context(page):
+            yield
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await service.close()
@@ -220,12 +225,14 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="videollm", version=__version__, lifespan=lifespan)
     app.state.service = service
     app.include_router(router)
-    app.include_router(keyed)
+    if api:
+        app.include_router(keyed)
     app.add_exception_handler(APIError, on_api_error)
     app.add_exception_handler(VideoLLMError, on_error)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_error)
+    app.add_middleware(Page, page=page)
     app.add_middleware(Guard, service=service)
     if service.config.cors_origins:
         app.add_middleware(
@@ -236,7 +243,9 @@ def create_app(service: Service) -> FastAPI:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="videollm serve", description="Serve a model over an OpenAI-style HTTP API.", allow_abbrev=False
+        prog="videollm serve",
+        description="Serve a model: a web page, and an OpenAI-style HTTP API.",
+        allow_abbrev=False,
     )
     top.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
     top.add_argument("--host", default="127.0.0.1", help="address to listen at; any but loopback needs --api-key")
@@ -280,7 +289,7 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # What libraries tell their own developers is not for who runs a server.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -295,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn drains, then raises the signal again: that is a good end
     uvicorn.run(
-        create_app(service),
+        create_app(service, api=api),
         host=config.host,
         port=config.port,
         access_log=False,

@@ -14,6 +14,10 @@ class Keys:
     def __init__(self, keys: tuple[str, ...]):
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
+    @property
+    def required(self) -> bool:
+        return bool(self._digests)
+
     def owner(self, authorization: str | None) -> str:
         """A name for whoever holds the key in the header, fit for logs. Every key is compared, so that the time taken
         says nothing of them. Raises APIError 401."""

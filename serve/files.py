@@ -26,6 +26,7 @@ class StoredFile:
     purpose: str
     created_at: int
     expires_at: int
+    lent: bool = False  # the server's own, which counts for nobody
 
 
 class Files:
@@ -39,7 +40,7 @@ class Files:
 
     def add(self, owner: str, source: BinaryIO, name: str, purpose: str) -> StoredFile:
         """Raises APIError 413 for a file that is too large, 429 where this key keeps as much as it may."""
-        mine = self.of(owner)
+        mine = [file for file in self.of(owner) if not file.lent]
         room = min(self.limits.media_bytes, self.limits.files_bytes - sum(file.size for file in mine))
         if len(mine) >= self.limits.files or room <= 0:
             raise APIError(429, f"{len(mine)} files are stored for this key; delete some", "file_limit_exceeded")
@@ -56,6 +57,16 @@ class Files:
         created = int(self._now())
         expires = created + int(self.limits.file_s)
         self._files[made] = StoredFile(made, owner, path, digest.hexdigest(), size, name, purpose, created, expires)
+        return self._files[made]
+
+    def lend(self, owner: str, source: Path, sha: str, purpose: str) -> StoredFile:
+        """A file of the server's own, for as long as an upload is kept; its content stays where it is."""
+        made = f"file-{secrets.token_hex(12)}"
+        path = self.folder / made
+        path.symlink_to(source.resolve())
+        created = int(self._now())
+        expires = created + int(self.limits.file_s)
+        self._files[made] = StoredFile(made, owner, path, sha, 0, source.name, purpose, created, expires, lent=True)
         return self._files[made]
 
     def of(self, owner: str) -> list[StoredFile]:

@@ -18,6 +18,8 @@ from serve.auth import Keys
 from serve.errors import APIError
 from serve.limits import LOOPBACK
 from serve.service import Service
+from serve.web.sessions import UPLOAD as PAGE_UPLOAD
+from serve.web.sessions import is_page
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +69,14 @@ class Guard:
             raise APIError(421, "this server answers to localhost only", "wrong_host")
         if scope["path"] in OPEN:
             return 0
-        scope["state"]["owner"] = owner = self.keys.owner(headers.get("authorization"))
-        upload = scope["path"] == UPLOAD
+        page = is_page(scope["path"])  # which has sessions of its own
+        owner = scope["state"]["owner"] = "" if page else self.keys.owner(headers.get("authorization"))
+        upload = scope["path"] in (UPLOAD, PAGE_UPLOAD)
         most = config.limits.media_bytes + FORM_BYTES if upload else config.limits.body_bytes
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > most:
             raise APIError(413, f"the request is larger than {most >> 20} MiB; upload the file", "request_too_large")
-        if scope["method"] == "POST":
+        if scope["method"] == "POST" and not page:
             self.service.rate.take(owner)
             if not upload:
                 await held.enter_async_context(self.service.admission.slot())

@@ -1,0 +1,8 @@
+"""The page without the API."""
+
+import sys
+
+from serve.api import main
+
+if __name__ == "__main__":
+    sys.exit(main(api=False))
