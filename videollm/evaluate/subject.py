@@ -1,9 +1,10 @@
 """The model under test, as tasks use it. Everything is deterministic: greedy words, one item at a time, so that no
 score depends on the order or on how many items are run together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -27,10 +28,17 @@ class Subject:
         self, model: Model, items: Sequence[Item], asked: Sequence[Item], seed: int = 0, features: Path | None = None
     ):
         self.model, self.asked = model, asked
+        self._made: dict[Hashable, Any] = {}
         cache = FeatureCache(features or cache_dir() / "features")
         self.views = Views(model.encoder, model.config.sampling, items, cache, seed)
         self.engine = LocalEngine(model.llm, model.processor.stop_ids)
         self.generation = Generation(max_new_tokens=model.config.prompt.max_new_tokens)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What tasks need for many items, made the first time."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def see(self, item: Item, condition: str = AS_IT_IS) -> EncodedVideo | None:
         return self.views(item.part, condition)

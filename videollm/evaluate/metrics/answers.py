@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from videollm.data import words
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_NUMBERS = dict(
-    zero="0", one="1", two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10"
-)
+_NUMBERS = {
+    name: str(number)
+    for number, name in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    )
+}
 
 
 def normalised(text: str) -> list[str]:

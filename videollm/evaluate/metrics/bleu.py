@@ -10,7 +10,7 @@ from videollm.data import words
 
 ORDERS = (1, 2, 3, 4)
 
-_COUNTER = BLEU(tokenize="none", smooth_method="none", force=True)
+_COUNTER = BLEU(tokenize="none", smooth_method="none", force=True, effective_order=True)  # no warnings
 
 
 def bleu_rows(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:

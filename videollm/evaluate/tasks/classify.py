@@ -1,0 +1,40 @@
+"""Zero-shot classification."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from videollm.evaluate.item import Item, Prediction
+from videollm.evaluate.metrics.aggregate import Rows
+from videollm.evaluate.subject import Subject
+from videollm.retrieval.classify import classify
+
+
+class Classify:
+    name = "classify"
+    about = (
+        "As `videollm classify` does it: the mean frame is compared with each label by the frame encoder. top1, top5: "
+        "the right label is the most probable, or among the five. Chance: one, or five, over the number of labels."
+    )
+    controls = ("blank", "wrong_video")  # the mean over frames knows no order
+
+    def lacks(self, item: Item) -> str | None:
+        return None if item.references and item.references[0] in item.choices else "labels, one of them right"
+
+    def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
+        video = subject.see(item, condition)
+        assert video is not None  # there is no text_only control
+        found = classify(video, item.choices, subject.model.encoder)
+        return {"labels": [[f.label, f.prob] for f in found]}
+
+    def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
+        ranks = np.array(
+            [
+                [label for label, *_ in p["labels"]].index(i.references[0])
+                for i, p in zip(items, predictions, strict=True)
+            ]
+        )
+        return {"top1": (ranks < 1).astype(float), "top5": (ranks < 5).astype(float)}
+
+    def chance(self, items: Sequence[Item]) -> dict[str, float]:
+        return {f"top{k}": float(np.mean([min(1.0, k / len(item.choices)) for item in items])) for k in (1, 5)}

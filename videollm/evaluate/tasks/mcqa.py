@@ -1,0 +1,57 @@
+"""Multiple choice."""
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+
+import numpy as np
+
+from videollm.evaluate.item import Item, Prediction
+from videollm.evaluate.metrics.aggregate import Rows
+from videollm.evaluate.subject import Subject
+from videollm.evaluate.views import CONTROLS
+
+LETTERS = ascii_uppercase
+
+
+class MultipleChoice:
+    name = "mcqa"
+    about = (
+        "The question is asked with its options behind letters, and the letter that is the likeliest first token of "
+        "the answer is the choice; nothing is generated or parsed. cloze: the question is asked without options, and "
+        "the option with the highest mean log probability a token is the choice, which is how models that know no "
+        "letters choose (Gu et al. 2024). Chance: one over the number of options."
+    )
+    controls = CONTROLS
+
+    def lacks(self, item: Item) -> str | None:
+        right = len(item.choices) > 1 and len(item.choices) <= len(LETTERS) and item.references[0] in item.choices
+        return None if item.question and right else "a question with options, one of them right"
+
+    def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
+        video = subject.see(item, condition)
+        letters = LETTERS[: len(item.choices)]
+        by_letter = subject.first_words(video, with_options(item), letters)
+        by_text = subject.likelihoods(video, item.question, item.choices)
+        return {
+            "choice": int(np.argmax(by_letter)),
+            "cloze": int(np.argmax(by_text)),
+            "logprobs": by_letter,
+            "cloze_logprobs": by_text,
+        }
+
+    def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
+        right = [item.choices.index(item.references[0]) for item in items]
+        rows = {"accuracy": np.array([float(p["choice"] == r) for p, r in zip(predictions, right, strict=True)])}
+        if all("cloze" in p for p in predictions):
+            rows["cloze"] = np.array([float(p["cloze"] == r) for p, r in zip(predictions, right, strict=True)])
+        return rows
+
+    def chance(self, items: Sequence[Item]) -> dict[str, float]:
+        share = float(np.mean([1 / len(item.choices) for item in items]))
+        return {"accuracy": share, "cloze": share}
+
+
+def with_options(item: Item) -> str:
+    """As data_gen writes multiple choice for training."""
+    options = (f"{letter}. {choice}" for letter, choice in zip(LETTERS, item.choices, strict=False))
+    return "\n".join([item.question, *options, "Answer with the letter."])

@@ -1,0 +1,45 @@
+"""Summaries: the key parts of a video, and a text about all of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from videollm.chat.summary import summarize
+from videollm.evaluate.item import Item, Prediction
+from videollm.evaluate.metrics.aggregate import Rows
+from videollm.evaluate.metrics.captions import ABOUT, caption_rows
+from videollm.evaluate.metrics.spans import shared_length, union_length
+from videollm.evaluate.subject import Subject
+
+
+class SummaryTask:
+    name = "summary"
+    about = (
+        "As `videollm summarize` does it: the segments that best stand for the video, and a description of the whole. "
+        f"{ABOUT} key_f1: of the seconds in key parts with the seconds in which something happens."
+    )
+    controls = ("blank", "shuffled", "wrong_video")
+
+    def lacks(self, item: Item) -> str | None:
+        return None if item.references else "a reference summary"
+
+    def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
+        video = subject.see(item, condition)
+        assert video is not None  # there is no text_only control
+        made = summarize(subject.model, video)
+        return {"answer": made.text, "parts": [[p.start_s, p.end_s, p.text] for p in made.parts]}
+
+    def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
+        rows = caption_rows([p["answer"] for p in predictions], [item.references for item in items])
+        parts = [_key_f1(item, p.get("parts", ())) for item, p in zip(items, predictions, strict=True)]
+        return {"ROUGE_L": rows.pop("ROUGE_L"), **rows, "key_f1": np.array(parts)}
+
+    def chance(self, items: Sequence[Item]) -> dict[str, float]:
+        return {}
+
+
+def _key_f1(item: Item, parts: Sequence[Sequence]) -> float:
+    """NaN where the data or the prediction has no times."""
+    if not item.spans or not parts:
+        return float("nan")
+    return 2 * shared_length(parts, item.spans) / (union_length(parts) + union_length(item.spans))
