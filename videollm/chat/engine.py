@@ -116,7 +116,8 @@ class LocalEngine:
             for _ in range(generation.max_new_tokens):
                 if own.logits is None:
                     self._read([running for running in self._running if running.logits is None])
-                logits: torch.Tensor = own.logits
+                logits = own.logits
+                assert logits is not None
                 chosen = choose(logits, generation, generator)
                 if chosen in self.stop_ids:
                     return

@@ -182,7 +182,7 @@ class LlamaReader:
             rotated = torch.addcmul(rotated * cos, rotated.roll(half, -1), sin)
             query, key = rotated[:, : self.heads], rotated[:, self.heads :]
             rows = zip(pasts, query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
-            mixed = [past.attend(i, *new, layer.self_attn.scaling) for past, *new in rows]
+            mixed = [past.attend(i, q, k, v, layer.self_attn.scaling) for past, q, k, v in rows]
             x = x + layer.self_attn.o_proj(torch.cat(mixed))
             gate, up = F.linear(_norm(layer.post_attention_layernorm, x), *gate_up).chunk(2, -1)
             x = x + layer.mlp.down_proj(layer.mlp.act_fn(gate) * up)
