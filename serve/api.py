@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields
 from pathlib import Path
+from socket import socket
 from typing import Annotated, Any
 
 import uvicorn
@@ -30,7 +31,7 @@ from serve.guard import Guard, unless_gone
 from serve.limits import Limits, ServerConfig
 from serve.service import Service
 from serve.streams import Chunks, Items, ResponseEvents
-from serve.web.app import Page, create_page
+from serve.web.app import Page, close_tabs, create_page
 from videollm import __version__
 from videollm.checkpoint import load
 from videollm.errors import VideoLLMError
@@ -223,7 +224,7 @@ def create_app(service: Service, *, api: bool = True) -> FastAPI:
         await service.close()
 
     app = FastAPI(title="videollm", version=__version__, lifespan=lifespan)
-    app.state.service = service
+    app.state.service, app.state.page = service, page
     app.include_router(router)
     if api:
         app.include_router(keyed)
@@ -303,16 +304,33 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn drains, then raises the signal again: that is a good end
-    uvicorn.run(
-        create_app(service, api=api),
-        host=config.host,
-        port=config.port,
-        access_log=False,
-        server_header=False,
-        log_config=None,
-        timeout_graceful_shutdown=config.limits.drain_s,
+    app = create_app(service, api=api)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=config.host,
+            port=config.port,
+            access_log=False,
+            server_header=False,
+            log_config=None,
+            timeout_graceful_shutdown=config.limits.drain_s,
+        ),
+        app.state.page,
     )
-    return 0
+    server.run()
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Lets go of the connections that the page's tabs hold open, for which it would wait until its patience ends."""
+
+    def __init__(self, config: uvicorn.Config, page: FastAPI):
+        super().__init__(config)
+        self.page = page
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        close_tabs(self.page)
+        await super().shutdown(sockets)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ class Guard:
         most = config.limits.media_bytes + FORM_BYTES if upload else config.limits.body_bytes
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > most:
-            raise APIError(413, f"the request is larger than {most >> 20} MiB; upload the file", "request_too_large")
+            advice = "" if upload else "; upload the file"
+            raise APIError(413, f"the request is larger than {most >> 20} MiB{advice}", "request_too_large")
         if scope["method"] == "POST" and not page:
             self.service.rate.take(owner)
             if not upload:

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Form, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.auth import Keys
@@ -27,8 +28,8 @@ from serve.web.sessions import Access, Session, Sessions, cookie, cookie_name, i
 from serve.web.shelf import Shelf
 
 SWEEP_S = 60.0
-ICON = """<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E\
-%3Crect width='32' height='32' rx='8' fill='%230f766e'/%3E%3Cpath d='M12 9l12 7-12 7z' fill='%23fff'/%3E%3C/svg%3E">"""
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
+<rect width="32" height="32" rx="8" fill="#0f766e"/><path d="M12 9l12 7-12 7z" fill="#fff"/></svg>"""
 
 
 class Page:
@@ -97,6 +98,10 @@ def create_page(service: Service) -> FastAPI:
         kind = guessed if guessed.startswith("video/") else "application/octet-stream"
         return FileResponse(stored.path, media_type=kind, headers={"Cache-Control": "private, no-cache"})
 
+    @page.get("/favicon.ico")
+    async def icon() -> Response:
+        return Response(ICON, media_type="image/svg+xml")
+
     @page.get("/")
     async def start(request: Request) -> Response:
         """The page in the reader's language."""
@@ -127,10 +132,17 @@ def create_page(service: Service) -> FastAPI:
             max_file_size=1,  # nothing is uploaded to Gradio
             theme=THEME,
             css=own.joinpath("page.css").read_text(),
-            head=f"{ICON}<script>{own.joinpath('page.js').read_text()}</script>",
+            head=f"<script>{own.joinpath('page.js').read_text()}</script>",
         )
     page.add_middleware(Access, sessions=sessions, keys=keys)
     return page
+
+
+def close_tabs(page: FastAPI) -> None:
+    """Ends the connections by which open tabs keep their state."""
+    for route in page.router.routes:
+        if isinstance(route, Mount):
+            route.app.stop_event.set()
 
 
 async def _sweep(sessions: Sessions, service: Service) -> None:

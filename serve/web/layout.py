@@ -20,6 +20,8 @@ THEME = Base(
 ).set(
     body_background_fill="*neutral_50",
     body_background_fill_dark="*neutral_950",
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_400",
     block_shadow="none",
     block_border_width="0px",
     block_background_fill="transparent",
@@ -55,7 +57,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, leave:
                     chat = gr.Chatbot(
                         show_label=False,
                         container=False,
-                        height=460,
+                        height="max(340px, 100vh - 310px)",
                         elem_id="chat",
                         editable="user",
                         buttons=["copy"],

@@ -25,9 +25,11 @@ from serve.files import Files
 # Everything of the page that can be reached. Gradio has many more routes, among them ones that serve or take files.
 PAGE = re.compile(
     r"/|/(en|zh)/((assets|static|svelte)/.+|theme\.css|favicon\.ico|manifest\.json|config|"
-    r"gradio_api/(queue/(join|data)|heartbeat/[^/]+|cancel|reset|startup-events))?|/login|/logout|/media(/[^/]+)?"
+    r"gradio_api/(queue/(join|data)|heartbeat/[^/]+|cancel|reset|startup-events))?|"
+    r"/login|/logout|/favicon\.ico|/media(/[^/]+)?"
 )
 STARTS = ("/", "/en/", "/zh/")
+OPEN = (*STARTS, "/login", "/favicon.ico")
 UPLOAD = "/media"
 MOST = 1000  # sessions; the one unused for longest makes room
 HEADERS = {
@@ -146,7 +148,7 @@ class Access:
             raise APIError(403, "this page takes no requests from other sites", "wrong_origin")
         session = self.sessions.get(request.cookies.get(cookie_name(request)))
         path = request.url.path
-        if session is None and path not in (*STARTS, "/login"):
+        if session is None and path not in OPEN:
             raise APIError(401, "the session has ended; load the page again", "no_session")
         if session is not None:
             if "/heartbeat/" in path:

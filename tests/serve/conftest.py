@@ -21,13 +21,13 @@ START_S = 400
 
 
 class Server:
-    """A running `python -m serve.api`, whose log is a file."""
+    """A running `python -m MODULE`, whose log is a file."""
 
-    def __init__(self, log: Path, *arguments: str, **environment: str):
+    def __init__(self, log: Path, *arguments: str, module: str = "serve.api", **environment: str):
         self.log = log
         with open(log, "wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "serve.api", "--port", "0", *arguments],
+                [sys.executable, "-m", module, "--port", "0", *arguments],
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
                 cwd=ROOT,
@@ -69,8 +69,8 @@ Start = Callable[..., "Server"]
 def starting(folder: Path) -> Iterator[Start]:
     servers: list[Server] = []
 
-    def start(*arguments: str, **environment: str) -> Server:
-        servers.append(Server(folder / f"server{len(servers)}.log", *arguments, **environment))
+    def start(*arguments: str, **options: str) -> Server:
+        servers.append(Server(folder / f"server{len(servers)}.log", *arguments, **options))
         return servers[-1]
 
     yield start
