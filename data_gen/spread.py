@@ -46,7 +46,7 @@ def run_on_ray(
     is a worker, with an equal share of the requests in flight and of the rate."""
     if config.judge:
         raise ConfigError("--judge cannot be used with --ray; judge the file in a run of its own")
-    ray.init(address=None if address == "local" else address, ignore_reinit_error=True, log_to_driver=False)
+    ray.init(address, ignore_reinit_error=True, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
     flying = max(1, config.concurrency // workers)

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from videollm.config import ModelConfig, SamplingConfig
     from videollm.encoders.base import FrameEncoder
     from videollm.models.encode import EncodedVideo
-    from videollm.retrieval.search import Filter
+    from videollm.retrieval.search import Filter, Moment
     from videollm.retrieval.sheet import Panel
+
+RERANKED = 20  # moments that --rerank looks at again, at least
 
 
 def serve(arguments: list[str]) -> NoReturn:
@@ -163,6 +165,29 @@ def data(options: argparse.Namespace) -> None:
         raise DataError(f"{summary}; mend or drop these rows" if checked.rows else f"{options.file} has no rows")
 
 
+def features(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from videollm.checkpoint import config_of
+    from videollm.data import read
+    from videollm.encoders.build import build_encoder
+    from videollm.models.encode import row_sampling, stored_video
+    from videollm.video.shards import FeatureShards
+
+    config = config_of(options.model)
+    encoder, shards = build_encoder(config.encoder), FeatureShards(options.out)
+    folder, before, problems = Path(options.file).parent, len(shards), {}
+    wanted = {(s.video, row_sampling(config.sampling, s.start, s.end)): None for s in read(options.file) if s.video}
+    for video, sampling in tqdm(wanted, unit=" videos", disable=None):
+        try:
+            stored_video(folder / video, encoder, sampling, shards)
+        except VideoError as error:
+            problems[video] = error.reason
+    made = len(shards) - before
+    lines = [f"{options.out}: {len(wanted)} videos or parts, {made} new", *(f"  {v}: {r}" for v, r in problems.items())]
+    _print(options, {"videos": len(wanted), "new": made, "problems": problems}, "\n".join(lines))
+
+
 def import_official(options: argparse.Namespace) -> None:
     from videollm.retrieval.official import convert
 
@@ -185,7 +210,7 @@ def index(options: argparse.Namespace) -> None:
             bar.set_postfix_str(Path(path).name, refresh=False)
             bar.update(done - bar.n)
 
-        report = opened.update(options.sources, workers=options.workers, progress=progress)
+        report = opened.update(options.sources, workers=options.workers, ray=options.ray, progress=progress)
     counts = ("added", "changed", "moved", "removed", "unchanged", "unreadable")
     lines = [
         ", ".join(f"{getattr(report, name)} {name}" for name in counts),
@@ -211,7 +236,9 @@ def search(options: argparse.Namespace) -> None:
     if query is None:
         part = SamplingConfig(fps=2.0, start_s=options.start_s, end_s=options.end_s)
         query = embed_media(options.like, opened.encoder, part)
-    found = find(opened, query, options.k, where)
+    found = find(opened, query, options.k if options.rerank is None else max(options.k, RERANKED), where)
+    if options.rerank is not None:
+        found = _rerank(options, found)
     sheet = [
         Panel(m.path, (m.start_s + m.end_s) / 2, f"{n}  {m.score:.2f}  {_span(m)}  {Path(m.path).name}", _words(m))
         for n, m in enumerate(found, 1)
@@ -233,6 +260,15 @@ def search(options: argparse.Namespace) -> None:
     ]
     result = {"moments": rows, "sheet": _save_sheet(options.open, sheet)}
     _print(options, result, "\n".join(lines) or "no video in the index matches")
+
+
+def _rerank(options: argparse.Namespace, found: "list[Moment]") -> "list[Moment]":
+    from videollm.chat.rerank import rerank
+    from videollm.checkpoint import load
+
+    if options.query is None:
+        raise ConfigError("--rerank reads a text; give one instead of --like")
+    return rerank(load(options.rerank), options.query, found)[: options.k]
 
 
 def classify(options: argparse.Namespace) -> None:
@@ -528,6 +564,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--index", required=True, metavar="DIR", help="folder, object store or LanceDB URL to keep it in")
     made.add_argument("--model", default="lite", help="whose encoder to use (default: lite)")
     made.add_argument("--workers", type=int, help="videos worked on at a time (default: one for each core, at most 8)")
+    made.add_argument("--ray", metavar="ADDRESS", help="spread the work over a Ray cluster: its address, auto or local")
 
     sought = add(search, "find moments in indexed videos by text (lite reads English only), picture or clip")
     sought.add_argument("query", nargs="?", help="what to look for")
@@ -535,6 +572,7 @@ def parser() -> argparse.ArgumentParser:
     sought.add_argument("--like", metavar="FILE", help="find what looks like this picture or clip")
     sought.add_argument("--start", type=float, dest="start_s", help="of --like, begin at this second")
     sought.add_argument("--end", type=float, dest="end_s", help="of --like, stop at this second")
+    sought.add_argument("--rerank", metavar="MODEL", help="look again at the best with this model's language model")
     sought.add_argument("-k", type=int, default=10, help="how many moments (default: 10)")
     sought.add_argument("--folder", type=Path, help="only videos below this folder")
     sought.add_argument("--min-duration", type=float, metavar="S", help="only videos at least this many seconds long")
@@ -568,6 +606,10 @@ def parser() -> argparse.ArgumentParser:
     instructions = add(data, "validate a file of instruction data, or count what it holds")
     instructions.add_argument("action", choices=["check", "stats"])
     instructions.add_argument("file")
+    kept = add(features, "compute the features that training on a file of instruction data will read")
+    kept.add_argument("file", help="instruction data; its videos' features are computed once and kept")
+    kept.add_argument("--model", default="lite", help="whose encoder and sampling to use (default: lite)")
+    kept.add_argument("--out", default="runs/features", metavar="DIR", help="default: runs/features")
     commands.add_parser("serve", help="serve a model over an OpenAI-style HTTP API", add_help=False)
     commands.add_parser("eval", help="score a model on local data, with intervals and controls", add_help=False)
     return top

@@ -15,8 +15,8 @@ from torch import nn
 from videollm.encoders.base import FrameFeatures, TextFeatures
 
 Need = Literal["frame", "word", "hidden"]
-# Elements of the largest tensor that a comparison of texts with videos makes at once: 64 MB in float32.
-BLOCK_ELEMENTS = 1 << 24
+# Elements of the largest tensor that a comparison of texts with videos makes at once: 4 MB in float32, which caches hold.
+BLOCK_ELEMENTS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

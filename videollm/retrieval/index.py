@@ -144,18 +144,22 @@ class Index:
         sources: Sequence[str | os.PathLike[str]],
         *,
         workers: int | None = None,
+        ray: str | None = None,
         progress: Progress | None = None,
         commit_videos: int = COMMIT_VIDEOS,
     ) -> Report:
         """Bring the index in step with `sources`: folders, video files, and text files that list either, one a line.
 
         New and changed files are encoded, files that are gone from the sources and from the disk are removed. workers:
-        threads that each decode and encode one video at a time (default: one for each core, at most 8). Raises
-        VideoNotFoundError for a source that does not exist, SearchIndexError while another process updates.
+        threads that each decode and encode one video at a time (default: one for each core, at most 8). ray: address of
+        a cluster that does it instead, see `spread`. Raises VideoNotFoundError for a source that does not exist,
+        SearchIndexError while another process updates.
         """
         started = perf_counter()
         if workers is not None and workers < 1:
             raise ConfigError(f"workers is {workers}; it must be at least 1")
+        if workers is not None and ray is not None:
+            raise ConfigError(f"workers is {workers}, but a Ray cluster uses all that it has; leave one of them out")
         lock = FileLock(self._local / "lock")
         try:
             lock.acquire(blocking=False)
@@ -164,8 +168,7 @@ class Index:
         with lock:
             self.table.refresh()
             self._sweep()
-            workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
-            return self._update(sources, workers, progress, commit_videos, started)
+            return self._update(sources, workers, ray, progress, commit_videos, started)
 
     def _sweep(self) -> None:
         """Remove what processes left that were killed while they wrote."""
@@ -176,7 +179,8 @@ class Index:
     def _update(
         self,
         sources: Sequence[str | os.PathLike[str]],
-        workers: int,
+        workers: int | None,
+        ray: str | None,
         progress: Progress | None,
         commit_videos: int,
         started: float,
@@ -189,9 +193,9 @@ class Index:
 
         counts = dict.fromkeys(("added", "changed", "moved"), 0)
         self.encoder  # noqa: B018  (loaded before the threads want it)
-        pending: list[_Indexed] = []
+        pending: list[Indexed] = []
         committed = monotonic()
-        for done, result in enumerate(_parallel(lambda file: self._index(file, shas), todo, workers), 1):
+        for done, result in enumerate(self._look_all(todo, shas, workers, ray), 1):
             pending.append(result)
             if result.video.segments:
                 before = known.get(result.video.path)
@@ -219,12 +223,22 @@ class Index:
             seconds=perf_counter() - started,
         )
 
-    def _index(self, file: str, known_shas: set[str]) -> "_Indexed":
+    def _look_all(
+        self, files: Sequence[str], known_shas: set[str], workers: int | None, ray: str | None
+    ) -> Iterator["Indexed"]:
+        if ray is None:
+            workers = workers or min(os.cpu_count() or 1, MOST_WORKERS)
+            return _parallel(lambda file: self.look(file, known_shas), files, workers)
+        from videollm.retrieval.spread import on_ray
+
+        return on_ray(ray, self.table.uri, files, known_shas)
+
+    def look(self, file: str, known_shas: set[str]) -> "Indexed":
         """What the tables should hold for a file; thread-safe."""
         try:
             stat = os.stat(file)
         except OSError as error:
-            return _Indexed(VideoRow(file, 0, 0, "", "", 0.0, 0, (error.strerror or str(error)).lower()), [])
+            return Indexed(VideoRow(file, 0, 0, "", "", 0.0, 0, (error.strerror or str(error)).lower()), [])
         row = VideoRow(file, stat.st_size, stat.st_mtime_ns, _fingerprint(file), "", 0.0, 0, "")
         try:
             info = probe(file)
@@ -237,7 +251,7 @@ class Index:
                 parts, lost = self._encode(file)
                 problems += [f"{lost} of its frames could not be decoded"] if lost else []
         except VideoError as error:
-            return _Indexed(replace(row, problem=error.reason), [])
+            return Indexed(replace(row, problem=error.reason), [])
         segments = [
             replace(s, path=file, date=stat.st_mtime, text=text_between(cues, s.start_s, s.end_s)) for s in parts
         ]
@@ -248,7 +262,7 @@ class Index:
             segments=len(segments),
             problem="; ".join(problems),
         )
-        return _Indexed(row, segments, is_reused)
+        return Indexed(row, segments, is_reused)
 
     def _encode(self, file: str) -> tuple[list[SegmentRow], int]:
         video = encode_video(file, self.encoder, self.config.sampling)
@@ -272,7 +286,9 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
-class _Indexed:
+class Indexed:
+    """What the tables should hold for a file."""
+
     video: VideoRow
     segments: list[SegmentRow]
     is_reused: bool = False
@@ -314,7 +330,7 @@ def _cues(file: str) -> tuple[list[Cue], str]:
         return [], f"{Path(error.path).name}: {error.reason}"
 
 
-def _parallel(function: Callable[[str], _Indexed], files: Sequence[str], workers: int) -> Iterator[_Indexed]:
+def _parallel(function: Callable[[str], Indexed], files: Sequence[str], workers: int) -> Iterator[Indexed]:
     """Results as they come, from threads that share the cores: torch gets its part of them in each.
 
     One video a thread, decoding and encoding by turns: while one thread decodes, another encodes, and no thread waits
@@ -325,7 +341,7 @@ def _parallel(function: Callable[[str], _Indexed], files: Sequence[str], workers
     rest = iter(files)
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-            running: set[Future[_Indexed]] = {pool.submit(function, file) for file in islice(rest, 2 * workers)}
+            running: set[Future[Indexed]] = {pool.submit(function, file) for file in islice(rest, 2 * workers)}
             while running:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 running |= {pool.submit(function, file) for file in islice(rest, len(finished))}
