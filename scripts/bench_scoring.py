@@ -2,10 +2,11 @@
 
     python scripts/bench_scoring.py [--head mean|xclip] [--size 10000] [--rounds 3]
 
-The published loop (CLIP4Clip and X-CLIP, `main_task_retrieval.py`: `_run_on_single_gpu`, then `compute_metrics` in both
-directions), written down here from its description: for each batch of texts, for each batch of videos, the model's whole
-similarity of the two; every block goes to a list, the lists become one matrix, and every row of it is sorted. Both sides
-run in processes of their own, in turns; printed are medians of seconds, of memory beyond the inputs, and their ratios.
+The published loop (CLIP4Clip and X-CLIP, `main_task_retrieval.py`: `_run_on_single_gpu`, then `compute_metrics` in
+both directions), written down here from its description: for each batch of texts, for each batch of videos, the model's
+whole similarity of the two; every block goes to a list, the lists become one matrix, and every row of it is sorted.
+Both sides run in processes of their own, in turns; printed are medians of seconds, of memory beyond the inputs, and
+their ratios.
 """
 
 import argparse

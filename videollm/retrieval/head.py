@@ -15,7 +15,7 @@ from torch import nn
 from videollm.encoders.base import FrameFeatures, TextFeatures
 
 Need = Literal["frame", "word", "hidden"]
-# Elements of the largest tensor that a comparison of texts with videos makes at once: 4 MB in float32, which caches hold.
+# Elements of the largest tensor that a comparison of texts with videos makes at once: 4 MB in float32, for the caches.
 BLOCK_ELEMENTS = 1 << 20
 
 
