@@ -4,23 +4,33 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from videollm.chat.caption import QUESTION
 from videollm.checkpoint import load
 from videollm.errors import DataError
 from videollm.evaluate import report as reports
 from videollm.evaluate import run as runs
-from videollm.evaluate.item import Item
-from videollm.evaluate.markdown import number, spread
+from videollm.evaluate.compare import compare as pair
+from videollm.evaluate.drift import agreement, check, read_labels
+from videollm.evaluate.item import Item, Prediction
+from videollm.evaluate.judge import ASPECTS, Case, EndpointJudge, LocalJudge, prompt, verdicts
+from videollm.evaluate.markdown import number, section, spread
+from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.readers import READERS, Data, Wanted, choose
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks import TASKS, Task
 from videollm.evaluate.views import AS_IT_IS
 
 SEED = 0
+JUDGED = ("openqa", "caption", "summary")  # whose predictions have an answer in words
+
+Report = dict[str, Any]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,13 +47,31 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
+    judge = argparse.ArgumentParser(add_help=False)
+    judge.add_argument(
+        "--judge", metavar="MODEL", help="let this model judge answers: a checkpoint, or a server's model"
+    )
+    judge.add_argument("--judge-url", metavar="URL", help="an OpenAI-compatible server, up to and with /v1")
+    judge.add_argument("--aspects", nargs="+", choices=ASPECTS, default=["accuracy"], help="default: accuracy")
+    judge.add_argument(
+        "--judge-baseline", type=Path, metavar="FILE", help="the judge's first verdicts on frozen answers"
+    )
+    judge.add_argument(
+        "--labels", type=Path, metavar="FILE", help='people\'s verdicts: {"id": ..., "correct": true} a line'
+    )
     for task in TASKS.values():
-        made = commands.add_parser(task.name, help=task.about.partition(".")[0], parents=[model, data, out])
+        parents = [model, data, out, *([judge] if task.name in JUDGED else [])]
+        made = commands.add_parser(task.name, help=task.about.partition(".")[0], parents=parents)
         made.set_defaults(run=evaluate, task=task)
-    scored = commands.add_parser("score", help="score predictions made elsewhere", parents=[data, out])
+    scored = commands.add_parser("score", help="score predictions made elsewhere", parents=[data, out, judge])
     scored.add_argument("predictions", type=Path, help='JSON Lines: {"id": ..., "prediction": {...}}')
     scored.add_argument("--task", choices=list(TASKS), required=True)
     scored.set_defaults(run=score)
+    compared = commands.add_parser("compare", help="paired differences of two reports: B over A")
+    compared.add_argument("a", type=Path, metavar="A", help="the --out folder of an evaluation")
+    compared.add_argument("b", type=Path, metavar="B")
+    compared.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    compared.set_defaults(run=compare)
     return top
 
 
@@ -72,6 +100,22 @@ def score(options: argparse.Namespace) -> None:
     identity = _identity(task, model, data, everything, asked)
     options.out.mkdir(parents=True, exist_ok=True)
     _report(options, task, asked, options.predictions, identity, None)
+
+
+def compare(options: argparse.Namespace) -> None:
+    found = pair(options.a, options.b)
+    if options.json:
+        values = {metric: dict(zip("ab", map(asdict, three), strict=False)) for metric, three in found.items()}
+        for metric, (*_, over) in found.items():
+            values[metric]["difference"] = asdict(over)
+        print(json.dumps(values))
+        return
+    print(f"{'':12} {'A':8} {'B':8} B - A")
+    for metric, (a, b, over) in found.items():
+        clear = "" if over.low <= 0 <= over.high else "  *"
+        print(f"{metric:12} {number(a.value):8} {number(b.value):8} {spread(asdict(over))}{clear}")
+    items, videos = over.items, over.clusters
+    print(f"{items} items of {videos} videos that both have; * marks intervals without 0")
 
 
 def _read(options: argparse.Namespace, task: Task) -> tuple[Data, list[Item], list[Item]]:
@@ -112,11 +156,61 @@ def _report(
     identity: dict[str, Any],
     cost: dict[str, Any] | None,
 ) -> None:
-    report, per_item = reports.build(task, asked, runs.read(predictions), identity)
+    found = runs.read(predictions)
+    extra, judged = _judged(options, asked, found.get(AS_IT_IS, {}))
+    report, per_item = reports.build(task, asked, found, identity, extra)
+    if judged:
+        report |= judged
     if cost:
         report["cost"] = cost
     reports.write(options.out, report, per_item)
     _print(options, report)
+
+
+def _judged(
+    options: argparse.Namespace, asked: Sequence[Item], found: Mapping[str, runs.Row]
+) -> tuple[dict[str, dict[str, Rows]], Report]:
+    """Rows of a judge's scores, and what the report says of it; nothing where none is asked for."""
+    if getattr(options, "judge", None) is None:
+        return {}, {}
+    judge = EndpointJudge(options.judge_url, options.judge) if options.judge_url else LocalJudge(load(options.judge))
+    labels = read_labels(options.labels) if options.labels else {}
+    drift = check(judge, options.judge_baseline)
+    cases = [_case(item, row.prediction) for item in asked if (row := found.get(item.id)) and row.prediction]
+    given = verdicts(judge, cases, options.aspects, options.out / "judged.jsonl")
+    number_of = {item.id: n for n, item in enumerate(asked)}
+    rows: dict[str, Rows] = {}
+    for one in (v for v in given if v.failure is None):
+        values = {f"judge_{one.aspect}": one.score}
+        if one.aspect == "accuracy":
+            values = {"judge_accuracy": float(bool(one.correct)), "judge_score": one.score}
+        for name, value in values.items():
+            rows.setdefault(name, np.full(len(asked), np.nan))[number_of[one.id]] = value
+    failed = [v for v in given if v.failure is not None]
+    about = {
+        "name": judge.name,
+        "prompts": {aspect: prompt(aspect).sha for aspect in options.aspects},
+        "verdicts": len(given),
+        "failures": {f"{v.id} {v.aspect}": v.failure for v in failed},
+        "drift": drift,
+        "labels": agreement(given, labels) if labels else None,
+    }
+    if failed:
+        print(f"warning: {len(failed)} of {len(given)} verdicts failed and count as none", file=sys.stderr)
+    if drift["drifted"]:
+        print(f"warning: the judge has drifted: {drift}; its scores are not those of its baseline", file=sys.stderr)
+    return {AS_IT_IS: rows}, {"judge": about, "sections": {"Judge": section(about)}}
+
+
+def _case(item: Item, made: Prediction) -> Case:
+    return Case(
+        id=item.id,
+        question=item.question or QUESTION,
+        answer=" / ".join(item.references),
+        prediction=made["answer"],
+        paraphrase=item.paraphrase,
+        second=made.get("paraphrase", ""),
+    )
 
 
 def _print(options: argparse.Namespace, report: dict[str, Any]) -> None:

@@ -61,6 +61,29 @@ def text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def section(judge: Mapping[str, Any]) -> dict[str, Any]:
+    """What a judge's part of the report shows: a table's head and rows."""
+    drift = judge["drift"]
+    changed = "first use, its verdicts are the baseline now"
+    if drift["baseline"] == "compared":
+        changed = f"{'DRIFTED: ' if drift['drifted'] else ''}{drift['flipped']:.1%} flipped, mean {drift['shift']:+.2f}"
+    rows = [
+        ["Model", judge["name"]],
+        ["Prompts", ", ".join(f"{aspect} {sha}" for aspect, sha in judge["prompts"].items())],
+        ["Verdicts", f"{judge['verdicts']}, of which {len(judge['failures'])} failed and count as none"],
+        ["Frozen answers", changed],
+        ["Agreement with people on them", _agreed(drift["people"])],
+    ]
+    if judge["labels"]:
+        rows.append(["Agreement with the labels given", _agreed(judge["labels"])])
+    return {"head": ["", ""], "rows": rows}
+
+
+def _agreed(found: Mapping[str, Any]) -> str:
+    numbers = [f"{name} {value:.2f}" for name, value in found.items() if name != "items"]
+    return ", ".join([f"{found['items']} items", *numbers])
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         f"| {' | '.join(head)} |",

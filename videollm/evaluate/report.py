@@ -83,9 +83,9 @@ def build(
     per_item = [
         {
             "id": item.id,
-            "video": item.video.name,
+            "video": "/".join(item.video.parts[-2:]),
             "slices": item.slices,
-            **{c: {metric: _plain(r[i].tolist()) for metric, r in rows.items()} for c, rows in scored.items()},
+            "scores": {c: {m: _plain(r[i].tolist()) for m, r in rows.items()} for c, rows in scored.items()},
         }
         for i, item in enumerate(items)
     ]

@@ -79,8 +79,8 @@ def resamples(groups: list[np.ndarray], seed: int) -> list[np.ndarray]:
 
 def known(rows: Rows, clusters: Sequence[str]) -> tuple[Rows, list[str]]:
     """The rows that hold no NaN, and their clusters."""
-    kept = ~np.isnan(_wide(rows)).any(axis=1)
-    return rows[kept], [name for name, keep in zip(clusters, kept, strict=True) if keep]
+    kept = np.flatnonzero(~np.isnan(_wide(rows)).any(axis=1))
+    return rows[kept], [clusters[i] for i in kept.tolist()]
 
 
 def _wide(rows: Rows) -> Rows:

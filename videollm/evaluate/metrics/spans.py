@@ -42,7 +42,7 @@ def average_precision(found: Sequence[Sequence[float]], right: Sequence[Span], a
 def union_length(spans: Sequence[Sequence[Any]]) -> float:
     """Seconds that lie in at least one span."""
     total, reached = 0.0, float("-inf")
-    for span in sorted(spans):
+    for span in sorted(spans, key=lambda s: s[0]):
         total += max(0.0, span[1] - max(span[0], reached))
         reached = max(reached, span[1])
     return total

@@ -3,12 +3,49 @@
 from pathlib import Path
 
 from videollm.errors import DataError
+from videollm.evaluate.readers.activitynet_qa import ActivityNetQA
 from videollm.evaluate.readers.base import Data, Reader, Wanted
+from videollm.evaluate.readers.captioned_qa import MsrVttQA, MsvdQA
+from videollm.evaluate.readers.charades_sta import CharadesSTA
+from videollm.evaluate.readers.didemo import DiDeMo
+from videollm.evaluate.readers.egoschema import EgoSchema
+from videollm.evaluate.readers.longvideobench import LongVideoBench
+from videollm.evaluate.readers.mlvu import MLVU
+from videollm.evaluate.readers.mvbench import MVBench
+from videollm.evaluate.readers.next_qa import NextOpenQA, NextQA
+from videollm.evaluate.readers.own import Own
+from videollm.evaluate.readers.qvhighlights import QVHighlights
+from videollm.evaluate.readers.tgif_qa import TgifQA
+from videollm.evaluate.readers.vatex import Vatex
+from videollm.evaluate.readers.video_chatgpt import VideoChatGPT
+from videollm.evaluate.readers.video_mme import VideoMME
 from videollm.evaluate.readers.world import WorldReader
 
 __all__ = ["READERS", "Data", "Wanted", "choose"]
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (WorldReader(),)}
+READERS: dict[str, Reader] = {
+    reader.name: reader
+    for reader in (
+        WorldReader(),
+        MsrVttQA(),
+        MsvdQA(),
+        TgifQA(),
+        ActivityNetQA(),
+        NextQA(),
+        NextOpenQA(),
+        EgoSchema(),
+        MVBench(),
+        VideoMME(),
+        MLVU(),
+        LongVideoBench(),
+        CharadesSTA(),
+        QVHighlights(),
+        DiDeMo(),
+        Vatex(),
+        VideoChatGPT(),
+        Own(),
+    )
+}
 
 
 def choose(root: Path, task: str, name: str | None = None) -> Reader:

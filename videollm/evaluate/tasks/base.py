@@ -15,9 +15,14 @@ class Task(Protocol):
     """name: as in `videollm eval NAME`. about: how a prediction is made and scored, as reports say it. controls: those
     that mean something for it (`views.CONTROLS`)."""
 
-    name: str
-    about: str
-    controls: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def about(self) -> str: ...
+
+    @property
+    def controls(self) -> tuple[str, ...]: ...
 
     def lacks(self, item: Item) -> str | None:
         """What an item would need to be one of this task's, None where it has all of it."""

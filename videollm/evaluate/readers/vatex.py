@@ -1,0 +1,35 @@
+"""VATEX (Wang et al. 2019): ten captions in English and ten in Chinese for each clip.
+
+DIR/vatex_validation_v1.0.json, vatex_public_test_english_v1.1.json, vatex_training_v1.0.json
+DIR/videos/VIDEOID.mp4    clips, already cut: the name ends with the first and last second in YouTube's video
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from videollm.evaluate.item import Item
+from videollm.evaluate.readers.base import Folder, Reader, Wanted
+
+_FIELDS = {"en": "enCap", "zh": "chCap"}
+
+
+class Vatex(Reader):
+    name = "vatex"
+    tasks = ("caption", "retrieval")
+    files: ClassVar = {
+        "validation": "vatex_validation_v1.0.json",
+        "test": "vatex_public_test_english_v1.1.json",
+        "train": "vatex_training_v1.0.json",
+    }
+
+    def items(self, folder: Folder, split: str, wanted: Wanted) -> Iterator[Item]:
+        for row in folder.json(self.files[split]):
+            video = folder.video(row["videoID"])
+            for language in wanted.languages:
+                captions = tuple(row[_FIELDS[language]])
+                name, slices = f"{row['videoID']}/{language}", {"language": language}
+                if wanted.task == "caption":
+                    yield Item(id=name, video=video, references=captions, slices=slices)
+                    continue
+                for number, caption in enumerate(captions, 1):
+                    yield Item(id=f"{name}/{number}", video=video, question=caption, slices=dict(slices))
