@@ -53,10 +53,7 @@ def sorted_ranks(matrix: np.ndarray, name: str) -> dict[str, float]:
 
 def ours(head: RetrievalHead, text: TextFeatures, video: FrameFeatures, mask: torch.Tensor) -> dict[str, float]:
     kept = head.encode_video(video, mask)
-    if head.indexable:
-        scores = Scores.product(unit(text.embed), unit(kept.embed))
-    else:
-        scores = Scores.of(head.score(text, kept))
+    scores = Scores.product(unit(text.embed), unit(kept.embed)) if head.indexable else Scores.of(head.score(text, kept))
     found = evaluate(scores, ties="official")
     names = {"t2v": "text_to_video", "v2t": "video_to_text"}
     return {f"{n} {metric}": found[whole][metric] for n, whole in names.items() for metric in ("R1", "MnR")}
