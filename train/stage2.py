@@ -1,6 +1,9 @@
-"""Stage 2: instruction tuning. `[deepspeed|python] train/stage2.py RECIPE [--field value]`
+"""Stage 2: instruction tuning.
 
-Trains the temporal module and a LoRA adapter on conversations about videos; only the answers bear a loss.
+    [deepspeed|torchrun|python] train/stage2.py RECIPE [--field value]
+
+Trains the temporal module, and the language model's adapter or all of it, on conversations about videos, images or
+nothing; only the answers bear a loss.
 """
 
 import random
@@ -8,16 +11,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from train.questions import KINDS, Questioner, Taxonomy
 from train.recipes import Recipe
-from train.run import Stories, TrainedPartsTrainer, build, parse, simulated, split_classes, training_arguments
+from train.run import StageTrainer, Stories, build, command, read_rows, simulated, split_classes
+from train.samplers import Order
 from train.simulate import Story
+from train.videos import Conversations, Rows
 from videollm import checkpoint
 from videollm.checkpoint import Model
-from videollm.models.processor import Message, Prompt, collate
+from videollm.models.processor import Message, Processor, Prompt, collate
+
+
+class PromptCollator:
+    """Prompts to the arguments of `VideoLLM.forward`."""
+
+    def __init__(self, processor: Processor):
+        self.pad_id = processor.tokenizer.pad_token_id
+
+    def __call__(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        return collate(prompts, self.pad_id)
 
 
 class ConversationCollator:
@@ -42,30 +58,102 @@ class ConversationCollator:
         return prompt
 
 
+class Examiner:
+    """Answers the first question of held-out rows by generation: the share that is right, word for word but for case
+    and punctuation."""
+
+    def __init__(self, model: Model, prompts: Conversations, rows: Rows, count: int):
+        self.model, self.prompts = model, prompts
+        step = max(1, len(rows) // count)
+        self.samples = [rows[i] for i in range(0, len(rows), step)][:count]
+
+    def __call__(self) -> dict[str, float]:
+        right = []
+        for sample in self.samples:
+            question, answer = next(iter(sample.turns()))
+            system = [m for m in sample.messages if m.role == "system"]
+            right.append(
+                bare(self.answer(self.prompts.prompt(sample, [*system, Message("user", question)]))) == bare(answer)
+            )
+        return {"accuracy": sum(right) / len(right)}
+
+    def answer(self, prompt: Prompt) -> str:
+        llm, processor = self.model.llm, self.model.processor
+        was, device = llm.training, self.model.device
+        llm.eval()
+        visual = prompt.visual()
+        ids = llm.generate(
+            torch.tensor([prompt.ids], device=device),
+            visual.to(device) if visual else None,
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=device),
+            max_new_tokens=self.model.config.prompt.max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(processor.stop_ids),
+            pad_token_id=processor.tokenizer.pad_token_id,
+        )
+        llm.train(was)
+        return processor.decode(ids[0].tolist())
+
+
+def bare(text: str) -> str:
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
 def start(recipe: Recipe) -> Model:
     """The model with the projector, and the adapter if there is one, of the checkpoint that the recipe starts from."""
-    model = build(recipe, recipe.config)
+    model = build(recipe)
     if recipe.init:
         checkpoint.load_projector(model.llm, Path(recipe.init) / "projector.safetensors")
         adapter = Path(recipe.init) / "adapter" / "adapter_model.safetensors"
-        if adapter.is_file():
+        if adapter.is_file() and recipe.tune == "adapter":
             set_peft_model_state_dict(model.llm.language_model, load_file(adapter))
+    if recipe.tune == "full":
+        model.llm.language_model.requires_grad_(True)
     return model
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    recipe = parse(2, argv)
+def train(recipe: Recipe) -> None:
     model = start(recipe)
+    (on_stories if not recipe.data else on_videos)(recipe, model).fit(model)
+
+
+def on_stories(recipe: Recipe, model: Model) -> StageTrainer:
     seen, _ = split_classes(model, recipe.held_out)
     simulator, taxonomy = simulated(model, seen)
-    trainer = TrainedPartsTrainer(
+    stories = Stories(simulator, recipe.videos, recipe.seed + 1)
+    collator = ConversationCollator(model, taxonomy, recipe.conversation_tokens)
+    return StageTrainer(model.llm, recipe, stories, order(recipe, (recipe.videos,)), collator)
+
+
+def on_videos(recipe: Recipe, model: Model) -> StageTrainer:
+    rows, held_out, features = read_rows(recipe, model, None)
+    limit = recipe.conversation_tokens or model.config.prompt.context
+
+    def conversations(some: Rows) -> Conversations:
+        return Conversations(some, features, model.processor, limit)
+
+    prompts = conversations(rows)
+    lengths = prompts.lengths() if recipe.batches == "length" else None
+    examiner = None
+    if held_out is not None and recipe.evaluate_rows:
+        examiner = Examiner(model, conversations(held_out), held_out, recipe.evaluate_rows)
+    return StageTrainer(
         model.llm,
-        training_arguments(recipe),
-        train_dataset=Stories(simulator, recipe.videos, recipe.seed + 1),
-        data_collator=ConversationCollator(model, taxonomy, recipe.conversation_tokens),
+        recipe,
+        prompts,
+        order(recipe, tuple(rows.sizes), weights=rows.weights, lengths=lengths),
+        PromptCollator(model.processor),
+        conversations(held_out) if held_out else None,
+        examiner,
     )
-    trainer.train(resume_from_checkpoint=recipe.resume or None)
-    trainer.finish(model)
+
+
+def order(recipe: Recipe, sizes: tuple[int, ...], **choices: Any) -> Order:
+    return Order(sizes=sizes, epochs=recipe.epochs, batch=recipe.batch_size, seed=recipe.seed, **choices)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    command(train, 2, argv)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,9 @@ class Provenance:
 class Sample:
     """One conversation about one video.
 
-    video: a path, relative to the file's folder or absolute. start, end: the part of the video that is shown, in
-    seconds; None means its start and its end. task: one of `FAMILIES`, or one of them and a kind, "qa/temporal".
+    video: a path, relative to the file's folder or absolute, of a video or an image; "" for text alone.
+    start, end: the part of the video that is shown, in seconds; None means its start and its end.
+    task: one of `FAMILIES`, or one of them and a kind, "qa/temporal".
     answer_times: spans of the video (not of the part) in which the answer can be seen.
 
     Raises DataError with everything that is wrong.
@@ -78,8 +79,8 @@ class Sample:
     def _problems(self) -> Iterator[str]:
         if not self.id.strip():
             yield "id is empty"
-        if not self.video.strip():
-            yield "video is empty"
+        if not self.video and (self.start, self.end, self.answer_times) != (None, None, ()):
+            yield "there are times but no video"
         if not _TASK.fullmatch(self.task):
             yield f"task is {self.task!r}; write one of {', '.join(FAMILIES)}, or FAMILY/KIND with a-z, 0-9 and _"
         if not _LANGUAGE.fullmatch(self.language):
@@ -238,6 +239,8 @@ def check(path: str | Path, duration_s: Callable[[Path], float]) -> Check:
             problems.append(Problem(row, f"id {sample.id!r} is that of row {first}"))
         if (first := contents.setdefault(sample.content, row)) != row:
             problems.append(Problem(row, f"video and messages are those of row {first}"))
+        if not sample.video:
+            continue
         if sample.video not in lengths:
             try:
                 lengths[sample.video] = duration_s(path.parent / sample.video)
@@ -285,7 +288,8 @@ def stats(samples: Iterable[Sample]) -> Stats:
     rows = 0
     for sample in samples:
         rows += 1
-        videos.add(sample.video)
+        if sample.video:
+            videos.add(sample.video)
         counts["tasks"][sample.task] += 1
         counts["languages"][sample.language] += 1
         counts["sources"][sample.provenance.source] += 1

@@ -37,6 +37,17 @@ DEBUG = ModelConfig(
     prompt=PromptConfig(context=2048, max_new_tokens=16),
 )
 
+# For rendered clips; its encoder is what `train/clip.py clip_world` leaves.
+WORLD = ModelConfig(
+    name="world",
+    sampling=SamplingConfig(fps=4.0),
+    segments=SegmentConfig(by="time", frames=16),
+    encoder=EncoderConfig(kind="open_clip", name="world", pretrained="local-dir:runs/clip_world"),
+    temporal=TemporalConfig(kind="qformer", queries=16, width=256, layers=4, heads=4, cross_attention_every=2),
+    llm=LanguageModelConfig(source="asset:smollm2-135m-instruct", lora=LITE_LORA),
+    prompt=PromptConfig(tags=0, context=512, max_new_tokens=64),
+)
+
 CLIP_B32_SMOLLM2 = ModelConfig(
     name="clip_b32-smollm2_1.7b",
     sampling=SamplingConfig(fps=1.0),
@@ -54,7 +65,7 @@ CLIP_L14_QWEN = replace(
     prompt=PromptConfig(context=32768, max_new_tokens=1024),
 )
 
-PRESETS: dict[str, ModelConfig] = {c.name: c for c in (LITE, DEBUG, CLIP_B32_SMOLLM2, CLIP_L14_QWEN)}
+PRESETS: dict[str, ModelConfig] = {c.name: c for c in (LITE, DEBUG, WORLD, CLIP_B32_SMOLLM2, CLIP_L14_QWEN)}
 
 
 def preset(name: str) -> ModelConfig:

@@ -1,5 +1,7 @@
-"""Both stages for real, at toy size: plain python, the deepspeed launcher on two ranks, resuming, and refusals."""
+"""Both stages for real, at toy size: plain python, two ranks of DeepSpeed, killed and resumed, on simulated and on real
+videos."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,50 +11,162 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.recipes import RECIPES, recipe
-from train.run import deepspeed_config
-from train.stage1 import contrastive
+from tests.train import processes
+from tests.train.rows import write_rows
+from train import stage1, stage2
+from train.recipes import recipe
 from train.stage2 import start
 from videollm import checkpoint
-from videollm.errors import ConfigError
+from videollm.chat.caption import caption
+from videollm.models.aligner import load_aligner
+from videollm.models.encode import encode_video
+from videollm.models.video_llm import VisualBatch
 
 ROOT = Path(__file__).parents[2]
-
-
-def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
+SAMPLE = ROOT / "scripts/samples/sample.mp4"
+LOSSES = ("contrastive", "caption", "itc", "itm", "itg", "mlm", "mfm", "order", "verbs")
 
 
 @pytest.fixture(scope="module")
-def stage1(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("stage1")
-    run(sys.executable, "train/stage1.py", "debug_stage1", "--output", str(output))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> Path:
+    return write_rows(folder / "rows.jsonl")
+
+
+@pytest.fixture(scope="module")
+def aligned(folder: Path, rows: Path) -> Path:
+    """Stage 1 on real rows, with every loss."""
+    output = folder / "stage1"
+    arguments = ["debug_stage1", "--data", str(rows), "--evaluation", str(rows), "--output", str(output)]
+    arguments += ["--features", str(folder / "features"), "--batch-size", "4", "--save-every", "2", "--epochs", "2"]
+    for loss in LOSSES:
+        arguments += [f"--{loss}", "1"]
+    stage1.main(arguments)
     return output
 
 
-def test_stage1_moves_the_projector_and_nothing_else(stage1: Path):
+def stage2_arguments(folder: Path, rows: Path, aligned: Path, output: str, *more: str) -> list[str]:
+    fixed = ["debug_stage2", "--data", str(rows), "--init", str(aligned), "--output", str(folder / output)]
+    fixed += ["--features", str(folder / "features"), "--conversation-tokens", "900", "--batch-size", "4"]
+    return [*fixed, "--epochs", "3", "--save-every", "2", "--log-every", "1", *more]
+
+
+def losses(output: Path) -> list[tuple[int, float]]:
+    last = max(output.glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]))
+    history = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    return [(h["step"], h["loss"]) for h in history if "loss" in h]
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return {f"{p.name}/{k}": v for p in output.rglob("*.safetensors") if "checkpoint-" not in str(p)
+            for k, v in load_file(p).items()}  # fmt: skip
+
+
+def test_after_stage1_one_checkpoint_captions_and_searches(aligned: Path):
     before = checkpoint.projector_state(checkpoint.build(recipe("debug_stage1", {}).config).llm)
-    after = load_file(stage1 / "projector.safetensors")
-    assert before.keys() == after.keys()
-    moved = [k for k in before if not torch.equal(before[k], after[k])]
-    assert any(k.startswith("temporal.") for k in moved)
-    assert load_file(stage1 / "checkpoint-2" / "trained.safetensors").keys() == {
-        *(f"llm.{k}" for k in before),
-        "log_scale",
-    }
+    after = load_file(aligned / "projector.safetensors")
+    assert before.keys() == after.keys() and any(not torch.equal(before[k], after[k]) for k in before)
+    model = checkpoint.load(str(aligned))
+    video = encode_video(SAMPLE, model.encoder, model.config.sampling)
+    assert caption(model, video).receipt.visual_tokens > 0
+
+    aligner = load_aligner(aligned, model.llm.temporal, model.processor.tokenizer)
+    segments = video.segments(model.config, model.encoder.vocabulary)
+    embeds = aligner.embed_segments(VisualBatch.pad([s.tokens for s in segments], [s.times_s for s in segments]))
+    texts = aligner.embed_texts(["A cat.", "A cup of coffee with a spoon."])
+    scores = aligner.similarity(embeds, texts)
+    assert scores.shape == (len(segments), 2) and scores.abs().max() <= 1.0001
+    torch.testing.assert_close(aligner.embed_texts(["A cat."]), texts[:1])  # padding is not seen
 
 
-def test_stage2_starts_from_stage1_and_resumes_to_the_same_weights(stage1: Path, tmp_path: Path):
-    started = checkpoint.projector_state(start(recipe("debug_stage2", {"init": str(stage1)})).llm)
-    assert all(torch.equal(v, started[k]) for k, v in load_file(stage1 / "projector.safetensors").items())
-    command = [sys.executable, "train/stage2.py", "debug_stage2", "--init", str(stage1), "--save-every", "1"]
-    run(*command, "--output", str(tmp_path / "whole"))
-    run(*command, "--output", str(tmp_path / "again"), "--resume", str(tmp_path / "whole" / "checkpoint-1"))
-    a, b = (load_file(tmp_path / d / "projector.safetensors") for d in ("whole", "again"))
+def test_a_finished_run_says_what_it_was(aligned: Path, rows: Path):
+    card = (aligned / "card.md").read_text()
+    import hashlib
+
+    assert hashlib.sha256(rows.read_bytes()).hexdigest() in card
+    for word in ("training loss", "eval_loss", "kept: checkpoint-", "peak memory", "cores", "recipe `debug_stage1`"):
+        assert word in card
+    assert (aligned / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_best_checkpoint_is_the_one_that_is_kept(aligned: Path):
+    state = json.loads((max(aligned.glob("checkpoint-*")) / "trainer_state.json").read_text())
+    held_out = {h["step"]: h["eval_loss"] for h in state["log_history"] if "eval_loss" in h}
+    best = min(held_out, key=held_out.__getitem__)
+    assert len(held_out) > 1 and state["best_model_checkpoint"].endswith(f"checkpoint-{best}")
+    kept = load_file(aligned / f"checkpoint-{best}" / "trained.safetensors")
+    assert all(torch.equal(v, kept[f"llm.{k}"]) for k, v in load_file(aligned / "projector.safetensors").items())
+
+
+@pytest.mark.parametrize(
+    ("zero", "more"),
+    [
+        ("0", ["--neftune", "5", "--batches", "length"]),
+        ("2", ["--tune", "adapter", "--lora-r", "4"]),
+        ("3", ["--tune", "full", "--gradient-checkpointing", "true"]),
+    ],
+    ids=["plain", "zero2", "zero3"],
+)
+def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
+    folder: Path, rows: Path, aligned: Path, zero: str, more: list[str]
+):
+    ranks, log = (2 if zero != "0" else 1), folder / f"zero{zero}.log"
+
+    def arguments(output: str) -> list[str]:
+        return stage2_arguments(folder, rows, aligned, output, "--zero", zero, "--resume", "last", *more)
+
+    whole, again = folder / f"whole{zero}", folder / f"again{zero}"
+    processes.run(stage2.main, arguments(whole.name), ranks=ranks, log=log)
+    killed = processes.start(stage2.main, arguments(again.name), ranks=ranks, log=log)
+    processes.kill_once(again / "checkpoint-2" / "complete", killed)
+    assert not (again / "projector.safetensors").exists()
+    processes.run(stage2.main, arguments(again.name), ranks=ranks, log=log)
+
+    a, b = weights(whole), weights(again)
+    assert a.keys() == b.keys() and len(losses(whole)) == 9
+    assert losses(whole) == losses(again)
     assert all(torch.equal(a[k], b[k]) for k in a)
-    assert checkpoint.load(str(tmp_path / "whole")).config.name == "debug"
+    started = checkpoint.projector_state(checkpoint.load_directory(aligned).llm)
+    assert any(not torch.equal(a[f"projector.safetensors/{k}"], v) for k, v in started.items())
+    loaded = checkpoint.load(str(whole))
+    if zero == "3":
+        assert loaded.config.llm.source == "own:language_model"
+
+
+def test_two_ranks_train_like_one(folder: Path, rows: Path, aligned: Path):
+    """The launcher itself, too."""
+    common = ["--tune", "adapter", "--lora-r", "4"]
+    stage2.main(stage2_arguments(folder, rows, aligned, "one", *common))
+    command = [str(Path(sys.executable).parent / "deepspeed"), "--num_accelerators", "2"]
+    command += ["--master_port", str(29600 + os.getpid() % 300), "train/stage2.py"]
+    arguments = stage2_arguments(folder, rows, aligned, "two", *common, "--zero", "2")
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    one, two = weights(folder / "one"), weights(folder / "two")
+    assert one.keys() == two.keys()
+    assert [loss for _, loss in losses(folder / "two")] == pytest.approx(
+        [loss for _, loss in losses(folder / "one")], abs=1e-3
+    )
+    assert all(torch.allclose(one[k], two[k], atol=1e-3) for k in one)
+
+
+def test_held_out_questions_are_answered_during_training(folder: Path, rows: Path, aligned: Path):
+    more = ["--evaluation", str(rows), "--evaluate-rows", "2", "--save-every", "6"]
+    stage2.main(stage2_arguments(folder, rows, aligned, "examined", *more))
+    state = json.loads((folder / "examined" / "checkpoint-6" / "trainer_state.json").read_text())
+    assert [h["eval_accuracy"] for h in state["log_history"] if "eval_accuracy" in h] == [0.0]
+    assert "eval_accuracy" in (folder / "examined" / "card.md").read_text()
+
+
+def test_simulated_videos_still_train(folder: Path):
+    for stage, name in ((stage1, "simulated1"), (stage2, "simulated2")):
+        init = ["--init", str(folder / "simulated1")] if stage is stage2 else []
+        stage.main([f"debug_{stage.__name__.removeprefix('train.')}", "--output", str(folder / name), *init])
+    assert checkpoint.load(str(folder / "simulated2")).config.name == "debug"
 
 
 def test_stage2_goes_on_from_the_adapter_of_a_stage2_before():
@@ -65,50 +179,19 @@ def test_stage2_goes_on_from_the_adapter_of_a_stage2_before():
     assert all(p.requires_grad for n, p in model.llm.named_parameters() if "lora_" in n)
 
 
-@pytest.mark.parametrize("zero", ["2", "3"])
-def test_two_ranks_of_deepspeed_train_like_one_process(stage1: Path, tmp_path: Path, zero: str):
-    common = ["debug_stage2", "--init", str(stage1)]
-    run(sys.executable, "train/stage2.py", *common, "--output", str(tmp_path / "one"))
-    deepspeed = str(Path(sys.executable).parent / "deepspeed")
-    launch = [deepspeed, "--num_accelerators", "2", "--master_port", str(29600 + os.getpid() % 300)]
-    output = str(tmp_path / "two")
-    run(*launch, "train/stage2.py", *common, "--output", output, "--zero", zero, DS_ACCELERATOR="cpu")
-    one, two = (load_file(tmp_path / d / "projector.safetensors") for d in ("one", "two"))
-    assert one.keys() == two.keys()
-    assert all(torch.allclose(one[k], two[k], atol=2e-3) for k in one)
-
-
-def test_contrastive_is_low_for_matches_and_spares_equal_texts():
-    eye = torch.eye(4)
-    assert contrastive(eye, eye, torch.tensor(20.0)) < 0.01 < contrastive(eye, eye.flip(0), torch.tensor(20.0))
-    twins = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    half = torch.log(torch.tensor(2.0)) * 2 / 3  # two right answers each: their entropy is all that remains
-    assert contrastive(twins, twins, torch.tensor(100.0)) == pytest.approx(half.item(), abs=1e-4)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_is_whole(name: str):
-    made = RECIPES[name]
-    assert made.name == name and made.config.name == made.model
-    assert deepspeed_config(made)["zero_optimization"]["stage"] == made.zero
-
-
 @pytest.mark.parametrize(
-    ("name", "changes", "message"),
-    [
-        ("lite_stage9", {}, "there are debug_stage1"),
-        ("debug_stage1", {"colour": 1}, "no field colour"),
-        ("debug_stage1", {"zero": 4}, "zero is 4"),
-        ("debug_stage1", {"videos": 1}, "less than batch_size"),
-    ],
+    ("edit", "message"),
+    [(lambda row: row.update(video="gone.mp4"), "row 0.*gone.mp4"), (lambda row: row.pop("task"), "row 1: .*no task")],
 )
-def test_impossible_recipes_are_refused(name: str, changes: dict, message: str):
-    with pytest.raises(ConfigError, match=message):
-        recipe(name, changes)
+def test_bad_rows_are_named_and_end_with_2(tmp_path: Path, rows: Path, edit, message: str, capsys):
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    edit(lines[0])
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ["debug_stage1", "--data", str(bad), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        stage1.main(arguments)
+    assert ended.value.code == 2
+    import re
 
-
-def test_bad_options_exit_with_2():
-    done = subprocess.run(
-        [sys.executable, "train/stage1.py", "debug_stage1", "--zero", "7"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "zero is 7" in done.stderr
+    assert re.search(message, capsys.readouterr().err)

@@ -40,7 +40,7 @@ class Blip2QFormer(nn.Module):
         super().__init__()
         assert config.vocab_size is not None, "BLIP-2 reads text; give vocab_size"
         self.bos_id = bos_id
-        self.vision_norm = nn.LayerNorm(config.memory_width)
+        self.vision_norm: nn.Module = nn.LayerNorm(config.memory_width)
         self.vision_proj = nn.Linear(config.width, embed_dim)
         self.text_proj = nn.Linear(config.width, embed_dim)
         self.match_head = nn.Linear(config.width, 2)
@@ -53,9 +53,12 @@ class Blip2QFormer(nn.Module):
         self.qformer = QFormer(config)
         self.word_head.weight = self.qformer.word_embedding.weight
 
-    def encode_images(self, memory: torch.Tensor) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
-        """memory (B,N,D) to the queries' hidden states (B,Q,W) and the cache that `predict_words` takes."""
-        return self.qformer(memory)
+    def encode_images(
+        self, memory: torch.Tensor, memory_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
+        """memory (B,N,D), real where memory_mask (B,N) is, to the queries' hidden states (B,Q,W) and the cache that
+        `predict_words` takes."""
+        return self.qformer(memory, memory_mask)
 
     def embed_images(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B,Q,W) to unit vectors (B,Q,E)."""
@@ -70,9 +73,11 @@ class Blip2QFormer(nn.Module):
         """Best query's cosine over the temperature: (I,Q,E) and (B,E) to (I,B)."""
         return torch.einsum("iqe,be->ibq", images, texts).amax(-1) / self.temperature
 
-    def match(self, memory: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def match(
+        self, memory: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor, memory_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Logits (B,2) of no match and match, for pairs of memory (B,N,D) and ids (B,L)."""
-        hidden, _ = self.qformer(memory, ids=ids, text_mask=mask)
+        hidden, _ = self.qformer(memory, memory_mask, ids=ids, text_mask=mask)
         return self.match_head(hidden[:, : self.qformer.config.queries]).mean(1)
 
     def match_matrix(self, memory: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from videollm.video.cache import FeatureCache, cache_key
 from videollm.video.decode import iter_frames, probe
 from videollm.video.frames import Frames, VideoInfo
 from videollm.video.segments import Segment, merge_segments, scene_cuts, segment, thumbnails
+from videollm.video.shards import FeatureShards
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def encode_video(
     path: str | os.PathLike[str],
     encoder: FrameEncoder,
     sampling: SamplingConfig,
-    cache: FeatureCache | None = None,
+    cache: FeatureCache | FeatureShards | None = None,
 ) -> EncodedVideo:
     """Decode and encode a video piece by piece, so that memory holds features, not pixels.
 
@@ -121,11 +122,32 @@ def encode_video(
     """
     info = probe(path)
     key = cache_key(info.content_sha, encoder.name, encoder.revision, sampling, encoder.image_size)
-    if cache and (entry := cache.get(key)):
+    if cache is not None and (entry := cache.get(key)):
         return EncodedVideo.from_saved({**entry.meta, "info": dataclasses.asdict(info)}, entry.tensors)
     video = encode_frames(info, iter_frames(path, sampling, short_side=encoder.image_size), encoder, sampling)
-    if cache:
+    if cache is not None:
         cache.put(key, video.tensors(), video.metadata())
+    return video
+
+
+def row_sampling(sampling: SamplingConfig, start_s: float | None, end_s: float | None) -> SamplingConfig:
+    """How the video of a row about a part is sampled: as a whole at a fixed rate, where a part's frames are among the
+    whole's, so that all its rows share them; else the part by itself."""
+    whole = sampling.fps is not None and sampling.max_frames is None
+    return sampling if whole else dataclasses.replace(sampling, start_s=start_s, end_s=end_s)
+
+
+def stored_video(
+    path: str | os.PathLike[str], encoder: FrameEncoder, sampling: SamplingConfig, shards: FeatureShards
+) -> EncodedVideo:
+    """`encode_video` through `shards`, which also remember what the file holds: where both are known, the file is not
+    opened."""
+    if content := shards.content(path):
+        entry = shards.get(cache_key(content, encoder.name, encoder.revision, sampling, encoder.image_size))
+        if entry is not None:
+            return EncodedVideo.from_saved(entry.meta, entry.tensors)
+    video = encode_video(path, encoder, sampling, shards)
+    shards.note_content(path, video.info.content_sha)
     return video
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from videollm.config import ModelConfig
@@ -46,6 +47,7 @@ class Processor:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
         self.tokenizer: Any = tokenizer  # transformers types its methods by every form they may return
         self.config = config
+        self.knows_system = self._takes(["system", "user", "assistant", "user"])
         # What the template puts after an answer, "<|im_end|>" for ChatML: the model must learn to write it.
         after_answer = self._template(["user", "assistant"], generate=False)[-1]
         self.end_of_turn: str = after_answer.rstrip()
@@ -67,6 +69,9 @@ class Processor:
         added = 0
         if messages[0].role != "system" and self.config.prompt.system:
             messages, added = [Message("system", self.config.prompt.system), *messages], 1
+        preface = ""
+        if messages[0].role == "system" and not self.knows_system:
+            preface, messages, added = f"{messages[0].content}\n\n", messages[1:], added - 1
         roles = [m.role for m in messages]
         template = self._template(roles, generate=roles[-1] != "assistant")
         prompt = Prompt()
@@ -74,6 +79,8 @@ class Processor:
         placed += [(number + added, shown) for number, shown in videos]
         self._add_text(prompt, template[0], special=True)
         for i, (message, after) in enumerate(zip(messages, template[1:], strict=True)):
+            if i == roles.index("user"):
+                self._add_text(prompt, preface)
             for at, shown in placed:
                 if at == i:
                     self._add_video(prompt, shown)
@@ -120,11 +127,21 @@ class Processor:
     def _tokenize(self, text: str, special: bool) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
 
+    def _takes(self, roles: list[str]) -> bool:
+        """Whether the template writes these messages in this order. For a system message Gemma's raises an error, and
+        Mistral's moves it to the last question."""
+        try:
+            return _SLOTS.findall(self._apply(roles, generate=False)) == [str(i) for i in range(len(roles))]
+        except TemplateError:
+            return False
+
     def _template(self, roles: list[str], generate: bool) -> list[str]:
         """The template's own text before, between and after the messages."""
+        return _SLOTS.split(self._apply(roles, generate))[::2]
+
+    def _apply(self, roles: list[str], generate: bool) -> str:
         slots = [{"role": role, "content": _SLOT.format(i)} for i, role in enumerate(roles)]
-        text = self.tokenizer.apply_chat_template(slots, tokenize=False, add_generation_prompt=generate)
-        return _SLOTS.split(text)[::2]
+        return self.tokenizer.apply_chat_template(slots, tokenize=False, add_generation_prompt=generate)
 
 
 def collate(prompts: Sequence[Prompt], pad_id: int) -> dict[str, torch.Tensor | VisualBatch | None]:

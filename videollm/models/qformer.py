@@ -233,11 +233,16 @@ class TemporalQFormer(TemporalModule):
 
     def compress(self, tokens: torch.Tensor, elapsed_s: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         n = tokens.shape[2]
+        hidden, _ = self.qformer(self.memory(tokens, elapsed_s), mask.repeat_interleave(n, dim=1))
+        return self.output(hidden)
+
+    def memory(self, tokens: torch.Tensor, elapsed_s: torch.Tensor) -> torch.Tensor:
+        """What the queries read: tokens (B,T,N,D) with their times and places, (B,T*N,W)."""
+        n = tokens.shape[2]
         if self.place is not None and n != len(self.place):
             raise ConfigError(f"frames have {n} tokens each, the temporal module was built for {len(self.place)}")
         memory = self.project(self.norm(tokens))
         memory = memory + self.time(time_features(elapsed_s).to(self.time.weight.dtype))[:, :, None]
         if self.place is not None:
             memory = memory + self.place
-        hidden, _ = self.qformer(memory.flatten(1, 2), mask.repeat_interleave(n, dim=1))
-        return self.output(hidden)
+        return memory.flatten(1, 2)

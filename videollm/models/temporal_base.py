@@ -17,14 +17,19 @@ class TemporalModule(nn.Module):
     def forward(self, tokens: torch.Tensor, times_s: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """tokens (B,T,N,D), any T and N; times_s (B,T), absolute, in seconds; mask (B,T) bool, True at real frames,
         of which each row has at least one. Returns (B,Q,H)."""
-        start_s = times_s.masked_fill(~mask, float("inf")).amin(1, keepdim=True)
-        # Padding may hold anything, even NaN, which a weight of zero would not remove.
-        elapsed_s = (times_s - start_s).masked_fill(~mask, 0).float()
-        return self.compress(tokens.masked_fill(~mask[..., None, None], 0), elapsed_s, mask)
+        return self.compress(*clean(tokens, times_s, mask), mask)
 
     def compress(self, tokens: torch.Tensor, elapsed_s: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """`forward` with times since each row's first real frame (B,T) float32, and with zeros at padding."""
         raise NotImplementedError
+
+
+def clean(tokens: torch.Tensor, times_s: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `TemporalModule.forward` takes, with zeros at padding and times since each row's first real frame, float32:
+    padding may hold anything, even NaN, which a weight of zero would not remove."""
+    start_s = times_s.masked_fill(~mask, float("inf")).amin(1, keepdim=True)
+    elapsed_s = (times_s - start_s).masked_fill(~mask, 0).float()
+    return tokens.masked_fill(~mask[..., None, None], 0), elapsed_s
 
 
 def init_weights(module: nn.Module) -> None:

@@ -65,6 +65,7 @@ class VideoLLM(PreTrainedModel):
     config_class = VideoLLMConfig
     base_model_prefix = "language_model"
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True  # Trainer counts the labels of a step, over ranks and accumulated batches
     _supports_sdpa = True
     _supports_flash_attn = True
 
@@ -103,7 +104,15 @@ class VideoLLM(PreTrainedModel):
             raise ValueError(f"the prompt has {places.sum()} places for visual tokens, the video gives {have}")
         if visual is not None:
             embeds = embeds.masked_scatter(places[..., None], self.embed_segments(visual).to(embeds.dtype))
+        elif self.training:
+            # Ranks reduce gradients together: one whose batch holds text alone must have gradients too, of zero.
+            embeds = embeds + 0 * self.embed_segments(self._blank()).sum().to(embeds.dtype)
         return embeds
+
+    def _blank(self) -> VisualBatch:
+        shape = (1, 1, self.config.tokens_per_frame, self.config.token_dim)
+        one = torch.ones(1, 1, device=self.visual_norm.weight.device)
+        return VisualBatch(one.new_zeros(shape), one, one.bool())
 
     def forward(
         self,
