@@ -24,7 +24,8 @@ class VisionConfig:
 
     patches: "2d": each frame alone; "3d": each patch also sees its neighbours in the frames before and after
     (CLIP4Clip's `linear_patch=3d`); "joint": all patches of all frames attend to each other (ViCLIP), over `frames`
-    steps of `tubelet` frames each, `masking` of them hidden in training. official_compat: with "3d", the last frame
+    steps of `tubelet` frames each, `masking` of them hidden in training. prompts: learned tokens beside the patches of
+    each frame (Jia et al. 2022). official_compat: with "3d", the last frame
     sees the padding behind it, as in the published code, where padding is zeros; otherwise it always sees zeros.
     """
 
@@ -39,6 +40,7 @@ class VisionConfig:
     frames: int = 8
     tubelet: int = 1
     masking: float = 0.9
+    prompts: int = 0
     official_compat: bool = False
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class VisionConfig:
             raise ConfigError(f"vision width {self.width} must be a multiple of heads {self.heads}")
         if not 0 <= self.masking < 1:
             raise ConfigError(f"masking is {self.masking}, must be at least 0 and less than 1")
+        if self.prompts and self.patches == "joint":
+            raise ConfigError(f"prompts is {self.prompts}, must be 0 with joint patches")
 
     @property
     def image_size(self) -> int:
@@ -54,7 +58,8 @@ class VisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Sizes of a text tower. The defaults are ViT-B/32's."""
+    """Sizes of a text tower. The defaults are ViT-B/32's. prompts: learned tokens between the start mark and the
+    words (CoOp, Zhou et al. 2022), which take places of the context."""
 
     width: int = 512
     layers: int = 12
@@ -63,6 +68,7 @@ class TextConfig:
     context: int = 77
     vocab_size: int = 49408
     embed_dim: int = 512
+    prompts: int = 0
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -164,6 +170,8 @@ class VisionTransformer(nn.Module):
         self.transformer = Transformer(width, config.layers, config.heads, config.mlp_width)
         self.ln_post = nn.LayerNorm(width, eps=CLIP_EPS)
         self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
+        if config.prompts:
+            self.prompts = nn.Parameter(0.02 * torch.randn(config.prompts, width))
 
     def forward(self, video: torch.Tensor, mask: torch.Tensor, hidden_layers: int = 0) -> FrameFeatures:
         """video (B,T,3,H,W), normalised pixels; mask (B,T) bool. embed (B,T,E), not normalised; tokens
@@ -172,12 +180,15 @@ class VisionTransformer(nn.Module):
         batch, frames = video.shape[:2]
         x = self.ln_pre(self.tokens(self.patches(video, mask)))
         x, hidden = x.flatten(0, 1), []
+        length = x.shape[1]
+        if self.config.prompts:
+            x = torch.cat((x, self.prompts.expand(len(x), -1, -1)), 1)
         for i, block in enumerate(self.transformer.resblocks):
             x = block(x)
             if i >= self.config.layers - hidden_layers:
-                hidden.append(x)
+                hidden.append(x[:, :length])
         embed = self.project(x[:, 0]).unflatten(0, (batch, frames))
-        tokens = torch.stack(hidden, 1) if hidden else x.new_zeros(batch * frames, 0, *x.shape[1:])
+        tokens = torch.stack(hidden, 1) if hidden else x.new_zeros(batch * frames, 0, length, x.shape[2])
         return FrameFeatures(tokens.unflatten(0, (batch, frames)), embed, embed.new_zeros(batch, frames, 0))
 
     def patches(self, video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -252,13 +263,23 @@ class TextTransformer(nn.Module):
         self.ln_final = nn.LayerNorm(config.width, eps=CLIP_EPS)
         self.text_projection = nn.Parameter(config.width**-0.5 * torch.randn(config.width, config.embed_dim))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
+        if config.prompts:
+            self.prompts = nn.Parameter(0.02 * torch.randn(config.prompts, config.width))
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
         """ids (B,L) int64, zero at padding; mask (B,L) bool, kept with the words: attention needs none, no token sees
         those after it. tokens (B,L,E) and embed (B,E) are not normalised."""
-        length = ids.shape[1]
+        extra = self.config.prompts
+        length = ids.shape[1] + extra
         if length > self.config.context:
-            raise ConfigError(f"a text has {length} tokens, at most {self.config.context} fit: cut or split it")
-        x = self.token_embedding(ids) + self.positional_embedding[:length]
+            with_prompts = f" and {extra} prompts" if extra else ""
+            raise ConfigError(
+                f"a text has {ids.shape[1]} tokens{with_prompts}, at most {self.config.context} fit: cut or split it"
+            )
+        x = self.token_embedding(ids)
+        if extra:
+            x = torch.cat((x[:, :1], self.prompts.expand(len(x), -1, -1), x[:, 1:]), 1)
+        x = x + self.positional_embedding[:length]
         tokens = self.ln_final(self.transformer(x, causal=True)) @ self.text_projection
+        tokens = torch.cat((tokens[:, :1], tokens[:, 1 + extra :]), 1) if extra else tokens
         return TextFeatures(tokens, mask, tokens[torch.arange(len(ids), device=ids.device), ids.argmax(1)])

@@ -15,9 +15,10 @@ Method = Literal["pearson", "ce", "l1"]
 
 def symmetric_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
     """(CE over rows + CE over columns) / 2 of (N,N) logits whose diagonal is right: CLIP, CLIP4Clip, X-CLIP, ViCLIP.
-    STAN and VideoCLIP train with the sum, which is twice this."""
-    targets = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.mT, targets)) / 2
+    STAN and VideoCLIP train with the sum, which is twice this. Rows beyond the N-th, (N+F,N), are texts that describe
+    none of the videos: wrong answers for videos, no questions themselves."""
+    targets = torch.arange(logits.shape[1], device=logits.device)
+    return (F.cross_entropy(logits[: len(targets)], targets) + F.cross_entropy(logits.mT, targets)) / 2
 
 
 def text_to_video_cross_entropy(logits: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,29 @@
+"""Rows of all ranks, with their gradients: collectives live in losses, never in models."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as collective
+
+
+def gather(rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each tensor (N,...) of one rank -> (ranks·N,...), in the order of ranks; shapes must agree across ranks.
+
+    The gradient of a row is the sum over ranks of what each rank's loss asks of it. Where every rank computes the same
+    loss of all rows and gradients are then averaged over ranks (as data parallel training does), the result is the
+    gradient of that one loss: as if one process had seen the whole batch. CLIP4Clip's gather keeps the local part
+    alone, which makes it 1/ranks of that.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return dict(rows)
+    return {name: _gather(tensor) for name, tensor in rows.items()}
+
+
+def _gather(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.contiguous()
+    if tensor.is_floating_point() and tensor.requires_grad:
+        return torch.cat(collective.all_gather(tensor))
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor)
+    return torch.cat(parts)

@@ -1,0 +1,116 @@
+"""A CLIP's two towers from an open_clip model, and back: what training starts from, and what pre-training leaves.
+
+The directory holds `open_clip_config.json` and `open_clip_model.safetensors`: open_clip itself, `videollm index` and
+any preset read it as `local-dir:FOLDER`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from videollm.errors import CheckpointError, ConfigError
+from videollm.models.official import load_official
+from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
+
+LOCAL = "local-dir:"
+MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+
+
+def load_trunk(name: str) -> tuple[VisionTransformer, TextTransformer]:
+    """name: `local-dir:FOLDER`, or open_clip's ARCHITECTURE:WEIGHTS, `ViT-B-32-quickgelu:openai`. The towers of
+    OpenAI's models: QuickGELU, a class token, the text's embedding at its last token.
+
+    Raises ConfigError for other architectures, CheckpointError where weights cannot be had or do not fit.
+    """
+    architecture, _, weights = (name, "", "") if name.startswith(LOCAL) else name.partition(":")
+    try:
+        model = open_clip.create_model(architecture, pretrained=weights or None, require_pretrained=True)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"no weights for {name!r} ({str(error).strip().splitlines()[0]}); give {LOCAL}FOLDER with "
+            "open_clip_config.json and open_clip_model.safetensors, or ARCHITECTURE:WEIGHTS of open_clip"
+        ) from error
+    state = dict(model.state_dict())
+    is_plain = isinstance(model, open_clip.CLIP) and "visual.class_embedding" in state
+    if not is_plain or "QuickGELU" not in repr(model):
+        raise ConfigError(f"{name!r} is not built as OpenAI's CLIP with a ViT is; its -quickgelu variant may be")
+    vision, text = VisionTransformer(_vision(model, state)), TextTransformer(_text(model, state))
+    for tower, prefix in ((vision, "visual."), (text, "")):
+        theirs = "visual." if prefix == "" else "(?!visual)"
+        load_official(
+            tower, state, {n: prefix + n for n in tower.state_dict()}, (f"{theirs}.*", "logit_.*", "attn_mask")
+        )
+    return vision, text
+
+
+def _layers(state: dict[str, torch.Tensor], prefix: str) -> int:
+    return len({n.removeprefix(prefix).split(".")[0] for n in state if n.startswith(prefix)})
+
+
+def _vision(model: open_clip.CLIP, state: dict[str, torch.Tensor]) -> VisionConfig:
+    conv, positions = state["visual.conv1.weight"], state["visual.positional_embedding"]
+    block: Any = model.visual.transformer.resblocks[0]
+    return VisionConfig(
+        width=len(conv),
+        layers=_layers(state, "visual.transformer.resblocks."),
+        heads=block.attn.num_heads,
+        mlp_width=len(state["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
+        patch=conv.shape[-1],
+        grid=int((len(positions) - 1) ** 0.5),
+        embed_dim=state["visual.proj"].shape[1],
+    )
+
+
+def _text(model: open_clip.CLIP, state: dict[str, torch.Tensor]) -> TextConfig:
+    block: Any = model.transformer.resblocks[0]
+    return TextConfig(
+        width=state["token_embedding.weight"].shape[1],
+        layers=_layers(state, "transformer.resblocks."),
+        heads=block.attn.num_heads,
+        mlp_width=len(state["transformer.resblocks.0.mlp.c_fc.weight"]),
+        context=len(state["positional_embedding"]),
+        vocab_size=len(state["token_embedding.weight"]),
+        embed_dim=state["text_projection"].shape[1],
+    )
+
+
+def save_trunk(folder: Path, vision: VisionTransformer, text: TextTransformer, logit_scale: torch.Tensor) -> None:
+    v, t = vision.config, text.config
+    model_cfg = {
+        "embed_dim": v.embed_dim,
+        "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": v.image_size,
+            "layers": v.layers,
+            "width": v.width,
+            "head_width": v.width // v.heads,
+            "mlp_ratio": v.mlp_width / v.width,
+            "patch_size": v.patch,
+        },
+        "text_cfg": {
+            "context_length": t.context,
+            "vocab_size": t.vocab_size,
+            "width": t.width,
+            "heads": t.heads,
+            "layers": t.layers,
+            "mlp_ratio": t.mlp_width / t.width,
+        },
+    }
+    preprocess = {"size": v.image_size, "mean": MEAN, "std": STD, "interpolation": "bicubic"}
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    towers: list[tuple[str, nn.Module]] = [("visual.", vision), ("", text)]
+    state = {prefix + n: p.detach().contiguous() for prefix, tower in towers for n, p in tower.named_parameters()}
+    save_file({**state, "logit_scale": logit_scale.detach().clone()}, folder / "open_clip_model.safetensors")
+
+
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 (...,3,S,S) -> float32 with the mean and deviation that CLIP was trained with."""
+    mean, std = (255 * torch.tensor(x, device=pixels.device).view(3, 1, 1) for x in (MEAN, STD))
+    return (pixels.float() - mean) / std
