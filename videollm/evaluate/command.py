@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from videollm.chat.caption import QUESTION
-from videollm.checkpoint import load
+from videollm.checkpoint import Model, load
 from videollm.errors import DataError
 from videollm.evaluate import report as reports
 from videollm.evaluate import run as runs
@@ -25,6 +25,7 @@ from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.readers import READERS, Data, Wanted, choose
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks import TASKS, Task
+from videollm.evaluate.trust import PROBES
 from videollm.evaluate.views import AS_IT_IS
 
 SEED = 0
@@ -63,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
         parents = [model, data, out, *([judge] if task.name in JUDGED else [])]
         made = commands.add_parser(task.name, help=task.about.partition(".")[0], parents=parents)
         made.set_defaults(run=evaluate, task=task)
+    trusted = commands.add_parser("trust", help="probe whether answers can be trusted", parents=[model, data, out])
+    trusted.set_defaults(run=trust)
     scored = commands.add_parser("score", help="score predictions made elsewhere", parents=[data, out, judge])
     scored.add_argument("predictions", type=Path, help='JSON Lines: {"id": ..., "prediction": {...}}')
     scored.add_argument("--task", choices=list(TASKS), required=True)
@@ -81,15 +84,31 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    task: Task = options.task
+    _print(options, _evaluate(options, options.task, options.out, load(options.model)))
+
+
+def trust(options: argparse.Namespace) -> None:
+    """Every probe in a folder of its own, and one report of all."""
+    model = load(options.model)
+    found = {name: _evaluate(options, probe, options.out / name, model) for name, probe in PROBES.items()}
+    reports.write_together(options.out, found)
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for name, report in found.items():
+        print(f"{name}: {report['data']['asked']} items")
+        _print_scores(report)
+    print(options.out / "report.html")
+
+
+def _evaluate(options: argparse.Namespace, task: Task, out: Path, model: Model) -> Report:
     data, everything, asked = _read(options, task)
     runs.check_videos(asked)
-    model = load(options.model)
     subject = Subject(model, everything, asked, SEED)
     controls = [c for c in task.controls if c != "wrong_video" or subject.views.has_wrong_video]
     identity = _identity(task, runs.describe_model(options.model, model), data, everything, asked)
-    cost = runs.predict(task, subject, asked, [AS_IT_IS, *controls], options.out, identity)
-    _report(options, task, asked, options.out / runs.PREDICTIONS_FILE, identity, asdict(cost))
+    cost = runs.predict(task, subject, asked, [AS_IT_IS, *controls], out, identity)
+    return _report(options, task, asked, out / runs.PREDICTIONS_FILE, out, identity, asdict(cost))
 
 
 def score(options: argparse.Namespace) -> None:
@@ -99,7 +118,7 @@ def score(options: argparse.Namespace) -> None:
     model = {"name": options.predictions.name, "predictions_sha": hashlib.sha256(content).hexdigest()}
     identity = _identity(task, model, data, everything, asked)
     options.out.mkdir(parents=True, exist_ok=True)
-    _report(options, task, asked, options.predictions, identity, None)
+    _print(options, _report(options, task, asked, options.predictions, options.out, identity, None))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -153,9 +172,10 @@ def _report(
     task: Task,
     asked: Sequence[Item],
     predictions: Path,
+    out: Path,
     identity: dict[str, Any],
     cost: dict[str, Any] | None,
-) -> None:
+) -> Report:
     found = runs.read(predictions)
     extra, judged = _judged(options, asked, found.get(AS_IT_IS, {}))
     report, per_item = reports.build(task, asked, found, identity, extra)
@@ -163,8 +183,8 @@ def _report(
         report |= judged
     if cost:
         report["cost"] = cost
-    reports.write(options.out, report, per_item)
-    _print(options, report)
+    reports.write(out, report, per_item)
+    return report
 
 
 def _judged(
@@ -219,10 +239,14 @@ def _print(options: argparse.Namespace, report: dict[str, Any]) -> None:
         return
     for note in report["data"]["notes"]:
         print(f"note: {note}", file=sys.stderr)
+    _print_scores(report)
+    print(options.out / "report.html")
+
+
+def _print_scores(report: Report) -> None:
     for metric, cell in report["scores"].items():
-        controls = [f"{name} {number(found[metric]['value'])}" for name, found in report["controls"].items()]
+        controls = [f"{name} {number(f[metric]['value'])}" for name, f in report["controls"].items() if metric in f]
         controls += [f"chance {number(report['chance'][metric])}"] if metric in report["chance"] else []
         print(f"{metric:12} {spread(cell):28} {', '.join(controls)}")
     for condition, failed in report["failures"].items():
         print(f"{len(failed)} failures ({condition}): {next(iter(failed.values()))}")
-    print(options.out / "report.html")

@@ -18,7 +18,15 @@ _LEFT, _WIDTH, _ROW = 190, 520, 26  # of a plot, in pixels
 _MAIN, _CONTROL, _CHANCE = "#2563b8", "#9aa5b4", "#c2410c"
 
 
-def page(report: Mapping[str, Any]) -> str:
+def page(title: str, reports: Sequence[Mapping[str, Any]]) -> str:
+    body = "\n".join(part for report in reports for part in _parts(report))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def _parts(report: Mapping[str, Any]) -> list[str]:
     metrics = shown(report["scores"])
     headline = metrics[0]
     conditions = {AS_IT_IS_LABEL: report["scores"], **report["controls"]}
@@ -27,7 +35,7 @@ def page(report: Mapping[str, Any]) -> str:
     parts.append("<h2>Score and controls</h2>")
     bars = {name: found[headline] for name, found in conditions.items()}
     parts.append(bar_plot(headline, bars, report["chance"].get(headline)))
-    rows = [[name, *(spread(found[m]) for m in metrics)] for name, found in conditions.items()]
+    rows = [[name, *(spread(f[m]) if m in f else "–" for m in metrics)] for name, f in conditions.items()]
     if report["chance"]:
         rows.append(["chance", *(number(report["chance"].get(m)) for m in metrics)])
     parts.append(_table(["", *metrics], rows))
@@ -40,12 +48,7 @@ def page(report: Mapping[str, Any]) -> str:
         parts.append(bar_plot(headline, labelled, None))
     for title, found in report.get("sections", {}).items():
         parts += [f"<h2>{escape(title)}</h2>", _table(found["head"], found["rows"])]
-    body = "\n".join(parts)
-    title = escape(f"{report['task']}: {report['model']['name']}")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
-    )
+    return parts
 
 
 def bar_plot(metric: str, bars: Mapping[str, Mapping[str, Any]], chance: float | None) -> str:

@@ -83,7 +83,7 @@ def prompt(aspect: str) -> Prompt:
 
 
 def _file(name: str) -> str:
-    return resources.files("videollm.evaluate.prompts").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("videollm.evaluate").joinpath("prompts", name).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,7 +46,7 @@ def text(report: Mapping[str, Any]) -> str:
     lines = [f"# {report['task']}", "", report["about"], ""]
     lines += [f"- **{name}**: {value}" for name, value in facts(report)]
     conditions = [(AS_IT_IS_LABEL, report["scores"]), *report["controls"].items()]
-    rows = [[name, *(spread(found[m]) for m in metrics)] for name, found in conditions]
+    rows = [[name, *(spread(found[m]) if m in found else "–" for m in metrics)] for name, found in conditions]
     if report["chance"]:
         rows.append(["chance", *(number(report["chance"].get(m)) for m in metrics)])
     lines += ["", "## Score and controls", "", *table(["", *metrics], rows)]

@@ -93,11 +93,21 @@ def build(
 
 
 def write(out: Path, report: Report, per_item: Sequence[Mapping[str, Any]]) -> None:
-    (out / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / "report.md").write_text(text(report), encoding="utf-8")
-    (out / "report.html").write_text(page(report), encoding="utf-8")
+    _write(out, report, [report])
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in per_item)
     (out / SCORES_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def write_together(out: Path, reports: Mapping[str, Report]) -> None:
+    """Several reports as one."""
+    _write(out, {"reports": reports}, list(reports.values()))
+
+
+def _write(out: Path, values: Mapping[str, Any], reports: Sequence[Report]) -> None:
+    (out / REPORT_FILE).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (out / "report.md").write_text("\n".join(map(text, reports)), encoding="utf-8")
+    title = f"{', '.join(report['task'] for report in reports)}: {reports[0]['model']['name']}"
+    (out / "report.html").write_text(page(title, reports), encoding="utf-8")
 
 
 def _rows(task: Task, items: Sequence[Item], rows: Mapping[str, Row]) -> dict[str, Rows]:

@@ -21,7 +21,14 @@ def _median(rows: Rows) -> float:
     return float(np.median(rows))
 
 
+def _f1(rows: Rows) -> float:
+    """rows (n,3): right ones found, ones found, right ones."""
+    hits, found, right = rows.sum(0)
+    return float(2 * hits / (found + right)) if found + right else 0.0
+
+
 _OTHERS: dict[str, Callable[[Rows], float]] = {f"BLEU{n}": (lambda rows, n=n: bleu_of(rows, n)) for n in ORDERS} | {
+    "f1_yes": _f1,
     "MdR": _median,
     "MdR_video": _median,
 }

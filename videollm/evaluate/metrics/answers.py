@@ -1,5 +1,6 @@
 """When a short answer is right."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -44,3 +45,21 @@ def _f1(given: list[str], right: list[str]) -> float:
         return float(given == right)
     shared = (Counter(given) & Counter(right)).total()
     return 2 * shared / (len(given) + len(right))
+
+
+def yes_or_no(text: str) -> bool | None:
+    """What an answer begins with, None where it is neither yes nor no."""
+    first = (words(text) or [""])[0]
+    return {"yes": True, "no": False}.get(first)
+
+
+def abstains(text: str) -> bool:
+    """Whether an English answer says that it cannot be told from the video."""
+    return bool(_ABSTAINING.search(text.lower().replace("’", "'")))
+
+
+_ABSTAINING = re.compile(
+    r"\b(?:can(?:not|'t| not) (?:be )?(?:tell|told|see|seen|say|said|determined?|know|known|answer(?:ed)?)"
+    r"|unable to|not (?:clear|visible|shown|possible to|enough information)|unclear|impossible to"
+    r"|(?:do not|don't) know|no way to|not sure|isn't (?:clear|visible|shown)|does not (?:show|say))"
+)

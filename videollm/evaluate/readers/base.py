@@ -90,8 +90,8 @@ class Wanted:
 
 class Reader:
     """One dataset. name: as in --format. tasks: those it has items for. files: for each split its annotation file,
-    relative to the folder; the first split is the default. rows: how many items each split has as published, where that
-    is certain.
+    relative to the folder; the first split is the default. rows: how many items of the first of its tasks each
+    split has as published, where that is certain.
 
     A subclass says in its docstring how the folder is laid out, and writes `items`.
     """
@@ -128,7 +128,8 @@ class Reader:
                     raise
                 what = f"no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
                 raise DataError(f"{root / self.files[split]} is not as {self.name} is published: {what}") from error
-            if len(found) != self.rows.get(split, len(found)):
+            counted = wanted.task == self.tasks[0] and len(wanted.languages) == 1
+            if counted and len(found) != self.rows.get(split, len(found)):
                 notes.append(f"{split} has {len(found)} items; as published it has {self.rows[split]}")
             for item in found:
                 item.slices.setdefault("split", split)

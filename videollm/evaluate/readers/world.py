@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from videollm.evaluate.item import Item
+from videollm.evaluate.readers import world_probes
 from videollm.evaluate.readers.base import Folder, Reader, Wanted
 
 Row = dict[str, Any]
@@ -35,7 +36,10 @@ CHOICES = 10  # labels to choose from in classification
 
 class WorldReader(Reader):
     name = "world"
-    tasks = ("openqa", "mcqa", "caption", "retrieval", "summary", "dense", "grounding", "classify")
+    tasks = (
+        *("openqa", "mcqa", "caption", "retrieval", "summary", "dense", "grounding", "classify"),
+        *("hallucination", "abstention", "paraphrase", "flip", "evidence"),
+    )
     files: ClassVar = {split: f"{split}/annotations.jsonl" for split in GENERALISATION}
 
     def splits(self, root: Path) -> tuple[str, ...]:
@@ -164,4 +168,9 @@ _MAKERS: dict[str, Callable[[Row, Path, tuple[str, ...]], Iterator[Item]]] = {
     "dense": _dense,
     "grounding": _events,
     "classify": _shapes,
+    "hallucination": world_probes.hallucination,
+    "abstention": world_probes.questions,
+    "evidence": world_probes.questions,
+    "paraphrase": world_probes.paraphrase,
+    "flip": world_probes.flip,
 }

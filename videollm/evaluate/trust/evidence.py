@@ -1,0 +1,50 @@
+"""Whether what an answer cites shows what it is about."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from videollm.evaluate.item import Item, Prediction, Span
+from videollm.evaluate.metrics.aggregate import Rows
+from videollm.evaluate.metrics.spans import shared_length, union_length
+from videollm.evaluate.subject import Subject
+
+
+class EvidenceQuality:
+    name = "evidence"
+    about = (
+        "hit: the segment that an answer cites first overlaps the times at which the answer is seen. any_segment: the "
+        "share of all segments that do, which citing at random would reach. gain: hit less any_segment. seconds: share "
+        "of the answer's seconds that lie in what is cited. Of videos with more than one segment."
+    )
+    controls = ("shuffled",)
+
+    def lacks(self, item: Item) -> str | None:
+        return None if item.question and item.spans else "a question with times"
+
+    def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
+        video = subject.see(item, condition)
+        assert video is not None  # there is no text_only control
+        answer = subject.ask(video, item.question)
+        segments = video.segments(subject.model.config, subject.model.encoder.vocabulary)
+        return {
+            "answer": answer.text,
+            "cited": [[e.start_s, e.end_s] for e in answer.evidence],
+            "segments": [[s.start_s, s.end_s] for s in segments],
+        }
+
+    def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
+        found = np.array([_scored(item.spans, p) for item, p in zip(items, predictions, strict=True)])
+        return dict(zip(("gain", "hit", "any_segment", "seconds"), found.T, strict=True))
+
+    def chance(self, items: Sequence[Item]) -> dict[str, float]:
+        return {"gain": 0.0}
+
+
+def _scored(spans: Sequence[Span], made: Prediction) -> tuple[float, float, float, float]:
+    segments, cited = made["segments"], made["cited"]
+    if len(segments) < 2 or not cited:
+        return (float("nan"),) * 4
+    hit = float(shared_length(cited[:1], spans) > 0)
+    chance = float(np.mean([shared_length([segment], spans) > 0 for segment in segments]))
+    return hit - chance, hit, chance, shared_length(cited, spans) / max(union_length(spans), 1e-9)

@@ -1,0 +1,45 @@
+"""Whether answers about order turn round when the video does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from videollm.evaluate.item import Item, Prediction
+from videollm.evaluate.metrics.aggregate import Rows
+from videollm.evaluate.subject import Subject
+from videollm.evaluate.views import CONTROLS, backwards
+
+
+class TemporalFlip:
+    name = "flip"
+    about = (
+        "What happens first is asked of the clip and of the clip played backwards; the choice is the likeliest of four "
+        "sentences (mean log probability a token): the first event, the last, and both as they look backwards. both: "
+        "right forwards and backwards, which nothing but the order of frames can give; forwards, backwards: each; "
+        "changed: the choice is another one backwards."
+    )
+    controls = CONTROLS
+
+    def lacks(self, item: Item) -> str | None:
+        fits = len(item.references) == 2 and set(item.references) <= set(item.choices)
+        return None if item.question and fits else "a question with one right choice forwards and one backwards"
+
+    def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
+        video = subject.see(item, condition)
+        turned = None if video is None else backwards(video)
+        likely = [subject.likelihoods(shown, item.question, item.choices) for shown in (video, turned)]
+        return {
+            "forwards": item.choices[int(np.argmax(likely[0]))],
+            "backwards": item.choices[int(np.argmax(likely[1]))],
+        }
+
+    def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
+        pairs = list(zip(items, predictions, strict=True))
+        forwards = np.array([float(p["forwards"] == item.references[0]) for item, p in pairs])
+        back = np.array([float(p["backwards"] == item.references[1]) for item, p in pairs])
+        changed = np.array([float(p["forwards"] != p["backwards"]) for p in predictions])
+        return {"both": forwards * back, "forwards": forwards, "backwards": back, "changed": changed}
+
+    def chance(self, items: Sequence[Item]) -> dict[str, float]:
+        one = np.array([1 / len(item.choices) for item in items])
+        return {"both": float((one**2).mean()), "forwards": float(one.mean()), "backwards": float(one.mean())}

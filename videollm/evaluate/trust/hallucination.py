@@ -1,0 +1,41 @@
+"""Things that are not there, asked for as if they were."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from videollm.evaluate.item import Item, Prediction
+from videollm.evaluate.metrics.aggregate import Rows
+from videollm.evaluate.metrics.answers import yes_or_no
+from videollm.evaluate.subject import Subject
+from videollm.evaluate.views import CONTROLS
+
+
+class Hallucination:
+    name = "hallucination"
+    about = (
+        "Is it there? Half of what is asked for is, half is not (POPE, Li et al. 2023). adversarial: shape and colour "
+        "are in the clip, but not together. accuracy: the answer begins with the right yes or no; f1_yes: of the "
+        "yeses; yes_rate: share of yeses, half of which would be right; unclear: neither yes nor no, which counts as wrong."
+    )
+    controls = CONTROLS
+
+    def lacks(self, item: Item) -> str | None:
+        return None if item.question and yes_or_no(item.references[0]) is not None else "a question of yes or no"
+
+    def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
+        return {"answer": subject.ask(subject.see(item, condition), item.question).text}
+
+    def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
+        said = [yes_or_no(p["answer"]) for p in predictions]
+        right = [yes_or_no(item.references[0]) is True for item in items]
+        pairs = list(zip(said, right, strict=True))
+        return {
+            "accuracy": np.array([float(s is r) for s, r in pairs]),
+            "f1_yes": np.array([[float(s is True and r), float(s is True), float(r)] for s, r in pairs]),
+            "yes_rate": np.array([float(s is True) for s in said]),
+            "unclear": np.array([float(s is None) for s in said]),
+        }
+
+    def chance(self, items: Sequence[Item]) -> dict[str, float]:
+        return {"accuracy": 0.5}
