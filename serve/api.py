@@ -8,6 +8,7 @@ import signal
 import sys
 import warnings
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -67,8 +68,13 @@ keyed = APIRouter(prefix="/v1", responses=REFUSALS, dependencies=[Depends(HTTPBe
 @router.get("/health")
 async def health(service: Used) -> s.Health:
     """Whether the process answers, and what of it works."""
-    up = service.decoders.alive
-    return s.Health(status="ok" if up else "degraded", decoder="up" if up else "down", waiting=service.admission.inside)
+    decoder, engine = service.decoders.alive, await service.engine_alive()
+    return s.Health(
+        status="ok" if decoder and engine else "degraded",
+        decoder="up" if decoder else "down",
+        engine="up" if engine else "down",
+        waiting=service.admission.inside,
+    )
 
 
 @router.get("/ready")
@@ -76,7 +82,8 @@ async def ready(service: Used) -> s.Health:
     """200 once requests can be answered, else 503."""
     found = await health(service)
     if found.status != "ok":
-        raise APIError(503, "videos cannot be decoded yet", "not_ready", kind="server_error", retry_after_s=1)
+        missing = "videos cannot be decoded yet" if found.decoder == "down" else "the language model's server is down"
+        raise APIError(503, missing, "not_ready", kind="server_error", retry_after_s=1)
     return found
 
 
@@ -260,6 +267,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--allow-remote", action="store_true", help="fetch videos from public http(s) addresses")
     top.add_argument("--media-root", type=Path, metavar="DIR", help="let requests name files below this folder")
     top.add_argument("--index", metavar="DIR", help="the search index that /v1/videos/search looks in")
+    top.add_argument("--engine", choices=["local", "vllm"], default="local", help="what runs the language model")
+    top.add_argument("--vllm-url", metavar="URL", help="the vLLM server that has the exported language model")
     top.add_argument("--cors-origin", action="append", metavar="URL", help="a site whose pages may call the server")
     limits = top.add_argument_group("limits", "the most that requests may take")
     for limit in fields(Limits):
@@ -285,6 +294,8 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
         allow_remote=options.allow_remote,
         media_root=options.media_root,
         index=options.index,
+        engine=options.engine,
+        vllm_url=options.vllm_url,
         cors_origins=tuple(options.cors_origin or ()),
         limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
     )
@@ -298,7 +309,8 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
     disable_progress_bar()
     try:
         config = config_of(parser().parse_args(argv))
-        service = Service(config, load(config.model))
+        with ThreadPoolExecutor(1) as starting:  # its OpenMP threads end with it, see `aside`
+            service = starting.submit(lambda: Service(config, load(config.model))).result()
     except VideoLLMError as error:
         print(f"videollm serve: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,7 @@ Both are kept apart by owner, so that no key learns from another's speed what vi
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from videollm.chat.engine import Cache, shared_prefix
@@ -64,43 +64,56 @@ def _size(video: EncodedVideo) -> int:
     return sum(tensor.nbytes for tensor in video.tensors().values())
 
 
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """shown: what stands behind the prompt's visual tokens, and whose it is. used: by an answer being made."""
+
+    shown: Hashable
+    cache: Cache
+    used: bool = True
+
+
 class Prefixes:
-    """Keys and values of earlier conversations. Used from the model's thread only.
+    """Keys and values of conversations, also of those that go on now. Used from the model's thread only.
 
     A prompt takes over the conversation that it continues whole. From one that it shares only a beginning with, such as
-    another question about the same video, it takes a copy of that beginning.
+    another question about the same video, or that another answer is using, it takes a copy of that beginning.
     """
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
-        self._caches: OrderedDict[int, tuple[Hashable, Cache]] = OrderedDict()
-        self._next = 0
+        self._kept: list[_Kept] = []  # the longest unused first
 
     @property
     def nbytes(self) -> int:
-        return sum(cache.nbytes for _, cache in self._caches.values())
+        return sum(kept.cache.nbytes for kept in self._kept)
 
     def take(self, shown: Hashable, ids: list[int]) -> Cache:
-        """shown: what stands behind the prompt's visual tokens, and whose it is."""
-        lengths = {
-            number: shared_prefix(cache.ids, ids) for number, (key, cache) in self._caches.items() if key == shown
-        }
-        if not lengths or not (length := max(lengths.values())):
-            return Cache()
-        number = max(lengths, key=lambda n: lengths[n])
-        cache = self._caches[number][1]
-        if length == len(cache.ids):
-            del self._caches[number]
-            return cache
-        self._caches.move_to_end(number)
-        return cache.fork(length)
+        """What is kept of this prompt, to be used for it until it is `put` back."""
+        alike = [kept for kept in self._kept if kept.shown == shown]
+        best = max(alike, key=lambda kept: shared_prefix(kept.cache.ids, ids), default=None)
+        length = shared_prefix(best.cache.ids, ids) if best else 0
+        if best and 0 < length == len(best.cache.ids) and not best.used:
+            best.used = True
+            return best.cache
+        own = _Kept(shown, best.cache.fork(length) if best and length else Cache())
+        if best and not best.used:
+            self._move_last(best)
+        self._kept.append(own)
+        return own.cache
 
-    def put(self, shown: Hashable, cache: Cache) -> None:
+    def put(self, cache: Cache) -> None:
         """Kept in place of the conversations that it continues."""
-        for number, (key, other) in list(self._caches.items()):
-            if key == shown and cache.ids[: len(other.ids)] == other.ids:
-                del self._caches[number]
-        self._caches[self._next] = shown, cache
-        self._next += 1
-        while self._caches and self.nbytes > self.max_bytes:
-            self._caches.popitem(last=False)
+        own = next(kept for kept in self._kept if kept.cache is cache)
+        own.used = False
+        self._move_last(own)
+        for kept in [k for k in self._kept if k is not own and not k.used and k.shown == own.shown]:
+            if cache.ids[: len(kept.cache.ids)] == kept.cache.ids:
+                self._kept.remove(kept)
+        for oldest in [kept for kept in self._kept if not kept.used]:
+            if self.nbytes > self.max_bytes:
+                self._kept.remove(oldest)
+
+    def _move_last(self, kept: _Kept) -> None:
+        self._kept.remove(kept)
+        self._kept.append(kept)

@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from videollm.errors import ContextOverflowError, VideoError, VideoLLMError
+from videollm.errors import ContextOverflowError, EngineError, VideoError, VideoLLMError
 
 
 class APIError(Exception):
@@ -45,6 +45,8 @@ def as_api_error(error: Exception, param: str | None = None) -> APIError:
         return error
     if isinstance(error, ContextOverflowError):
         return APIError(400, str(error), "context_length_exceeded", param="messages")
+    if isinstance(error, EngineError):
+        return APIError(503, str(error), "engine_unavailable", kind="server_error", retry_after_s=5)
     if isinstance(error, VideoError):
         return APIError(400, f"the video cannot be used: {error.reason}", "invalid_media", param=param)
     if isinstance(error, VideoLLMError):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from time import monotonic
+from typing import Literal
 
 from serve.errors import APIError
 from videollm.errors import ConfigError
@@ -22,7 +23,8 @@ class Limits:
     root. video_s, pixels: its duration and the size of a picture. frames: looked at in one video. videos: of one
     request. turns: messages of a conversation. answers: `n` of one request. embeddings: inputs of one request.
     decode_s, decode_bytes: time and memory for one video's decoding. fetch_s: for fetching it.
-    waiting: requests that wait or are worked on; further ones get 429. requests_per_minute: of one key; None: any.
+    waiting: requests that wait or are worked on; further ones get 429. batch: answers made at a time, in this process.
+    requests_per_minute: of one key; None: any.
     files, files_bytes, file_s: uploads kept for one key, their size together, and how long. features_bytes,
     prefix_bytes: memory for what has been computed from videos and prompts. drain_s: for answers that are being made
     when the server is told to stop.
@@ -42,6 +44,7 @@ class Limits:
     decoders: int = 2
     fetch_s: float = 60
     waiting: int = 32
+    batch: int = 16
     requests_per_minute: int | None = None
     files: int = 100
     files_bytes: int = 2048 * MiB
@@ -60,7 +63,8 @@ class Limits:
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """api_keys: who may use the server; none: everybody who reaches it, which only loopback allows. media_root: a
-    folder whose files requests may name. index: a search index. cors_origins: sites whose pages may call the server."""
+    folder whose files requests may name. index: a search index. cors_origins: sites whose pages may call the server.
+    engine: what runs the language model, this process or the vLLM server at vllm_url."""
 
     model: str = "lite"
     host: str = "127.0.0.1"
@@ -69,6 +73,8 @@ class ServerConfig:
     allow_remote: bool = False
     media_root: Path | None = None
     index: str | None = None
+    engine: Literal["local", "vllm"] = "local"
+    vllm_url: str | None = None
     cors_origins: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
@@ -79,6 +85,8 @@ class ServerConfig:
             )
         if any(len(key) < 16 for key in self.api_keys):
             raise ConfigError("an API key is shorter than 16 characters; make one with: openssl rand -hex 24")
+        if (self.engine == "vllm") != (self.vllm_url is not None):
+            raise ConfigError(f"engine is {self.engine}, the vLLM server's URL {self.vllm_url}; give both or neither")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
         if self.media_root is not None and not self.media_root.is_dir():

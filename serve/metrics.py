@@ -23,6 +23,15 @@ class Metrics:
         self.tokens = Counter(
             "videollm_tokens", "Tokens of prompts, of which cached, and of answers.", ["kind"], registry=self.registry
         )
+        self.batch = Histogram(
+            "videollm_batch_size",
+            "Conversations that a pass through the language model in this process was for.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
+        )
+        self.answers = Gauge(
+            "videollm_answers", "Answers being made, and waiting for it.", ["state"], registry=self.registry
+        )
         self.inside = Gauge("videollm_requests_inside", "Requests that wait or are worked on.", registry=self.registry)
         self.cache_bytes = Gauge(
             "videollm_cache_bytes", "Memory of features, prefixes; disk of files.", ["cache"], registry=self.registry

@@ -571,10 +571,11 @@ class ModelList(Reply):
 
 
 class Health(Reply):
-    """status is "degraded" while videos cannot be decoded."""
+    """status is "degraded" while videos cannot be decoded, or the language model's own server does not answer."""
 
     status: Literal["ok", "degraded"]
     decoder: Literal["up", "down"]
+    engine: Literal["up", "down"]
     waiting: int
 
 

@@ -1,12 +1,13 @@
-"""What the API does, apart from HTTP: media in, features and prefixes kept, one turn after another on the model."""
+"""What the API does, apart from HTTP: media in, features and prefixes kept, answers made side by side."""
 
 import asyncio
 import base64
 import logging
+import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, time
@@ -16,7 +17,7 @@ import torch
 
 from serve.chats import Features, Prefixes
 from serve.decoding import Decoders
-from serve.engine import ModelThread
+from serve.engine import EncoderInTurn, InTurn, Turns, aside
 from serve.errors import APIError, as_api_error
 from serve.files import Files
 from serve.limits import Admission, Rate, ServerConfig
@@ -47,14 +48,15 @@ from serve.schemas import (
 )
 from videollm.chat.answer import Answer
 from videollm.chat.caption import caption, dense_captions
-from videollm.chat.engine import Generation, LocalEngine
+from videollm.chat.engine import Cache, Engine, Generation, LocalEngine
 from videollm.chat.summary import summarize
 from videollm.chat.turn import Piece, Shown, fit, reply
+from videollm.chat.vllm import VLLMEngine
 from videollm.checkpoint import Model
 from videollm.config import SamplingConfig
 from videollm.errors import ConfigError, VideoLLMError
 from videollm.models.encode import EncodedVideo, encode_frames
-from videollm.models.processor import Message
+from videollm.models.processor import Message, Prompt
 from videollm.retrieval.queries import embed_text
 
 logger = logging.getLogger(__name__)
@@ -94,11 +96,20 @@ class Service:
         self.files = Files(self.folder / "files", config.limits)
         self.intake = Intake(config, self.files, self.folder / "media")
         self.decoders = Decoders(self.folder, config.limits)
-        self.thread = ModelThread()
+        self.thread = Turns(most=config.limits.batch)
         self.features = Features(config.limits.features_bytes)
         self.prefixes = Prefixes(config.limits.prefix_bytes)
-        self.engine = LocalEngine(model.llm, model.processor.stop_ids)
         metrics = self.metrics
+        self.vllm = None
+        if config.vllm_url is None:
+            self.engine: Engine = LocalEngine(model.llm, model.processor.stop_ids, metrics.batch.observe)
+            self.patient: Engine = InTurn(self.engine, self.thread)
+            self.answering = self.thread
+        else:
+            self.engine = self.patient = self.vllm = VLLMEngine(model, config.vllm_url, os.environ.get("VLLM_API_KEY"))
+            self.answering = Turns(config.limits.waiting, config.limits.waiting)
+        metrics.answers.labels("made").set_function(lambda: self.answering.running)
+        metrics.answers.labels("waiting").set_function(lambda: self.answering.waiting)
         metrics.inside.set_function(lambda: self.admission.inside)
         metrics.decoder_restarts.set_function(lambda: self.decoders.restarts)
         sizes: dict[str, Callable[[], float]] = {
@@ -110,9 +121,13 @@ class Service:
             metrics.cache_bytes.labels(name).set_function(size)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self.thread.close)
+        for turns in {self.thread, self.answering}:
+            await asyncio.to_thread(turns.close)
         await self.decoders.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def engine_alive(self) -> bool:
+        return self.vllm is None or await asyncio.to_thread(self.vllm.alive)
 
     def check_model(self, name: str) -> None:
         if name != self.model.config.name:
@@ -158,7 +173,8 @@ class Service:
         encoder, started = self.model.encoder, perf_counter()
         async with self.decoders.decode(media.path, sampling, encoder.image_size) as decoded:
             decode_ms = round(1000 * (perf_counter() - started), 1)
-            video = await self.thread.run(encode_frames, decoded.info, decoded.pieces, encoder, sampling)
+            by: Any = EncoderInTurn(encoder, self.thread)
+            video = await aside(encode_frames, decoded.info, decoded.pieces, by, sampling)
         video.ms["decode"] = decode_ms
         for step, ms in video.ms.items():
             self.metrics.seconds.labels(step).observe(ms / 1000)
@@ -211,7 +227,7 @@ class Service:
         """For each of the n answers its pieces and its end, with its number. Closing this stops the model within a
         token. Raises APIError."""
         submitted = perf_counter()
-        items = self.thread.iterate(lambda: self._answers(chat, submitted))
+        items = self.answering.iterate(lambda: self._answers(chat, submitted))
         try:
             async with aclosing(items):
                 async for item in items:
@@ -219,8 +235,8 @@ class Service:
         except VideoLLMError as error:
             raise as_api_error(error) from error
 
-    def _answers(self, chat: Chat, submitted: float) -> Iterator[tuple[int, Piece | Answer]]:
-        """In the model's thread."""
+    def _answers(self, chat: Chat, submitted: float) -> Generator[tuple[int, Piece | Answer]]:
+        """In a thread of `answering`."""
         self.metrics.seconds.labels("queue").observe(perf_counter() - submitted)
         request, model = chat.request, self.model
         shown = [Shown(model, look.video, before) for look, before in zip(chat.looks, chat.before, strict=True)]
@@ -237,18 +253,26 @@ class Service:
                 stop=request.stops,
                 logprobs=(request.top_logprobs or 0) if request.logprobs else None,
             )
-            cache = self.prefixes.take(key, prompt.ids)
             started = perf_counter()
-            try:
-                for item in reply(
-                    model, self.engine, prompt, chat.messages[-1].content, shown, cache, generation, ms, submitted
-                ):
+            with self._engine(key, prompt) as (engine, cache):
+                question = chat.messages[-1].content
+                for item in reply(model, engine, prompt, question, shown, cache, generation, ms, submitted):
                     if isinstance(item, Answer):
                         self._count(item, perf_counter() - started)
                     yield number, item
-            finally:
-                self.prefixes.put(key, cache)
             ms, submitted = {"decode": 0.0, "encode": 0.0}, perf_counter()
+
+    @contextmanager
+    def _engine(self, key: Hashable, prompt: Prompt) -> Iterator[tuple[Engine, Cache]]:
+        """For one answer. vLLM keeps what prompts have in common itself."""
+        if self.vllm:
+            yield self.vllm, Cache()
+            return
+        cache = self.prefixes.take(key, prompt.ids)
+        try:
+            yield self.engine, cache
+        finally:
+            self.prefixes.put(cache)
 
     def _count(self, answer: Answer, seconds: float) -> None:
         receipt = answer.receipt
@@ -319,8 +343,8 @@ class Service:
     async def caption(self, request: CaptionRequest, owner: str) -> CaptionReply:
         self.check_model(request.model)
         look = await self.look(request.video.url, owner, request.options, param="video")
-        answer = await self._run("video", caption, self.model, look.video)
-        dense = await self._run("video", dense_captions, self.model, look.video) if request.dense else []
+        answer = await self._aside(caption, self.model, look.video, self.patient)
+        dense = await self._aside(dense_captions, self.model, look.video, self.patient) if request.dense else []
         return CaptionReply(
             model=request.model,
             text=answer.text,
@@ -331,7 +355,7 @@ class Service:
     async def summarize(self, request: SummarizeRequest, owner: str) -> SummaryReply:
         self.check_model(request.model)
         look = await self.look(request.video.url, owner, request.options, param="video")
-        made = await self._run("video", summarize, self.model, look.video, request.parts)
+        made = await self._aside(summarize, self.model, look.video, request.parts, self.patient)
         parts = [
             PartOut(
                 start=p.start_s,
@@ -373,6 +397,12 @@ class Service:
         if root is not None and Path(path).is_relative_to(root.resolve()):
             return Path(path).as_uri()
         return Path(path).name
+
+    async def _aside(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await aside(function, *arguments)
+        except VideoLLMError as error:
+            raise as_api_error(error, "video") from error
 
     async def _run(self, param: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:

@@ -54,5 +54,9 @@ class ContextOverflowError(VideoLLMError):
     """The prompt does not fit the language model's context even after merging segments."""
 
 
+class EngineError(VideoLLMError):
+    """The server that runs the language model cannot be reached, refuses, or broke off."""
+
+
 class SearchIndexError(VideoLLMError):
     """A search index does not exist, was made by another model, or is being written by another process."""

@@ -1,6 +1,6 @@
 """Engines turn a fused prompt into a stream of token ids, and may keep what they computed for the next turn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -69,8 +69,8 @@ class Cache:
 
 
 class Engine(Protocol):
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[Token]:
-        """Tokens as they are chosen, without the end-of-turn token. Closing the iterator stops the model."""
+    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
+        """Tokens as they are chosen, without the end-of-turn token. Closing it stops the model."""
         ...
 
 
@@ -92,14 +92,15 @@ class LocalEngine:
     closed.
     """
 
-    def __init__(self, llm: VideoLLM, stop_ids: set[int]):
-        self.llm = llm
+    def __init__(self, llm: VideoLLM, stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None):
+        """on_batch: told before each pass through the model how many conversations it is for."""
+        self.llm, self.on_batch = llm, on_batch
         self.reader = reader(llm.language_model)
         self.stop_ids = stop_ids
         self._running: list[_Running] = []
 
     @torch.inference_mode()
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[Token]:
+    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
         """Reads only the part of the prompt that differs from what the cache holds."""
         kept = min(shared_prefix(cache.ids, prompt.ids), len(prompt) - 1)
         if cache.past is None:
@@ -127,6 +128,7 @@ class LocalEngine:
             self._running.remove(own)
 
     def _read(self, batch: list[_Running]) -> None:
+        self.on_batch(len(batch))
         logits = self.reader.read([(running.embeds, running.cache.past) for running in batch])
         for running, row in zip(batch, logits, strict=True):
             running.cache.ids += running.ids

@@ -1,7 +1,7 @@
 """A conversation about one video: encoded once, its prompt's keys and values kept from turn to turn."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from time import perf_counter
 
@@ -64,7 +64,7 @@ class ChatSession:
                 on_text(item)
         raise RuntimeError("the stream ended without an answer")
 
-    def stream(self, question: str, generation: Generation | None = None) -> Iterator[str | Answer]:
+    def stream(self, question: str, generation: Generation | None = None) -> Generator[str | Answer]:
         """Pieces of text, then the `Answer`. The turn joins the history when it is complete; closing the iterator
         stops the model and leaves the history as it was. Raises ContextOverflowError."""
         started = perf_counter()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from videollm.chat.caption import caption
+from videollm.chat.engine import Engine
 from videollm.checkpoint import Model
 from videollm.encoders.tags import Tag
 from videollm.models.encode import EncodedVideo, SegmentFeatures, format_time
@@ -38,7 +39,7 @@ class Summary:
         ]
 
 
-def summarize(model: Model, video: EncodedVideo, k: int = 6) -> Summary:
+def summarize(model: Model, video: EncodedVideo, k: int = 6, engine: Engine | None = None) -> Summary:
     """The k segments that best stand for the video, in their order, each described by itself, and one text for all of
     it. Times are the segments' own, never the language model's."""
     segments = video.segments(model.config, model.encoder.vocabulary)
@@ -55,15 +56,15 @@ def summarize(model: Model, video: EncodedVideo, k: int = 6) -> Summary:
                 float(segment.times_s[len(segment.times_s) // 2]),
                 share,
                 segment.tags,
-                describe(model, video, segment),
+                describe(model, video, segment, engine),
             )
         )
-    return Summary(caption(model, video).text, tuple(parts))
+    return Summary(caption(model, video, engine).text, tuple(parts))
 
 
-def describe(model: Model, video: EncodedVideo, segment: SegmentFeatures) -> str:
+def describe(model: Model, video: EncodedVideo, segment: SegmentFeatures, engine: Engine | None = None) -> str:
     """What the model says of one segment, seen by itself."""
-    return caption(model, video.part(segment.start_s, segment.end_s)).text
+    return caption(model, video.part(segment.start_s, segment.end_s), engine).text
 
 
 def describe_at(model: Model, video: EncodedVideo, time_s: float) -> str:

@@ -1,6 +1,6 @@
 """One turn of a conversation about any number of videos: its prompt, fitted to the context, and the streamed answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -68,7 +68,7 @@ def reply(
     generation: Generation,
     video_ms: dict[str, float],
     started: float,
-) -> Iterator[Piece | Answer]:
+) -> Generator[Piece | Answer]:
     """A piece for each token, then the `Answer`, whose receipt counts `video_ms` as this turn's, and its other
     milliseconds from when `perf_counter` said `started`. Closing the iterator stops the model."""
     ids: list[int] = []
