@@ -1,5 +1,6 @@
 """Whether what an answer cites shows what it is about."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,7 +45,7 @@ class EvidenceQuality:
 def _scored(spans: Sequence[Span], made: Prediction) -> tuple[float, float, float, float]:
     segments, cited = made["segments"], made["cited"]
     if len(segments) < 2 or not cited:
-        return (float("nan"),) * 4
+        return math.nan, math.nan, math.nan, math.nan
     hit = float(shared_length(cited[:1], spans) > 0)
     chance = float(np.mean([shared_length([segment], spans) > 0 for segment in segments]))
     return hit - chance, hit, chance, shared_length(cited, spans) / max(union_length(spans), 1e-9)

@@ -16,7 +16,7 @@ class Hallucination:
     about = (
         "Is it there? Half of what is asked for is, half is not (POPE, Li et al. 2023). adversarial: shape and colour "
         "are in the clip, but not together. accuracy: the answer begins with the right yes or no; f1_yes: of the "
-        "yeses; yes_rate: share of yeses, half of which would be right; unclear: neither yes nor no, which counts as wrong."
+        "yeses; yes_rate: share of yeses, half would be right; unclear: neither yes nor no, which counts as wrong."
     )
     controls = CONTROLS
 

@@ -1,0 +1,97 @@
+"""Our models in lmms-eval: `python -m lmms_eval --model videollm --model_args pretrained=lite --tasks TASK`.
+
+lmms-eval finds `manifest` through the entry point of its group `lmms_eval.models`. It cannot be installed beside
+videollm by pip alone, for it asks for av below 16; the README says how. Therefore nothing here imports it until it is
+there.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from videollm.assets import cache_dir
+from videollm.chat.answer import Answer
+from videollm.chat.engine import Cache, Generation, LocalEngine
+from videollm.chat.turn import Shown, fit, reply
+from videollm.checkpoint import load
+from videollm.errors import ConfigError
+from videollm.models.encode import encode_video
+from videollm.models.processor import Message
+from videollm.video.cache import FeatureCache
+
+CLASS = "LmmsModel"
+
+
+class Responder:
+    """Answers to texts about any number of local videos or pictures, greedily unless a temperature is asked for."""
+
+    def __init__(self, pretrained: str, device: str):
+        self.model = load(pretrained, device)
+        self.engine = LocalEngine(self.model.llm, self.model.processor.stop_ids)
+        self.features = FeatureCache(cache_dir() / "features")
+
+    def __call__(self, text: str, visuals: Sequence[Any], options: dict[str, Any]) -> str:
+        """options: lmms-eval's generation_kwargs. Raises ConfigError for visuals that are not paths of files."""
+        wrong = [type(v).__name__ for v in visuals if not isinstance(v, str | Path)]
+        if wrong:
+            raise ConfigError(f"the task gives a {wrong[0]}; videollm takes paths of videos or pictures")
+        sampling = self.model.config.sampling
+        videos = [encode_video(path, self.model.encoder, sampling, self.features) for path in visuals]
+        shown = [Shown(self.model, video) for video in videos]
+        stop = options.get("until") or ()
+        generation = Generation(
+            max_new_tokens=min(
+                options.get("max_new_tokens") or self.model.config.prompt.max_new_tokens,
+                self.model.config.prompt.max_new_tokens,
+            ),
+            temperature=float(options.get("temperature") or 0.0),
+            seed=0,
+            stop=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s.strip()),
+        )
+        prompt = fit(self.model, [Message("user", text)], shown, generation.max_new_tokens)
+        made = reply(self.model, self.engine, prompt, text, shown, Cache(), generation, {}, perf_counter())
+        return next(piece for piece in made if isinstance(piece, Answer)).text
+
+
+def manifest() -> Any:
+    """What lmms-eval's registry asks an entry point for."""
+    from lmms_eval.models.registry_v2 import ModelManifest  # type: ignore[import-not-found]
+
+    return ModelManifest(model_id="videollm", simple_class_path=f"{__name__}.{CLASS}")
+
+
+@cache
+def _model_class() -> type:
+    from lmms_eval.api.model import lmms  # type: ignore[import-not-found]
+
+    class LmmsModel(lmms):
+        """pretrained: a preset or a checkpoint directory."""
+
+        def __init__(self, pretrained: str = "lite", device: str = "cpu", **_: Any):  # lmms-eval adds batch_size etc.
+            super().__init__()
+            self.respond = Responder(pretrained, device)
+
+        def generate_until(self, requests: list[Any]) -> list[str]:
+            answers = []
+            for text, options, visuals_of, number, task, split in (request.args for request in requests):
+                visuals = visuals_of(self.task_dict[task][split][number])
+                answers.append(self.respond(text, visuals, dict(options)))
+                self.cache_hook.add_partial("generate_until", (text, options), answers[-1])
+            return answers
+
+        def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+            raise NotImplementedError("videollm serves tasks whose output_type is generate_until")
+
+        def generate_until_multi_round(self, requests: list[Any]) -> list[str]:
+            raise NotImplementedError("videollm serves tasks whose output_type is generate_until")
+
+    return LmmsModel
+
+
+def __getattr__(name: str) -> Any:
+    """The class, made when lmms-eval, whose class it extends, asks for it by its path."""
+    if name == CLASS:
+        return _model_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
