@@ -4,6 +4,12 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
 
+# What the page's tests drive; they are skipped without it, except where CI is set, as in .ci/run: there they fail.
+if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-wqy-microhei ||
+        echo "chromium could not be installed" >&2
+fi
+
 install_videollm dev
 cd "$ROOT"
 export PATH="$VENV/bin:$PATH"

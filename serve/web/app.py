@@ -13,6 +13,7 @@ import gradio as gr
 from fastapi import FastAPI, Form, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+from gradio.routes import App as GradioApp
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -141,7 +142,7 @@ def create_page(service: Service) -> FastAPI:
 def close_tabs(page: FastAPI) -> None:
     """Ends the connections by which open tabs keep their state."""
     for route in page.router.routes:
-        if isinstance(route, Mount):
+        if isinstance(route, Mount) and isinstance(route.app, GradioApp):
             route.app.stop_event.set()
 
 

@@ -35,19 +35,20 @@
   }, true);
 
   function setDark(dark, keep) {
-    document.body.classList.toggle("dark", dark);
     if (keep) localStorage.setItem("videollm-theme", dark ? "dark" : "light");
+    document.body.classList.toggle("dark", dark);
   }
-  const chosen = localStorage.getItem("videollm-theme");
-  if (chosen) {
-    // Gradio sets its own choice when it has loaded, and again when the system's changes.
-    const hold = () => document.body.classList.contains("dark") !== (stored() === "dark") && setDark(stored() === "dark");
-    const stored = () => localStorage.getItem("videollm-theme");
-    addEventListener("DOMContentLoaded", () => {
-      hold();
-      new MutationObserver(hold).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-    });
+  // Gradio sets its own choice when it has loaded, and again when the system's changes.
+  function hold() {
+    const chosen = localStorage.getItem("videollm-theme");
+    if (chosen && document.body.classList.contains("dark") !== (chosen === "dark")) setDark(chosen === "dark", false);
   }
+  function watch() {
+    hold();
+    new MutationObserver(hold).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  }
+  if (document.body) watch();
+  else addEventListener("DOMContentLoaded", watch);
 
   function upload(drop, file) {
     const input = drop.querySelector("input"), bar = drop.querySelector("progress"), form = new FormData();

@@ -36,7 +36,7 @@ HEADERS = {
     # Nothing from elsewhere is ever loaded. Gradio runs scripts that are in the page, and makes functions from text.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # without any, browsers hide from which site a form comes
 }
 
 
