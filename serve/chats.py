@@ -91,7 +91,7 @@ class Prefixes:
     def take(self, shown: Hashable, ids: list[int]) -> Cache:
         """What is kept of this prompt, to be used for it until it is `put` back."""
         alike = [kept for kept in self._kept if kept.shown == shown]
-        best = max(alike, key=lambda kept: shared_prefix(kept.cache.ids, ids), default=None)
+        best = max(alike, key=lambda kept: (shared_prefix(kept.cache.ids, ids), not kept.used), default=None)
         length = shared_prefix(best.cache.ids, ids) if best else 0
         if best and 0 < length == len(best.cache.ids) and not best.used:
             best.used = True

@@ -28,7 +28,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextmanager
-def serving(answer: Answer, bodies: list[Any] | None = None) -> Iterator[VLLMEngine]:
+def serving(answer: Answer, bodies: list[Any] | None = None, port: int = 0) -> Iterator[VLLMEngine]:
     """An engine for a server that answers every completion so."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -47,7 +47,7 @@ def serving(answer: Answer, bodies: list[Any] | None = None) -> Iterator[VLLMEng
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield VLLMEngine(MODEL, f"http://127.0.0.1:{server.server_port}/")
         server.shutdown()

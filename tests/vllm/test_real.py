@@ -1,0 +1,199 @@
+"""The exported lite model behind a real vLLM, started by scripts/serve_vllm.sh: bash scripts/test_vllm.sh.
+
+The first test that asks waits for vLLM to start, which takes minutes.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.serve.conftest import ROOT, SAMPLE, Server, asked, data_url, starting
+from videollm.chat.engine import Cache, Generation
+from videollm.chat.session import ChatSession
+from videollm.chat.vllm import VLLMEngine
+from videollm.checkpoint import Model, find, load
+from videollm.export import export
+from videollm.models.processor import Message
+
+pytestmark = pytest.mark.vllm
+
+QUESTIONS = ("What is in this video?", "What comes first?", "Is there a dog?")
+START_S = 600
+
+
+@dataclass
+class Both:
+    """What scripts/serve_vllm.sh started."""
+
+    process: subprocess.Popen
+    log: Path
+    url: str
+    vllm_url: str
+
+    def health(self) -> dict[str, Any]:
+        return httpx.get(f"{self.url}/health", timeout=30).json()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        end = monotonic() + START_S
+        while not condition():
+            assert self.process.poll() is None and monotonic() < end, self.log.read_text()[-4000:]
+            sleep(0.2)
+
+    def metric(self, name: str) -> float:
+        """Of vLLM."""
+        text = httpx.get(f"{self.vllm_url}/metrics").text
+        return sum(float(value) for value in re.findall(rf"^{name}\{{.*\}} (\S+)$", text, re.MULTILINE))
+
+    @property
+    def client(self) -> Any:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=300)
+
+    def ask(self, question: str, **more: Any) -> Any:
+        return self.client.chat.completions.create(
+            model="lite", messages=asked(data_url(SAMPLE.read_bytes()), question), **more
+        )
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, source = tmp_path_factory.mktemp("exported") / "lite", find("lite")
+    assert source
+    export(source, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(exported: Path) -> Model:
+    return load(str(exported))
+
+
+@pytest.fixture(scope="module")
+def both(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        port, vllm_port = one.getsockname()[1], two.getsockname()[1]
+    log = tmp_path_factory.mktemp("log") / "both.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            ["bash", "scripts/serve_vllm.sh", str(exported), "--port", str(port), "--waiting", "64"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"VLLM_PORT": str(vllm_port), "VLLM_OPTIONS": "--block-size 32"},
+        )
+    made = Both(process, log, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{vllm_port}")
+    made.until(lambda: f"running on {made.url}" in log.read_text())
+    made.until(lambda: made.health()["status"] == "ok")
+    yield made
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    assert process.wait(timeout=120) == 0
+    assert not psutil.wait_procs(children, timeout=60)[1]  # both ended, with all their processes
+
+
+def test_greedy_answers_are_those_of_the_local_engine(both: Both, model: Model):
+    local = [ChatSession(model, SAMPLE).ask(question).text for question in QUESTIONS]
+    assert [both.ask(question).choices[0].message.content for question in QUESTIONS] == local
+    engine = VLLMEngine(model, both.vllm_url)
+    chat = ChatSession(model, SAMPLE, engine=engine)
+    assert chat.ask(QUESTIONS[0]).text == local[0]
+    hello = model.processor([Message("user", "Hello, who are you?")])  # without a video: as token ids
+    reference = ChatSession(model, SAMPLE).engine
+    made, expected = (
+        list(by.stream(hello, Cache(), Generation(max_new_tokens=12, logprobs=2))) for by in (engine, reference)
+    )
+    assert [token.id for token in made] == [token.id for token in expected]
+    for a, b in zip(made, expected, strict=True):
+        assert a.logprob == pytest.approx(b.logprob, abs=0.15) and len(a.top) == 2 and a.top[0][0] == a.id
+
+
+def test_turn_two_hits_the_prefix_cache(both: Both, model: Model):
+    chat = ChatSession(model, SAMPLE, engine=VLLMEngine(model, both.vllm_url))
+    chat.ask("Which animal is in it?")
+    hits = both.metric("vllm:prefix_cache_hits_total")
+    receipt = chat.ask("And after that?").receipt
+    assert receipt.cached_tokens > receipt.prompt_tokens / 2
+    assert both.metric("vllm:prefix_cache_hits_total") - hits == receipt.cached_tokens
+
+
+def test_seeds_stops_and_several_answers(both: Both):
+    settings = {"temperature": 1.5, "seed": 7, "max_tokens": 24}
+    one, two = (both.ask(QUESTIONS[0], n=2, **settings) for _ in range(2))
+    texts = [choice.message.content for choice in one.choices]
+    assert texts == [choice.message.content for choice in two.choices] and texts[0] != texts[1]
+    word = texts[0].split()[2]
+    stopped = both.ask(QUESTIONS[0], stop=word, **settings).choices[0]
+    assert stopped.message.content == texts[0][: texts[0].index(word)].strip() and stopped.finish_reason == "stop"
+
+
+def test_sixteen_at_once_are_five_times_as_fast(both: Both):
+    def tokens(number: int) -> int:
+        made = both.ask(f"{QUESTIONS[0]} {number}", max_tokens=64, temperature=1.5, seed=number)
+        return made.usage.completion_tokens
+
+    tokens(0)
+    started = perf_counter()
+    alone = sum(map(tokens, range(4))) / (perf_counter() - started)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(tokens, range(16)))
+        started = perf_counter()
+        together = sum(pool.map(tokens, range(48))) / (perf_counter() - started)
+    print(f"tokens/s: alone {alone:.1f}, sixteen at once {together:.1f}, {together / alone:.1f} times as many")
+    assert together >= 5 * alone
+
+
+def test_a_client_that_goes_away_ends_vllms_work(both: Both):
+    with both.ask(QUESTIONS[0], max_tokens=300, temperature=2, stream=True) as stream:
+        next(iter(stream))
+        both.until(lambda: both.metric("vllm:num_requests_running") == 1)
+    aborted = both.metric("vllm:request_success_total")
+    both.until(lambda: both.metric("vllm:num_requests_running") == 0)
+    assert both.metric("vllm:generation_tokens_total") > 0 and both.metric("vllm:request_success_total") >= aborted
+
+
+def test_two_replicas_in_front_of_one_vllm(both: Both, exported: Path, tmp_path: Path):
+    with starting(tmp_path) as start:
+        second: Server = start("--model", str(exported), "--engine", "vllm", "--vllm-url", both.vllm_url).ready()
+        other = Both(both.process, both.log, second.url, both.vllm_url)
+        with ThreadPoolExecutor(6) as pool:
+            texts = list(
+                pool.map(lambda i: (both, other)[i % 2].ask(QUESTIONS[i // 2]).choices[0].message.content, range(6))
+            )
+    assert texts[::2] == texts[1::2]
+
+
+def test_killing_vllm_is_survived(both: Both):
+    """The server stays, says so, and answers again as soon as vLLM does."""
+    with both.ask(QUESTIONS[0], max_tokens=300, temperature=2, stream=True) as stream:
+        events = iter(stream)
+        next(events)
+        (vllm,) = (
+            process
+            for process in psutil.Process(both.process.pid).children(recursive=True)
+            if "vllm.entrypoints.openai.api_server" in process.cmdline()
+            and "vllm.entrypoints.openai.api_server" not in (process.parent() or process).cmdline()
+        )
+        vllm.send_signal(signal.SIGKILL)
+        with pytest.raises(openai.APIError, match="vLLM at"):
+            list(events)
+    with pytest.raises(openai.InternalServerError) as refused:
+        both.ask(QUESTIONS[0])
+    assert refused.value.status_code == 503 and refused.value.code == "engine_unavailable"
+    assert both.health()["engine"] == "down"
+    both.until(lambda: both.health()["status"] == "ok")
+    assert both.ask(QUESTIONS[0]).choices[0].message.content
