@@ -136,7 +136,7 @@ EXTRAS = {
 
 @pytest.mark.parametrize(
     ("package", "needs"),
-    [("videollm", ("index",)), ("train", ("train",)), ("data_gen", ("data", "ray")), ("serve", ("serve",))],
+    [("videollm", ("index", "ray")), ("train", ("train",)), ("data_gen", ("data", "ray")), ("serve", ("serve",))],
 )
 def test_every_module_imports_without_the_extras_it_does_not_need(package: str, needs: tuple[str, ...]):
     present = {name for extra in needs for name in EXTRAS[extra]}

@@ -330,8 +330,9 @@ def _perturbed(rng: np.random.Generator, clip: Clip, perturbation: str) -> Clip:
         return clip.variant(frame_s=clip.frame_s * able[int(rng.integers(len(able)))])
     if perturbation == "frame_drop":
         dropped: set[int] = set()
+        edges = {frame for event in clip.events for frame in (event.start, event.end)}  # must be seen
         for frame in range(1, clip.frame_count - 1):
-            if frame - 1 not in dropped and rng.random() < 0.4:
+            if frame - 1 not in dropped and rng.random() < 0.4 and frame not in edges:
                 dropped.add(frame)
         return clip.variant(dropped=frozenset(dropped))
     return clip
