@@ -191,18 +191,6 @@ def test_questions_are_retried_edited_and_taken_back(lite: Server, visit: Open):
     expect(page.locator("#question textarea")).to_have_value("How does it end?")
 
 
-def test_an_answer_is_stopped(lite: Server, visit: Open):
-    page, made = visit(lite), 'videollm_tokens_total{kind="completion"}'
-    before = lite.metric(made)
-    page.locator("#question textarea").fill("What is in this video?")
-    page.keyboard.press("Enter")
-    page.locator("#question .stop-button").click()
-    expect(page.locator("#question .stop-button")).to_have_count(0)
-    until(lambda: httpx.get(f"{lite.url}/health").json()["waiting"] == 0)
-    assert lite.metric(made) == before  # no answer came to its end
-    assert "cat" in ask(page, "What comes first?").last.inner_text().lower()
-
-
 def test_captions_and_their_files(lite: Server, visit: Open):
     page = visit(lite)
     tab(page, "Captions")
