@@ -4,8 +4,9 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    _print(options, _evaluate(options, options.task, options.out, load(options.model)))
+    _print(options, _evaluate(options, options.task, options.out, lambda: load(options.model)))
 
 
 def trust(options: argparse.Namespace) -> None:
     """Every probe in a folder of its own, and one report of all."""
-    model = load(options.model)
+    model = cache(lambda: load(options.model))
     found = {name: _evaluate(options, probe, options.out / name, model) for name, probe in PROBES.items()}
     reports.write_together(options.out, found)
     if options.json:
@@ -101,9 +102,11 @@ def trust(options: argparse.Namespace) -> None:
     print(options.out / "report.html")
 
 
-def _evaluate(options: argparse.Namespace, task: Task, out: Path, model: Model) -> Report:
+def _evaluate(options: argparse.Namespace, task: Task, out: Path, loaded: Callable[[], Model]) -> Report:
+    """loaded: the model, which is not loaded where the data is bad."""
     data, everything, asked = _read(options, task)
     runs.check_videos(asked)
+    model = loaded()
     subject = Subject(model, everything, asked, SEED)
     controls = [c for c in task.controls if c != "wrong_video" or subject.views.has_wrong_video]
     identity = _identity(task, runs.describe_model(options.model, model), data, everything, asked)

@@ -128,7 +128,9 @@ def read(path: Path) -> dict[str, dict[str, Row]]:
     return found
 
 
-def _row(values: dict[str, Any]) -> Row:
+def _row(values: Any) -> Row:
+    if not isinstance(values, dict):
+        raise TypeError(f"{values!r} is no object")
     error = values.get("error")
     made = None if error is not None else values["prediction"]
     if error is None and not isinstance(made, dict):

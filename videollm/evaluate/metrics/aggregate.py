@@ -55,43 +55,39 @@ class Interval:
 def interval(metric: str, rows: Rows, clusters: Sequence[str], seed: int = 0) -> Interval:
     """Percentile bootstrap (Efron 1979) over clusters: items of one video are drawn together, for they are not
     independent. Rows with NaN are left out."""
-    rows, names = known(rows, clusters)
-    groups = _groups(names)
-    values = [value_of(metric, rows[drawn]) for drawn in resamples(groups, seed)] if len(groups) > 1 else []
-    low, high = _bounds(values)
+    there = _known(rows)
+    rows, groups = rows[there], _groups([clusters[i] for i in there])
+    low, high = _bounds(_resampled(metric, rows, groups, seed))
     return Interval(value_of(metric, rows), low, high, len(rows), len(groups))
 
 
 def difference(metric: str, a: Rows, b: Rows, clusters: Sequence[str], seed: int = 0) -> Interval:
     """Of b over a on the same items, in the same order; both are drawn together."""
-    together = np.concatenate([_wide(a), _wide(b)], axis=1)
-    both, names = known(together, clusters)
-    width = both.shape[1] // 2
-
-    def of(rows: Rows) -> float:
-        first, second = (rows[:, 0], rows[:, 1]) if width == 1 else (rows[:, :width], rows[:, width:])
-        return value_of(metric, second) - value_of(metric, first)
-
-    groups = _groups(names)
-    values = [of(both[drawn]) for drawn in resamples(groups, seed)] if len(groups) > 1 else []
-    low, high = _bounds(values)
-    return Interval(of(both), low, high, len(both), len(groups))
+    there = _known(a, b)
+    groups = _groups([clusters[i] for i in there])
+    values = [_resampled(metric, side[there], groups, seed) for side in (a, b)]  # one seed: the same draws
+    low, high = _bounds(values[1] - values[0])
+    value = value_of(metric, b[there]) - value_of(metric, a[there])
+    return Interval(value, low, high, len(there), len(groups))
 
 
-def resamples(groups: list[np.ndarray], seed: int) -> list[np.ndarray]:
-    """RESAMPLES times the numbers of the rows of as many groups, drawn with replacement."""
+def _resampled(metric: str, rows: Rows, groups: list[np.ndarray], seed: int) -> np.ndarray:
+    """Values of RESAMPLES samples of as many groups, drawn with replacement; none where there are not two groups."""
+    if len(groups) < 2:
+        return np.empty(0)
     draws = np.random.default_rng(seed).integers(len(groups), size=(RESAMPLES, len(groups)))
-    return [np.concatenate([groups[g] for g in draw]) for draw in draws]
+    if metric in _OTHERS:
+        return np.array([value_of(metric, rows[np.concatenate([groups[g] for g in draw])]) for draw in draws])
+    sums, sizes = np.array([rows[g].sum() for g in groups]), np.array([len(g) for g in groups])
+    return sums[draws].sum(1) / sizes[draws].sum(1)
 
 
-def known(rows: Rows, clusters: Sequence[str]) -> tuple[Rows, list[str]]:
-    """The rows that hold no NaN, and their clusters."""
-    kept = np.flatnonzero(~np.isnan(_wide(rows)).any(axis=1))
-    return rows[kept], [clusters[i] for i in kept.tolist()]
-
-
-def _wide(rows: Rows) -> Rows:
-    return rows.reshape(len(rows), -1)
+def _known(*sides: Rows) -> list[int]:
+    """The numbers of the rows that hold no NaN on any side."""
+    missing = np.zeros(len(sides[0]), bool)
+    for rows in sides:
+        missing |= np.isnan(rows.reshape(len(rows), -1)).any(axis=1)
+    return np.flatnonzero(~missing).tolist()
 
 
 def _groups(names: Sequence[str]) -> list[np.ndarray]:
@@ -101,9 +97,9 @@ def _groups(names: Sequence[str]) -> list[np.ndarray]:
     return [np.array(numbers) for numbers in found.values()]
 
 
-def _bounds(values: list[float]) -> tuple[float, float]:
+def _bounds(values: np.ndarray) -> tuple[float, float]:
     """NaN where one cluster or none leaves nothing to draw."""
-    if not values:
+    if not len(values):
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
