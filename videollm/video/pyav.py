@@ -300,6 +300,9 @@ def _pictures(scan: Scan, packets: np.ndarray, careful: bool) -> Iterator[VideoF
         context = stream.codec_context
         context.thread_type = "AUTO"
         context.thread_count = 1 if careful else 0
+        if not careful:
+            # Threads may hand a picture out before its flag of damage is set; an error comes out with its packet.
+            context.options = {"err_detect": "explode"}
         first, last = runs.popleft()
         for index, packet in enumerate(_packets(container, stream)):
             if index < first:
