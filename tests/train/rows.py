@@ -14,7 +14,7 @@ PROVENANCE = Provenance(
 )
 CAPTIONS = [
     (None, None, "A cat opens its eyes, then a cup of coffee appears, then a rocket."),
-    (0.0, 4.0, "A tabby cat looks past the camera and walks away."),
+    (0.0, 4.0, "A tabby cat looks past the camera."),
     (4.0, 8.0, "A cup of coffee appears on a saucer."),
     (8.0, 12.0, "A rocket on its pad disappears."),
     (0.0, 2.0, "The camera zooms in on a cat."),

@@ -1,8 +1,10 @@
 """Both stages for real, at toy size: plain python, two ranks of DeepSpeed, killed and resumed, on simulated and on real
 videos."""
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,8 +87,6 @@ def test_after_stage1_one_checkpoint_captions_and_searches(aligned: Path):
 
 def test_a_finished_run_says_what_it_was(aligned: Path, rows: Path):
     card = (aligned / "card.md").read_text()
-    import hashlib
-
     assert hashlib.sha256(rows.read_bytes()).hexdigest() in card
     for word in ("training loss", "eval_loss", "kept: checkpoint-", "peak memory", "cores", "recipe `debug_stage1`"):
         assert word in card
@@ -192,6 +192,4 @@ def test_bad_rows_are_named_and_end_with_2(tmp_path: Path, rows: Path, edit, mes
     with pytest.raises(SystemExit) as ended:
         stage1.main(arguments)
     assert ended.value.code == 2
-    import re
-
     assert re.search(message, capsys.readouterr().err)
