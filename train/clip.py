@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from train.command import parse
+from train.command import parse, run
 from train.contrast import Contrast, Words
 from train.fit import ContrastTrainer, training_arguments
 from train.frames import FrameStore, frame_store
 from train.pairs import GroupedSampler, Pair, Part, read_pairs
 from train.retrieval_recipes import CLIPS, ClipRecipe
-from train.trunk import normalise, save_trunk
+from train.trunk import normalise, save_trunk, towers
 from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval.clip import TextConfig, VisionConfig
@@ -101,8 +101,7 @@ def zero_shot(model: RetrievalModel, data: FrameCaptions, count: int = 512) -> d
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    recipe = parse(CLIPS, "Pre-train a CLIP from scratch on frames with captions.", argv)
-    train(recipe)
+    run(train, parse(CLIPS, "Pre-train a CLIP from scratch on frames with captions.", argv))
 
 
 def train(recipe: ClipRecipe) -> dict[str, float]:
@@ -127,7 +126,7 @@ def train(recipe: ClipRecipe) -> dict[str, float]:
         found = zero_shot(model, FrameCaptions(read_pairs(Path(recipe.test)), recipe))
         print(found)
     if trainer.is_world_process_zero():
-        save_trunk(Path(recipe.output), model.visual, model.text, model.logit_scale)
+        save_trunk(Path(recipe.output), *towers(model), model.logit_scale)
     return found
 
 

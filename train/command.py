@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, fields, replace
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -36,6 +37,15 @@ def parse(recipes: Mapping[str, R], about: str, argv: Sequence[str] | None = Non
         print(json.dumps(asdict(chosen), indent=2))  # pyright: ignore[reportArgumentType]
         sys.exit(0)
     return chosen
+
+
+def run(train: Callable[[R], object], recipe: R) -> None:
+    """Exits with 2 and one line where the recipe's files or values cannot be used."""
+    try:
+        train(recipe)
+    except VideoLLMError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _option(field: Field[Any]) -> dict[str, Any]:

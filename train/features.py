@@ -60,7 +60,7 @@ def _fill(folder: Path, frames: FrameStore, tower: VisionTransformer, layers: in
     step = max(1, _FRAMES_AT_ONCE // length)
     for start in tqdm(range(0, videos, step), "encoding", disable=None):
         rows = slice(start, start + step)
-        pixels = torch.from_numpy(frames.pixels[rows]).to(device)
+        pixels = torch.from_numpy(frames.pixels[rows].copy()).to(device)
         mask = torch.from_numpy(np.isfinite(frames.times_s[rows])).to(device)
         found = tower(normalise(pixels), mask, layers)
         embed[rows] = (found.embed * mask[..., None]).cpu().numpy()

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class ContrastTrainer(Trainer):
         recipe: Fit,
         *,
         rows: int,
-        collate: Callable[[list[int]], Mapping[str, Any]],
+        collate: Callable[[list[int]], dict[str, Any]],
         order: Sampler[int],
         groups: list[dict[str, Any]],
         chunk: int = 0,
@@ -94,6 +95,10 @@ class ContrastTrainer(Trainer):
         self.contrast, self.recipe, self.order, self.groups, self.chunk = contrast, recipe, order, groups, chunk
         super().__init__(contrast, arguments, train_dataset=Rows(rows), data_collator=collate)
         self.add_callback(_Scoring(self))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        with _dimensions(self.contrast) if self.recipe.zero else nullcontext():
+            return super().train(*args, **kwargs)
 
     def _get_train_sampler(self, *_: Any) -> Sampler[int]:
         return self.order
@@ -124,7 +129,7 @@ class ContrastTrainer(Trainer):
         if not self.chunk:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
-        batch = self._prepare_inputs(inputs)["batch"]
+        batch: Any = self._prepare_inputs(inputs)["batch"]
         with self.accelerator.autocast():
             loss = cached_backward(self.contrast, batch, self.chunk)
         average_over_ranks(self.contrast)
@@ -148,6 +153,17 @@ class ContrastTrainer(Trainer):
 
     def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         return ((n, p) for n, p in self.contrast.named_parameters() if p.requires_grad)
+
+
+@contextmanager
+def _dimensions(module: nn.Module) -> Iterator[None]:
+    """Scalars as vectors of one: DeepSpeed cannot broadcast parameters without dimensions."""
+    scalars = [p for p in module.parameters() if not p.ndim]
+    for parameter in scalars:
+        parameter.data = parameter.data[None]
+    yield
+    for parameter in scalars:
+        parameter.data = parameter.data[0]
 
 
 class _Scoring(TrainerCallback):

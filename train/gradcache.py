@@ -32,7 +32,7 @@ def cached_backward(contrast: Contrast, batch: Batch, chunk: int) -> torch.Tenso
         again = contrast.encode(piece)
         place = slice(number * chunk, (number + 1) * chunk)
         wanted = [(again[n], x.grad[place]) for n, x in leaves.items() if x.grad is not None and again[n].requires_grad]
-        torch.autograd.backward(*zip(*wanted, strict=True))
+        torch.autograd.backward([x for x, _ in wanted], [gradient for _, gradient in wanted])
     _set_random_state(after)
     return loss.detach()
 

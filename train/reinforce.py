@@ -29,12 +29,10 @@ class RecallReward(Contrast):
     def contrast(self, rows: Rows) -> torch.Tensor:
         logits = self.model.logits(texts_of(rows), videos_of(rows))
         right = torch.arange(logits.shape[1], device=logits.device)
-        losses, rewards = zip(
-            *(policy_loss(x, right, self.recall_at, self.samples) for x in (logits[: len(right)], logits.mT)),
-            strict=True,
-        )
-        self.reward = sum(rewards) / 2
-        return sum(losses) / 2
+        forth = policy_loss(logits[: len(right)], right, self.recall_at, self.samples)
+        back = policy_loss(logits.mT, right, self.recall_at, self.samples)
+        self.reward = (forth[1] + back[1]) / 2
+        return (forth[0] + back[0]) / 2
 
 
 def policy_loss(logits: torch.Tensor, right: torch.Tensor, k: int, samples: int) -> tuple[torch.Tensor, float]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from train.adapters import add_lora, merge_lora
-from train.command import parse
+from train.command import parse, run
 from train.contrast import Contrast, Words, frame_features
 from train.distill import DistilledContrast
 from train.features import FeatureStore, feature_store
@@ -24,12 +25,15 @@ from train.mining import mined_order
 from train.pairs import GroupedSampler, Pair, read_pairs
 from train.reinforce import RecallReward
 from train.retrieval_recipes import RETRIEVAL, RetrievalRecipe, Tower
-from train.trunk import load_trunk
+from train.trunk import load_trunk, towers
 from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval import model as directory
+from videollm.retrieval.clip import TextTransformer, VisionTransformer
 from videollm.retrieval.head import unit
 from videollm.retrieval.heads.teachclip import AttentiveAggregation
+from videollm.retrieval.heads.tight import TightTransformer
+from videollm.retrieval.heads.transformer import TemporalTransformer
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 
 Batch = dict[str, torch.Tensor]
@@ -67,17 +71,16 @@ def build(recipe: RetrievalRecipe) -> RetrievalModel:
     return assemble(config, vision, text)
 
 
-def assemble(config: RetrievalConfig, vision: nn.Module, text: nn.Module) -> RetrievalModel:
+def assemble(config: RetrievalConfig, vision: VisionTransformer, text: TextTransformer) -> RetrievalModel:
     """Trained towers first, then the head, because heads copy from towers."""
     model = RetrievalModel(config)
-    assert model.visual is not None
-    for tower, trained in ((model.visual, vision), (model.text, text)):
+    for tower, trained in zip(towers(model), (vision, text), strict=True):
         tower.load_state_dict({**tower.state_dict(), **trained.state_dict()})  # prompts are new
-    model.head = directory.build_head(config.head, model.visual.config.embed_dim, model.visual)
-    fits = config.text.width == model.visual.config.embed_dim and config.head.layers <= config.text.layers
-    for module in model.head.modules():
-        if fits and hasattr(module, "init_from"):
-            module.init_from(model.text)
+    model.head = directory.build_head(config.head, vision.config.embed_dim, model.visual)
+    if text.config.width == vision.config.embed_dim and config.head.layers <= text.config.layers:
+        for module in model.head.modules():
+            if isinstance(module, TemporalTransformer | TightTransformer):
+                module.init_from(text)
     return model
 
 
@@ -87,19 +90,19 @@ class PairBatches:
     def __init__(self, pairs: Sequence[Pair], recipe: RetrievalRecipe, model: RetrievalModel, layers: int):
         self.pairs, self.recipe = pairs, recipe
         self.words = Words(recipe.max_words)
-        assert model.visual is not None
+        tower, _ = towers(model)
         self.frames = frame_store(
             [p.part for p in pairs],
             fps=recipe.fps or None,
             max_frames=recipe.max_frames,
-            size=model.visual.config.image_size,
+            size=tower.config.image_size,
             cache=Path(recipe.cache),
         )
         row = {part: i for i, part in enumerate(self.frames.parts)}
         self.video_of = torch.tensor([row[p.part] for p in pairs])
         self.features: FeatureStore | None = None
         if recipe.visual == "freeze":
-            self.features = feature_store(self.frames, model.visual, layers, Path(recipe.cache))
+            self.features = feature_store(self.frames, tower, layers, Path(recipe.cache))
 
     def videos(self, rows: list[int]) -> Batch:
         pixels, mask = self.frames.batch(rows)
@@ -158,11 +161,11 @@ def parameter_groups(model: RetrievalModel, recipe: RetrievalRecipe) -> list[dic
         if isinstance(model.head, AttentiveAggregation)
         else set()
     )
-    towers = {id(p) for tower in (model.visual, model.text) for p in tower.parameters()}
+    in_towers = {id(p) for tower in towers(model) for p in tower.parameters()}
     rates: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            trunk = id(parameter) in towers or name in ("logit_scale", "temperature")
+            trunk = id(parameter) in in_towers or name in ("logit_scale", "temperature")
             fine = recipe.attention_learning_rate if id(parameter) in attention else 0.0
             rate = recipe.trunk_learning_rate if trunk else fine or recipe.learning_rate
             rates.setdefault((rate, name.endswith("bias")), []).append(parameter)
@@ -174,8 +177,7 @@ def parameter_groups(model: RetrievalModel, recipe: RetrievalRecipe) -> list[dic
 
 def set_trained(model: RetrievalModel, recipe: RetrievalRecipe) -> None:
     """Freeze, adapt or train each tower; prompts are there already, see `build`."""
-    assert model.visual is not None
-    for tower, how in ((model.visual, recipe.visual), (model.text, recipe.text)):
+    for tower, how in zip(towers(model), (recipe.visual, recipe.text), strict=True):
         if how == "lora":
             add_lora(tower, recipe.lora_rank)
         else:
@@ -194,7 +196,10 @@ def mined(model: RetrievalModel, batches: PairBatches, order: GroupedSampler, ep
     vectors = unit(text.embed) + unit(video.embed)[batches.video_of]
     firsts = vectors[torch.tensor([group[0] for group in order.groups])]
     size = max(1, batches.recipe.batch_size * len(order.groups) // order.count)
-    return [row for g in mined_order(firsts, size, batches.recipe.seed + epoch) for row in order.groups[g]]
+    chosen = [mined_order(firsts, size, batches.recipe.seed + epoch)]
+    if dist.is_initialized():
+        dist.broadcast_object_list(chosen)  # ranks round differently
+    return [row for g in chosen[0] for row in order.groups[g]]
 
 
 def objective(model: RetrievalModel, recipe: RetrievalRecipe, teachers: Sequence[RetrievalModel]) -> Contrast:
@@ -203,8 +208,17 @@ def objective(model: RetrievalModel, recipe: RetrievalRecipe, teachers: Sequence
     return DistilledContrast(model, teachers) if teachers else Contrast(model, sums=recipe.sums)
 
 
+def teacher(folder: Path, recipe: RetrievalRecipe, student: RetrievalModel) -> RetrievalModel:
+    """Where features are kept, they are of one tower: the teacher's must be the student's."""
+    loaded = directory.load(folder)
+    own, theirs = (towers(m)[0].state_dict() for m in (student, loaded))
+    if recipe.visual == "freeze" and any(n not in theirs or not torch.equal(p, theirs[n]) for n, p in own.items()):
+        raise ConfigError(f"{folder} has another visual tower than the frozen one: set visual to train")
+    return loaded
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    train(parse(RETRIEVAL, "Train a retrieval head on a CLIP.", argv))
+    run(train, parse(RETRIEVAL, "Train a retrieval head on a CLIP.", argv))
 
 
 def train(recipe: RetrievalRecipe) -> dict[str, float]:
@@ -212,7 +226,7 @@ def train(recipe: RetrievalRecipe) -> dict[str, float]:
     arguments = training_arguments(recipe)
     model = build(recipe)
     set_trained(model, recipe)
-    teachers = [directory.load(Path(folder)) for folder in recipe.teachers.split(",") if folder]
+    teachers = [teacher(Path(folder), recipe, model) for folder in recipe.teachers.split(",") if folder]
     layers = max(m.head.hidden_layers for m in (model, *teachers))
     pairs = read_pairs(Path(recipe.data))
     with arguments.main_process_first():
@@ -235,11 +249,9 @@ def train(recipe: RetrievalRecipe) -> dict[str, float]:
             tested = PairBatches(read_pairs(Path(recipe.test)), recipe, model, layers)
         trainer.score = partial(evaluate, model, tested)
     trainer.train(resume_from_checkpoint=recipe.resume or None)
-    for tower in (model.visual, model.text):
+    for tower in towers(model):
         merge_lora(tower)
-    found: dict[str, float] = {}
-    if recipe.test:
-        found = trainer.score()
+    found = trainer.score() if trainer.score else {}
     if trainer.is_world_process_zero():
         directory.save(model, Path(recipe.output), card(recipe, found))
     return found

@@ -16,6 +16,7 @@ from torch import nn
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.official import load_official
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
+from videollm.retrieval.model import RetrievalModel
 
 LOCAL = "local-dir:"
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
@@ -36,8 +37,7 @@ def load_trunk(name: str) -> tuple[VisionTransformer, TextTransformer]:
             "open_clip_config.json and open_clip_model.safetensors, or ARCHITECTURE:WEIGHTS of open_clip"
         ) from error
     state = dict(model.state_dict())
-    is_plain = isinstance(model, open_clip.CLIP) and "visual.class_embedding" in state
-    if not is_plain or "QuickGELU" not in repr(model):
+    if not isinstance(model, open_clip.CLIP) or "visual.class_embedding" not in state or "QuickGELU" not in repr(model):
         raise ConfigError(f"{name!r} is not built as OpenAI's CLIP with a ViT is; its -quickgelu variant may be")
     vision, text = VisionTransformer(_vision(model, state)), TextTransformer(_text(model, state))
     for tower, prefix in ((vision, "visual."), (text, "")):
@@ -54,11 +54,11 @@ def _layers(state: dict[str, torch.Tensor], prefix: str) -> int:
 
 def _vision(model: open_clip.CLIP, state: dict[str, torch.Tensor]) -> VisionConfig:
     conv, positions = state["visual.conv1.weight"], state["visual.positional_embedding"]
-    block: Any = model.visual.transformer.resblocks[0]
+    visual: Any = model.visual
     return VisionConfig(
         width=len(conv),
         layers=_layers(state, "visual.transformer.resblocks."),
-        heads=block.attn.num_heads,
+        heads=visual.transformer.resblocks[0].attn.num_heads,
         mlp_width=len(state["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
         patch=conv.shape[-1],
         grid=int((len(positions) - 1) ** 0.5),
@@ -77,6 +77,12 @@ def _text(model: open_clip.CLIP, state: dict[str, torch.Tensor]) -> TextConfig:
         vocab_size=len(state["token_embedding.weight"]),
         embed_dim=state["text_projection"].shape[1],
     )
+
+
+def towers(model: RetrievalModel) -> tuple[VisionTransformer, TextTransformer]:
+    if model.visual is None or not isinstance(model.text, TextTransformer):
+        raise ConfigError("this model reads features of another network, not frames: it has no CLIP to train on")
+    return model.visual, model.text
 
 
 def save_trunk(folder: Path, vision: VisionTransformer, text: TextTransformer, logit_scale: torch.Tensor) -> None:

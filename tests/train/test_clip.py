@@ -1,0 +1,112 @@
+"""A CLIP from scratch: it learns, and what it leaves is an open_clip model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train import tiny
+from train.clip import FrameCaptions, build, train, zero_shot
+from train.pairs import Pair, Part, read_pairs
+from train.trunk import load_trunk, normalise, save_trunk, towers
+from train.world import annotations, clip_pairs, flip_direction, picture
+from videollm.config import EncoderConfig
+from videollm.encoders.open_clip import OpenClipEncoder
+from videollm.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("clip")
+    tiny.make(made)
+    return made
+
+
+def test_training_learns_which_caption_is_of_which_frame(folder: Path):
+    files = {name: str(folder / "frames.jsonl") for name in ("data", "test")}
+    recipe = replace(tiny.CLIP, output=str(folder / "trained"), cache=str(folder / "cache"), **files)
+    recipe = replace(recipe, epochs=6, batch_size=32, width=32, embed_dim=32)
+    before = zero_shot(build(recipe), FrameCaptions(read_pairs(Path(recipe.data)), recipe))
+    after = train(recipe)
+    assert before["candidates"] == after["candidates"] > 20
+    assert after["text_to_video_MnR"] < before["text_to_video_MnR"] / 2
+    assert load_trunk(f"local-dir:{folder / 'trained'}")[0].config.width == 32
+
+
+def test_the_directory_is_an_open_clip_model(folder: Path):
+    """The same numbers through our towers and through the encoder that `videollm index` uses."""
+    encoder = OpenClipEncoder(EncoderConfig(name="tiny", pretrained=f"local-dir:{folder / 'clip'}", dtype="float32"))
+    vision, text = load_trunk(f"local-dir:{folder / 'clip'}")
+    pixels = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    own = vision(normalise(pixels)[:, None], torch.ones(2, 1, dtype=torch.bool)).embed[:, 0]
+    theirs = encoder.encode_frames(pixels).embed
+    assert torch.allclose(torch.nn.functional.normalize(own, dim=-1), theirs, atol=1e-5)
+    ids = encoder.tokenizer(["a red star moves up"])
+    words = text(ids, ids > 0).embed
+    found = encoder.encode_text(["a red star moves up"]).embed
+    assert torch.allclose(torch.nn.functional.normalize(words, dim=-1), found, atol=1e-5)
+
+
+def test_a_trunk_is_saved_and_loaded_whole(tmp_path: Path):
+    model = build(tiny.CLIP)
+    save_trunk(tmp_path, *towers(model), model.logit_scale)
+    for tower, loaded in zip(towers(model), load_trunk(f"local-dir:{tmp_path}"), strict=True):
+        assert tower.config == loaded.config
+        assert all(torch.equal(p, loaded.state_dict()[n]) for n, p in tower.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("local-dir:nowhere", CheckpointError, "open_clip_config.json"),
+        ("ViT-B-32-quickgelu", CheckpointError, "ARCHITECTURE:WEIGHTS"),
+    ],
+)
+def test_a_trunk_that_is_not_there(name: str, error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        load_trunk(name)
+
+
+def test_frames_are_decoded_once_and_drawn_from_their_part(folder: Path):
+    recipe = replace(tiny.CLIP, cache=str(folder / "cache"))
+    pairs = read_pairs(folder / "frames.jsonl")
+    data = FrameCaptions(pairs, recipe)
+    assert data.store.pixels.shape == (16, 8, 3, 32, 32)
+    assert [len(inside) for _, inside in data.choices] == [1] * 128
+    batch = data(list(range(8)))["batch"]
+    assert np.array_equal(batch["pixels"][:, 0].numpy(), data.store.pixels[0])
+    with pytest.raises(ConfigError, match=r"2\.9.*max_frames"):
+        FrameCaptions([Pair(Part(pairs[0].part.video, 2.95, 2.99), "nothing")], recipe)
+
+
+def test_captions_of_frames_follow_what_changes(folder: Path):
+    for known in annotations(folder / "world/order"):
+        last = len(known["objects"][0]["track"]) - 1
+        for event in known["events"]:
+            things = {thing["id"]: thing for thing in known["objects"]}
+            if event["kind"] == "change_colour" and len(known["events"]) == 1:
+                shape = things[event["object"]]["shape"]
+                assert f"{event['from']} {shape}" in picture(known, 0)
+                assert f"{event['to']} {shape}" in picture(known, last)
+        assert all(len(picture(known, frame)) > 5 for frame in (0, last))
+
+
+def test_order_pairs_are_groups_with_wrong_captions(folder: Path):
+    pairs = clip_pairs(folder / "world/order")
+    assert [p.group for p in pairs[::2]] == [p.group for p in pairs[1::2]] and len({p.group for p in pairs}) == 8
+    assert all(len(p.false) == 1 and p.false[0] != p.caption for p in pairs)
+
+
+@pytest.mark.parametrize(
+    ("caption", "flipped"),
+    [
+        ("A red star moves to the left, then it turns blue.", "A red star moves to the right, then it turns blue."),
+        ("A cup moves up and to the right.", "A cup moves down and to the left."),
+        ("A cup moves down.", "A cup moves up."),
+        ("A cup rotates clockwise.", None),
+    ],
+)
+def test_directions_are_flipped(caption: str, flipped: str | None):
+    assert flip_direction(caption) == flipped
