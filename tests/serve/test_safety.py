@@ -115,7 +115,7 @@ def test_told_to_stop_it_finishes_what_it_has_begun(guarded: Server):
     answers: list[httpx.Response] = []
 
     def ask() -> None:
-        body = long_chat(max_tokens=300, temperature=2, seed=1)
+        body = long_chat(max_tokens=300, temperature=2, seed=1, n=8)
         answers.append(httpx.post(f"{guarded.url}/v1/chat/completions", json=body, headers=headers(), timeout=300))
 
     asking = Thread(target=ask)
