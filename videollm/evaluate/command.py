@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--split", nargs="+", default=[], help="default: the dataset's, or of the world all but train")
     data.add_argument("--language", nargs="+", default=["en"], help="of data that has several (default: en)")
     data.add_argument("--limit", type=int, metavar="N", help="ask N items only, evenly spread over the data")
+    data.add_argument("--partial", action="store_true", help="allow for another number of items than was published")
     out = argparse.ArgumentParser(add_help=False)
     out.add_argument("--out", type=Path, required=True, metavar="DIR", help="where predictions and reports go")
     out.add_argument("--json", action="store_true", help="print one JSON object on stdout")
@@ -117,9 +118,7 @@ def _evaluate(options: argparse.Namespace, task: Task, out: Path, loaded: Callab
 def score(options: argparse.Namespace) -> None:
     task = TASKS[options.task]
     data, everything, asked = _read(options, task)
-    content = options.predictions.read_bytes() if options.predictions.is_file() else b""
-    model = {"name": options.predictions.name, "predictions_sha": hashlib.sha256(content).hexdigest()}
-    identity = _identity(task, model, data, everything, asked)
+    identity = _identity(task, {"name": options.predictions.name}, data, everything, asked)
     options.out.mkdir(parents=True, exist_ok=True)
     _print(options, _report(options, task, asked, options.predictions, options.out, identity, None))
 
@@ -143,7 +142,7 @@ def compare(options: argparse.Namespace) -> None:
 def _read(options: argparse.Namespace, task: Task) -> tuple[Data, list[Item], list[Item]]:
     """The data, its items that are of the task, and those to ask."""
     reader = choose(options.data, task.name, options.format)
-    data = reader.read(options.data, Wanted(task.name, tuple(options.split), tuple(options.language)))
+    data = reader.read(options.data, Wanted(task.name, tuple(options.split), tuple(options.language), options.partial))
     fit = [item for item in data.items if task.lacks(item) is None]
     if not fit:
         raise DataError(f"none of the {len(data.items)} items of {options.data} has {task.lacks(data.items[0])}")
@@ -182,6 +181,7 @@ def _report(
     found = runs.read(predictions)
     extra, judged = _judged(options, asked, found.get(AS_IT_IS, {}))
     report, per_item = reports.build(task, asked, found, identity, extra)
+    report["predictions"] = {"file": str(predictions), "sha256": hashlib.sha256(predictions.read_bytes()).hexdigest()}
     if judged:
         report |= judged
     if cost:

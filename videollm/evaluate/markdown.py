@@ -1,6 +1,7 @@
 """A report as Markdown."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 AS_IT_IS_LABEL = "video as it is"
@@ -27,10 +28,11 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     weights = ", ".join(f"{name} {sha[:12]}" for name, sha in model.get("weights", {}).items())
     files = ", ".join(f"{name} {sha[:12]}" for name, sha in data["files"].items())
     rows = [
-        ("Model", " ".join(str(model[k]) for k in ("name", "config_sha", "predictions_sha") if k in model)),
+        ("Model", " ".join(str(model[k]) for k in ("name", "config_sha") if k in model)),
         ("Weights", weights or "none in files"),
         ("Data", f"{data['format']}: {', '.join(data['splits'])}; {data['asked']} of {data['items']} items"),
         ("Annotations", files),
+        ("Predictions", f"{Path(report['predictions']['file']).name} {report['predictions']['sha256'][:12]}"),
         ("Intervals", report["intervals"]),
         ("Failures", ", ".join(f"{len(f)} ({c})" for c, f in report["failures"].items()) or "none"),
     ]

@@ -40,8 +40,13 @@ def classify(video: EncodedVideo, labels: Sequence[str], encoder: FrameEncoder) 
         raise ConfigError(
             f"labels are {', '.join(labels) or 'none'}; give at least two different ones, such as cat,dog"
         )
+    return compare(video, labels, label_embeddings(labels, encoder), encoder.scale)
+
+
+def compare(video: EncodedVideo, labels: Sequence[str], embeddings: torch.Tensor, scale: float) -> list[LabelProb]:
+    """`classify` with the labels' embeddings (C,E) at hand."""
     shown = F.normalize(video.features.embed.float().cpu().mean(0, keepdim=True), dim=-1)
-    probs = concept_probabilities(shown, label_embeddings(labels, encoder), encoder.scale)[0].tolist()
+    probs = concept_probabilities(shown, embeddings, scale)[0].tolist()
     return sorted((LabelProb(*pair) for pair in zip(labels, probs, strict=True)), key=lambda found: -found.prob)
 
 

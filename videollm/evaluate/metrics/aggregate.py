@@ -1,7 +1,7 @@
 """From rows of scores, one an item, to a number and its confidence interval.
 
-Most metrics are the mean of their rows. The others have rows of statistics, of which one number is made. n is the
-number of items.
+Most metrics are the mean of their rows, some their median. The others have rows of statistics, of whose sum one number
+is made. n is the number of items.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,20 +17,15 @@ RESAMPLES = 1000
 LEVEL = 0.95
 
 
-def _median(rows: Rows) -> float:
-    return float(np.median(rows))
-
-
 def _f1(rows: Rows) -> float:
     """rows (n,3): right ones found, ones found, right ones."""
     hits, found, right = rows.sum(0)
     return float(2 * hits / (found + right)) if found + right else 0.0
 
 
-_OTHERS: dict[str, Callable[[Rows], float]] = {f"BLEU{n}": (lambda rows, n=n: bleu_of(rows, n)) for n in ORDERS} | {
-    "f1_yes": _f1,
-    "MdR": _median,
-    "MdR_video": _median,
+_MEDIANS = ("MdR", "MdR_video")
+_OF_SUMS: dict[str, Callable[[Rows], float]] = {f"BLEU{n}": (lambda rows, n=n: bleu_of(rows, n)) for n in ORDERS} | {
+    "f1_yes": _f1
 }
 
 
@@ -38,7 +33,9 @@ def value_of(metric: str, rows: Rows) -> float:
     """The number that rows (n,...) without NaN make, NaN for none."""
     if not len(rows):
         return float("nan")
-    return _OTHERS[metric](rows) if metric in _OTHERS else float(rows.mean())
+    if metric in _MEDIANS:
+        return float(np.median(rows))
+    return _OF_SUMS[metric](rows) if metric in _OF_SUMS else float(rows.mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +73,13 @@ def _resampled(metric: str, rows: Rows, groups: list[np.ndarray], seed: int) -> 
     if len(groups) < 2:
         return np.empty(0)
     draws = np.random.default_rng(seed).integers(len(groups), size=(RESAMPLES, len(groups)))
-    if metric in _OTHERS:
-        return np.array([value_of(metric, rows[np.concatenate([groups[g] for g in draw])]) for draw in draws])
-    sums, sizes = np.array([rows[g].sum() for g in groups]), np.array([len(g) for g in groups])
-    return sums[draws].sum(1) / sizes[draws].sum(1)
+    if metric in _MEDIANS:
+        return np.array([np.median(rows[np.concatenate([groups[g] for g in draw])]) for draw in draws])
+    sums, sizes = np.array([rows[g].sum(0) for g in groups]), np.array([len(g) for g in groups])
+    drawn = sums[draws].sum(1)
+    if metric in _OF_SUMS:
+        return np.array([_OF_SUMS[metric](total[None]) for total in drawn])
+    return drawn / sizes[draws].sum(1)
 
 
 def _known(*sides: Rows) -> list[int]:

@@ -1,16 +1,22 @@
-"""What readers of evaluation data share: how a folder is laid out, what was read, what is wrong with it."""
+"""What readers of evaluation data share: how a folder is laid out, what was read, what is wrong with it.
+
+Annotations must be whole: as many items as were published. Their checksums go into every report, and where the folder
+has a file SHA256SUMS, as `sha256sum FILE... > SHA256SUMS` writes it, they must be those.
+"""
 
 import csv
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from videollm.errors import DataError
 from videollm.evaluate.item import Item
 
+SUMS = "SHA256SUMS"
 SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif")
 
 
@@ -39,8 +45,20 @@ class Folder:
             content = (self.root / name).read_bytes()
         except OSError as error:
             raise DataError(f"{self.root / name} cannot be read: {error.strerror}") from error
-        self.files[name] = hashlib.sha256(content).hexdigest()
+        self.files[name] = found = hashlib.sha256(content).hexdigest()
+        if (wanted := self._sums.get(name, found)) != found:
+            raise DataError(f"{self.root / name} has the sha256 {found}, {SUMS} says {wanted}; get the file again")
         return content
+
+    @cached_property
+    def _sums(self) -> dict[str, str]:
+        """Checksums by file, of those that SHA256SUMS has."""
+        path = self.root / SUMS
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+        if any(len(pair) != 2 for pair in pairs):
+            raise DataError(f"{path} is not what sha256sum writes: a checksum and a file name a line")
+        return {name.removeprefix("*").removeprefix("./"): sha for sha, name in pairs}
 
     def text(self, name: str) -> str:
         try:
@@ -81,11 +99,12 @@ class Folder:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to read: the items of which task, of which splits (none: the reader's choice), in which languages, for data
-    that has several."""
+    that has several. partial: fewer or more items than were published are no error."""
 
     task: str
     splits: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
+    partial: bool = False
 
 
 class Reader:
@@ -113,7 +132,7 @@ class Reader:
         raise NotImplementedError
 
     def read(self, root: Path, wanted: Wanted) -> Data:
-        """Raises DataError where files are missing or not of this format."""
+        """Raises DataError where files are missing, not of this format, or not whole."""
         if wanted.task not in self.tasks:
             raise DataError(f"{self.name} has nothing for the task {wanted.task}; it is for {', '.join(self.tasks)}")
         folder, items, notes = Folder(root), [], []
@@ -129,8 +148,11 @@ class Reader:
                 what = f"no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
                 raise DataError(f"{root / self.files[split]} is not as {self.name} is published: {what}") from error
             counted = wanted.task == self.tasks[0] and len(wanted.languages) == 1
-            if counted and len(found) != self.rows.get(split, len(found)):
-                notes.append(f"{split} has {len(found)} items; as published it has {self.rows[split]}")
+            if counted and len(found) != (published := self.rows.get(split, len(found))):
+                note = f"{split} has {len(found)} items; as published it has {published}"
+                if not wanted.partial:
+                    raise DataError(f"{root / self.files[split]}: {note}; get the whole file, or say --partial")
+                notes.append(note)
             for item in found:
                 item.slices.setdefault("split", split)
             items += found

@@ -1,13 +1,15 @@
 """Zero-shot classification."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
+import torch
 
 from videollm.evaluate.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.subject import Subject
-from videollm.retrieval.classify import classify
+from videollm.retrieval.classify import compare, label_embeddings
 
 
 class Classify:
@@ -24,7 +26,9 @@ class Classify:
     def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
         video = subject.see(item, condition)
         assert video is not None  # there is no text_only control
-        found = classify(video, item.choices, subject.model.encoder)
+        encoder = subject.model.encoder
+        embeddings = [subject.once(("label", c), partial(label_embeddings, [c], encoder)) for c in item.choices]
+        found = compare(video, item.choices, torch.cat(embeddings), encoder.scale)
         return {"labels": [[f.label, f.prob] for f in found]}
 
     def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
