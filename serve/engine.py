@@ -34,9 +34,14 @@ class Turns:
         async with self._beginning:
             return await asyncio.wrap_future(self._pool.submit(function, *arguments))
 
-    async def iterate(self, make: Callable[[], Generator[T]]) -> AsyncGenerator[T]:
+    async def iterate(
+        self, make: Callable[[], Generator[T]], interrupt: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[T]:
         """The items of a generator that runs in the threads, an item ahead. Closing this one, or cancelling who waits
-        for it, closes that one before its item after next."""
+        for it, closes that one before its item after next.
+
+        interrupt: called when nobody wants an item any more, to end the wait for the one that is being made.
+        """
         self.waiting += 1
         try:
             await self._places.acquire()
@@ -56,6 +61,7 @@ class Turns:
             self.running -= 1
             self._places.release()
             upcoming.cancel()  # it may not have begun
+            interrupt()
             await asyncio.wrap_future(self._pool.submit(_close, items, upcoming))
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:

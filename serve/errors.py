@@ -1,5 +1,6 @@
 """Errors in the shape that OpenAI's clients read: {"error": {"message", "type", "param", "code"}}."""
 
+import logging
 from typing import Any
 
 from fastapi import Request
@@ -8,6 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from videollm.errors import ContextOverflowError, EngineError, VideoError, VideoLLMError
+
+logger = logging.getLogger(__name__)
 
 
 class APIError(Exception):
@@ -40,13 +43,15 @@ class APIError(Exception):
 
 
 def as_api_error(error: Exception, param: str | None = None) -> APIError:
-    """What a client may know of an error. Paths of this machine are left out."""
+    """What a client may know of an error. Paths and addresses of this machine are left out."""
     if isinstance(error, APIError):
         return error
     if isinstance(error, ContextOverflowError):
         return APIError(400, str(error), "context_length_exceeded", param="messages")
     if isinstance(error, EngineError):
-        return APIError(503, str(error), "engine_unavailable", kind="server_error", retry_after_s=5)
+        logger.warning("%s", error)
+        message = f"the language model's server {error.reason}"
+        return APIError(503, message, "engine_unavailable", kind="server_error", retry_after_s=5)
     if isinstance(error, VideoError):
         return APIError(400, f"the video cannot be used: {error.reason}", "invalid_media", param=param)
     if isinstance(error, VideoLLMError):

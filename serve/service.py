@@ -100,13 +100,12 @@ class Service:
         self.features = Features(config.limits.features_bytes)
         self.prefixes = Prefixes(config.limits.prefix_bytes)
         metrics = self.metrics
-        self.vllm = None
+        self.local, self.vllm = None, None
         if config.vllm_url is None:
-            self.engine: Engine = LocalEngine(model.llm, model.processor.stop_ids, metrics.batch.observe)
-            self.patient: Engine = InTurn(self.engine, self.thread)
+            self.local = LocalEngine(model.llm, model.processor.stop_ids, metrics.batch.observe)
             self.answering = self.thread
         else:
-            self.engine = self.patient = self.vllm = VLLMEngine(model, config.vllm_url, os.environ.get("VLLM_API_KEY"))
+            self.vllm = VLLMEngine(model, config.vllm_url, os.environ.get("VLLM_API_KEY"))
             self.answering = Turns(config.limits.waiting, config.limits.waiting)
         metrics.answers.labels("made").set_function(lambda: self.answering.running)
         metrics.answers.labels("waiting").set_function(lambda: self.answering.waiting)
@@ -227,7 +226,8 @@ class Service:
         """For each of the n answers its pieces and its end, with its number. Closing this stops the model within a
         token. Raises APIError."""
         submitted = perf_counter()
-        items = self.answering.iterate(lambda: self._answers(chat, submitted))
+        engine, interrupt = self._engine(chat.owner)
+        items = self.answering.iterate(lambda: self._answers(chat, engine, submitted), interrupt)
         try:
             async with aclosing(items):
                 async for item in items:
@@ -235,7 +235,7 @@ class Service:
         except VideoLLMError as error:
             raise as_api_error(error) from error
 
-    def _answers(self, chat: Chat, submitted: float) -> Generator[tuple[int, Piece | Answer]]:
+    def _answers(self, chat: Chat, engine: Engine, submitted: float) -> Generator[tuple[int, Piece | Answer]]:
         """In a thread of `answering`."""
         self.metrics.seconds.labels("queue").observe(perf_counter() - submitted)
         request, model = chat.request, self.model
@@ -254,7 +254,7 @@ class Service:
                 logprobs=(request.top_logprobs or 0) if request.logprobs else None,
             )
             started = perf_counter()
-            with self._engine(key, prompt) as (engine, cache):
+            with self._cached(key, prompt) as cache:
                 question = chat.messages[-1].content
                 for item in reply(model, engine, prompt, question, shown, cache, generation, ms, submitted):
                     if isinstance(item, Answer):
@@ -262,15 +262,28 @@ class Service:
                     yield number, item
             ms, submitted = {"decode": 0.0, "encode": 0.0}, perf_counter()
 
+    def _engine(self, owner: str) -> tuple[Engine, Callable[[], None]]:
+        """For one request, and what ends its wait from another thread: with `local` it waits in line for a token."""
+        if self.local:
+            return self.local, lambda: None
+        assert self.vllm
+        own = self.vllm.of(owner)
+        return own, own.close
+
+    def _patient(self, owner: str) -> Engine:
+        """For threads of others."""
+        engine, _ = self._engine(owner)
+        return InTurn(engine, self.thread) if self.local else engine
+
     @contextmanager
-    def _engine(self, key: Hashable, prompt: Prompt) -> Iterator[tuple[Engine, Cache]]:
+    def _cached(self, key: Hashable, prompt: Prompt) -> Iterator[Cache]:
         """For one answer. vLLM keeps what prompts have in common itself."""
         if self.vllm:
-            yield self.vllm, Cache()
+            yield Cache()
             return
         cache = self.prefixes.take(key, prompt.ids)
         try:
-            yield self.engine, cache
+            yield cache
         finally:
             self.prefixes.put(cache)
 
@@ -343,8 +356,8 @@ class Service:
     async def caption(self, request: CaptionRequest, owner: str) -> CaptionReply:
         self.check_model(request.model)
         look = await self.look(request.video.url, owner, request.options, param="video")
-        answer = await self._aside(caption, self.model, look.video, self.patient)
-        dense = await self._aside(dense_captions, self.model, look.video, self.patient) if request.dense else []
+        answer = await self._aside(caption, self.model, look.video, self._patient(owner))
+        dense = await self._aside(dense_captions, self.model, look.video, self._patient(owner)) if request.dense else []
         return CaptionReply(
             model=request.model,
             text=answer.text,
@@ -355,7 +368,7 @@ class Service:
     async def summarize(self, request: SummarizeRequest, owner: str) -> SummaryReply:
         self.check_model(request.model)
         look = await self.look(request.video.url, owner, request.options, param="video")
-        made = await self._aside(summarize, self.model, look.video, request.parts, self.patient)
+        made = await self._aside(summarize, self.model, look.video, request.parts, self._patient(owner))
         parts = [
             PartOut(
                 start=p.start_s,

@@ -55,7 +55,12 @@ class ContextOverflowError(VideoLLMError):
 
 
 class EngineError(VideoLLMError):
-    """The server that runs the language model cannot be reached, refuses, or broke off."""
+    """The server that runs the language model cannot be reached, refuses, or broke off. The message names the server
+    and the reason."""
+
+    def __init__(self, server: str, reason: str):
+        super().__init__(f"{server} {reason}")
+        self.reason = reason
 
 
 class SearchIndexError(VideoLLMError):

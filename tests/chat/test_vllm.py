@@ -5,6 +5,7 @@ import io
 import json
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +19,7 @@ from videollm import checkpoint
 from videollm.chat.engine import Cache, Generation, Token
 from videollm.chat.session import ChatSession
 from videollm.chat.vllm import VLLMEngine
-from videollm.errors import EngineError
+from videollm.errors import ConfigError, EngineError
 from videollm.models.encode import SegmentFeatures
 from videollm.models.processor import Message, Prompt
 
@@ -143,6 +144,44 @@ def test_nothing_listening():
         assert not engine.alive()
         with pytest.raises(EngineError, match=f"{engine.url} does not answer"):
             list(engine.stream(text_prompt(), Cache(), Generation()))
+
+
+@pytest.mark.parametrize("url", ["localhost:8001", "ftp://localhost", "http://", "8001"])
+def test_what_is_no_url_is_refused(url: str):
+    with pytest.raises(ConfigError, match="it must be like http://localhost:8001"):
+        VLLMEngine(MODEL, url)
+
+
+@pytest.mark.parametrize("headers", [True, False])
+def test_closing_the_engine_ends_the_wait_for_a_first_token(headers: bool):
+    asked, gone = Event(), Event()
+
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        if headers:
+            handler.send_response(200)
+            handler.end_headers()
+        asked.set()
+        assert handler.rfile.read(1) == b""  # until the other side hangs up
+        gone.set()
+
+    with serving(silent) as shared:
+        engine = shared.of("somebody")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(list, engine.stream(text_prompt(), Cache(), Generation()))
+            assert asked.wait(30)
+            engine.close()
+            assert isinstance(waiting.exception(30), EngineError)
+        assert gone.wait(30)
+        with pytest.raises(EngineError, match="not to be asked"):
+            list(engine.stream(text_prompt(), Cache(), Generation()))
+
+
+def test_owners_share_no_prefixes():
+    bodies: list[Any] = []
+    with serving(says(DONE), bodies) as engine:
+        for asking in (engine, engine.of("one"), engine.of("two")):
+            list(asking.stream(text_prompt(), Cache(), Generation()))
+    assert [body["cache_salt"] for body in bodies] == [None, "one", "two"]
 
 
 def test_closing_a_stream_hangs_up():

@@ -162,6 +162,26 @@ def test_one_who_leaves_while_an_item_is_made_is_waited_for():
     turns.close()
 
 
+def test_one_who_leaves_while_an_item_is_made_interrupts_it():
+    turns, inside, interrupted = Turns(4, 4), threading.Event(), threading.Event()
+
+    def blocking() -> Generator[int]:
+        inside.set()
+        assert interrupted.wait(60)
+        yield 1
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(first(turns.iterate(blocking, interrupted.set), 1))
+        await asyncio.to_thread(inside.wait, 60)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(scenario())
+    assert turns.running == 0
+    turns.close()
+
+
 def filled(length: int) -> StaticKeysValues:
     past = StaticKeysValues(1, 1, 4)
     past.reserve(length, torch.empty(0))
@@ -219,7 +239,9 @@ def test_without_its_vllm_the_server_says_so_and_recovers(start: Start):
         with pytest.raises(openai.InternalServerError) as refused:
             list(client.chat.completions.create(model="debug", messages=hello, stream=stream))
         assert refused.value.status_code == 503 and refused.value.code == "engine_unavailable"
-        assert url in refused.value.message and refused.value.response.headers["retry-after"] == "5"
+        assert "does not answer" in refused.value.message and url not in refused.value.message
+        assert refused.value.response.headers["retry-after"] == "5"
+    assert f"vLLM at {url} does not answer" in server.log.read_text()
     with serving(says(*(chunk(i) for i in ids), DONE), port=int(url.rpartition(":")[2])):
         server.ready()
         made = client.chat.completions.create(model="debug", messages=hello, n=2)

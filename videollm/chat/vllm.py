@@ -7,19 +7,22 @@ started with --enable-prompt-embeds (https://docs.vllm.ai/en/latest/features/pro
 import base64
 import io
 import json
+import socket
 from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import torch
 
 from videollm.chat.engine import Cache, Generation, Token
 from videollm.checkpoint import Model
-from videollm.errors import EngineError
+from videollm.errors import ConfigError, EngineError
 from videollm.models.processor import Prompt
 
-# A long queue delays a first token, never by this much; no answer to a request for health is one.
-PATIENCE = httpx.Timeout(120, connect=5)
+CONNECT_S = 5.0
+PATIENCE_S = 120.0  # a long queue delays a first token, never by this much
 HEALTH_S = 2.0
 # What a model's generation_config.json says would count where these were left out.
 PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -27,13 +30,27 @@ PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 class VLLMEngine:
     """vLLM at `url`, such as http://localhost:8001. For any number of threads: it batches what arrives together, and
-    keeps what prompts have in common. api_key: the one that vLLM was started with, if any."""
+    keeps what prompts have in common.
 
-    def __init__(self, model: Model, url: str, api_key: str | None = None):
+    api_key: the one that vLLM was started with, if any. owner: whose prompts these are; vLLM reuses nothing of one
+    owner's for another. Raises ConfigError for what is no such URL.
+    """
+
+    def __init__(self, model: Model, url: str, api_key: str | None = None, owner: str | None = None):
+        self.model, self.api_key, self.owner = model, api_key, owner
         self.llm, self.stop_ids, self.url = model.llm, model.processor.stop_ids, url.rstrip("/")
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        many = httpx.Limits(max_connections=None)
-        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, limits=many)
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigError(f"the vLLM server's URL is {url!r}; it must be like http://localhost:8001")
+        self._http = HTTPConnection if parts.scheme == "http" else HTTPSConnection
+        self._host, self._path = parts.netloc, parts.path
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._sockets: set[socket.socket] = set()  # of the streams that run now
+        self._closed = False
+
+    def of(self, owner: str) -> "VLLMEngine":
+        """The same server for another owner, to be closed apart."""
+        return VLLMEngine(self.model, self.url, self.api_key, owner)
 
     def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
         """Closing it ends vLLM's work on it. Raises EngineError."""
@@ -48,26 +65,56 @@ class VLLMEngine:
             "return_tokens_as_token_ids": True,
             "stream": True,
             "stream_options": {"include_usage": True},
+            "cache_salt": self.owner,
             **PLAIN,
         }
+        headers = self._headers | {"Content-Type": "application/json"}
         try:
-            with self._client.stream("POST", "/v1/completions", json=body) as response:
-                if response.status_code != 200:
+            with self._connected() as connection:
+                connection.request("POST", f"{self._path}/v1/completions", json.dumps(body), headers)
+                response = connection.getresponse()
+                if response.status != 200:
                     said = response.read().decode(errors="replace")
-                    raise EngineError(f"vLLM at {self.url} refused, {response.status_code}: {_reason(said)}")
+                    raise self._error(f"refused, {response.status}: {_reason(said)}")
                 for event in self._events(response):
                     if usage := event.get("usage"):
                         cache.reused = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
                     for choice in event["choices"]:
                         yield from self._tokens(choice, generation.logprobs)
-        except (httpx.HTTPError, json.JSONDecodeError) as error:
-            raise EngineError(f"vLLM at {self.url} does not answer ({type(error).__name__}: {error})") from error
+        except (OSError, HTTPException, json.JSONDecodeError) as error:
+            raise self._error(f"does not answer ({type(error).__name__}: {error})") from error
 
     def alive(self) -> bool:
         try:
-            return self._client.get("/health", timeout=HEALTH_S).status_code == 200
-        except httpx.HTTPError:
+            with closing(self._http(self._host, timeout=HEALTH_S)) as connection:
+                connection.request("GET", f"{self._path}/health", headers=self._headers)
+                return connection.getresponse().status == 200
+        except (OSError, HTTPException):
             return False
+
+    def close(self) -> None:
+        """End every stream, from any thread, also those that wait for their first token: they raise EngineError."""
+        self._closed = True
+        for connected in list(self._sockets):
+            with suppress(OSError):  # it ended just now
+                connected.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def _connected(self) -> Iterator[HTTPConnection]:
+        with closing(self._http(self._host, timeout=CONNECT_S)) as connection:
+            connection.connect()
+            own = connection.sock
+            own.settimeout(PATIENCE_S)
+            self._sockets.add(own)
+            try:
+                if self._closed:
+                    raise self._error("is not to be asked any more")
+                yield connection
+            finally:
+                self._sockets.remove(own)
+
+    def _error(self, reason: str) -> EngineError:
+        return EngineError(f"vLLM at {self.url}", reason)
 
     @torch.inference_mode()
     def _prompt(self, prompt: Prompt) -> dict[str, Any]:
@@ -80,18 +127,18 @@ class VLLMEngine:
         torch.save(embeds[0].cpu(), file)
         return {"prompt_embeds": base64.b64encode(file.getvalue()).decode()}
 
-    def _events(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
-        for line in response.iter_lines():
-            kind, _, data = line.partition(": ")
+    def _events(self, response: HTTPResponse) -> Iterator[dict[str, Any]]:
+        for line in response:
+            kind, _, data = line.decode().rstrip().partition(": ")
             if kind != "data":
                 continue
             if data == "[DONE]":
                 return
             event = json.loads(data)
             if "error" in event:
-                raise EngineError(f"vLLM at {self.url} broke off: {_reason(data)}")
+                raise self._error(f"broke off: {_reason(data)}")
             yield event
-        raise EngineError(f"vLLM at {self.url} broke off in the middle of an answer")
+        raise self._error("broke off in the middle of an answer")
 
     def _tokens(self, choice: dict[str, Any], most: int | None) -> Iterator[Token]:
         ids = choice["token_ids"] or ()
