@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import DynamicCache, LlamaForCausalLM, Qwen2ForCausalLM
 
+from videollm.packed import Packed
+
 
 class KeysValues(Protocol):
     @property
@@ -81,21 +83,24 @@ class TransformersReader:
 
 
 class StaticKeysValues:
-    """keys and values (layers, heads, capacity, head width), of which the first `length` positions are read."""
+    """Keys and values (layers, 2, heads, capacity, head width), of which the first `length` positions are read."""
 
     def __init__(self, layers: int, heads: int, width: int):
-        self.shape = (layers, heads, width)
         self.length = 0
-        self.keys = self.values = torch.empty(0)
+        self._hold(torch.empty(layers, 2, heads, 0, width))
+
+    def _hold(self, both: torch.Tensor) -> None:
+        self.both, self._layers = both, both.unbind()
 
     @property
     def nbytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+        return self.both.nbytes
 
     def copy(self, length: int) -> "StaticKeysValues":
-        other = StaticKeysValues(*self.shape)
+        layers, _, heads, _, width = self.both.shape
+        other = StaticKeysValues(layers, heads, width)
         other.length = length
-        other.keys, other.values = self.keys[:, :, :length].clone(), self.values[:, :, :length].clone()
+        other._hold(self.both[:, :, :, :length].clone())
         return other
 
     def keep(self, length: int) -> None:
@@ -103,25 +108,18 @@ class StaticKeysValues:
 
     def reserve(self, positions: int, like: torch.Tensor) -> None:
         """Room for `positions`; capacity doubles, so that copies stay rare."""
-        layers, heads, width = self.shape
-        capacity = self.keys.shape[2] if self.keys.dim() == 4 else 0
+        layers, _, heads, capacity, width = self.both.shape
         if positions > capacity:
-            old = self.keys, self.values
-            capacity = max(256, 2 * capacity, positions)
-            self.keys, self.values = (like.new_empty(layers, heads, capacity, width) for _ in old)
-            for new, kept in zip((self.keys, self.values), old, strict=True):
-                if self.length:
-                    new[:, :, : self.length] = kept[:, :, : self.length]
+            grown = like.new_empty(layers, 2, heads, max(256, 2 * capacity, positions), width)
+            grown[:, :, :, : self.length] = self.both[:, :, :, : self.length]
+            self._hold(grown)
 
-    def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        """query (L,heads,width) after the first `length` positions, with its own key and value, which are stored but
-        not counted yet. Returns (L,heads*width)."""
-        start, end = self.length, self.length + len(query)
-        self.keys[layer, :, start:end] = key.transpose(0, 1)
-        self.values[layer, :, start:end] = value.transpose(0, 1)
-        keys, values = self.keys[layer, None, :, :end], self.values[layer, None, :, :end]
+    def attend(self, layer: int, query: torch.Tensor, new: torch.Tensor, scale: float) -> torch.Tensor:
+        """query (L,query heads,width) after the first `length` positions, with its own keys and values
+        (L,2*heads,width), which are stored but not counted yet. Returns (L,query heads*width)."""
+        start, end, both = self.length, self.length + len(query), self._layers[layer]
+        both[:, :, start:end] = new.unflatten(1, both.shape[:2]).permute(1, 2, 0, 3)
+        keys, values = both[:, None, :, :end]
         if len(query) == 1:  # the query heads that share a key are as many positions that see all of it
             grouped = query.view(1, keys.shape[1], -1, query.shape[2])
             return F.scaled_dot_product_attention(grouped, keys, values, scale=scale).view(1, -1)
@@ -136,22 +134,26 @@ class LlamaReader:
     """Llama and Qwen2: pre-norm blocks, rotary positions, grouped-query attention, gated MLP.
 
     The weights of q, k, v and of gate, up are laid one after another in memory, so that each group is one product;
-    the model's own layers keep working on the same memory. A model whose weights are moved or replaced afterwards
-    needs a new reader.
+    the model's own layers keep working on the same memory, of which `Packed` may make a copy. A model whose weights are
+    moved or replaced afterwards needs a new reader.
     """
 
     def __init__(self, language_model: Any):
         model, config = language_model.model, language_model.config
-        self.rotary, self.head = model.rotary_emb, language_model.lm_head
+        self.rotary, self.head = model.rotary_emb, Packed(*_stack([language_model.lm_head]))
         self.norm = model.norm
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = model.layers[0].self_attn.head_dim
         self.layers = []
         for layer in model.layers:
             attention, mlp = layer.self_attn, layer.mlp
-            qkv = _stack([attention.q_proj, attention.k_proj, attention.v_proj])
-            gate_up = _stack([mlp.gate_proj, mlp.up_proj])
-            self.layers.append((layer, qkv, gate_up))
+            groups = (
+                [attention.q_proj, attention.k_proj, attention.v_proj],
+                [attention.o_proj],
+                [mlp.gate_proj, mlp.up_proj],
+                [mlp.down_proj],
+            )
+            self.layers.append((layer, *(Packed(*_stack(group)) for group in groups)))
 
     @staticmethod
     def reads(language_model: nn.Module) -> bool:
@@ -173,23 +175,32 @@ class LlamaReader:
         for past, length in zip(pasts, lengths, strict=True):
             past.reserve(past.length + length, x)
         positions = [torch.arange(p.length, p.length + n, device=x.device) for p, n in zip(pasts, lengths, strict=True)]
-        cos, sin = self.rotary(x, torch.cat(positions)[None])  # (1,rows,width) each
-        cos, half = cos[0, :, None], self.width // 2
-        sin = torch.cat([-sin[0, :, None, :half], sin[0, :, None, half:]], dim=-1)  # signs of "rotate half"
-        for i, (layer, qkv, gate_up) in enumerate(self.layers):
-            heads = F.linear(_norm(layer.input_layernorm, x), *qkv).view(len(x), -1, self.width)
-            rotated, value = heads[:, : -self.kv_heads], heads[:, -self.kv_heads :]
-            rotated = torch.addcmul(rotated * cos, rotated.roll(half, -1), sin)
-            query, key = rotated[:, : self.heads], rotated[:, self.heads :]
-            rows = zip(pasts, query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
-            mixed = [past.attend(i, q, k, v, layer.self_attn.scaling) for past, q, k, v in rows]
-            x = x + layer.self_attn.o_proj(torch.cat(mixed))
-            gate, up = F.linear(_norm(layer.post_attention_layernorm, x), *gate_up).chunk(2, -1)
-            x = x + layer.mlp.down_proj(layer.mlp.act_fn(gate) * up)
+        cos, sin = self._rotation(x, torch.cat(positions))
+        for i, (layer, qkv, out, gate_up, down) in enumerate(self.layers):
+            heads = qkv(_norm(layer.input_layernorm, x)).view(len(x), -1, self.width)
+            heads = torch.addcmul(heads * cos, heads.roll(self.width // 2, -1), sin)
+            query, new = heads[:, : self.heads].split(lengths), heads[:, self.heads :].split(lengths)
+            mixed = [
+                past.attend(i, q, n, layer.self_attn.scaling) for past, q, n in zip(pasts, query, new, strict=True)
+            ]
+            x = x + out(torch.cat(mixed) if len(mixed) > 1 else mixed[0])
+            gate, up = gate_up(_norm(layer.post_attention_layernorm, x)).chunk(2, -1)
+            x = x + down(layer.mlp.act_fn(gate) * up)
         for past, length in zip(pasts, lengths, strict=True):
             past.length += length
         last = torch.tensor(lengths, device=x.device).cumsum(0) - 1
         return self.head(_norm(self.norm, x[last]))
+
+    def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What heads (rows,heads,width) and their halves swapped are multiplied with to turn queries and keys by their
+        positions, and leave values as they are; one operation for all is quicker than one for each."""
+        cos, sin = self.rotary(x, positions[None])  # (1,rows,width) each
+        shape = (len(x), self.heads + 2 * self.kv_heads, self.width)
+        turn, swap = x.new_ones(shape), x.new_zeros(shape)
+        turn[:, : -self.kv_heads] = cos[0, :, None]
+        swap[:, : -self.kv_heads] = sin[0, :, None]
+        swap[..., : self.width // 2] *= -1  # "rotate half"
+        return turn, swap
 
 
 def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
