@@ -27,7 +27,7 @@ def reply(body: dict[str, Any]) -> str:
             case "array":
                 count = len(lines) if name in ("items", "texts") else 1 if name == "lines" else 4
                 return [fill(schema["items"], name, i) for i in range(count)]
-            case "integer":
+            case "integer" | "number":
                 return 0 if name == "correct" else n + 1
             case "boolean":
                 return True
