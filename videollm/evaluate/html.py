@@ -34,7 +34,7 @@ def _parts(report: Mapping[str, Any]) -> list[str]:
     parts.append(_table([], facts(report), "facts"))
     parts.append("<h2>Score and controls</h2>")
     bars = {name: found[headline] for name, found in conditions.items()}
-    parts.append(bar_plot(headline, bars, report["chance"].get(headline)))
+    parts.append(bar_plot(headline, bars, report["chance"].get(headline), rest=_CONTROL))
     rows = [[name, *(spread(f[m]) if m in f else "–" for m in metrics)] for name, f in conditions.items()]
     if report["chance"]:
         rows.append(["chance", *(number(report["chance"].get(m)) for m in metrics)])
@@ -45,14 +45,14 @@ def _parts(report: Mapping[str, Any]) -> list[str]:
     for name, groups in report["slices"].items():
         parts.append(f"<h2>By {escape(name)}</h2>")
         labelled = {f"{value} ({found[headline]['items']})": found[headline] for value, found in groups.items()}
-        parts.append(bar_plot(headline, labelled, None))
+        parts.append(bar_plot(headline, labelled))
     for title, found in report.get("sections", {}).items():
         parts += [f"<h2>{escape(title)}</h2>", _table(found["head"], found["rows"])]
     return parts
 
 
-def bar_plot(metric: str, bars: Mapping[str, Mapping[str, Any]], chance: float | None) -> str:
-    """A bar for each value, with its interval; the first is the score itself. chance: a dashed line."""
+def bar_plot(metric: str, bars: Mapping[str, Mapping[str, Any]], chance: float | None = None, rest: str = _MAIN) -> str:
+    """A bar for each value, with its interval. chance: a dashed line. rest: the colour of all but the first bar."""
     known = [cell for cell in bars.values() if cell["value"] is not None]
     top = max([1e-9, chance or 0.0, *(max(c["value"], c["high"] or 0.0) for c in known)])
     top = 1.0 if 0.5 < top <= 1 else top * 1.1
@@ -60,14 +60,14 @@ def bar_plot(metric: str, bars: Mapping[str, Mapping[str, Any]], chance: float |
     def x(value: float) -> float:
         return round(_LEFT + _WIDTH * max(value, 0.0) / top, 1)
 
-    height = _ROW * len(bars) + 28
+    height = _ROW * len(bars) + (4 if chance is None else 28)
     drawn = []
     for row, (label, cell) in enumerate(bars.items()):
         middle = row * _ROW + _ROW / 2
         drawn.append(f'<text x="{_LEFT - 8}" y="{middle + 4}" text-anchor="end">{escape(label)}</text>')
         if cell["value"] is None:
             continue
-        colour = _CONTROL if row and chance is not None else _MAIN
+        colour = rest if row else _MAIN
         width = round(x(cell["value"]) - _LEFT, 1)
         drawn.append(f'<rect x="{_LEFT}" y="{middle - 8}" width="{width}" height="16" fill="{colour}"/>')
         end = x(cell["value"])
