@@ -13,15 +13,16 @@ import numpy as np
 import torch
 
 from train.command import parse, run
-from train.contrast import Contrast, Words
+from train.contrast import Contrast
 from train.fit import ContrastTrainer, training_arguments
 from train.frames import FrameStore, frame_store
 from train.pairs import GroupedSampler, Pair, Part, read_pairs
 from train.retrieval_recipes import CLIPS, ClipRecipe
-from train.trunk import normalise, save_trunk, towers
+from train.trunk import save_trunk, towers
 from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval.clip import TextConfig, VisionConfig
+from videollm.retrieval.inputs import Words, normalise
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 
 

@@ -7,16 +7,15 @@ Shapes: B pairs, T frames, L text tokens. A batch is a dict of tensors:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import open_clip
 import torch
 from torch import nn
 
 from train.gather import gather
-from train.trunk import normalise
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.retrieval.head import VideoRepr
+from videollm.retrieval.inputs import normalise
 from videollm.retrieval.losses import symmetric_cross_entropy
 from videollm.retrieval.model import MAX_LOGIT_SCALE, RetrievalModel
 
@@ -24,18 +23,6 @@ Batch = Mapping[str, torch.Tensor]
 Rows = dict[str, torch.Tensor]  # what encoding leaves of a batch, B rows each
 
 _TEXT, _VIDEO = ("tokens", "mask", "embed"), ("embed", "frames", "mask")
-
-
-class Words:
-    """Captions to CLIP's token ids (B,L) and the mask (B,L) of real ones; what is longer than L is cut, its end mark
-    kept, as the published systems do."""
-
-    def __init__(self, length: int):
-        self.tokenizer = open_clip.SimpleTokenizer(context_length=length)
-
-    def __call__(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = self.tokenizer(list(texts))
-        return ids, torch.arange(ids.shape[1]) <= ids.argmax(1, keepdim=True)
 
 
 class Contrast(nn.Module):

@@ -14,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from train.frames import FrameStore
-from train.trunk import normalise
 from videollm.retrieval.clip import VisionTransformer
+from videollm.retrieval.inputs import normalise
 
 _EMBED_FILE, _TOKENS_FILE = "embed.npy", "tokens.npy"
 _FRAMES_AT_ONCE = 256

@@ -16,7 +16,7 @@ from torch import nn
 
 from train.adapters import add_lora, merge_lora
 from train.command import parse, run
-from train.contrast import Contrast, Words, frame_features
+from train.contrast import Contrast, frame_features
 from train.distill import DistilledContrast
 from train.features import FeatureStore, feature_store
 from train.fit import ContrastTrainer, training_arguments
@@ -34,6 +34,7 @@ from videollm.retrieval.head import unit
 from videollm.retrieval.heads.teachclip import AttentiveAggregation
 from videollm.retrieval.heads.tight import TightTransformer
 from videollm.retrieval.heads.transformer import TemporalTransformer
+from videollm.retrieval.inputs import Words
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 
 Batch = dict[str, torch.Tensor]

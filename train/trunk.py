@@ -16,10 +16,10 @@ from torch import nn
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.official import load_official
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
+from videollm.retrieval.inputs import MEAN, STD
 from videollm.retrieval.model import RetrievalModel
 
 LOCAL = "local-dir:"
-MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
 def load_trunk(name: str) -> tuple[VisionTransformer, TextTransformer]:
@@ -114,9 +114,3 @@ def save_trunk(folder: Path, vision: VisionTransformer, text: TextTransformer, l
     towers: list[tuple[str, nn.Module]] = [("visual.", vision), ("", text)]
     state = {prefix + n: p.detach().contiguous() for prefix, tower in towers for n, p in tower.named_parameters()}
     save_file({**state, "logit_scale": logit_scale.detach().clone()}, folder / "open_clip_model.safetensors")
-
-
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 (...,3,S,S) -> float32 with the mean and deviation that CLIP was trained with."""
-    mean, std = (255 * torch.tensor(x, device=pixels.device).view(3, 1, 1) for x in (MEAN, STD))
-    return (pixels.float() - mean) / std

@@ -263,12 +263,18 @@ def search(options: argparse.Namespace) -> None:
 
 
 def _rerank(options: argparse.Namespace, found: "list[Moment]") -> "list[Moment]":
-    from videollm.chat.rerank import rerank
-    from videollm.checkpoint import load
+    from videollm import checkpoint
+    from videollm.chat import rerank as by_language_model
+    from videollm.retrieval import model as heads
+    from videollm.retrieval import rerank as by_head
 
     if options.query is None:
         raise ConfigError("--rerank reads a text; give one instead of --like")
-    return rerank(load(options.rerank), options.query, found)[: options.k]
+    if heads.is_there(Path(options.rerank)):
+        again = by_head.rerank(heads.load(Path(options.rerank)), options.query, found)
+    else:
+        again = by_language_model.rerank(checkpoint.load(options.rerank), options.query, found)
+    return again[: options.k]
 
 
 def classify(options: argparse.Namespace) -> None:
@@ -572,7 +578,9 @@ def parser() -> argparse.ArgumentParser:
     sought.add_argument("--like", metavar="FILE", help="find what looks like this picture or clip")
     sought.add_argument("--start", type=float, dest="start_s", help="of --like, begin at this second")
     sought.add_argument("--end", type=float, dest="end_s", help="of --like, stop at this second")
-    sought.add_argument("--rerank", metavar="MODEL", help="look again at the best with this model's language model")
+    sought.add_argument(
+        "--rerank", metavar="MODEL", help="look again at the best with this model's language model or retrieval head"
+    )
     sought.add_argument("-k", type=int, default=10, help="how many moments (default: 10)")
     sought.add_argument("--folder", type=Path, help="only videos below this folder")
     sought.add_argument("--min-duration", type=float, metavar="S", help="only videos at least this many seconds long")

@@ -10,11 +10,12 @@ import torch
 from tests.train import tiny
 from train.clip import FrameCaptions, build, train, zero_shot
 from train.pairs import Pair, Part, read_pairs
-from train.trunk import load_trunk, normalise, save_trunk, towers
+from train.trunk import load_trunk, save_trunk, towers
 from train.world import annotations, clip_pairs, flip_direction, picture
 from videollm.config import EncoderConfig
 from videollm.encoders.open_clip import OpenClipEncoder
 from videollm.errors import CheckpointError, ConfigError
+from videollm.retrieval.inputs import normalise
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,10 @@ from train.pairs import GroupedSampler, Pair, Part, read_pairs, write_pairs
 from train.prove_retrieval import order_accuracy, report
 from train.retrieval import PairBatches, build, encode_pairs, mined, parameter_groups, set_trained
 from train.retrieval_recipes import RETRIEVAL, RetrievalRecipe
-from train.trunk import load_trunk, normalise
+from train.trunk import load_trunk
 from videollm.errors import ConfigError, DataError
 from videollm.retrieval import model as directory
+from videollm.retrieval.inputs import normalise
 from videollm.retrieval.model import HEADS
 
 LAUNCHED = [name for name in RETRIEVAL if name.endswith("b32")]

@@ -27,6 +27,7 @@ from videollm.retrieval.heads.videoclip import BertConfig, BertText, VideoCLIP
 from videollm.retrieval.heads.xclip import XCLIP
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "card.md"
+FORMAT = "retrieval"
 MAX_LOGIT_SCALE, MIN_TEMPERATURE = 100.0, 0.01
 
 
@@ -168,9 +169,15 @@ def build_head(config: HeadConfig, embed_dim: int, tower: VisionTransformer | No
 def save(model: RetrievalModel, folder: Path, card: str) -> None:
     """config.json, model.safetensors (shared parameters once) and card.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps({"format": "retrieval", **asdict(model.config)}, indent=2) + "\n")
+    (folder / CONFIG_FILE).write_text(json.dumps({"format": FORMAT, **asdict(model.config)}, indent=2) + "\n")
     save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, folder / WEIGHTS_FILE)
     (folder / CARD_FILE).write_text(card)
+
+
+def is_there(folder: Path) -> bool:
+    """Whether `save` wrote the directory."""
+    file = folder / CONFIG_FILE
+    return file.is_file() and json.loads(file.read_text()).get("format") == FORMAT
 
 
 def load(folder: Path) -> RetrievalModel:
@@ -186,7 +193,7 @@ def load(folder: Path) -> RetrievalModel:
 
 
 def _config(folder: Path, fields: Mapping[str, Any]) -> RetrievalConfig:
-    if fields.get("format") != "retrieval":
+    if fields.get("format") != FORMAT:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} is not of a retrieval model: its format is {fields.get('format')!r}"
         )

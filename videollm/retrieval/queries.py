@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
@@ -14,7 +15,11 @@ from videollm.models.encode import encode_video
 _BREAKS = (r"(?<=[.!?;:。！？；])\s*", r"\s+")  # between sentences, else between words
 
 
-def split_text(text: str, encoder: FrameEncoder) -> list[str]:
+class Reader(Protocol):
+    def reads_whole(self, text: str) -> bool: ...
+
+
+def split_text(text: str, encoder: Reader) -> list[str]:
     """The text in parts that the encoder reads whole: halved near the middle, at the end of a sentence if there is
     one, else between words, else anywhere, as often as it takes."""
     text = text.strip()
