@@ -7,6 +7,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 from videollm.chat.engine import Cache, shared_prefix
@@ -74,7 +75,7 @@ class _Kept:
 
 
 class Prefixes:
-    """Keys and values of conversations, also of those that go on now. Used from the model's thread only.
+    """Keys and values of conversations, also of those that go on now.
 
     A prompt takes over the conversation that it continues whole. From one that it shares only a beginning with, such as
     another question about the same video, or that another answer is using, it takes a copy of that beginning.
@@ -83,13 +84,18 @@ class Prefixes:
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
         self._kept: list[_Kept] = []  # the longest unused first
+        self._lock = Lock()  # with vLLM answers are made in many threads
 
     @property
     def nbytes(self) -> int:
-        return sum(kept.cache.nbytes for kept in self._kept)
+        return sum(kept.cache.nbytes for kept in list(self._kept))
 
     def take(self, shown: Hashable, ids: list[int]) -> Cache:
         """What is kept of this prompt, to be used for it until it is `put` back."""
+        with self._lock:
+            return self._take(shown, ids)
+
+    def _take(self, shown: Hashable, ids: list[int]) -> Cache:
         alike = [kept for kept in self._kept if kept.shown == shown]
         best = max(alike, key=lambda kept: (shared_prefix(kept.cache.ids, ids), not kept.used), default=None)
         length = shared_prefix(best.cache.ids, ids) if best else 0
@@ -104,15 +110,16 @@ class Prefixes:
 
     def put(self, cache: Cache) -> None:
         """Kept in place of the conversations that it continues."""
-        own = next(kept for kept in self._kept if kept.cache is cache)
-        own.used = False
-        self._move_last(own)
-        for kept in [k for k in self._kept if k is not own and not k.used and k.shown == own.shown]:
-            if cache.ids[: len(kept.cache.ids)] == kept.cache.ids:
-                self._kept.remove(kept)
-        for oldest in [kept for kept in self._kept if not kept.used]:
-            if self.nbytes > self.max_bytes:
-                self._kept.remove(oldest)
+        with self._lock:
+            own = next(kept for kept in self._kept if kept.cache is cache)
+            own.used = False
+            self._move_last(own)
+            for kept in [k for k in self._kept if k is not own and not k.used and k.shown == own.shown]:
+                if cache.ids[: len(kept.cache.ids)] == kept.cache.ids:
+                    self._kept.remove(kept)
+            for oldest in [kept for kept in self._kept if not kept.used]:
+                if self.nbytes > self.max_bytes:
+                    self._kept.remove(oldest)
 
     def _move_last(self, kept: _Kept) -> None:
         self._kept.remove(kept)

@@ -277,10 +277,7 @@ class Service:
 
     @contextmanager
     def _cached(self, key: Hashable, prompt: Prompt) -> Iterator[Cache]:
-        """For one answer. vLLM keeps what prompts have in common itself."""
-        if self.vllm:
-            yield Cache()
-            return
+        """For one answer."""
         cache = self.prefixes.take(key, prompt.ids)
         try:
             yield cache

@@ -117,6 +117,24 @@ def test_a_prompt_goes_as_ids_or_with_a_video_as_embeddings():
         assert set(body["stop_token_ids"]) == MODEL.processor.stop_ids and body["stream"]
 
 
+def test_a_later_turn_has_only_its_words_embedded_and_sends_the_same():
+    bodies: list[Any] = []
+    ran: list[int] = []
+    hook = MODEL.llm.temporal.register_forward_hook(lambda *_: ran.append(1))
+    first = video_prompt()
+    messages = [Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "What is it?")]
+    second = MODEL.processor(messages, first.segments)
+    cache = Cache()
+    with serving(says(DONE), bodies) as engine:
+        for prompt, kept in ((first, cache), (second, cache), (second, cache.fork(3)), (second, Cache())):
+            list(engine.stream(prompt, kept, Generation()))
+    hook.remove()
+    assert len(ran) == 3 and cache.nbytes > 0  # not for the second, which begins as the first does
+    sent = [torch.load(io.BytesIO(base64.b64decode(body["prompt_embeds"])), weights_only=True) for body in bodies]
+    assert len(sent[1]) == len(second) > len(sent[0])
+    assert torch.equal(sent[1], sent[3]) and torch.equal(sent[2], sent[3])
+
+
 def refusal(message: str) -> str:
     return json.dumps({"error": {"message": message, "type": "BadRequestError", "code": 400}})
 

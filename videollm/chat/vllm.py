@@ -10,13 +10,14 @@ import json
 import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
 import torch
 
-from videollm.chat.engine import Cache, Generation, Token
+from videollm.chat.engine import Cache, Generation, Token, shared_prefix
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError, EngineError
 from videollm.models.processor import Prompt
@@ -26,6 +27,23 @@ PATIENCE_S = 120.0  # a long queue delays a first token, never by this much
 HEALTH_S = 2.0
 # What a model's generation_config.json says would count where these were left out.
 PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """embeds (L,H) of a prompt, kept in the place of its keys and values, which vLLM has."""
+
+    embeds: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.embeds.nbytes
+
+    def keep(self, length: int) -> None:
+        """They are never changed: what follows makes its own."""
+
+    def copy(self, length: int) -> "Embeddings":
+        return Embeddings(self.embeds[:length].clone())
 
 
 class VLLMEngine:
@@ -53,8 +71,8 @@ class VLLMEngine:
         return VLLMEngine(self.model, self.url, self.api_key, owner)
 
     def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
-        """Closing it ends vLLM's work on it. Raises EngineError."""
-        body = self._prompt(prompt) | {
+        """Closing it ends vLLM's work on it. The cache keeps the prompt's embeddings. Raises EngineError."""
+        body = self._prompt(prompt, cache) | {
             "max_tokens": generation.max_new_tokens,
             "temperature": generation.temperature,
             "top_p": generation.top_p,
@@ -116,16 +134,24 @@ class VLLMEngine:
     def _error(self, reason: str) -> EngineError:
         return EngineError(f"vLLM at {self.url}", reason)
 
-    @torch.inference_mode()
-    def _prompt(self, prompt: Prompt) -> dict[str, Any]:
-        visual = prompt.visual()
-        if visual is None:
+    def _prompt(self, prompt: Prompt, cache: Cache) -> dict[str, Any]:
+        if not prompt.segments:
             return {"prompt": prompt.ids}
-        device = self.llm.device
-        embeds = self.llm.embed_prompt(torch.tensor([prompt.ids], device=device), visual.to(device))
+        embeds = self._embed(prompt, cache)
+        cache.past, cache.ids = Embeddings(embeds), prompt.ids
         file = io.BytesIO()
-        torch.save(embeds[0].cpu(), file)
+        torch.save(embeds.cpu(), file)
         return {"prompt_embeds": base64.b64encode(file.getvalue()).decode()}
+
+    @torch.inference_mode()
+    def _embed(self, prompt: Prompt, cache: Cache) -> torch.Tensor:
+        """Embeddings (L,H); the temporal module runs only if the cache lacks any of the visual ones."""
+        kept = shared_prefix(cache.ids, prompt.ids)
+        ids = torch.tensor(prompt.ids, device=self.llm.device)
+        if isinstance(cache.past, Embeddings) and (ids[kept:] >= 0).all():
+            return torch.cat([cache.past.embeds[:kept], self.llm.get_input_embeddings()(ids[kept:])])
+        visual = prompt.visual()
+        return self.llm.embed_prompt(ids[None], visual.to(self.llm.device) if visual else None)[0]
 
     def _events(self, response: HTTPResponse) -> Iterator[dict[str, Any]]:
         for line in response:
