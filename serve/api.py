@@ -42,6 +42,8 @@ EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "whole, or as events"}
 }
 
+KEEP_ALIVE_S = 30  # longer than clients keep an unused connection: none sends into one that is being closed
+
 router = APIRouter(responses=REFUSALS)
 
 
@@ -325,6 +327,7 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
             access_log=False,
             server_header=False,
             log_config=None,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=config.limits.drain_s,
         ),
         app.state.page,

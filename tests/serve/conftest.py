@@ -15,6 +15,8 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from tests.serve.endless import save_endless
+
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "scripts/samples/sample.mp4"
 START_S = 400
@@ -90,6 +92,12 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 def server(start: Start) -> Server:
     """The debug model on loopback, as it is without options."""
     return start("--model", "debug").ready()
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a model that answers until it is stopped."""
+    return save_endless(tmp_path_factory.mktemp("endless"))
 
 
 @pytest.fixture(scope="session")

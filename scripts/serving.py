@@ -1,0 +1,68 @@
+"""A server in a process of its own, for scripts that try it."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+
+import httpx
+import psutil
+
+MiB = 1 << 20
+
+
+class Served:
+    """A running server. folder: where it keeps its temporary files."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, folder: Path, log: Path):
+        self.process, self.url, self.folder, self.log = process, url, folder, log
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def metric(self, name: str) -> float:
+        """A metric by its whole name, labels included; 0 where it was never counted."""
+        found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{self.url}/metrics").text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def memory(self) -> int:
+        """Resident bytes of the server and of the process that decodes for it, without what that one has forked."""
+        server = psutil.Process(self.process.pid)
+        return sum(process.memory_info().rss for process in (server, *server.children()))
+
+    def left_over(self) -> list[str]:
+        """Videos of requests that are still on disk, and decoding workers that still live."""
+        files = [str(path) for path in self.folder.glob("*/media/*")]
+        server = psutil.Process(self.process.pid)
+        workers = [worker for decoder in server.children() for worker in decoder.children()]
+        return files + [f"process {worker.pid}" for worker in workers if worker.status() != psutil.STATUS_ZOMBIE]
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[Served]:
+    """`videollm serve` with these options, on a free port, once it is ready. Raises RuntimeError with its log where it
+    does not start."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, log = Path(name), Path(name) / "server.log"
+        command = [sys.executable, "-m", "serve.api", "--port", "0", *options]
+        with open(log, "wb") as stderr:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stderr=stderr, env=os.environ | {"TMPDIR": name}
+            )
+        try:
+            while not (found := re.search(r"running on (http://\S+)", log.read_text())):
+                if process.poll() is not None:
+                    raise RuntimeError(log.read_text())
+                sleep(0.1)
+            while httpx.get(f"{found[1]}/ready").status_code != 200:
+                sleep(0.1)
+            yield Served(process, found[1], folder, log)
+        finally:
+            process.terminate()
+            process.wait()
