@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from videollm.config import Dtype, EncoderConfig, LoraConfig, ModelConfig
+from videollm.config import Dtype, EncoderConfig, LoraConfig, ModelConfig, TemporalKind
 from videollm.errors import ConfigError
 from videollm.presets import preset
 
@@ -19,6 +19,7 @@ class Recipe:
     model: preset that is trained
     encoder: weights of its frame encoder instead of the preset's, such as local-dir:FOLDER
     llm: its language model instead of the preset's, a folder or a hub id
+    temporal: kind of its temporal module instead of the preset's, at the same number of tokens
     output: directory to write
     init: stage 2: the checkpoint directory to start from, of stage 1 or of a stage 2 before
     resume: a checkpoint-N directory of this output to go on from, or "last": the newest whole one, if there is any
@@ -71,6 +72,7 @@ class Recipe:
     output: str
     encoder: str = ""
     llm: str = ""
+    temporal: Literal[TemporalKind, ""] = ""
     init: str = ""
     resume: str = ""
     data: str = ""
@@ -177,7 +179,9 @@ class Recipe:
         encoder: EncoderConfig = config.encoder
         if self.encoder:
             encoder = replace(encoder, pretrained=self.encoder)
-        return replace(config, encoder=encoder, llm=replace(llm, load_in_4bit=self.load_in_4bit))
+        temporal = replace(config.temporal, kind=self.temporal or config.temporal.kind)
+        llm = replace(llm, load_in_4bit=self.load_in_4bit)
+        return replace(config, encoder=encoder, temporal=temporal, llm=llm)
 
     @classmethod
     def help(cls) -> dict[str, str]:

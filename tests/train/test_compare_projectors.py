@@ -1,0 +1,83 @@
+"""The comparison of projectors, at toy size: everything is written, and what is there is not made again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.rows import sample
+from train import clip, compare_projectors, stage2
+from train.compare_projectors import KINDS, PROJECTORS, interval, main
+from train.retrieval_recipes import CLIPS
+from train.trunk import save_trunk, towers
+from videollm import checkpoint
+from videollm.models.processor import Message
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("projectors")
+    model = clip.build(CLIPS["clip_debug"])
+    save_trunk(folder / "clip", *towers(model), model.logit_scale)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare_projectors, "REPEATS", 2)
+        main(arguments(folder))
+    return folder
+
+
+def arguments(folder: Path) -> list[str]:
+    return ["--out", str(folder), "--encoder", f"local-dir:{folder / 'clip'}", "--clips", "20", "--epochs", "0.2"]
+
+
+def test_all_projectors_have_the_same_tokens_questions_and_start(out: Path):
+    found = json.loads((out / "table.json").read_text())
+    assert tuple(found) == PROJECTORS
+    assert len({(f["tokens"], f["questions"]) for f in found.values()}) == 1
+    for f in found.values():
+        assert set(f["kinds"]) <= set(KINDS) and f["questions"] > 20
+        assert f["interval"][0] <= f["all"] <= f["interval"][1]
+        assert f["step_ms"] > 0 and f["first_token_ms"] > 0
+    cards = [(out / kind / "card.md").read_text() for kind in PROJECTORS]
+    assert len({next(line for line in card.splitlines() if "train.jsonl" in line and "sha256" in line)
+                for card in cards}) == 1  # fmt: skip
+    assert len((out / "table.md").read_text().splitlines()) == 2 + len(found["pool"]["kinds"]) + 6
+    assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_there_is_not_made_again(out: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compare_projectors, "REPEATS", 2)
+    monkeypatch.setattr(stage2, "train", lambda recipe: pytest.fail("trained again"))
+    before = {p: p.stat().st_mtime_ns for p in (out / "train.jsonl", out / "llm/config.json")}
+    main([*arguments(out), "--projectors", "pool"])
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_right_is_what_greedy_decoding_writes(out: Path):
+    """The model's own greedy answers count as right, and anything else as wrong."""
+    model = checkpoint.load(str(out / "pool"))
+    questions = [[Message("user", f"What is number {i}?")] for i in range(4)]
+    made = []
+    for asked in questions:
+        prompt = model.processor(asked)
+        ids = model.llm.generate(
+            torch.tensor([prompt.ids]), max_new_tokens=12, do_sample=False,
+            eos_token_id=sorted(model.processor.stop_ids), pad_token_id=1,
+        )  # fmt: skip
+        made.append((prompt, ids[0].tolist()))
+    own = [prompt for prompt, _ in made]
+    for prompt, ids in made:
+        prompt.ids, prompt.labels = [*prompt.ids, *ids], [*prompt.labels, *ids]
+    assert compare_projectors.answered(model, own).all()
+    for prompt in own[1:3]:
+        wrong = (prompt.ids[-1] + 1) % 200 + 2
+        prompt.ids[-1] = prompt.labels[-1] = wrong
+    assert compare_projectors.answered(model, own).tolist() == [True, False, False, True]
+
+
+def test_the_interval_is_over_clips():
+    clips = [sample(str(i), "qa", "?", "!", video=f"{i // 10}.mp4") for i in range(100)]
+    right = np.repeat([True, False], 50)
+    low, high = interval(right, clips)
+    assert low < 0.35 and high > 0.65  # ten clips, not a hundred questions

@@ -1,0 +1,301 @@
+"""The literature's projectors at one budget of tokens, on a world whose truth is known.
+
+    python train/compare_projectors.py --out DIR [--encoder local-dir:FOLDER]
+
+Renders clips with questions of 12 kinds, trains a CLIP on their frames unless one is given, then, for each projector by
+one recipe, the projector and a small language model from the same random start. Writes DIR/table.md, DIR/table.json and
+DIR/plot.png. What is there already is not made again, so a stopped run goes on.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from train import clip, stage2
+from train.pairs import write_pairs
+from train.recipes import WORLD_STAGE2, Recipe
+from train.retrieval_recipes import CLIP_WORLD
+from train.videos import Conversations, Features, Rows
+from train.world import frame_pairs
+from videollm import checkpoint
+from videollm.checkpoint import Model
+from videollm.config import TemporalKind
+from videollm.data import Sample, read
+from videollm.models.language import CHATML
+from videollm.models.processor import IGNORE, Message, Prompt, collate
+from videollm.video.shards import FeatureShards
+
+ROOT = Path(__file__).parents[1]
+PROJECTORS: tuple[TemporalKind, ...] = get_args(TemporalKind)
+KINDS = (
+    "existence", "colour", "count", "comparison", "direction", "change", "how_many_times", "order", "first_last",
+    "when", "duration", "cannot_tell",
+)  # fmt: skip
+RECIPE = replace(
+    WORLD_STAGE2,
+    name="projectors",
+    init="",
+    tune="full",
+    batches="shuffled",
+    epochs=1,
+    batch_size=16,
+    learning_rate=1e-3,
+    weight_decay=0.05,
+    save_every=50,
+    log_every=20,
+    resume="last",
+)
+TURNS = 5
+REPEATS = 15
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/projectors"), metavar="DIR")
+    parser.add_argument("--encoder", metavar="local-dir:FOLDER", help="an open_clip model instead of one trained here")
+    parser.add_argument("--projectors", nargs="+", choices=PROJECTORS, default=PROJECTORS, metavar="KIND")
+    parser.add_argument("--clips", type=int, default=2000, metavar="N", help="to train on; a tenth as many are tested")
+    parser.add_argument("--epochs", type=float, default=RECIPE.epochs, help=f"default: {RECIPE.epochs}")
+    options = parser.parse_args(argv)
+    out: Path = options.out.resolve()
+    for name, seed, count in (("train", 1, options.clips), ("test", 0, options.clips // 10)):
+        questions(out, name, seed, count)
+    language_model(out / "llm", out / "train.jsonl")
+    encoder = options.encoder or own_encoder(out)
+    recipes = [
+        replace(
+            RECIPE,
+            output=str(out / kind),
+            temporal=kind,
+            encoder=encoder,
+            llm=str(out / "llm"),
+            data=str(out / "train.jsonl"),
+            features=str(out / "features"),
+            epochs=options.epochs,
+        )
+        for kind in options.projectors
+    ]
+    results = {r.temporal: accuracies(r, out / "test.jsonl") for r in recipes}
+    for kind, times in timed(recipes, out / "test.jsonl").items():
+        results[kind] |= times
+    report(out, results)
+
+
+def questions(out: Path, name: str, seed: int, count: int) -> None:
+    """Clips, and a row a question in OUT/NAME.jsonl."""
+    annotations = out / "world" / name / name / "annotations.jsonl"
+    if not annotations.exists():
+        shape = ["--size", "64", "--fps", "8", "--seconds", "3", "--seed", str(seed), "--split", f"{name}={count}"]
+        _call("make_world.py", "--out", str(out / "world" / name), *shape)
+    if not (out / f"{name}.jsonl").exists():
+        tasks = ",".join(f"qa/{kind}" for kind in KINDS)
+        made = out / f"{name}.part.jsonl"
+        _call("make_instructions.py", str(annotations), "--out", str(made), "--languages", "en", "--tasks", tasks)
+        if name == "train":
+            conversations(made)
+        made.rename(out / f"{name}.jsonl")
+
+
+def conversations(path: Path) -> None:
+    """Make it rows of TURNS questions about one clip, in any order: its frames are then read once for all of them."""
+    of_clip: dict[str, list[Sample]] = {}
+    for sample in read(path):
+        of_clip.setdefault(sample.video, []).append(sample)
+    rng, lines = random.Random(0), []
+    for asked in of_clip.values():
+        rng.shuffle(asked)
+        for start in range(0, len(asked), TURNS):
+            some = asked[start : start + TURNS]
+            messages = tuple(message for sample in some for message in sample.messages)
+            row = replace(some[0], task="conversation", messages=messages, answer_times=())
+            lines.append(row.to_json() + "\n")
+    path.write_text("".join(lines))
+
+
+def _call(script: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, str(ROOT / "data_gen" / script), *arguments], check=True)
+
+
+def own_encoder(out: Path) -> str:
+    folder = out / "clip"
+    if not (folder / "open_clip_config.json").exists():
+        frames = out / "frames.jsonl"
+        write_pairs(frames, [*frame_pairs(out / "world/train/train", CLIP_WORLD.max_frames)])
+        clip.train(replace(CLIP_WORLD, output=str(folder), data=str(frames), cache=str(out / "cache")))
+    return f"local-dir:{folder}"
+
+
+def language_model(folder: Path, rows: Path) -> None:
+    """Four random Llama layers with a tokenizer made from the rows' words."""
+    if (folder / "config.json").exists():
+        return
+    text = [message.content for sample in Rows([str(rows)]) for message in sample.messages]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=1024, special_tokens=specials, initial_alphabet=alphabet)
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=specials[0], eos_token=specials[1], pad_token=specials[1]
+    )
+    fast.chat_template = CHATML
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(fast),
+            hidden_size=256,
+            intermediate_size=704,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=1024,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+            tie_word_embeddings=True,
+        )
+    )
+    fast.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def accuracies(recipe: Recipe, test: Path) -> dict[str, Any]:
+    """Train, unless that is done, and ask: the share of right answers by kind, the interval of all, and how many are
+    right when another clip is shown."""
+    record = Path(recipe.output) / "accuracy.json"
+    if record.exists():
+        return json.loads(record.read_text())
+    if not (Path(recipe.output) / "config.json").exists():
+        stage2.train(recipe)
+    model, rows, prompts = trained(recipe, test)
+    samples = list(rows)
+    right = answered(model, [prompts.prompt(s) for s in samples])
+    others = [replace(s, video=samples[(i + len(samples) // 2) % len(samples)].video) for i, s in enumerate(samples)]
+    kinds = np.array([s.task.removeprefix("qa/") for s in samples])
+    found = {
+        "questions": len(samples),
+        "all": right.mean().item(),
+        "interval": interval(right, samples),
+        "another clip": answered(model, [prompts.prompt(s) for s in others]).mean().item(),
+        "kinds": {kind: right[kinds == kind].mean().item() for kind in KINDS if (kinds == kind).any()},
+        "tokens": model.config.temporal.queries,
+        "parameters": sum(p.numel() for p in model.llm.temporal.parameters()),
+    }
+    record.write_text(json.dumps(found, indent=2))
+    return found
+
+
+def trained(recipe: Recipe, test: Path) -> tuple[Model, Rows, Conversations]:
+    model = checkpoint.load(recipe.output)
+    features = Features(shards=FeatureShards(recipe.features), encoder=model.encoder, config=model.config)
+    rows = Rows([str(test)])
+    features.make(rows, 0)
+    return model, rows, Conversations(rows, features, model.processor, model.config.prompt.context)
+
+
+@torch.inference_mode()
+def answered(model: Model, prompts: Sequence[Prompt], batch: int = 64) -> np.ndarray:
+    """Which answers are what greedy decoding would write, word for word: then each of their tokens is the likeliest
+    after those before it."""
+    right = []
+    for start in range(0, len(prompts), batch):
+        made = collate(prompts[start : start + batch], model.processor.tokenizer.pad_token_id)
+        targets = made["labels"][:, 1:]  # type: ignore[index]
+        labelled = targets != IGNORE
+        likeliest = model.llm(**made).logits.argmax(-1)
+        wrong = torch.zeros_like(labelled)
+        wrong[labelled] = likeliest != targets[labelled]
+        right += (~wrong.any(1)).tolist()
+    return np.array(right)
+
+
+def interval(right: np.ndarray, samples: Sequence[Sample], resamples: int = 1000) -> tuple[float, float]:
+    """95 %, by bootstrap over clips."""
+    _, clips = np.unique([s.video for s in samples], return_inverse=True)
+    sums, counts = np.bincount(clips, right), np.bincount(clips)
+    drawn = np.random.default_rng(0).integers(len(sums), size=(resamples, len(sums)))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def timed(recipes: Sequence[Recipe], test: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds of a training step without its optimizer, and from a clip's features to an answer's first token:
+    medians, the projectors taking turns."""
+    loaded = {r.temporal: trained(r, test) for r in recipes}
+    steps, firsts = ({kind: [] for kind in loaded} for _ in range(2))
+    for _ in range(REPEATS):
+        for kind, (model, rows, prompts) in loaded.items():
+            some = [prompts.prompt(rows[i]) for i in range(min(RECIPE.batch_size, len(rows)))]
+            batch = collate(some, model.processor.tokenizer.pad_token_id)
+            model.llm.requires_grad_(True).zero_grad()
+            started = perf_counter()
+            model.llm(**batch).loss.backward()
+            steps[kind].append(perf_counter() - started)
+            started = perf_counter()
+            asked = prompts.prompt(rows[0], [Message("user", rows[0].messages[0].content)])
+            model.llm.generate(torch.tensor([asked.ids]), asked.visual(), max_new_tokens=1, do_sample=False)
+            firsts[kind].append(perf_counter() - started)
+    return {
+        kind: {"step_ms": 1000 * median(steps[kind][1:]), "first_token_ms": 1000 * median(firsts[kind][1:])}
+        for kind in loaded
+    }
+
+
+def report(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
+    (out / "table.json").write_text(json.dumps(results, indent=2))
+    head = ["", *(f"`{name}`" for name in results)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+
+    def row(name: str, cells: Sequence[str]) -> None:
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+
+    found = list(results.values())
+    for kind in found[0]["kinds"]:
+        row(kind.replace("_", " "), [f"{f['kinds'][kind]:.2f}" for f in found])
+    row("**all**", ["**{:.3f}** ({:.3f} to {:.3f})".format(f["all"], *f["interval"]) for f in found])
+    row("all, another clip shown", [f"{f['another clip']:.3f}" for f in found])
+    row("visual tokens a clip", [str(f["tokens"]) for f in found])
+    row("parameters", [f"{f['parameters'] / 1e6:.2f} M" for f in found])
+    row(f"step of {RECIPE.batch_size}, ms", [f"{f['step_ms']:.0f}" for f in found])
+    row("first token, ms", [f"{f['first_token_ms']:.1f}" for f in found])
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    plot(out / "plot.png", results)
+
+
+def plot(path: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(4, 1))
+    names, width = list(results), 0.8 / len(results)
+    for i, name in enumerate(names):
+        kinds = {**results[name]["kinds"], "all": results[name]["all"]}
+        left.bar([k + width * (i - (len(names) - 1) / 2) for k in range(len(kinds))], kinds.values(), width, label=name)
+        left.set_xticks(range(len(kinds)), [k.replace("_", " ") for k in kinds], rotation=35, ha="right")
+    left.set(ylabel="right answers", ylim=(0, 1))
+    left.legend()
+    right.bar(names, [results[n]["step_ms"] for n in names])
+    right.set(ylabel=f"training step of {RECIPE.batch_size}, ms")
+    right.tick_params("x", rotation=35)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
