@@ -128,7 +128,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, leave:
         ]
         for event in asking:
             event.then(actions.idle, None, question, show_progress="hidden")
-        question.stop(actions.stopped, watched, cancels=asking, queue=False, **talk)
+        question.stop(actions.stopped, watched, cancels=asking, **talk)
         chat.undo(actions.undo, watched, **talk)
         chat.clear(actions.clear, watched, **talk)
 

@@ -251,6 +251,27 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def test_an_answer_is_stopped_and_what_there_is_of_it_stays(start: Start, endless: Path, visit: Open):
+    server = start("--model", str(endless)).ready()
+    page = visit(server)
+    page.locator("#question textarea").fill("What is it?")
+    page.keyboard.press("Enter")
+    answer, stop = page.locator("#chat .message.bot"), page.locator("#question .stop-button")
+    expect(answer).to_contain_text("aaaa")
+    stop.click()
+    expect(stop).to_have_count(0)
+    until(lambda: server.metric("videollm_requests_inside") == 0)
+    passes, said = server.metric("videollm_batch_size_count"), answer.inner_text().strip()
+    assert 4 <= len(said) < passes < 20_000 and set(said) == {"a"}  # the model can go on for 30,000
+    picture(page, "stopped")
+    expect(page.locator("#question .submit-button")).to_be_visible()
+    (turn,) = json.loads(saved(page, page.get_by_role("link", name="JSON")))["turns"]
+    assert set(turn["answer"]) == {"a"} and turn["receipt"] is None and turn["evidence"] == []
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#chat .message")).to_have_count(0)
+    assert server.metric("videollm_batch_size_count") == passes  # the model has stood still since
+
+
 # --- keys, uploads, looks; what is said does not matter
 
 
