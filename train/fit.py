@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class ContrastTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             r = self.recipe
-            kind = {"adamw": torch.optim.AdamW, "bertadam": BertAdam}[r.optimizer]
+            kind = {"adamw": partial(torch.optim.AdamW, fused=True), "bertadam": BertAdam}[r.optimizer]
             betas = (r.beta1, r.beta2)
             self.optimizer = kind(
                 self.groups, lr=r.learning_rate, betas=betas, eps=r.epsilon, weight_decay=r.weight_decay

@@ -69,7 +69,11 @@ def build(recipe: RetrievalRecipe) -> RetrievalModel:
         scale=recipe.scale,
         temperature=recipe.temperature,
     )
-    return assemble(config, vision, text)
+    model = assemble(config, vision, text)
+    for module in model.head.modules():
+        if recipe.positions and isinstance(module, TemporalTransformer):
+            nn.init.normal_(module.positions, std=recipe.positions)
+    return model
 
 
 def assemble(config: RetrievalConfig, vision: VisionTransformer, text: TextTransformer) -> RetrievalModel:

@@ -90,6 +90,8 @@ class RetrievalRecipe(Fit):
     trunk: `local-dir:FOLDER` of an open_clip model, as `train/clip.py` writes, or ARCHITECTURE:WEIGHTS of open_clip.
     init: a directory that this program wrote, to go on from instead; trunk and head are then its own.
     head, temporal, layers, depth, across, official_compat: see `videollm.retrieval.model.HeadConfig`.
+    positions: the deviation of the temporal transformer's first positions; 0: they start as the text tower's, as
+    published; frames that are large beside those hide them for hundreds of steps, and with them the order of frames.
     visual, text: the towers are trained, frozen, or get adapters (LoRA of rank `lora_rank`) or `prompts` learned
     tokens. Where the visual tower is frozen, its features are computed once.
     learning_rate: of the head; trunk_learning_rate: of towers, adapters and prompts; attention_learning_rate: of the
@@ -109,6 +111,7 @@ class RetrievalRecipe(Fit):
     layers: int = 4
     depth: int = 4
     across: Literal["attention", "conv3d"] = "attention"
+    positions: float = 0.0
     official_compat: bool = False
     visual: Tower = "train"
     text: Tower = "train"
@@ -211,27 +214,37 @@ STAN = RetrievalRecipe(
 )
 MUG_STAN = replace(STAN, name="mugstan_msrvtt_b32", output="runs/mugstan_msrvtt_b32", head="mug")
 
-# The proof on the world: heads on one frozen tiny CLIP, the text tower trained with them.
+# The proof on the world: heads on one tiny CLIP.
 WORLD = RetrievalRecipe(
     name="world",
     output="runs/world",
     head="mean",
     layers=2,
     depth=2,
+    positions=1.0,
     visual="freeze",
     fps=0,
     max_frames=8,
     max_words=32,
-    epochs=6,
-    batch_size=128,
+    epochs=7,
+    batch_size=64,
     learning_rate=1e-3,
-    trunk_learning_rate=3e-4,
+    trunk_learning_rate=1e-3,
     temperature=0.05,
     weight_decay=0.05,
+    bf16=True,
     save_every=100000,
 )
 DEBUG = replace(
-    WORLD, name="debug", output="runs/debug_retrieval", visual="train", layers=1, depth=1, epochs=1, batch_size=4
+    WORLD,
+    name="debug",
+    output="runs/debug_retrieval",
+    visual="train",
+    layers=1,
+    depth=1,
+    epochs=1,
+    batch_size=4,
+    bf16=False,
 )
 RETRIEVAL: dict[str, RetrievalRecipe] = {
     r.name: r for r in (CLIP4CLIP, *CLIP4CLIP_HEADS, XCLIP, TEACHCLIP, STAN, MUG_STAN, WORLD, DEBUG)

@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from tests.train import processes, tiny
 from train import clip, retrieval
 from train.adapters import add_lora, merge_lora
+from train.contrast import Contrast
 from train.features import feature_store
 from train.frames import frame_store
 from train.pairs import GroupedSampler, Pair, Part, read_pairs, write_pairs
 from train.prove_retrieval import order_accuracy, report
 from train.retrieval import PairBatches, build, encode_pairs, mined, parameter_groups, set_trained
 from train.retrieval_recipes import RETRIEVAL, RetrievalRecipe
+from train.together import Together, train_together
 from train.trunk import load_trunk
 from videollm.errors import ConfigError, DataError
 from videollm.retrieval import model as directory
@@ -296,6 +298,41 @@ def test_false_captions_are_asked_for_where_there_are_none(folder: Path):
     pairs = [replace(p, false=()) for p in read_pairs(folder / "pairs.jsonl")]
     with pytest.raises(ConfigError, match="no false caption"):
         PairBatches(pairs, recipe, build(recipe), 0)([0])
+
+
+def test_heads_learn_together_as_they_would_alone_on_the_same_text():
+    """The loss is the mean, and a head's gradients are its own, divided by the number of heads."""
+    mean, lstm = tiny.model("mean"), tiny.model("lstm")
+    batch = tiny.batch(4)
+    alone = [Contrast(m)(batch)["loss"] for m in (mean, lstm)]
+    alone[1].backward()
+    expected = {n: p.grad.clone() for n, p in lstm.head.named_parameters() if p.grad is not None}
+    together = Together([mean, tiny.model("lstm")])
+    loss = together(batch)["loss"]
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(float(sum(x.detach() for x in alone)) / 2, abs=1e-5)
+    assert together.models[1].text is mean.text and expected
+    for name, parameter in together.models[1].head.named_parameters():
+        assert parameter.grad is not None and torch.allclose(2 * parameter.grad, expected[name], atol=1e-5)
+
+
+def test_what_learned_together_shares_its_towers(folder: Path, tmp_path: Path):
+    kinds = ("mean", "lstm", "xclip")
+    recipes = {k: tiny.recipe(folder, head=k, visual="freeze", output=str(tmp_path / k)) for k in kinds}
+    train_together(recipes)
+    first, *others = (dict(directory.load(tmp_path / k).named_parameters()) for k in kinds)
+    before = dict(build(recipes["mean"]).named_parameters())
+    towers = [n for n in first if n.startswith(("text.", "visual."))]
+    assert all(torch.equal(first[n], other[n]) for other in others for n in towers)
+    assert {n.split(".")[0] for n in towers if not torch.equal(first[n], before[n])} == {"text"}
+    with pytest.raises(ConfigError, match="frozen tower"):
+        train_together({"mean": tiny.recipe(folder)})
+
+
+def test_positions_start_as_wide_as_asked_or_as_the_text_towers(folder: Path):
+    wide, published = (build(tiny.recipe(folder, head="transformer", positions=p)) for p in (1.0, 0.0))
+    assert float(wide.head.positions.std()) == pytest.approx(1, abs=0.1)
+    assert torch.equal(published.head.positions, published.text.positional_embedding)
 
 
 def test_bags_of_frames_are_at_chance_by_construction():
