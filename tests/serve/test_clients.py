@@ -1,5 +1,6 @@
 """The default model behind the server, other clients than OpenAI's own, and requests that a machine thought up."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,14 @@ from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from tests.serve.conftest import ROOT, SAMPLE, Server, Start, asked
+from tests.serve.conftest import SAMPLE, Server, Start, asked
+from videollm.retrieval.index import Index
 
 
 @pytest.fixture(scope="module")
 def lite(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Server:
     index = tmp_path_factory.mktemp("index") / "videos"
-    command = [sys.executable, "-m", "videollm.cli", "index", str(SAMPLE), "--index", str(index)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    Index.create(index).update([str(SAMPLE)])
     return start("--index", str(index), "--media-root", str(SAMPLE.parent)).ready()
 
 
@@ -50,6 +51,22 @@ def test_langchain(server: Server, clip: str):
     whole = chat.invoke([message])
     assert whole.content and whole.response_metadata["finish_reason"] == "length"
     assert "".join(str(chunk.content) for chunk in chat.stream([message])) == whole.content
+
+
+def test_curl_uploads_and_streams(server: Server):
+    def curl(path: str, *arguments: str) -> str:
+        command = ["curl", "-sSfN", f"{server.url}/v1/{path}", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    file = json.loads(curl("files", "-F", "purpose=user_data", "-F", f"file=@{SAMPLE}"))["id"]
+    content = [{"type": "file", "file": {"file_id": file}}, {"type": "text", "text": "What comes first?"}]
+    body = {"model": "debug", "messages": [{"role": "user", "content": content}], "stream": True, "max_tokens": 9}
+    said = curl("chat/completions", "-H", "Content-Type: application/json", "-d", json.dumps(body))
+    *chunks, done = [line.removeprefix("data: ") for line in said.split("\n\n") if line]
+    assert done == "[DONE]"
+    last = json.loads(chunks[-1])
+    assert last["choices"][0]["finish_reason"] == "length" and last["receipt"]["completion_tokens"] == 9
+    assert last["receipt"]["videos"][0]["source"] == file and last["choices"][0]["evidence"]
 
 
 def test_no_request_that_fits_the_document_breaks_the_server(server: Server, tmp_path: Path):
