@@ -73,14 +73,23 @@ def test_a_4bit_base_is_dequantised_as_it_was_trained(tmp_path: Path):
     assert (was - now).abs().max() < 0.02 * was.abs().max()  # the 4-bit kernel rounds its inputs
 
 
+def test_a_language_model_of_the_checkpoints_own_is_written_in_the_new_format(saved: Path, tmp_path: Path):
+    export(saved, tmp_path / "own", "float32")  # what full fine-tuning leaves, too
+    proof = export(tmp_path / "own", tmp_path / "half")
+    assert proof.merging == 0 < proof.rounding < 0.15 * proof.largest_logit
+    was, now = (checkpoint.load(str(tmp_path / d)).llm for d in ("own", "half"))
+    assert now.language_model.dtype == torch.bfloat16
+    for name, tensor in now.language_model.state_dict().items():
+        assert torch.equal(tensor, was.language_model.state_dict()[name].bfloat16())
+    assert torch.equal(now.visual_norm.weight, was.visual_norm.weight)
+
+
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     export(saved, tmp_path / "out")
     with pytest.raises(CheckpointError, match="not empty"):
         export(saved, tmp_path / "out")
-    with pytest.raises(CheckpointError, match="exported already"):
-        export(tmp_path / "out", tmp_path / "again")
     assert main(["export", "debug", "--out", str(tmp_path / "again")]) == 2
     assert "no trained weights" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()

@@ -8,6 +8,7 @@ nothing; only the answers bear a loss.
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from train.simulate import Story
 from train.videos import Conversations, Rows
 from videollm import checkpoint
 from videollm.checkpoint import Model
+from videollm.errors import ConfigError
+from videollm.export import FOLDER
 from videollm.models.processor import Message, Processor, Prompt, collate
 
 
@@ -100,12 +103,23 @@ def bare(text: str) -> str:
 
 
 def start(recipe: Recipe) -> Model:
-    """The model with the projector, and the adapter if there is one, of the checkpoint that the recipe starts from."""
+    """The model of the checkpoint that the recipe starts from: its projector, and what it has of a language model.
+
+    Raises ConfigError where the checkpoint has an adapter and the recipe trains none.
+    """
+    init = Path(recipe.init)
+    if recipe.init and (init / FOLDER).is_dir() and not recipe.llm:
+        recipe = replace(recipe, llm=str(init / FOLDER))
     model = build(recipe)
     if recipe.init:
-        checkpoint.load_projector(model.llm, Path(recipe.init) / "projector.safetensors")
-        adapter = Path(recipe.init) / "adapter" / "adapter_model.safetensors"
-        if adapter.is_file() and recipe.tune == "adapter":
+        checkpoint.load_projector(model.llm, init / "projector.safetensors")
+        adapter = init / "adapter" / "adapter_model.safetensors"
+        if adapter.is_file() and recipe.tune != "adapter":
+            raise ConfigError(
+                f"{init} has an adapter, which tune {recipe.tune} would lose; merge it first: "
+                f"videollm export {init} --out DIR, then init DIR"
+            )
+        if adapter.is_file():
             set_peft_model_state_dict(model.llm.language_model, load_file(adapter))
     if recipe.tune == "full":
         model.llm.language_model.requires_grad_(True)

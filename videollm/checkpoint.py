@@ -21,7 +21,7 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 
-from videollm.config import ModelConfig
+from videollm.config import LanguageModelConfig, ModelConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import CheckpointError
@@ -114,9 +114,7 @@ def load_directory(directory: Path, device: str | torch.device = "cpu", *, train
             f"{directory}: trained on encoder {config.encoder.name} revision {towers['encoder']}, "
             f"this one is {encoder.revision}; its answers would be wrong"
         )
-    source = config.llm
-    if source.source.startswith(OWN):
-        source = replace(source, source=str(directory / source.source.removeprefix(OWN)))
+    source = base(config.llm, directory)
     language_model = load_language_model(source, device)
     if source.lora is not None:
         language_model = load_adapter(language_model, directory, trainable=trainable)
@@ -129,6 +127,13 @@ def load_directory(directory: Path, device: str | torch.device = "cpu", *, train
     llm.to(device)  # type: ignore[arg-type]
     llm.train(trainable)
     return Model(config, encoder, Processor(tokenizer, config), llm)
+
+
+def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
+    """The language model of the checkpoint directory, its adapter aside, to be loaded from where it is."""
+    if not config.source.startswith(OWN):
+        return config
+    return replace(config, source=str(directory / config.source.removeprefix(OWN)))
 
 
 def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable: bool = False) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from videollm.checkpoint import OWN, Model, load_adapter, load_directory, save
+from videollm.checkpoint import OWN, Model, base, load_adapter, load_directory, save
 from videollm.config import Dtype
 from videollm.dtypes import resolve_dtype
 from videollm.encoders.tags import Tag
@@ -35,15 +35,14 @@ def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
     """Merge the adapter of checkpoint `source` and write the checkpoint directory `target`.
 
     `target/language_model` is an ordinary transformers directory with its tokenizer. A 4-bit base is dequantised
-    first: what it was trained as. Nothing is written unless merging leaves the logits as they were.
+    first: what it was trained as. A language model that was trained as a whole is written in the new number format.
+    Nothing is written unless merging leaves the logits as they were.
     Raises CheckpointError where it does not, and where `target` is not empty.
     """
     if target.exists() and any(target.iterdir()):
         raise CheckpointError(f"{target}: not empty; give a new directory")
     model = load_directory(source, trainable=True)
-    config = model.config.llm
-    if config.source.startswith(OWN):
-        raise CheckpointError(f"{source}: exported already; its language model is {source / FOLDER}")
+    config = base(model.config.llm, source)
     model.llm.eval()
     prompt = _probe(model)
     language_model: Any = load_language_model(replace(config, dtype="float32"))

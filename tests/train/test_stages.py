@@ -20,6 +20,7 @@ from train.recipes import recipe
 from train.stage2 import start
 from videollm import checkpoint
 from videollm.chat.caption import caption
+from videollm.errors import ConfigError
 from videollm.models.aligner import load_aligner
 from videollm.models.encode import encode_video
 from videollm.models.video_llm import VisualBatch
@@ -135,6 +136,11 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     loaded = checkpoint.load(str(whole))
     if zero == "3":
         assert loaded.config.llm.source == "own:language_model"
+        went_on = start(recipe("debug_stage2", {"init": str(whole), "frozen_dtype": "float32"})).llm.state_dict()
+        assert all(torch.equal(went_on[k], v) for k, v in loaded.llm.state_dict().items())
+    if zero == "2":
+        with pytest.raises(ConfigError, match=r"has an adapter.*tune full.*videollm export"):
+            start(recipe("debug_stage2", {"init": str(whole), "tune": "full"}))
 
 
 def test_two_ranks_train_like_one(folder: Path, rows: Path, aligned: Path):
