@@ -70,29 +70,33 @@ def main(argv: Sequence[str] | None = None) -> None:
         (out / "clip/zero_shot.json").write_text(json.dumps(found))
     if not (out / "words/open_clip_model.safetensors").exists():
         with timed(out, "together"):
-            train_together({name: _head(out, name, "clip", changes) for name, changes in TOGETHER.items()})
+            train_together({name: head_recipe(out, name, "clip", changes) for name, changes in TOGETHER.items()})
         learned = load(out / "heads/mean")
         save_trunk(out / "words", *towers(learned), learned.logit_scale)
     for name in options.heads:
         if not (out / "heads" / name / "config.json").exists():
             with timed(out, name):
-                retrieval.train(_head(out, name, "words", ALONE[name] | {"text": "freeze"}))
+                retrieval.train(head_recipe(out, name, "words", ALONE[name] | {"text": "freeze"}))
     report(out, {name: asked(out, name) for name in (*TOGETHER, *options.heads)})
 
 
 @contextmanager
 def timed(out: Path, step: str) -> Iterator[None]:
-    """Adds to DIR/costs.json what a step took: by the clock, and of all processors together."""
+    """Adds to DIR/costs.json what a step took, stopped or not: by the clock, and of all processors together."""
 
     def cpu() -> float:
         return sum(os.times()[:4])
 
     clock, used = time.perf_counter(), cpu()
-    yield
-    file = out / "costs.json"
-    costs = json.loads(file.read_text()) if file.exists() else {}
-    costs[step] = {"seconds": round(time.perf_counter() - clock), "cpu_seconds": round(cpu() - used)}
-    file.write_text(json.dumps(costs, indent=2) + "\n")
+    try:
+        yield
+    finally:
+        file = out / "costs.json"
+        costs = json.loads(file.read_text()) if file.exists() else {}
+        before = costs.get(step, {"seconds": 0, "cpu_seconds": 0})
+        spent = {"seconds": round(time.perf_counter() - clock), "cpu_seconds": round(cpu() - used)}
+        costs[step] = {name: before[name] + spent[name] for name in spent}
+        file.write_text(json.dumps(costs, indent=2) + "\n")
 
 
 def world(out: Path, scale: float) -> None:
@@ -126,10 +130,13 @@ def pairs(out: Path) -> None:
 
 def _recipe(recipe: Any, out: Path, *, output: str, data: str, test: str, **changes: Any) -> Any:
     files = {"data": str(out / f"{data}.jsonl"), "test": str(out / f"{test}.jsonl") if test else ""}
-    return replace(recipe, output=str(out / output), cache=str(out / "cache"), **files, **changes)
+    whole = [f.parent for f in (out / output).glob("checkpoint-*/trainer_state.json")]  # which is written last
+    resume = str(max(whole, key=lambda f: int(f.name.partition("-")[2]))) if whole else ""
+    places = {"output": str(out / output), "resume": resume, "cache": str(out / "cache")}
+    return replace(recipe, **places, **files, **changes)
 
 
-def _head(out: Path, name: str, trunk: str, changes: Mapping[str, Any]) -> RetrievalRecipe:
+def head_recipe(out: Path, name: str, trunk: str, changes: Mapping[str, Any]) -> RetrievalRecipe:
     teachers = str(out / "heads" / changes["teachers"]) if "teachers" in changes else ""
     start = {"trunk": f"local-dir:{out / trunk}", "teachers": teachers}
     return _recipe(WORLD, out, output=f"heads/{name}", data="train", test="", **{**changes, **start})
@@ -139,7 +146,7 @@ def asked(out: Path, name: str) -> dict[str, Any]:
     """What `ask` found, once."""
     folder = out / "heads" / name
     if not (folder / "proof.json").exists():
-        recipe = _head(out, name, "words", (TOGETHER | ALONE)[name])
+        recipe = head_recipe(out, name, "words", (TOGETHER | ALONE)[name])
         with timed(out, f"questions/{name}"):
             found = ask(load(folder), recipe, out)
         (folder / "proof.json").write_text(json.dumps(found, indent=2))

@@ -233,7 +233,7 @@ WORLD = RetrievalRecipe(
     temperature=0.05,
     weight_decay=0.05,
     bf16=True,
-    save_every=100000,
+    save_every=100,
 )
 DEBUG = replace(
     WORLD,

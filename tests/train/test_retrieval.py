@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from train.contrast import Contrast
 from train.features import feature_store
 from train.frames import frame_store
 from train.pairs import GroupedSampler, Pair, Part, read_pairs, write_pairs
-from train.prove_retrieval import order_accuracy, report
+from train.prove_retrieval import head_recipe, order_accuracy, report, timed
 from train.retrieval import PairBatches, build, encode_pairs, mined, parameter_groups, set_trained
 from train.retrieval_recipes import RETRIEVAL, RetrievalRecipe
 from train.together import Together, train_together
@@ -343,6 +344,23 @@ def test_bags_of_frames_are_at_chance_by_construction():
     assert order_accuracy(scores, known) == {"order": 0.5, "reversed": 0.5, "exchanged": 0.5}
     scores[3] = torch.tensor([0, 0, 0.1, 0.2])
     assert order_accuracy(scores, known) == {"order": 0.75, "reversed": 0.5, "exchanged": 1.0}
+
+
+def test_what_was_stopped_goes_on_from_its_last_whole_checkpoint_and_adds_up_its_costs(tmp_path: Path):
+    for name, whole in (("checkpoint-9", True), ("checkpoint-20", True), ("checkpoint-100", False)):
+        (tmp_path / "heads/mean" / name).mkdir(parents=True)
+        if whole:
+            (tmp_path / "heads/mean" / name / "trainer_state.json").touch()
+    assert head_recipe(tmp_path, "mean", "clip", {}).resume == str(tmp_path / "heads/mean/checkpoint-20")
+    assert head_recipe(tmp_path, "max", "clip", {}).resume == ""
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), timed(tmp_path, "step"):
+            until = time.process_time() + 0.6
+            while time.process_time() < until:
+                pass
+            raise KeyboardInterrupt
+    costs = json.loads((tmp_path / "costs.json").read_text())
+    assert 2 <= costs["step"]["cpu_seconds"] <= 4 and costs["step"]["seconds"] >= costs["step"]["cpu_seconds"] - 1
 
 
 def test_the_report_is_a_table_and_a_picture(tmp_path: Path):
