@@ -6,6 +6,8 @@ unpickled, so a child that was taken over can send no more than wrong pictures.
 """
 
 import asyncio
+import gc
+import importlib
 import json
 import os
 import resource
@@ -32,6 +34,7 @@ MOST_ASPECT = 16  # sides of a picture; the short one decides to what size frame
 SLACK_S = 5.0  # beyond a child's own limit of time
 START_S = 300.0  # importing the decoder, on a busy machine
 LINE_BYTES = 1 << 20
+LATE = ("av.subtitles.stream", "numpy.ma")  # what reading a video imports when it comes to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,10 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     path = Path(sys.argv[1])
+    # Every child has what is there now: it imports nothing, and its collector leaves the shared pages alone.
+    for name in LATE:
+        importlib.import_module(name)
+    gc.freeze()
     aside = path.with_suffix(".new")
     with suppress(FileNotFoundError):
         aside.unlink()
