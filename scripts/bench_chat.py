@@ -9,7 +9,6 @@ changes no time.
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -18,14 +17,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import get_args
 
-from peer import Peer, Tower, decode_sequentially
-from report import Row, Times, describe_machine, timed
+from peer import InstructBlip, Peer, Tower, decode_sequentially, decode_with_decord
+from report import Row, Times, describe_machine, publish, timed
 
 from videollm.chat.answer import Receipt
 from videollm.chat.engine import Cache, Generation, LocalEngine, Token
@@ -96,11 +96,16 @@ def measure_decode(clips: list[Path], repeats: int) -> list[Row]:
             os.utime(clip)
             times.add(ours=timed(decode, clip, SIXTEEN, short_side=SIDE))
             times.add(plain=timed(decode_sequentially, str(clip), 16, SIDE))
-    return [
+            if find_spec("decord"):
+                times.add(decord=timed(decode_with_decord, str(clip), 16, SIDE))
+    rows = [
         Row("decode", "16 frames", times.ms("ours"), "ms", f"{len(clips)} clip(s)"),
         Row("decode", "16 frames, PyAV decoding every frame", times.ms("plain"), "ms"),
         Row("decode", "ours / PyAV", times.ratio("ours", "plain"), goal=0.85),
     ]
+    if find_spec("decord"):
+        rows.append(Row("decode", "ours / decord", times.ratio("ours", "decord"), note="which takes frames by number"))
+    return rows
 
 
 def measure_encode(sizes: Sizes, encoder: FrameEncoder, clip: Path, repeats: int) -> list[Row]:
@@ -133,11 +138,11 @@ def build(config: ModelConfig) -> Model:
     return Model(config, encoder, Processor(load_tokenizer(config.llm), config), llm)
 
 
-def build_peer(sizes: Sizes) -> Peer:
+def build_peer(sizes: Sizes, kind: type[Peer] = InstructBlip) -> Peer:
     config = sizes.model
     question = Processor(load_tokenizer(config.llm), config)([Message("user", QUESTIONS[0])]).ids
     text = load_language_model(config.llm).config
-    return Peer(sizes.tower, config.temporal, text, question, resolve_dtype(config.llm.dtype, "cpu"))
+    return kind(sizes.tower, config.temporal, text, question, resolve_dtype(config.llm.dtype, "cpu"))
 
 
 class ClockedEngine(LocalEngine):
@@ -206,7 +211,7 @@ def measure_chat(sizes: Sizes, model: Model, peer: Peer, clip: Path, repeats: in
         times.add(file=first_token(model, lambda: clip, QUESTIONS[0], []))
 
     t, n, ours, ours_1 = measured, sizes.tokens, _prompt(two_segments), _prompt(one_segment)
-    theirs = f"{len(frames) * peer.queries} visual tokens"
+    theirs = f"{peer.visual_tokens(len(frames))} visual tokens"
     return [
         Row("chat", "turn 1, first token, from frames", t.ms("first"), "ms", ours),
         Row("chat", "of which encoding", t.ms("encode"), "ms"),
@@ -323,12 +328,7 @@ def main() -> None:
         rows += measure_chat(sizes, ours, peer, clips[0], options.repeats)
     rows.sort(key=lambda row: PARTS.index(row.part))
 
-    machine = describe_machine(resolve_dtype(model.llm.dtype, "cpu"), sizes.matrix)
-    print("; ".join(f"{name} {value}" for name, value in machine.items()))
-    print("\n| part | measure | measured | goal | | |\n|---|---|---|---|---|---|", *rows, sep="\n")
-    if options.out:
-        results = [{**asdict(row), "met": row.met} for row in rows]
-        options.out.write_text(json.dumps({"machine": machine, "rows": results}, indent=2) + "\n")
+    publish(rows, describe_machine(resolve_dtype(model.llm.dtype, "cpu"), sizes.matrix), options.out)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What the benchmarks measure and how they print it."""
 
+import json
 import os
 import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -57,6 +59,15 @@ class Times:
 
     def ratio(self, a: str, b: str) -> float:
         return statistics.median(x / y for x, y in zip(self.seconds[a], self.seconds[b], strict=True))
+
+
+def publish(rows: list[Row], machine: dict[str, Any], out: Path | None) -> None:
+    """Print a Markdown table, and write JSON where `out` says."""
+    print("; ".join(f"{name} {value}" for name, value in machine.items()))
+    print("\n| part | measure | measured | goal | | |\n|---|---|---|---|---|---|", *rows, sep="\n")
+    if out:
+        results = [{**asdict(row), "met": row.met} for row in rows]
+        out.write_text(json.dumps({"machine": machine, "rows": results}, indent=1) + "\n")
 
 
 def timed(function: Callable[..., Any], *arguments: Any, **options: Any) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,63 @@ def test_the_printed_table_has_every_row(run: tuple[dict, str]):
     lines = [line for line in run[1].splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert [line.split(" | ")[1] for line in lines[2:]] == [row["name"] for row in run[0]["rows"]]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A README with the marks, and the scripts beside it, of which one was run tiny."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(SCRIPTS, root / "scripts", ignore=shutil.ignore_patterns("samples", "bench.json"))
+    (root / "scripts/samples").symlink_to(SCRIPTS / "samples")
+    (root / "README.md").write_text("# before\n\n<!-- BENCHMARKS -->\nold\n<!-- /BENCHMARKS -->\n\nafter\n")
+    kept = {"machine": {"cpu": "other"}, "rows": [row("kept", 0.5, goal=0.6), row("slow", 3.0, unit="ms")]}
+    (root / "scripts/bench.json").write_text(json.dumps({"scoring": kept}))
+    bench(root, "--only", "peers", "--", "--quick", "--repeats", "1")
+    return root
+
+
+def row(name: str, value: float, unit: str = "", goal: float | None = None) -> dict:
+    met = None if goal is None else value <= goal
+    return {
+        "part": "p", "name": name, "value": value, "unit": unit, "note": "", "goal": goal, "more_is_better": False,
+        "met": met,
+    }  # fmt: skip
+
+
+def bench(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "scripts/bench.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_all_peers_answer_and_train(project: Path):
+    rows = json.loads((project / "scripts/bench.json").read_text())["peers"]["rows"]
+    assert all(math.isfinite(r["value"]) and r["value"] > 0 for r in rows)
+    for peer, theirs in (("InstructBlipVideo", 64), ("VideoLlava", 80), ("LlavaNextVideo", 16)):
+        mine = {r["name"]: r for r in rows if r["name"].endswith(f" {peer}")}
+        assert len(mine) == 4 and f"training step, cached / {peer}" in mine
+        assert mine[f"first token, ours / {peer}"]["note"].endswith(f"8 visual tokens, theirs {theirs}")
+
+
+def test_one_benchmark_leaves_the_others_results(project: Path):
+    text = (project / "README.md").read_text()
+    assert text.startswith("# before") and text.endswith("after\n") and "old" not in text
+    assert "| scoring | kept | 0.5 | ≤ 0.6 |" in text and "| peers | first token, ours / VideoLlava |" in text
+    assert "| slow |" not in text  # neither a comparison nor with a goal
+    assert "scoring: cpu other." in text and "peers: cpu " in text
+
+
+def test_the_table_is_written_again_from_what_is_kept(project: Path):
+    before = (project / "README.md").read_text()
+    bench(project, "--only")
+    assert (project / "README.md").read_text() == before
+
+
+def test_a_readme_without_marks_is_left_alone(tmp_path: Path):
+    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("samples"))
+    (tmp_path / "README.md").write_text("nothing")
+    command = [sys.executable, str(tmp_path / "scripts/bench.py"), "--only"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "has no line <!-- BENCHMARKS -->" in done.stderr
+    assert (tmp_path / "README.md").read_text() == "nothing"
