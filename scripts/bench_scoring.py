@@ -1,6 +1,6 @@
 """Scoring all texts against all videos and ranking them, against the algorithm of the published evaluation code.
 
-    python scripts/bench_scoring.py [--head mean|xclip] [--size 10000] [--rounds 3]
+    python scripts/bench_scoring.py [--head mean|xclip] [--size 10000] [--rounds 3] [--out FILE]
 
 The published loop (CLIP4Clip and X-CLIP, `main_task_retrieval.py`: `_run_on_single_gpu`, then `compute_metrics` in
 both directions), written down here from its description: for each batch of texts, for each batch of videos, the model's
@@ -13,11 +13,13 @@ import argparse
 import multiprocessing
 import resource
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import numpy as np
 import torch
+from report import Row, describe_machine, publish
 
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.retrieval.head import RetrievalHead, unit
@@ -80,19 +82,33 @@ def measure(name: str, kind: str, size: int) -> tuple[float, float, dict[str, fl
     return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, found
 
 
-if __name__ == "__main__":
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--head", choices=["mean", "xclip"], default="mean")
-    options.add_argument("--size", type=int, default=10_000)
-    options.add_argument("--rounds", type=int, default=3)
-    chosen = options.parse_args()
+def compare(kind: str, size: int, rounds: int) -> list[Row]:
     spent: dict[str, list[tuple[float, float, dict[str, float]]]] = {name: [] for name in RUNS}
-    for _ in range(chosen.rounds):
+    for _ in range(rounds):
         for name, results in spent.items():
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                results.append(pool.apply(measure, (name, chosen.head, chosen.size)))
-    medians = {name: [median(r[i] for r in results) for i in (0, 1)] for name, results in spent.items()}
-    for name, (seconds, memory) in medians.items():
-        print(f"{name:10} {seconds:8.2f} s {memory:8.0f} MB  {spent[name][0][2]}")
-    ratios = [a / b for a, b in zip(medians["ours"], medians["published"], strict=True)]
-    print(f"{chosen.head}, {chosen.size} x {chosen.size}: time {ratios[0]:.2f}, memory {ratios[1]:.2f}")
+                results.append(pool.apply(measure, (name, kind, size)))
+    (seconds, memory), theirs = ([median(r[i] for r in spent[name]) for i in (0, 1)] for name in RUNS)
+    for metric, value in spent["ours"][0][2].items():
+        assert abs(value - spent["published"][0][2][metric]) < 0.1, f"{metric} differs"
+    what = f"{kind}, {size} x {size}"
+    notes = (f"{seconds:.2f} / {theirs[0]:.2f} s", f"{memory:.0f} / {theirs[1]:.0f} MB beyond the inputs")
+    return [
+        Row("scoring", f"{what}: time, ours / published loop", seconds / theirs[0], note=notes[0]),
+        Row("scoring", f"{what}: memory, ours / published loop", memory / theirs[1], note=notes[1]),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--head", choices=["mean", "xclip"], default="mean")
+    parser.add_argument("--size", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="write JSON here")
+    options = parser.parse_args()
+    rows = compare(options.head, options.size, options.rounds)
+    publish(rows, describe_machine(torch.float32, 2048), options.out)
+
+
+if __name__ == "__main__":
+    main()
