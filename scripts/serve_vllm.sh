@@ -16,8 +16,10 @@ from videollm.checkpoint import config_of
 config = config_of(sys.argv[1])
 print(config.prompt.context, config.llm.dtype)' "$model")
 
-# The key-value cache in GiB, on a CPU; a GPU has its own.
+# On a CPU: GiB for keys and values, and small blocks of them, because prompts have only whole blocks in common.
 export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-2}
+cpu=()
+nvidia-smi >/dev/null 2>&1 || cpu=(--block-size 32)
 
 # Started again where it was killed, but not where it refuses to start. As a module: the command `vllm` fails where
 # torchvision is missing.
@@ -29,7 +31,7 @@ run_vllm() {
         "$VENV_VLLM/bin/python" -m vllm.entrypoints.openai.api_server --model "$model/language_model" \
             --served-model-name videollm --host 127.0.0.1 --port "$port" --dtype "$dtype" \
             --max-model-len "$context" --enable-prompt-embeds --enable-prompt-tokens-details \
-            --generation-config vllm ${VLLM_OPTIONS:-} || status=$?
+            --generation-config vllm "${cpu[@]}" ${VLLM_OPTIONS:-} || status=$?
         echo "vLLM ended with status $status" >&2
     done
     return $status

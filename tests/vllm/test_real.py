@@ -3,6 +3,7 @@
 The first test that asks waits for vLLM to start, which takes minutes.
 """
 
+import json
 import os
 import re
 import signal
@@ -11,7 +12,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
+from statistics import median
 from time import monotonic, perf_counter, sleep
 from typing import Any
 
@@ -31,7 +34,9 @@ from videollm.models.processor import Message
 pytestmark = pytest.mark.vllm
 
 QUESTIONS = ("What is in this video?", "What comes first?", "Is there a dog?")
-START_S = 600
+AT_ONCE = 16
+MORE = os.environ.get("VLLM_OPTIONS", "")  # such as --enforce-eager, which starts sooner
+START_S = 900
 
 
 @dataclass
@@ -94,16 +99,20 @@ def both(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=os.environ | {"VLLM_PORT": str(vllm_port), "VLLM_OPTIONS": "--block-size 32"},
+            env=os.environ | {"VLLM_PORT": str(vllm_port), "VLLM_OPTIONS": f"--max-num-seqs {AT_ONCE} {MORE}"},
         )
     made = Both(process, log, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{vllm_port}")
-    made.until(lambda: f"running on {made.url}" in log.read_text())
-    made.until(lambda: made.health()["status"] == "ok")
-    yield made
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    assert process.wait(timeout=120) == 0
-    assert not psutil.wait_procs(children, timeout=60)[1]  # both ended, with all their processes
+    started = perf_counter()
+    try:
+        made.until(lambda: f"running on {made.url}" in log.read_text())
+        made.until(lambda: made.health()["status"] == "ok")
+        print(f"vLLM started in {perf_counter() - started:.0f} s")
+        yield made
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        status, left = process.wait(timeout=120), psutil.wait_procs(children, timeout=60)[1]
+    assert status == 0 and not left  # both ended, with all their processes
 
 
 def test_greedy_answers_are_those_of_the_local_engine(both: Both, model: Model):
@@ -127,6 +136,7 @@ def test_turn_two_hits_the_prefix_cache(both: Both, model: Model):
     chat.ask("Which animal is in it?")
     hits = both.metric("vllm:prefix_cache_hits_total")
     receipt = chat.ask("And after that?").receipt
+    print(f"turn 2: {receipt.cached_tokens} of {receipt.prompt_tokens} tokens from vLLM's prefix cache")
     assert receipt.cached_tokens > receipt.prompt_tokens / 2
     assert both.metric("vllm:prefix_cache_hits_total") - hits == receipt.cached_tokens
 
@@ -138,32 +148,65 @@ def test_seeds_stops_and_several_answers(both: Both):
     assert texts == [choice.message.content for choice in two.choices] and texts[0] != texts[1]
     word = texts[0].split()[2]
     stopped = both.ask(QUESTIONS[0], stop=word, **settings).choices[0]
-    assert stopped.message.content == texts[0][: texts[0].index(word)].strip() and stopped.finish_reason == "stop"
+    assert stopped.message.content == texts[0][: texts[0].index(word)] and stopped.finish_reason == "stop"
 
 
 def test_sixteen_at_once_are_five_times_as_fast(both: Both):
+    """Long answers about one uploaded clip; rounds of both, so that other work on the machine meets both."""
+    client, ratios = both.client, []
+    file = client.files.create(file=SAMPLE, purpose="user_data").id
+
     def tokens(number: int) -> int:
-        made = both.ask(f"{QUESTIONS[0]} {number}", max_tokens=64, temperature=1.5, seed=number)
+        content = [{"type": "file", "file": {"file_id": file}}, {"type": "text", "text": f"{number}: tell a story."}]
+        messages = [{"role": "user", "content": content}]
+        made = client.chat.completions.create(
+            model="lite", messages=messages, max_tokens=64, temperature=2, seed=number
+        )
         return made.usage.completion_tokens
 
-    tokens(0)
-    started = perf_counter()
-    alone = sum(map(tokens, range(4))) / (perf_counter() - started)
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(tokens, range(16)))
-        started = perf_counter()
-        together = sum(pool.map(tokens, range(48))) / (perf_counter() - started)
-    print(f"tokens/s: alone {alone:.1f}, sixteen at once {together:.1f}, {together / alone:.1f} times as many")
-    assert together >= 5 * alone
+    def rate(at_once: int, requests: int) -> float:
+        with ThreadPoolExecutor(at_once) as pool:
+            started = perf_counter()
+            return sum(pool.map(tokens, range(requests))) / (perf_counter() - started)
+
+    rate(AT_ONCE, AT_ONCE)
+    for _ in range(3):
+        alone, together = rate(1, 2), rate(AT_ONCE, 2 * AT_ONCE)
+        print(f"tokens/s: alone {alone:.1f}, {AT_ONCE} at once {together:.1f}, {together / alone:.1f} times as many")
+        ratios.append(together / alone)
+    assert median(ratios) >= 5
 
 
 def test_a_client_that_goes_away_ends_vllms_work(both: Both):
     with both.ask(QUESTIONS[0], max_tokens=300, temperature=2, stream=True) as stream:
-        next(iter(stream))
-        both.until(lambda: both.metric("vllm:num_requests_running") == 1)
-    aborted = both.metric("vllm:request_success_total")
+        chunks = iter(stream)
+        for _ in range(5):
+            next(chunks)
+    made = both.metric("vllm:generation_tokens_total")
     both.until(lambda: both.metric("vllm:num_requests_running") == 0)
-    assert both.metric("vllm:generation_tokens_total") > 0 and both.metric("vllm:request_success_total") >= aborted
+    more = both.metric("vllm:generation_tokens_total") - made
+    print(f"tokens that vLLM made after the client had gone: {more:.0f} of 300")
+    assert more <= 20
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_before_its_first_token_leaves_vllms_queue(both: Both, model: Model, stream: bool):
+    engine, hello = VLLMEngine(model, both.vllm_url), model.processor([Message("user", "Hello")])
+    long = [Generation(max_new_tokens=400, temperature=2.0, seed=seed) for seed in range(AT_ONCE)]
+    running = [engine.stream(hello, Cache(), generation) for generation in long]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(next, running))
+    client = HTTPConnection(both.url.removeprefix("http://"))
+    body = {"model": "lite", "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+    client.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    both.until(lambda: both.metric("vllm:num_requests_waiting") == 1)
+    client.close()
+    started = perf_counter()
+    both.until(lambda: both.metric("vllm:num_requests_waiting") == 0)
+    print(f"out of vLLM's queue {perf_counter() - started:.2f} s after the client had gone")
+    assert both.metric("vllm:num_requests_running") == AT_ONCE  # it left, it was not served
+    engine.close()
+    both.until(lambda: both.metric("vllm:num_requests_running") == 0)
 
 
 def test_two_replicas_in_front_of_one_vllm(both: Both, exported: Path, tmp_path: Path):
@@ -189,11 +232,13 @@ def test_killing_vllm_is_survived(both: Both):
             and "vllm.entrypoints.openai.api_server" not in (process.parent() or process).cmdline()
         )
         vllm.send_signal(signal.SIGKILL)
-        with pytest.raises(openai.APIError, match="vLLM at"):
+        with pytest.raises(openai.APIError, match="the language model's server"):
             list(events)
     with pytest.raises(openai.InternalServerError) as refused:
         both.ask(QUESTIONS[0])
     assert refused.value.status_code == 503 and refused.value.code == "engine_unavailable"
-    assert both.health()["engine"] == "down"
+    assert both.health()["engine"] == "down" and httpx.get(f"{both.url}/ready").status_code == 503
+    started = perf_counter()
     both.until(lambda: both.health()["status"] == "ok")
+    print(f"answers again {perf_counter() - started:.0f} s after vLLM was killed")
     assert both.ask(QUESTIONS[0]).choices[0].message.content
