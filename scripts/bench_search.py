@@ -19,6 +19,7 @@ from time import perf_counter
 import faiss
 import numpy as np
 import torch
+from report import Row, describe_machine, publish
 from torch.nn import functional as F
 
 from videollm.encoders.build import build_encoder
@@ -34,7 +35,7 @@ CLIPS = 32
 BATCH = 10_000
 
 
-def vectors(count: int) -> None:
+def vectors(count: int) -> list[Row]:
     """Clustered random vectors; each query is a row, disturbed."""
     torch.manual_seed(0)
     centres = F.normalize(torch.randn(CLUSTERS, WIDTH), dim=1)
@@ -43,19 +44,19 @@ def vectors(count: int) -> None:
         part[:] = F.normalize(centres[torch.randint(CLUSTERS, (len(part),))] + 0.04 * torch.randn_like(part), dim=1)
     queries = F.normalize(matrix[torch.randint(count, (100,))] + 0.03 * torch.randn(100, WIDTH), dim=1)
     with tempfile.TemporaryDirectory() as folder:
-        started = perf_counter()
-        ours = Vectors.write(Path(folder) / "v", batches(matrix), count, WIDTH, graph=False)
-        print(f"{count} rows: built in {perf_counter() - started:.1f} s, {disk(Path(folder)) / 1e6:.0f} MB")
+        ours, rows = Vectors.write(Path(folder) / "v", batches(matrix), count, WIDTH, graph=False), []
         flat = faiss.IndexFlatIP(WIDTH)
         flat.add(matrix.numpy())
         for some in (queries[:1], queries):
             ms = timed(partial(ours.search, some, K), partial(flat.search, some.numpy(), K))
             recall = recall_of(ours.search(some, K)[0], (some @ matrix.T).topk(K).indices)
-            times = f"{ms[0]:.1f} ms, faiss Flat {ms[1]:.1f} ms, ratio {ms[0] / ms[1]:.2f}"
-            print(f"  {len(some):3} queries: {times}, recall@{K} {recall:.4f}")
+            note = f"{ms[0]:.1f} / {ms[1]:.1f} ms, recall@{K} {recall:.4f}"
+            name = f"{len(some)} of {WIDTH} numbers among {count}, ours / faiss Flat"
+            rows.append(Row("search", name, ms[0] / ms[1], note=note, goal=0.5 if len(some) == 1 else 0.2))
+        return rows
 
 
-def text(count: int) -> None:
+def text(count: int) -> list[Row]:
     """Segments as `lite` would embed them, of random mixtures of classes; queries are WordNet's definitions."""
     torch.manual_seed(0)
     encoder = build_encoder(LITE.encoder)
@@ -75,11 +76,12 @@ def text(count: int) -> None:
         truth = (queries @ matrix.T).topk(K).indices
         recalls = [recall_of(v.search(queries, K)[0], truth) for v in (graph, exact)]
         size = disk(Path(folder) / "graph") / 1e6
-        print(f"{count} rows: graph {ms[0]:.2f} ms, exact {ms[1]:.2f} ms, {ms[1] / ms[0]:.0f} times as fast")
-        print(f"  recall@{K} {recalls[0]:.4f} (exact {recalls[1]:.4f}); built in {built:.0f} s, {size:.0f} MB")
+        found = f"recall@{K} {recalls[0]:.4f} (exact {recalls[1]:.4f}), built in {built:.0f} s, {size:.0f} MB"
+        note = f"{ms[1]:.2f} / {ms[0]:.2f} ms, {found}"
+        return [Row("search", f"text among {count}, exact / graph", ms[1] / ms[0], "", note, 50, True)]
 
 
-def index(folder: str) -> None:
+def index(folder: str) -> list[Row]:
     """32 clips, copied so that none is known by its content, with one worker and with the default number."""
     with tempfile.TemporaryDirectory() as work:
         clips = video_files([folder])
@@ -93,7 +95,8 @@ def index(folder: str) -> None:
             Index.create(Path(work) / "index", "lite").update([Path(work) / "clips"], workers=workers)
 
         ms = timed(lambda: run(None), lambda: run(1), repeats=3)
-        print(f"{CLIPS} clips: {ms[0] / 1e3:.1f} s, one worker {ms[1] / 1e3:.1f} s, ratio {ms[0] / ms[1]:.2f}")
+        note = f"{ms[0] / 1e3:.1f} / {ms[1] / 1e3:.1f} s"
+        return [Row("search", f"indexing {CLIPS} clips, workers / one", ms[0] / ms[1], note=note)]
 
 
 def batches(matrix: torch.Tensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -121,14 +124,19 @@ def disk(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-if __name__ == "__main__":
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("what", choices=["vectors", "text", "index"])
-    options.add_argument("folder", nargs="?")
-    options.add_argument("--rows", type=int, nargs="+", default=[100_000])
-    chosen = options.parse_args()
-    if chosen.what == "index":
-        index(chosen.folder or options.error("say which folder of clips to index"))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["vectors", "text", "index"])
+    parser.add_argument("folder", nargs="?")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--out", type=Path, help="write JSON here")
+    options = parser.parse_args()
+    if options.what == "index":
+        found = index(options.folder or parser.error("say which folder of clips to index"))
     else:
-        for rows in chosen.rows:
-            {"vectors": vectors, "text": text}[chosen.what](rows)
+        found = [row for count in options.rows for row in {"vectors": vectors, "text": text}[options.what](count)]
+    publish(found, describe_machine(torch.float32, 2048), options.out)
+
+
+if __name__ == "__main__":
+    main()
