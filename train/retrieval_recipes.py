@@ -226,14 +226,14 @@ WORLD = RetrievalRecipe(
     fps=0,
     max_frames=8,
     max_words=32,
-    epochs=7,
+    epochs=14,
     batch_size=64,
     learning_rate=1e-3,
     trunk_learning_rate=1e-3,
     temperature=0.05,
     weight_decay=0.05,
     bf16=True,
-    save_every=100,
+    save_every=25,
 )
 DEBUG = replace(
     WORLD,
