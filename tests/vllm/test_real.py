@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -190,22 +191,21 @@ def test_a_client_that_goes_away_ends_vllms_work(both: Both):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_goes_away_before_its_first_token_leaves_vllms_queue(both: Both, model: Model, stream: bool):
-    engine, hello = VLLMEngine(model, both.vllm_url), model.processor([Message("user", "Hello")])
-    long = [Generation(max_new_tokens=400, temperature=2.0, seed=seed) for seed in range(AT_ONCE)]
-    running = [engine.stream(hello, Cache(), generation) for generation in long]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(next, running))
-    client = HTTPConnection(both.url.removeprefix("http://"))
-    body = {"model": "lite", "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
-    client.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-    both.until(lambda: both.metric("vllm:num_requests_waiting") == 1)
-    client.close()
-    started = perf_counter()
-    both.until(lambda: both.metric("vllm:num_requests_waiting") == 0)
-    print(f"out of vLLM's queue {perf_counter() - started:.2f} s after the client had gone")
-    assert both.metric("vllm:num_requests_running") == AT_ONCE  # it left, it was not served
-    engine.close()
+def test_a_client_that_goes_away_before_its_first_token_leaves_vllms_queue(both: Both, stream: bool):
+    long = {"prompt": "Hello", "max_tokens": 400, "ignore_eos": True, "stream": True}
+    with httpx.Client(timeout=300) as vllm, ExitStack() as others:
+        for _ in range(AT_ONCE):
+            others.enter_context(vllm.stream("POST", f"{both.vllm_url}/v1/completions", json=long))
+        both.until(lambda: both.metric("vllm:num_requests_running") == AT_ONCE)
+        client = HTTPConnection(both.url.removeprefix("http://"))
+        body = {"model": "lite", "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+        client.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        both.until(lambda: both.metric("vllm:num_requests_waiting") == 1)
+        client.close()
+        started = perf_counter()
+        both.until(lambda: both.metric("vllm:num_requests_waiting") == 0)
+        print(f"out of vLLM's queue {perf_counter() - started:.2f} s after the client had gone")
+        assert both.metric("vllm:num_requests_running") == AT_ONCE  # it left, it was not served
     both.until(lambda: both.metric("vllm:num_requests_running") == 0)
 
 
