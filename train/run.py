@@ -1,8 +1,6 @@
-"""What both stages share: the command line, transformers' arguments, the trainer, the card and the loss curve."""
+"""What both stages share: their command line, transformers' arguments, the trainer, the card and the loss curve."""
 
-import argparse
 import hashlib
-import json
 import os
 import platform
 import random
@@ -12,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,14 +19,15 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainingArguments
 
+from train import command
 from train.questions import Taxonomy
-from train.recipes import RECIPES, Recipe, recipe
+from train.recipes import RECIPES, Recipe
 from train.samplers import Draws, Order
 from train.simulate import PosteriorEncoder, Simulator, Story
 from train.videos import Features, Rows
 from videollm import checkpoint
 from videollm.checkpoint import Model
-from videollm.errors import ConfigError, VideoLLMError
+from videollm.errors import ConfigError
 from videollm.export import FOLDER
 from videollm.models.aligner import Aligner
 from videollm.video.shards import FeatureShards
@@ -37,58 +36,15 @@ COMPLETE = "complete"  # a checkpoint without this file was interrupted
 
 
 def parse(stage: int, argv: Sequence[str] | None = None) -> Recipe:
-    """`RECIPE --field value ...`; every field of the recipe is an option. Exits with 2 on a bad value."""
-    argv = sys.argv[1:] if argv is None else argv
-    names = [r.name for r in RECIPES.values() if r.stage == stage]
-    shown = next((RECIPES[a] for a in argv if a in names), RECIPES[names[0]])
-    parser = argparse.ArgumentParser(
-        description=f"Train stage {stage}. Defaults below are those of {shown.name}.",
-        epilog=f"recipes: {', '.join(names)}",
+    """The recipe of this stage that the command line asks for."""
+    return command.parse(
+        {name: r for name, r in RECIPES.items() if r.stage == stage},
+        f"Train stage {stage}.",
+        argv,
+        fixed=("name", "stage"),
+        meanings=Recipe.help(),
+        shown=lambda r: {**asdict(r), "deepspeed": deepspeed_config(r)},
     )
-    parser.add_argument("recipe", choices=names, metavar="RECIPE", help="see the end of this page")
-    parser.add_argument(
-        "--print-config", action="store_true", help="show the recipe and the DeepSpeed config, and stop"
-    )
-    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # given by the deepspeed launcher
-    about = Recipe.help()
-    for f in fields(Recipe):
-        if f.name not in ("name", "stage"):
-            default = str(getattr(shown, f.name)) or '""'
-            text = f"{about[f.name]} (default: {default})".replace("%", "%%")
-            parser.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, help=text, **_option(f.type))
-    values = vars(parser.parse_args(argv))
-    name, show = values.pop("recipe"), values.pop("print_config")
-    values.pop("local_rank")
-    try:
-        chosen = recipe(name, {k: v for k, v in values.items() if v is not None})
-    except VideoLLMError as error:
-        parser.error(str(error))
-    if show:
-        print(json.dumps({**asdict(chosen), "deepspeed": deepspeed_config(chosen)}, indent=2))
-        sys.exit(0)
-    return chosen
-
-
-def _option(kind: Any) -> dict[str, Any]:
-    if get_origin(kind) is Literal:
-        return {"choices": get_args(kind)}
-    return {"type": _switch, "metavar": "true|false"} if kind is bool else {"type": kind, "metavar": kind.__name__}
-
-
-def _switch(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text == "true"
-
-
-def command(run: Callable[[Recipe], None], stage: int, argv: Sequence[str] | None) -> None:
-    """Run the recipe that the command line asks for. Bad input is one line on stderr and exit code 2."""
-    chosen = parse(stage, argv)
-    try:
-        run(chosen)
-    except VideoLLMError as error:
-        print(f"stage{stage}: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def build(recipe: Recipe) -> Model:

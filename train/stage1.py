@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from train.command import run
 from train.losses import Alignment, Pairs
 from train.questions import Questioner, Taxonomy
 from train.recipes import Recipe
-from train.run import StageTrainer, Stories, build, command, read_rows, simulated, split_classes
+from train.run import StageTrainer, Stories, build, parse, read_rows, simulated, split_classes
 from train.samplers import Order
 from train.simulate import Story
 from train.videos import Captions, Conversations, Narrations, PairCollator, is_caption
@@ -103,7 +104,7 @@ def order(recipe: Recipe, sizes: tuple[int, ...], **choices: Any) -> Order:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    command(train, 1, argv)
+    run(train, parse(1, argv))
 
 
 if __name__ == "__main__":

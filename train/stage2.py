@@ -16,9 +16,10 @@ import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
+from train.command import run
 from train.questions import KINDS, Questioner, Taxonomy
 from train.recipes import Recipe
-from train.run import StageTrainer, Stories, build, command, read_rows, simulated, split_classes
+from train.run import StageTrainer, Stories, build, parse, read_rows, simulated, split_classes
 from train.samplers import Order
 from train.simulate import Story
 from train.videos import Conversations, Rows
@@ -167,7 +168,7 @@ def order(recipe: Recipe, sizes: tuple[int, ...], **choices: Any) -> Order:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    command(train, 2, argv)
+    run(train, parse(2, argv))
 
 
 if __name__ == "__main__":
