@@ -24,7 +24,6 @@ COMMANDS = {
     "search": ["bench_search.py", "vectors"],
     "graph": ["bench_search.py", "text"],
     "serve": ["bench_serve.py"],
-    "long": ["bench_long.py"],
 }
 
 Results = dict[str, dict[str, Any]]  # by benchmark: {"machine": {...}, "rows": [...]}
@@ -52,9 +51,7 @@ def section(results: Results) -> str:
 
 
 def told(row: dict[str, Any]) -> bool:
-    return row["value"] is not None and (
-        not row["unit"] or row["goal"] is not None or row["part"] in ("length", "segments")
-    )
+    return row["value"] is not None and (not row["unit"] or row["goal"] is not None)
 
 
 def line(name: str, row: dict[str, Any]) -> str:
