@@ -139,10 +139,10 @@ def test_a_run_leaves_a_model_with_its_metrics(folder: Path, trained: Path):
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(folder: Path, trained: Path, tmp_path: Path):
-    changes = {"head": "transformer", "epochs": "2", "save-every": "5"}
+    changes = {"head": "transformer", "epochs": "2", "save-every": "3"}
     killed = processes.start(command, str(folder), str(tmp_path / "out"), changes, log=tmp_path / "killed.log")
-    processes.kill_once(tmp_path / "out/checkpoint-5/trainer_state.json", killed)
-    changes["resume"] = str(tmp_path / "out/checkpoint-5")
+    processes.kill_once(tmp_path / "out/checkpoint-6", killed)  # begun, so the one before is whole
+    changes["resume"] = str(tmp_path / "out/checkpoint-3")
     processes.run(command, str(folder), str(tmp_path / "out"), changes, log=tmp_path / "again.log")
     a, b = (load_file(d / "model.safetensors") for d in (trained, tmp_path / "out"))
     assert a.keys() == b.keys()
