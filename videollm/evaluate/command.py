@@ -181,7 +181,7 @@ def _report(
     found = runs.read(predictions)
     extra, judged = _judged(options, asked, found.get(AS_IT_IS, {}))
     report, per_item = reports.build(task, asked, found, identity, extra)
-    report["predictions"] = {"file": str(predictions), "sha256": hashlib.sha256(predictions.read_bytes()).hexdigest()}
+    report["predictions"] = {"file": predictions.name, "sha256": hashlib.sha256(predictions.read_bytes()).hexdigest()}
     if judged:
         report |= judged
     if cost:

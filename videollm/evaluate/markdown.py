@@ -1,7 +1,6 @@
 """A report as Markdown."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 AS_IT_IS_LABEL = "video as it is"
@@ -32,7 +31,7 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Weights", weights or "none in files"),
         ("Data", f"{data['format']}: {', '.join(data['splits'])}; {data['asked']} of {data['items']} items"),
         ("Annotations", files),
-        ("Predictions", f"{Path(report['predictions']['file']).name} {report['predictions']['sha256'][:12]}"),
+        ("Predictions", f"{report['predictions']['file']} {report['predictions']['sha256'][:12]}"),
         ("Intervals", report["intervals"]),
         ("Failures", ", ".join(f"{len(f)} ({c})" for c, f in report["failures"].items()) or "none"),
     ]
