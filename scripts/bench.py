@@ -24,6 +24,7 @@ COMMANDS = {
     "search": ["bench_search.py", "vectors"],
     "graph": ["bench_search.py", "text"],
     "serve": ["bench_serve.py"],
+    "length": ["bench_long.py"],
 }
 
 Results = dict[str, dict[str, Any]]  # by benchmark: {"machine": {...}, "rows": [...]}
@@ -39,19 +40,21 @@ def measure(name: str, more: list[str]) -> dict[str, Any]:
 
 
 def section(results: Results) -> str:
-    """Markdown: every comparison and everything that has a goal, then the machines. Other rows are in bench.json."""
+    """Markdown: what each benchmark tells, then the machines. All rows are in bench.json."""
     lines = ["| | measure | value | goal | |", "|---|---|---|---|---|"]
     machines: dict[str, list[str]] = {}
     for name in (n for n in COMMANDS if n in results):
         machine = ", ".join(f"{key} {value}" for key, value in results[name]["machine"].items())
         machines.setdefault(machine, []).append(name)
-        lines += [line(name, row) for row in results[name]["rows"] if told(row)]
+        lines += [line(name, row) for row in told(results[name]["rows"])]
     told_machines = [f"{', '.join(names)}: {machine}." for machine, names in machines.items()]
     return "\n".join([*lines, "", *told_machines])
 
 
-def told(row: dict[str, Any]) -> bool:
-    return row["value"] is not None and (not row["unit"] or row["goal"] is not None)
+def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Comparisons and what has a goal; where there is neither, everything that was measured."""
+    measured = [row for row in rows if row["value"] is not None]
+    return [row for row in measured if not row["unit"] or row["goal"] is not None] or measured
 
 
 def line(name: str, row: dict[str, Any]) -> str:

@@ -19,17 +19,17 @@ import numpy as np
 from videollm.config import SamplingConfig
 from videollm.video import iter_frames
 
-WIDTH, HEIGHT, RATE, CLIP_S = 1280, 720, 30, 20
+SIZE, RATE, CLIP_S = (1280, 720), 30, 20
 
 
-def encode_clip(path: Path) -> None:
+def encode_clip(path: Path, size: tuple[int, int] = SIZE) -> None:
     """A textured picture that drifts and changes brightness, with some noise: neither trivial nor incompressible."""
-    noise = np.random.default_rng(0)
-    rough = noise.integers(0, 256, (HEIGHT // 20, WIDTH // 20, 3), np.uint8)
+    noise, (width, height) = np.random.default_rng(0), size
+    rough = noise.integers(0, 256, (height // 20, width // 20, 3), np.uint8)
     texture = np.kron(rough, np.ones((20, 20, 1), np.uint8))
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "23"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for i in range(CLIP_S * RATE):
             picture = np.roll(texture, (2 * i, 3 * i), (0, 1)) // 2 + noise.integers(0, 24, texture.shape, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
@@ -57,12 +57,13 @@ def read(path: str, fps: float, short_side: int) -> None:
     start = perf_counter()
     frames = sum(len(part) for part in iter_frames(path, SamplingConfig(fps=fps), short_side=short_side))
     seconds = perf_counter() - start
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    size = Path(path).stat().st_size
-    print(
-        f"{frames:6} frames  {size / 2**20:7.0f} MiB file  {seconds:7.1f} s  {peak / 2**30:5.2f} GiB peak", flush=True
-    )
+    size, peak = Path(path).stat().st_size / 2**20, peak_bytes() / 2**30
+    print(f"{frames:6} frames  {size:7.0f} MiB file  {seconds:7.1f} s  {peak:5.2f} GiB peak", flush=True)
+
+
+def peak_bytes() -> int:
+    """The most memory this process has had resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:

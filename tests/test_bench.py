@@ -106,8 +106,18 @@ def test_one_benchmark_leaves_the_others_results(project: Path):
     text = (project / "README.md").read_text()
     assert text.startswith("# before") and text.endswith("after\n") and "old" not in text
     assert "| scoring | kept | 0.5 | ≤ 0.6 |" in text and "| peers | first token, ours / VideoLlava |" in text
-    assert "| slow |" not in text  # neither a comparison nor with a goal
+    assert "| slow |" not in text  # neither a comparison nor with a goal, beside one that is
     assert "scoring: cpu other." in text and "peers: cpu " in text
+
+
+def test_a_benchmark_that_compares_nothing_is_told_whole(project: Path):
+    text = bench(project, "--only", "length", "--", "--model", "debug", "--minutes", "1", "--segments", "100").stdout
+    assert "| length | 1 min of video: from the file to one token |" in text
+    rows = json.loads((project / "scripts/bench.json").read_text())["length"]["rows"]
+    assert all(math.isfinite(r["value"]) and r["value"] > 0 for r in rows)
+    assert "; 120 frames in " in rows[0]["note"] and rows[2]["note"].startswith("10 videos, ")
+    told = [cells for cells in (project / "README.md").read_text().splitlines() if cells.startswith("| length |")]
+    assert [cells.split(" | ")[1] for cells in told] == [r["name"] for r in rows]
 
 
 def test_the_table_is_written_again_from_what_is_kept(project: Path):
