@@ -120,7 +120,7 @@ def train(recipe: ClipRecipe) -> dict[str, float]:
         order=GroupedSampler(pairs, recipe.seed),
         groups=[{"params": list(model.parameters())}],
     )
-    trainer.train(resume_from_checkpoint=recipe.resume or None)
+    trainer.train_from(recipe.resume)
     model.eval()
     found: dict[str, Any] = {}
     if recipe.test:

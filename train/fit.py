@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from train.contrast import Contrast
 from train.gradcache import average_over_ranks, cached_backward
 from train.optim import BertAdam, factor
+from train.resume import ResumableTrainer
 from train.retrieval_recipes import Fit
 from videollm.errors import ConfigError
 
@@ -75,7 +76,7 @@ def deepspeed_config(recipe: Fit) -> dict[str, Any]:
     }
 
 
-class ContrastTrainer(Trainer):
+class ContrastTrainer(ResumableTrainer):
     """One step is one batch of all ranks, in pieces where the recipe has a `chunk`. order: which rows come in which
     order; groups: parameters with their learning rates. score: metrics, logged after each `evaluate_every` epochs."""
 

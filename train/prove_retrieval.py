@@ -130,9 +130,7 @@ def pairs(out: Path) -> None:
 
 def _recipe(recipe: Any, out: Path, *, output: str, data: str, test: str, **changes: Any) -> Any:
     files = {"data": str(out / f"{data}.jsonl"), "test": str(out / f"{test}.jsonl") if test else ""}
-    whole = [f.parent for f in (out / output).glob("checkpoint-*/trainer_state.json")]  # which is written last
-    resume = str(max(whole, key=lambda f: int(f.name.partition("-")[2]))) if whole else ""
-    places = {"output": str(out / output), "resume": resume, "cache": str(out / "cache")}
+    places = {"output": str(out / output), "resume": "last", "cache": str(out / "cache")}
     return replace(recipe, **places, **files, **changes)
 
 

@@ -253,7 +253,7 @@ def train(recipe: RetrievalRecipe) -> dict[str, float]:
         with arguments.main_process_first():
             tested = PairBatches(read_pairs(Path(recipe.test)), recipe, model, layers)
         trainer.score = partial(evaluate, model, tested)
-    trainer.train(resume_from_checkpoint=recipe.resume or None)
+    trainer.train_from(recipe.resume)
     for tower in towers(model):
         merge_lora(tower)
     found = trainer.score() if trainer.score else {}

@@ -12,11 +12,11 @@ class Fit:
     """What every contrastive run depends on. batch_size is global: ranks divide it.
 
     data: a file of pairs, see `train.pairs`; test: another, evaluated every `evaluate_every` epochs (0: never) and
-    at the end. output: the directory to write; resume: a checkpoint-N directory in it, to go on from. cache: where
-    decoded frames and frozen towers' features are kept. fps, max_frames: frames of a video, `max_frames` of it evenly
-    where fps is 0; max_words: tokens of a caption, start and end marks among them. optimizer, schedule: see
-    `train.optim`; warmup: share of all steps. bf16: compute in bfloat16 where that is safe (autocast). zero:
-    DeepSpeed ZeRO stage, 0 for none.
+    at the end. output: the directory to write; resume: a checkpoint-N directory in it, to go on from, or "last": the
+    newest whole one, if there is any. cache: where decoded frames and frozen towers' features are kept. fps,
+    max_frames: frames of a video, `max_frames` of it evenly where fps is 0; max_words: tokens of a caption, start and
+    end marks among them. optimizer, schedule: see `train.optim`; warmup: share of all steps. bf16: compute in bfloat16
+    where that is safe (autocast). zero: DeepSpeed ZeRO stage, 0 for none.
     """
 
     name: str

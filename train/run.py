@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from train import command
 from train.questions import Taxonomy
 from train.recipes import RECIPES, Recipe
+from train.resume import ResumableTrainer
 from train.samplers import Draws, Order
 from train.simulate import PosteriorEncoder, Simulator, Story
 from train.videos import Features, Rows
@@ -31,8 +31,6 @@ from videollm.errors import ConfigError
 from videollm.export import FOLDER
 from videollm.models.aligner import Aligner
 from videollm.video.shards import FeatureShards
-
-COMPLETE = "complete"  # a checkpoint without this file was interrupted
 
 
 def parse(stage: int, argv: Sequence[str] | None = None) -> Recipe:
@@ -175,7 +173,7 @@ def read_rows(recipe: Recipe, model: Model, only: Callable[..., bool] | None) ->
     return rows, held_out, features
 
 
-class StageTrainer(Trainer):
+class StageTrainer(ResumableTrainer):
     """One pass over the recipe's draws. Checkpoints hold what is trained, not the frozen towers."""
 
     def __init__(
@@ -202,10 +200,7 @@ class StageTrainer(Trainer):
 
     def fit(self, model: Model, aligner: Aligner | None = None) -> None:
         """Train, from the checkpoint to resume if there is one, and write the checkpoint directory."""
-        resume = self.recipe.resume or None
-        if resume == "last":
-            resume = last_checkpoint(Path(self.recipe.output))
-        self.train(resume_from_checkpoint=resume)
+        self.train_from(self.recipe.resume)
         self.finish(model, aligner)
 
     def _get_train_sampler(self, *_: Any) -> Sampler[int]:
@@ -243,13 +238,6 @@ class StageTrainer(Trainer):
             self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
         else:
             super()._save_optimizer_and_scheduler(output_dir)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if dist.is_initialized():
-            dist.barrier()  # each rank has written its part
-        if self.args.should_save:
-            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         state = load_file(Path(resume_from_checkpoint) / "trained.safetensors")
@@ -333,12 +321,6 @@ def save_language_model(model: Model, directory: Path, state: dict[str, torch.Te
     model.processor.tokenizer.save_pretrained(directory / FOLDER)
     llm = replace(model.config.llm, source=checkpoint.OWN + FOLDER, revision=None)
     return replace(model, config=replace(model.config, llm=llm))
-
-
-def last_checkpoint(output: Path) -> str | None:
-    """The newest checkpoint that was written to its end."""
-    found = [p for p in output.glob("checkpoint-*") if (p / COMPLETE).is_file()]
-    return str(max(found, key=lambda p: int(p.name.partition("-")[2]))) if found else None
 
 
 def curve(history: list[dict[str, Any]], path: Path) -> None:

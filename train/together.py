@@ -71,6 +71,6 @@ def train_together(recipes: Mapping[str, RetrievalRecipe]) -> None:
             {"params": list(heads.values()), "lr": recipe.learning_rate},
         ],
     )
-    trainer.train(resume_from_checkpoint=recipe.resume or None)
+    trainer.train_from(recipe.resume)
     for model, own in zip(models, recipes.values(), strict=True):
         directory.save(model, Path(own.output), card(own, {}))
