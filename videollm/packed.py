@@ -20,6 +20,6 @@ class Packed:
         self._layout = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if pays else None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if self._layout is None or len(x) == 1:
+        if self._layout is None or x.shape[0] == 1:
             return F.linear(x, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(x, self._layout, self.bias, "none", [], "")

@@ -100,7 +100,7 @@ def test_the_model_keeps_its_weights_and_memory_is_shared():
     torch.testing.assert_close(model(inputs_embeds=x[None]).logits, expected)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     for made in (one, two):
-        assert {m.weight.untyped_storage().data_ptr() for _, *products in made.layers for m in products} <= own
+        assert {m.weight.untyped_storage().data_ptr() for _, _, *products in made.layers for m in products} <= own
 
 
 def test_other_models_are_read_by_transformers():

@@ -114,16 +114,25 @@ class StaticKeysValues:
             grown[:, :, :, : self.length] = self.both[:, :, :, : self.length]
             self._hold(grown)
 
-    def attend(self, layer: int, query: torch.Tensor, new: torch.Tensor, scale: float) -> torch.Tensor:
+    def mask(self, rows: int, like: torch.Tensor) -> torch.Tensor | None:
+        """(rows,positions), to be added: what each of so many new rows may not see. None where attention knows."""
+        if rows == 1 or not self.length:
+            return None
+        hidden = like.new_full((rows, self.length + rows), -torch.inf)
+        return hidden.triu_(self.length + 1)
+
+    def attend(
+        self, layer: int, query: torch.Tensor, new: torch.Tensor, mask: torch.Tensor | None, scale: float
+    ) -> torch.Tensor:
         """query (L,query heads,width) after the first `length` positions, with its own keys and values
         (L,2*heads,width), which are stored but not counted yet. Returns (L,query heads*width)."""
-        start, end, both = self.length, self.length + len(query), self._layers[layer]
-        both[:, :, start:end] = new.unflatten(1, both.shape[:2]).permute(1, 2, 0, 3)
-        keys, values = both[:, None, :, :end]
-        if len(query) == 1:  # the query heads that share a key are as many positions that see all of it
-            grouped = query.view(1, keys.shape[1], -1, query.shape[2])
+        rows, both = query.shape[0], self._layers[layer]
+        start, end = self.length, self.length + rows
+        both[:, :, start:end] = new.view(rows, 2, -1, both.shape[3]).permute(1, 2, 0, 3)
+        keys, values = both[:, None, :, :end].unbind()
+        if rows == 1:  # the query heads that share a key are as many positions that see all of it
+            grouped = query.view(1, both.shape[1], -1, both.shape[3])
             return F.scaled_dot_product_attention(grouped, keys, values, scale=scale).view(1, -1)
-        mask = torch.ones(len(query), end, dtype=torch.bool, device=query.device).tril(start) if start else None
         mixed = F.scaled_dot_product_attention(
             query.transpose(0, 1)[None], keys, values, mask, is_causal=not start, scale=scale, enable_gqa=True
         )
@@ -141,7 +150,7 @@ class LlamaReader:
     def __init__(self, language_model: Any):
         model, config = language_model.model, language_model.config
         self.rotary, self.head = model.rotary_emb, Packed(*_stack([language_model.lm_head]))
-        self.norm = model.norm
+        self.norm, self.eps = model.norm.weight, model.norm.variance_epsilon
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = model.layers[0].self_attn.head_dim
         self.layers = []
@@ -153,16 +162,18 @@ class LlamaReader:
                 [mlp.gate_proj, mlp.up_proj],
                 [mlp.down_proj],
             )
-            self.layers.append((layer, *(Packed(*_stack(group)) for group in groups)))
+            norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+            self.layers.append((*norms, *(Packed(*_stack(group)) for group in groups)))
+        self.scale = model.layers[0].self_attn.scaling
 
     @staticmethod
     def reads(language_model: nn.Module) -> bool:
-        """Whether this is such a model, with plain weights (not quantised, without an adapter beside them)."""
+        """Whether this is such a model, gated by SiLU, with plain weights (not quantised, no adapter beside them)."""
         if type(language_model) not in (LlamaForCausalLM, Qwen2ForCausalLM):
             return False
         plain = all(type(m) is nn.Linear for m in language_model.modules() if isinstance(m, nn.Linear))
         full = set(getattr(language_model.config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-        return plain and full
+        return plain and full and getattr(language_model.config, "hidden_act", None) == "silu"
 
     def begin(self) -> StaticKeysValues:
         return StaticKeysValues(len(self.layers), self.kv_heads, self.width)
@@ -176,20 +187,25 @@ class LlamaReader:
             past.reserve(past.length + length, x)
         positions = [torch.arange(p.length, p.length + n, device=x.device) for p, n in zip(pasts, lengths, strict=True)]
         cos, sin = self._rotation(x, torch.cat(positions))
-        for i, (layer, qkv, out, gate_up, down) in enumerate(self.layers):
-            heads = qkv(_norm(layer.input_layernorm, x)).view(len(x), -1, self.width)
-            heads = torch.addcmul(heads * cos, heads.roll(self.width // 2, -1), sin)
-            query, new = heads[:, : self.heads].split(lengths), heads[:, self.heads :].split(lengths)
-            mixed = [
-                past.attend(i, q, n, layer.self_attn.scaling) for past, q, n in zip(pasts, query, new, strict=True)
-            ]
-            x = x + out(torch.cat(mixed) if len(mixed) > 1 else mixed[0])
-            gate, up = gate_up(_norm(layer.post_attention_layernorm, x)).chunk(2, -1)
-            x = x + down(layer.mlp.act_fn(gate) * up)
+        masks = [past.mask(length, x) for past, length in zip(pasts, lengths, strict=True)]
+        shape, norm, query_heads, scale = x.shape[1:], torch.rms_norm, self.heads, self.scale
+        rows, half = (len(x), -1, self.width), self.width // 2
+        for i, (before_attention, before_mlp, qkv, out, gate_up, down) in enumerate(self.layers):
+            heads = qkv(norm(x, shape, before_attention, self.eps)).view(rows)
+            heads = torch.addcmul(heads * cos, heads.roll(half, -1), sin)
+            query, new = heads[:, :query_heads], heads[:, query_heads:]
+            if len(pasts) == 1:
+                mixed = pasts[0].attend(i, query, new, masks[0], scale)
+            else:
+                parts = zip(pasts, query.split(lengths), new.split(lengths), masks, strict=True)
+                mixed = torch.cat([past.attend(i, q, n, mask, scale) for past, q, n, mask in parts])
+            x = x + out(mixed)
+            gate, up = gate_up(norm(x, shape, before_mlp, self.eps)).chunk(2, -1)
+            x = x + down(F.silu(gate) * up)
         for past, length in zip(pasts, lengths, strict=True):
             past.length += length
         last = torch.tensor(lengths, device=x.device).cumsum(0) - 1
-        return self.head(_norm(self.norm, x[last]))
+        return self.head(norm(x[last], shape, self.norm, self.eps))
 
     def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What heads (rows,heads,width) and their halves swapped are multiplied with to turn queries and keys by their
@@ -201,10 +217,6 @@ class LlamaReader:
         swap[:, : -self.kv_heads] = sin[0, :, None]
         swap[..., : self.width // 2] *= -1  # "rotate half"
         return turn, swap
-
-
-def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
 def _stack(linears: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
