@@ -19,7 +19,7 @@ from videollm.retrieval.inputs import Words, normalise
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel, save
 from videollm.retrieval.queries import split_text
 from videollm.retrieval.rerank import rerank
-from videollm.retrieval.search import Moment
+from videollm.retrieval.search import TEXT_WEIGHT, Moment
 from videollm.video.decode import decode
 
 VISION = VisionConfig(width=16, layers=2, heads=2, mlp_width=32, patch=16, grid=2, embed_dim=16)
@@ -77,6 +77,17 @@ def test_a_long_text_is_read_in_parts(moments: list[Moment]):
         assert found[start] == pytest.approx(mean, abs=1e-5)
 
 
+def test_what_subtitles_gained_is_kept(moments: list[Moment]):
+    looking = model("mean")
+    plain = rerank(looking, "a green thing", moments)
+    last = plain[-1]
+    gained = replace(last, bonus=2.5, score=last.score + 2.5)  # more than cosines differ by
+    found = rerank(looking, "a green thing", [*plain[:-1], gained])
+    assert (found[0].start_s, found[0].bonus) == (last.start_s, 2.5)
+    assert found[0].score == pytest.approx(last.score + 2.5, abs=1e-5)
+    assert [m.score for m in found[1:]] == pytest.approx([m.score for m in plain[:-1]], abs=1e-5)
+
+
 def test_nothing_found_is_nothing_to_look_at():
     assert rerank(model("mean"), "a thing", []) == []
 
@@ -91,6 +102,7 @@ def test_a_head_without_a_tower_cannot_look(moments: list[Moment]):
 
 def test_the_command_ranks_by_a_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_film(tmp_path / "films/f.mp4", [RED] * 8 + [GREEN] * 8 + [BLUE] * 8)
+    (tmp_path / "films/f.srt").write_text("1\n00:00:17,000 --> 00:00:18,000\nThe green things\n")
     index, head = ["--index", str(tmp_path / "index")], tmp_path / "head"
     save(model("xclip"), head, "")
     assert main(["index", str(tmp_path / "films"), *index, "--model", "debug"]) == 0
@@ -102,7 +114,11 @@ def test_the_command_ranks_by_a_head(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     plain, again = search(), search("--rerank", str(head))
     assert sorted(m["start"] for m in plain) == sorted(m["start"] for m in again) and len(plain) > 1
-    moments = [Moment(m["video"], m["start"], m["end"], 0.0, (), "", 24.0) for m in plain]
+    assert 0 < sum(bool(m["text"]) for m in plain) < len(plain)
+    moments = [
+        Moment(m["video"], m["start"], m["end"], 0.0, (), m["text"], 24.0, bonus=TEXT_WEIGHT if m["text"] else 0.0)
+        for m in plain
+    ]
     expected = rerank(model("xclip"), "a green thing", moments)
     assert [m["score"] for m in again] == pytest.approx([m.score for m in expected], abs=1e-3)
     assert len(search("--rerank", str(head), "-k", "1")) == 1

@@ -19,8 +19,9 @@ from videollm.video.decode import decode
 
 @torch.inference_mode()
 def rerank(model: RetrievalModel, query: str, moments: Sequence[Moment]) -> list[Moment]:
-    """The moments with the head's scores in place of their own, best first. A text longer than the model reads is
-    split, and its parts' scores are averaged, each weighted by its length.
+    """The moments with the head's scores in place of their cosines, best first: what their subtitles gained them is
+    theirs still. A text longer than the model reads is split, and its parts' scores are averaged, each weighted by its
+    length.
 
     Each moment is decoded again, `max_frames` of it: raises the VideoError family where a video has gone since, and
     ConfigError where the model reads features of another network.
@@ -37,7 +38,7 @@ def rerank(model: RetrievalModel, query: str, moments: Sequence[Moment]) -> list
     parts = split_text(query, words)
     weights = torch.tensor([float(len(part)) for part in parts])
     scores = weights / weights.sum() @ model.head.score(model.encode_text(*words(parts)), video)
-    scored = [replace(m, score=score) for m, score in zip(moments, scores.tolist(), strict=True)]
+    scored = [replace(m, score=score + m.bonus) for m, score in zip(moments, scores.tolist(), strict=True)]
     return sorted(scored, key=lambda m: -m.score)
 
 

@@ -23,8 +23,8 @@ CANDIDATES = 64  # moments taken by their pictures before subtitles reorder them
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A stretch of a video. score: the cosine of its embedding with the query, plus, where the query is a text, up to
-    TEXT_WEIGHT for the share of its words that the subtitles have. text: those subtitles."""
+    """A stretch of a video. score: the cosine of its embedding with the query, plus `bonus`: up to TEXT_WEIGHT for the
+    share of a text query's words that the subtitles have. text: those subtitles."""
 
     path: str
     start_s: float
@@ -33,6 +33,7 @@ class Moment:
     tags: tuple[Tag, ...]
     text: str
     duration_s: float
+    bonus: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,10 +82,10 @@ def search(index: Index, query: str | torch.Tensor, k: int = 10, where: Filter |
     allowed = None if sql is None else torch.from_numpy(np.isin(vectors.ids, index.table.matching(sql)))
     positions, cosines = vectors.search(embed[None], max(k, CANDIDATES), allowed)
     scores = dict(zip(vectors.ids[positions[0].numpy()].tolist(), cosines[0].tolist(), strict=True))
-    if isinstance(query, str):
-        shares = index.table.matching_text(query, sql)
-        scores |= _cosines(vectors, embed, [row for row in shares if row not in scores])
-        scores = {row: score + TEXT_WEIGHT * shares.get(row, 0.0) for row, score in scores.items()}
+    shares = index.table.matching_text(query, sql) if isinstance(query, str) else {}
+    scores |= _cosines(vectors, embed, [row for row in shares if row not in scores])
+    bonus = {row: TEXT_WEIGHT * shares.get(row, 0.0) for row in scores}
+    scores = {row: score + bonus[row] for row, score in scores.items()}
     best = sorted(scores, key=lambda row: -scores[row])[:k]
     rows = index.table.fetch(best)
     return [
@@ -96,6 +97,7 @@ def search(index: Index, query: str | torch.Tensor, k: int = 10, where: Filter |
             tuple(Tag(**tag) for tag in rows[i].tags),
             rows[i].text,
             rows[i].duration_s,
+            bonus[i],
         )
         for i in best
     ]
