@@ -3,6 +3,8 @@
 DIR/items.jsonl    {"id", "video"} and, as the task needs, "question", "references": [...], "choices": [...],
                    "spans": [[start, end], ...], "start_s", "end_s", "paraphrase", "slices": {name: value}
 DIR/VIDEO          "video" is a path below DIR
+
+For retrieval, the question is the text that describes the video.
 """
 
 from collections.abc import Iterator
