@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from videollm.cli import main
 from videollm.data import Message, Provenance, Sample, check, format_time, quantile, read, stats, words
 from videollm.errors import DataError, VideoNotFoundError
 
@@ -192,3 +193,22 @@ def test_the_command_counts(tmp_path: Path):
     assert json.loads(run("stats", file, "--json").stdout)["tasks"] == {"qa/what": 1}
     assert run("stats", tmp_path / "none.jsonl").returncode == 2
     assert run("check", write(tmp_path / "empty.jsonl")).returncode == 2
+
+
+def test_features_lists_unusable_videos_and_fails_where_none_is_usable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "text.mp4").write_text("not a video")
+    gone, text = replace(GOOD, video="gone.mp4"), replace(GOOD, video="text.mp4")
+    text_alone = replace(GOOD, video="", answer_times=())
+    options = ["--model", "debug", "--out", str(tmp_path / "features")]
+    assert main(["features", str(write(tmp_path / "bad.jsonl", gone, text, text_alone)), *options]) == 2
+    said = capsys.readouterr()
+    (line,) = said.err.strip().splitlines()
+    assert "not one of 2 videos can be used; gone.mp4: no such file" in line and said.out == ""
+
+    some = write(tmp_path / "some.jsonl", gone, replace(GOOD, video=str(SAMPLE)))
+    assert main(["features", str(some), *options, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["videos"], made["new"], made["problems"].keys()) == (2, 1, {"gone.mp4"})
+    assert main(["features", str(write(tmp_path / "text.jsonl", text_alone)), *options]) == 0

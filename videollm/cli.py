@@ -176,13 +176,17 @@ def features(options: argparse.Namespace) -> None:
 
     config = config_of(options.model)
     encoder, shards = build_encoder(config.encoder), FeatureShards(options.out)
-    folder, before, problems = Path(options.file).parent, len(shards), {}
+    folder, before, usable, problems = Path(options.file).parent, len(shards), 0, {}
     wanted = {(s.video, row_sampling(config.sampling, s.start, s.end)): None for s in read(options.file) if s.video}
     for video, sampling in tqdm(wanted, unit=" videos", disable=None):
         try:
             stored_video(folder / video, encoder, sampling, shards)
+            usable += 1
         except VideoError as error:
             problems[video] = error.reason
+    if wanted and not usable:
+        first, reason = next(iter(problems.items()))
+        raise DataError(f"{options.file}: not one of {len(problems)} videos can be used; {first}: {reason}")
     made = len(shards) - before
     lines = [f"{options.out}: {len(wanted)} videos or parts, {made} new", *(f"  {v}: {r}" for v, r in problems.items())]
     _print(options, {"videos": len(wanted), "new": made, "problems": problems}, "\n".join(lines))
