@@ -1,13 +1,15 @@
-"""How fast and how large a training step is: python scripts/bench_train.py [--repeats N] [--out FILE]
+"""How fast and how large a training step is: python scripts/bench_train.py [--repeats N] [--data FILE] [--out FILE]
 
 A step is 4 videos of 16 frames with a question and its answer: ViT-B/32, a Q-Former of 2 layers with 32 queries and
 SmolLM2-135M, of which tower and language model are frozen. It is compared with transformers' InstructBlipVideo at the
 same sizes (`peer.py`), which turns every frame into 32 tokens; `transformers.Trainer` takes both models' steps. They
 run interleaved (A B A B ...) in one process; a ratio is the median over pairs, peak memory is that of a process of its
-own. Prints a Markdown table; --out writes JSON.
+own. --data takes rows of instructions and measures what of a step is padding, with batches of 16 rows in any order and
+of like length. Prints a Markdown table; --out writes JSON.
 """
 
 import argparse
+import random
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,14 +24,17 @@ from bench_chat import FULL, ONE_SEGMENT, QUESTIONS, QUICK, SAMPLE, SIXTEEN, Siz
 from report import Row, Times, describe_machine, publish, timed
 from transformers import Trainer, TrainingArguments
 
+from train.samplers import grouped, mixture
+from train.videos import Rows
 from videollm.config import Dtype
 from videollm.models.encode import EncodedVideo, encode_video, stored_video
 from videollm.models.language import load_tokenizer
-from videollm.models.processor import Message, collate
+from videollm.models.processor import Message, Prompt, collate
 from videollm.video import decode
 from videollm.video.shards import FeatureShards
 
 BATCH = 4
+PADDED = 16  # rows of a batch where padding is measured
 ANSWER = "A cat looks past the camera, then a cup of coffee stands on its saucer, and last a rocket is on its pad."
 Step = Callable[[], None]
 
@@ -152,20 +157,62 @@ def measure_cache(sizes: Sizes, repeats: int) -> list[Row]:
     ]
 
 
-def measure(sizes: Sizes, repeats: int, memory: bool = True) -> list[Row]:
-    """All rows. memory: also in processes of their own."""
+def padded(batch: Sequence[Prompt]) -> int:
+    """Tokens that a step computes."""
+    return len(batch) * max(map(len, batch))
+
+
+def measure_padding(sizes: Sizes, data: Path, repeats: int) -> list[Row]:
+    """The sample stands for each row's video, in one segment. Steps are timed on `repeats` batches of either kind,
+    spread from the shortest to the longest."""
+    config = replace(sizes.model, segments=ONE_SEGMENT)
+    model, rows, rng = build(config), Rows([str(data)]), random.Random(0)
+    model.llm.language_model.requires_grad_(False)
+    video = encode(model, decode(SAMPLE, SIXTEEN, short_side=model.encoder.image_size))
+    segments = video.segments(config, model.encoder.vocabulary, 1)
+    prompts = [model.processor(row.messages, segments if row.video else []) for row in rows]
+    order = mixture((len(rows),), None, rng)
+    orders = {"any order": order, "like length": grouped(order, list(map(len, prompts)), PADDED, rng)}
+    batches = {
+        name: [[prompts[i] for i in order[at : at + PADDED]] for at in range(0, len(order) + 1 - PADDED, PADDED)]
+        for name, order in orders.items()
+    }
+    todo, times = [], Times()
+    step = stepper(model.llm, lambda: collate(todo.pop(), model.processor.tokenizer.pad_token_id), bf16=False)
+    for k in range(repeats):
+        for name, made in batches.items():
+            todo.append(sorted(made, key=padded)[(2 * k + 1) * len(made) // (2 * repeats)])
+            times.add(**{name: timed(step)})
+    tokens = {name: sum(map(padded, made)) for name, made in batches.items()}
+    real = {name: sum(len(prompt) for batch in made for prompt in batch) for name, made in batches.items()}
+    seconds = {name: sum(times.seconds[name]) for name in batches}
+    ratios = {"tokens computed": tokens, "time of steps": seconds}
+    return [
+        *(Row("padding", f"{name}, tokens computed / real", n / real[name]) for name, n in tokens.items()),
+        *(
+            Row("padding", f"{what}, any order / like length", r["any order"] / r["like length"],
+                note=f"{len(prompts)} rows, {PADDED} a step", goal=1.3, more_is_better=True)
+            for what, r in ratios.items()
+        ),
+    ]  # fmt: skip
+
+
+def measure(sizes: Sizes, repeats: int, data: Path | None, memory: bool = True) -> list[Row]:
+    """All rows. data: also padding, on this file's; memory: also in processes of their own."""
     rows = measure_memory(sizes) if memory else []
+    rows += measure_padding(sizes, data, 4 * repeats) if data else []
     return [*measure_steps(sizes, repeats), *rows, *measure_cache(sizes, repeats)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--data", type=Path, metavar="FILE", help="rows of instructions, to measure padding on")
     parser.add_argument("--quick", action="store_true", help="tiny models and no other processes: does all run?")
     parser.add_argument("--out", type=Path, help="write JSON here")
     options = parser.parse_args()
     sizes = QUICK if options.quick else FULL
-    rows = measure(sizes, options.repeats, memory=not options.quick)
+    rows = measure(sizes, options.repeats, options.data, memory=not options.quick)
     publish(rows, describe_machine(torch.float32, sizes.matrix), options.out)
 
 

@@ -44,7 +44,7 @@ class Rows(Sequence[Sample]):
     def __init__(self, files: Sequence[str], only: Callable[[Sample], bool] | None = None):
         self.files, self.weights = _weighted(files)
         self.sizes: list[int] = []
-        starts, lengths = [], []
+        starts = []
         for path in self.files:
             before = len(starts)
             for number, at, line in _lines(path):
@@ -54,11 +54,10 @@ class Rows(Sequence[Sample]):
                     raise DataError(f"{path}, row {number}: {error}") from error
                 if only is None or only(sample):
                     starts.append(at)
-                    lengths.append(sum(len(m.content) for m in sample.messages))
             self.sizes.append(len(starts) - before)
             if len(starts) == before:
                 raise DataError(f"{path} has no row that this stage trains on")
-        self.starts, self.lengths = np.array(starts), np.array(lengths)
+        self.starts = np.array(starts)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -76,7 +75,7 @@ class Rows(Sequence[Sample]):
         ends = np.cumsum([0, *self.sizes])
         kept = np.array(index, dtype=int)
         self.sizes = [int(((kept >= a) & (kept < b)).sum()) for a, b in pairwise(ends)]
-        self.starts, self.lengths = self.starts[kept], self.lengths[kept]
+        self.starts = self.starts[kept]
 
 
 def _weighted(files: Sequence[str]) -> tuple[list[Path], tuple[float, ...] | None]:
@@ -186,11 +185,13 @@ class Conversations(Dataset[Prompt]):
         return prompt
 
     def lengths(self) -> list[int]:
-        """About how many tokens each row takes: enough to put like to like."""
+        """How many tokens each row takes: those of its text, and about as many as its video. Characters do not tell
+        it: what the template puts around a message can be more than a short answer."""
         config, lengths = self.features.config, []
-        for sample, characters in zip(self.rows, self.rows.lengths.tolist(), strict=True):
+        for sample in self.rows:
             frames = len(self.features.video(sample).times_s) if sample.video else 0
-            lengths.append(characters // 4 + frames * config.temporal.queries // config.segments.frames)
+            segments = -(-frames // config.segments.frames)
+            lengths.append(len(self.processor(sample.messages)) + segments * config.temporal.queries)
         return lengths
 
 

@@ -134,6 +134,10 @@ def test_conversations_of_videos_images_and_text(rows: Path, features: Features,
         learnt = [x for x in batch["labels"][i].tolist() if x != IGNORE]  # type: ignore[union-attr]
         text = model.processor.tokenizer.decode(learnt)
         assert text == "".join(f"{answer}<|im_end|>" for _, answer in row.turns())
+    told = [len(prompts[i]) - length for i, length in enumerate(prompts.lengths())]
+    assert [told[i] for i, s in enumerate(read) if not s.video] == [0, 0]
+    per_segment = [n / count for n, count in zip(told, counts, strict=True) if count]
+    assert min(per_segment) > 0 and max(per_segment) < 2 * min(per_segment)  # the text of its times
     merged = Conversations(read, features, model.processor, len(prompts[6]) - 1)
     assert len(merged[6]) < len(prompts[6]) and len(merged[6].segments) < len(prompts[6].segments)
     with pytest.raises(DataError, match=r"row 0: takes .* the limit is 50"):
