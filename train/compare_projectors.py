@@ -34,6 +34,7 @@ from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.config import TemporalKind
 from videollm.data import Sample, read
+from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.models.language import CHATML
 from videollm.models.processor import IGNORE, Message, Prompt, collate
 from videollm.video.shards import FeatureShards
@@ -188,10 +189,11 @@ def accuracies(recipe: Recipe, test: Path) -> dict[str, Any]:
     right = answered(model, [prompts.prompt(s) for s in samples])
     others = [replace(s, video=samples[(i + len(samples) // 2) % len(samples)].video) for i, s in enumerate(samples)]
     kinds = np.array([s.task.removeprefix("qa/") for s in samples])
+    overall = mean_interval(right, [s.video for s in samples])
     found = {
         "questions": len(samples),
-        "all": right.mean().item(),
-        "interval": interval(right, samples),
+        "all": overall.value,
+        "interval": (overall.low, overall.high),
         "another clip": answered(model, [prompts.prompt(s) for s in others]).mean().item(),
         "kinds": {kind: right[kinds == kind].mean().item() for kind in KINDS if (kinds == kind).any()},
         "tokens": model.config.temporal.queries,
@@ -223,15 +225,6 @@ def answered(model: Model, prompts: Sequence[Prompt], batch: int = 64) -> np.nda
         wrong[labelled] = likeliest != targets[labelled]
         right += (~wrong.any(1)).tolist()
     return np.array(right)
-
-
-def interval(right: np.ndarray, samples: Sequence[Sample], resamples: int = 1000) -> tuple[float, float]:
-    """95 %, by bootstrap over clips."""
-    _, clips = np.unique([s.video for s in samples], return_inverse=True)
-    sums, counts = np.bincount(clips, right), np.bincount(clips)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(resamples, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
-    return float(low), float(high)
 
 
 def timed(recipes: Sequence[Recipe], test: Path) -> dict[str, dict[str, float]]:

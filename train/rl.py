@@ -29,6 +29,7 @@ from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.data import Sample
 from videollm.errors import ConfigError
+from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.evaluate.metrics.spans import iou
 from videollm.models.processor import IGNORE, Prompt, collate
 from videollm.video.shards import FeatureShards
@@ -169,12 +170,8 @@ def until(ids: list[int], stop_ids: set[int]) -> list[int]:
 
 def gain(before: Sequence[float], after: Sequence[float], clips: Sequence[str]) -> tuple[float, float, float]:
     """Of the mean, with its interval of 95 % by bootstrap over clips."""
-    change = np.array(after) - np.array(before)
-    _, clip = np.unique(clips, return_inverse=True)
-    sums, counts = np.bincount(clip, change), np.bincount(clip)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(2000, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
-    return float(change.mean()), float(low), float(high)
+    found = mean_interval(np.subtract(after, before), clips)
+    return found.value, found.low, found.high
 
 
 def train(recipe: RlRecipe) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from videollm.evaluate.metrics.aggregate import difference, interval, value_of
 from videollm.evaluate.metrics.agreement import cohen_kappa, pearson, spearman
 from videollm.evaluate.metrics.answers import abstains, contains, exact, f1, yes_or_no
 from videollm.evaluate.metrics.bleu import bleu_of, bleu_rows
+from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.evaluate.metrics.captions import cider, meteor, rouge_l
 from videollm.evaluate.metrics.spans import average_precision, iou, shared_length, union_length
 
@@ -148,6 +149,7 @@ def test_intervals_are_wider_when_items_of_a_video_go_together():
     assert together.value == apart.value == 0.5
     assert together.high - together.low > 2 * (apart.high - apart.low)
     assert (together.items, together.clusters) == (40, 4)
+    assert mean_interval(values, [str(n // 10) for n in range(40)]) == together
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():

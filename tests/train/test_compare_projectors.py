@@ -3,13 +3,11 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from tests.train.rows import sample
 from train import clip, compare_projectors, stage2
-from train.compare_projectors import KINDS, PROJECTORS, interval, main
+from train.compare_projectors import KINDS, PROJECTORS, main
 from train.retrieval_recipes import CLIPS
 from train.trunk import save_trunk, towers
 from videollm import checkpoint
@@ -74,10 +72,3 @@ def test_right_is_what_greedy_decoding_writes(out: Path):
         wrong = (prompt.ids[-1] + 1) % 200 + 2
         prompt.ids[-1] = prompt.labels[-1] = wrong
     assert compare_projectors.answered(model, own).tolist() == [True, False, False, True]
-
-
-def test_the_interval_is_over_clips():
-    clips = [sample(str(i), "qa", "?", "!", video=f"{i // 10}.mp4") for i in range(100)]
-    right = np.repeat([True, False], 50)
-    low, high = interval(right, clips)
-    assert low < 0.35 and high > 0.65  # ten clips, not a hundred questions

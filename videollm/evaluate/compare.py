@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from videollm.errors import DataError
-from videollm.evaluate.metrics.aggregate import Interval, difference, interval
+from videollm.evaluate.metrics.aggregate import difference, interval
+from videollm.evaluate.metrics.bootstrap import Interval
 from videollm.evaluate.report import REPORT_FILE, SCORES_FILE
 from videollm.evaluate.views import AS_IT_IS
 

@@ -20,7 +20,8 @@ from videollm.errors import DataError
 from videollm.evaluate.html import page
 from videollm.evaluate.item import SLICES, Item
 from videollm.evaluate.markdown import text
-from videollm.evaluate.metrics.aggregate import LEVEL, RESAMPLES, Rows, interval
+from videollm.evaluate.metrics.aggregate import Rows, interval
+from videollm.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
 from videollm.evaluate.run import Row
 from videollm.evaluate.tasks.base import Task
 from videollm.evaluate.views import AS_IT_IS, CONTROLS
