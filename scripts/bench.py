@@ -21,8 +21,9 @@ COMMANDS = {
     "peers": ["bench_peers.py"],
     "train": ["bench_train.py"],
     "scoring": ["bench_scoring.py"],
-    "search": ["bench_search.py", "vectors"],
+    "search": ["bench_search.py", "vectors", "--rows", "100000", "1000000"],
     "graph": ["bench_search.py", "text"],
+    "index": ["bench_search.py", "index", str(SCRIPTS / "samples")],
     "serve": ["bench_serve.py"],
     "length": ["bench_long.py"],
 }
