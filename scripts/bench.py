@@ -22,7 +22,7 @@ COMMANDS = {
     "train": ["bench_train.py"],
     "scoring": ["bench_scoring.py"],
     "search": ["bench_search.py", "vectors", "--rows", "100000", "1000000"],
-    "graph": ["bench_search.py", "text"],
+    "graph": ["bench_search.py", "text", "--rows", "100000", "1000000"],
     "index": ["bench_search.py", "index", str(SCRIPTS / "samples")],
     "serve": ["bench_serve.py"],
     "length": ["bench_long.py"],
