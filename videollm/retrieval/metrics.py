@@ -12,7 +12,7 @@ import torch
 
 from videollm.errors import ConfigError
 
-BLOCK_ELEMENTS = 1 << 24  # scores held at once: 64 MB in float32
+BLOCK_ELEMENTS = 1 << 25  # scores held at once: 128 MB in float32
 RECALL_AT = (1, 5, 10)
 
 Rows = Callable[[slice], torch.Tensor]  # queries -> their scores of all candidates (n,C)
