@@ -82,15 +82,16 @@ class TransformersReader:
         return torch.cat([output.logits[:, -1] for output in outputs])
 
 
+Layer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Of one layer: the room of new keys and values (2,heads,L,width), then all keys and values (1,heads,positions,width),
+the new ones among them."""
+
+
 class StaticKeysValues:
     """Keys and values (layers, 2, heads, capacity, head width), of which the first `length` positions are read."""
 
     def __init__(self, layers: int, heads: int, width: int):
-        self.length = 0
-        self._hold(torch.empty(layers, 2, heads, 0, width))
-
-    def _hold(self, both: torch.Tensor) -> None:
-        self.both, self._layers = both, both.unbind()
+        self.length, self.both = 0, torch.empty(layers, 2, heads, 0, width)
 
     @property
     def nbytes(self) -> int:
@@ -99,8 +100,7 @@ class StaticKeysValues:
     def copy(self, length: int) -> "StaticKeysValues":
         layers, _, heads, _, width = self.both.shape
         other = StaticKeysValues(layers, heads, width)
-        other.length = length
-        other._hold(self.both[:, :, :, :length].clone())
+        other.length, other.both = length, self.both[:, :, :, :length].clone()
         return other
 
     def keep(self, length: int) -> None:
@@ -112,7 +112,14 @@ class StaticKeysValues:
         if positions > capacity:
             grown = like.new_empty(layers, 2, heads, max(256, 2 * capacity, positions), width)
             grown[:, :, :, : self.length] = self.both[:, :, :, : self.length]
-            self._hold(grown)
+            self.both = grown
+
+    def extend(self, rows: int) -> list[Layer]:
+        """What `attend` needs of each layer to add as many positions, which are stored then, but not counted yet."""
+        start, end = self.length, self.length + rows
+        stored = self.both[:, :, :, start:end].unbind()
+        keys, values = (self.both[:, None, part, :, :end].unbind() for part in (0, 1))
+        return list(zip(stored, keys, values, strict=True))
 
     def mask(self, rows: int, like: torch.Tensor) -> torch.Tensor | None:
         """(rows,positions), to be added: what each of so many new rows may not see. None where attention knows."""
@@ -121,22 +128,22 @@ class StaticKeysValues:
         hidden = like.new_full((rows, self.length + rows), -torch.inf)
         return hidden.triu_(self.length + 1)
 
-    def attend(
-        self, layer: int, query: torch.Tensor, new: torch.Tensor, mask: torch.Tensor | None, scale: float
-    ) -> torch.Tensor:
-        """query (L,query heads,width) after the first `length` positions, with its own keys and values
-        (L,2*heads,width), which are stored but not counted yet. Returns (L,query heads*width)."""
-        rows, both = query.shape[0], self._layers[layer]
-        start, end = self.length, self.length + rows
-        both[:, :, start:end] = new.view(rows, 2, -1, both.shape[3]).permute(1, 2, 0, 3)
-        keys, values = both[:, None, :, :end].unbind()
-        if rows == 1:  # the query heads that share a key are as many positions that see all of it
-            grouped = query.view(1, both.shape[1], -1, both.shape[3])
-            return F.scaled_dot_product_attention(grouped, keys, values, scale=scale).view(1, -1)
-        mixed = F.scaled_dot_product_attention(
-            query.transpose(0, 1)[None], keys, values, mask, is_causal=not start, scale=scale, enable_gqa=True
-        )
-        return mixed[0].transpose(0, 1).flatten(1)
+
+def attend(
+    query: torch.Tensor, new: torch.Tensor, layer: Layer, mask: torch.Tensor | None, scale: float
+) -> torch.Tensor:
+    """query (L,query heads,width) as the last of a layer's positions, with its own keys and values (L,2*heads,width),
+    which are stored. Returns (L,query heads*width)."""
+    stored, keys, values = layer
+    _, heads, rows, width = stored.shape
+    stored.copy_(new.view(rows, 2, heads, width).permute(1, 2, 0, 3))
+    if rows == 1:  # the query heads that share a key are as many positions that see all of it
+        grouped = query.view(1, heads, -1, width)
+        return F.scaled_dot_product_attention(grouped, keys, values, scale=scale).view(1, -1)
+    mixed = F.scaled_dot_product_attention(
+        query.transpose(0, 1)[None], keys, values, mask, is_causal=mask is None, scale=scale, enable_gqa=True
+    )
+    return mixed[0].transpose(0, 1).flatten(1)
 
 
 class LlamaReader:
@@ -188,17 +195,18 @@ class LlamaReader:
         positions = [torch.arange(p.length, p.length + n, device=x.device) for p, n in zip(pasts, lengths, strict=True)]
         cos, sin = self._rotation(x, torch.cat(positions))
         masks = [past.mask(length, x) for past, length in zip(pasts, lengths, strict=True)]
+        places = zip(*(past.extend(length) for past, length in zip(pasts, lengths, strict=True)), strict=True)
         shape, norm, query_heads, scale = x.shape[1:], torch.rms_norm, self.heads, self.scale
         rows, half = (len(x), -1, self.width), self.width // 2
-        for i, (before_attention, before_mlp, qkv, out, gate_up, down) in enumerate(self.layers):
+        for (before_attention, before_mlp, qkv, out, gate_up, down), place in zip(self.layers, places, strict=True):
             heads = qkv(norm(x, shape, before_attention, self.eps)).view(rows)
             heads = torch.addcmul(heads * cos, heads.roll(half, -1), sin)
             query, new = heads[:, :query_heads], heads[:, query_heads:]
             if len(pasts) == 1:
-                mixed = pasts[0].attend(i, query, new, masks[0], scale)
+                mixed = attend(query, new, place[0], masks[0], scale)
             else:
-                parts = zip(pasts, query.split(lengths), new.split(lengths), masks, strict=True)
-                mixed = torch.cat([past.attend(i, q, n, mask, scale) for past, q, n, mask in parts])
+                parts = zip(query.split(lengths), new.split(lengths), place, masks, strict=True)
+                mixed = torch.cat([attend(*part, scale) for part in parts])
             x = x + out(mixed)
             gate, up = gate_up(norm(x, shape, before_mlp, self.eps)).chunk(2, -1)
             x = x + down(F.silu(gate) * up)
