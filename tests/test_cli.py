@@ -98,3 +98,19 @@ def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, arguments: list[str
     assert done.returncode == 2
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "arguments"),
+    [
+        ("lancedb", "index", ["index", str(SAMPLE), "--index", "nowhere"]),
+        ("uvicorn", "serve", ["serve"]),
+        ("sacrebleu", "eval", ["eval", "openqa"]),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_line(module: str, extra: str, arguments: list[str]):
+    program = f"import sys; sys.modules['{module}'] = None; from videollm.cli import main; sys.exit(main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert f"'{module}" in line and line.endswith(f"pip install 'videollm[{extra}]'")

@@ -7,11 +7,13 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,15 +33,15 @@ RERANKED = 20  # moments that --rerank looks at again, at least
 
 def serve(arguments: list[str]) -> NoReturn:
     """Become the server, which reads the arguments itself: the library does not import the applications on it."""
+    import uvicorn  # noqa: F401  # while what is missing can still be told
+
     os.execv(sys.executable, [sys.executable, "-P", "-m", "serve.api", *arguments])
 
 
 def evaluate(arguments: list[str]) -> None:
     """`eval` reads its arguments itself: which tasks and datasets there are is known only there."""
-    try:
-        from videollm.evaluate.command import main as run
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{error}; evaluation needs pip install 'videollm[eval]'") from error
+    from videollm.evaluate.command import main as run
+
     run(arguments)
 
 
@@ -633,9 +635,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments[:1] == ["serve"]:
-        serve(arguments[1:])
     try:
+        if arguments[:1] == ["serve"]:
+            serve(arguments[1:])
         if arguments[:1] == ["eval"]:
             evaluate(arguments[1:])
             return 0
@@ -644,9 +646,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VideoLLMError as error:
         print(f"videollm: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        extra = _extra_with((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"videollm: {error}; it comes with pip install 'videollm[{extra}]'", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _extra_with(module: str) -> str | None:
+    """The extra that brings this module, if one does."""
+    for line in metadata.requires("videollm") or ():
+        package, _, marker = line.partition(";")
+        extra = re.search(r"extra == ['\"](\w+)", marker)
+        if extra and re.split(r"[^\w-]", package)[0].replace("-", "_").lower() == module:
+            return extra[1]
+    return None
 
 
 if __name__ == "__main__":
