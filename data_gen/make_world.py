@@ -66,6 +66,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="length of a clip, or the shortest and the longest, 2 to 60 (default: 4)",
     )
+    made.add_argument(
+        "--things",
+        type=int,
+        nargs=2,
+        default=(2, 4),
+        metavar=("LEAST", "MOST"),
+        help="single things of a scene, 1 to 4 (default: 2 4)",
+    )
     made.add_argument("--photos", type=Path, metavar="DIR", help="a folder of pictures to use as backgrounds too")
     made.add_argument("--font", type=Path, metavar="FILE", help="a symbol or emoji font whose glyphs become shapes too")
     made.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="default: all cores")
@@ -102,6 +110,7 @@ def _checked(options: argparse.Namespace) -> tuple[WorldConfig, dict[str, int]]:
         size=options.size,
         fps=options.fps,
         seconds=(options.seconds[0], options.seconds[-1]),
+        things=(options.things[0], options.things[1]),
         photos=_photos(options.photos) if options.photos else (),
         font=options.font,
     )

@@ -76,6 +76,8 @@ class ClipRecipe(Fit):
         super().__post_init__()
         if self.image % self.patch:
             raise ConfigError(f"image {self.image} is not a multiple of patch {self.patch}")
+        if self.width % 4:
+            raise ConfigError(f"width {self.width} is not a multiple of 4, which the places' waves need")
         if self.max_words > self.context:
             raise ConfigError(f"max_words is {self.max_words}, more than the context of {self.context}")
 
@@ -147,9 +149,9 @@ CLIP_WORLD = ClipRecipe(
     fps=0,
     max_frames=8,
     max_words=40,
-    epochs=2,
-    batch_size=256,
-    learning_rate=2e-3,
+    epochs=3,
+    batch_size=64,
+    learning_rate=1e-3,
     weight_decay=0.1,
     bf16=True,
 )
@@ -226,7 +228,7 @@ WORLD = RetrievalRecipe(
     fps=0,
     max_frames=8,
     max_words=32,
-    epochs=14,
+    epochs=5,
     batch_size=64,
     learning_rate=1e-3,
     trunk_learning_rate=1e-3,

@@ -4,13 +4,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from train.pairs import Pair, Part
 
-_SMALL, _LARGE = 0.115, 0.165  # radii on screen between small, large and huge, as shares of the frame's width
-_ROWS, _COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
+SQUARES = 6  # of a frame's side, named as on a chessboard
+OF_A_CLIP = 4
 _FLIPPED = {"left": "right", "right": "left", "up": "down", "down": "up"}
 _MOVE = re.compile(r"moves (?:to the (left|right)|(up|down)(?: and to the (left|right))?)")
 
@@ -34,32 +37,43 @@ def clip_pairs(split: Path) -> list[Pair]:
 
 
 def frame_pairs(split: Path, frames: int) -> Iterator[Pair]:
-    """What is to be seen and where, at `frames` moments of each clip: "small red star top left, two ...": a caption
-    of a picture, which knows nothing of what happens."""
+    """What is to be seen and where: captions of pictures, which know nothing of what happens. Of `frames` moments of a
+    clip, those in a row that look alike are one pair; OF_A_CLIP of these at most, spread over the clip, are one group.
+    They differ in little: a batch without them is told apart by colours alone, and teaches no places."""
     for a in annotations(split):
         shown = [row[0] for row in a["objects"][0]["track"]]
-        for k in range(frames):
-            at = (k + 0.5) * a["duration_s"] / frames
-            frame = max(i for i, t in enumerate(shown) if t <= at + 1e-6)
-            yield Pair(Part(split / a["video"], max(0.0, shown[frame] - 1e-3), shown[frame] + 1e-3), picture(a, frame))
+        moments = [(k + 0.5) * a["duration_s"] / frames for k in range(frames)]
+        numbers = [max(i for i, t in enumerate(shown) if t <= at + 1e-6) for at in moments]
+        alike = [(caption, list(run)) for caption, run in groupby(numbers, partial(picture, a))]
+        few = min(OF_A_CLIP, len(alike))
+        for k in range(few):
+            caption, run = alike[k * (len(alike) - 1) // max(1, few - 1)]
+            part = Part(split / a["video"], max(0.0, shown[run[0]] - 1e-3), shown[run[-1]] + 1e-3)
+            yield Pair(part, caption, group=a["id"])
 
 
 def picture(annotation: dict[str, Any], frame: int) -> str:
-    """The caption of one frame, from the truth of the clip."""
+    """The caption of one frame, from the truth of the clip: "red star b4 size 5 turned 2, 3 blue cups": the square of
+    its middle, its radius in fortieths of the frame's width, its turn in eighths; of a group, how many are there."""
     time = annotation["objects"][0]["track"][frame][0]
     turned = {e["object"]: e for e in annotation["events"] if e["kind"] == "change_colour"}
+    looks = Counter((thing["shape"], thing["colour"], thing["size"]) for thing in annotation["objects"])
     seen: Counter[str] = Counter()
     for thing in annotation["objects"]:
-        _, x, y, radius, _, visible = thing["track"][frame]
+        _, x, y, radius, angle, visible = thing["track"][frame]
         if not visible or not (0 < x < 1 and 0 < y < 1):
             continue
         turn = turned.get(thing["id"])
         colour = (
             thing["colour"] if turn is None else turn["to" if time > (turn["start_s"] + turn["end_s"]) / 2 else "from"]
         )
-        size = "small" if radius < _SMALL else "large" if radius < _LARGE else "huge"
-        seen[f"{size} {colour} {thing['shape']} {_ROWS[int(3 * y)]} {_COLUMNS[int(3 * x)]}"] += 1
-    return ", ".join(name if n == 1 else f"{n} {name}" for name, n in seen.items()) or "nothing"
+        name = f"{colour} {thing['shape']}"
+        if looks[thing["shape"], thing["colour"], thing["size"]] == 1:
+            square = f"{ascii_lowercase[int(SQUARES * x)]}{1 + int(SQUARES * y)}"
+            eighths = round(angle / 45) % 8
+            name += f" {square} size {int(40 * radius)}" + (f" turned {eighths}" if eighths else "")
+        seen[name] += 1
+    return ", ".join(name if n == 1 else f"{n} {name}s" for name, n in seen.items()) or "nothing"
 
 
 def flip_direction(caption: str) -> str | None:

@@ -9,11 +9,13 @@ from videollm.errors import ConfigError
 LEAST_FRAMES = 16  # fewer cannot show two events, each with its before and after
 LONGEST_S = 60.0
 SHORTEST_S = 2.0
+MOST_THINGS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """seconds: the shortest and the longest clip of the in-domain splits. size: width and height in pixels.
+    """seconds: the shortest and the longest clip of the in-domain splits. size: width and height in pixels. things: the
+    fewest and the most single things of a scene; groups of like things join them only where four may be there.
 
     photos: files that backgrounds may be made of. font: a symbol or emoji font that adds glyphs to the shapes.
     """
@@ -22,6 +24,7 @@ class WorldConfig:
     size: int = 96
     fps: Fraction = Fraction(12)
     seconds: tuple[float, float] = (4.0, 4.0)
+    things: tuple[int, int] = (2, MOST_THINGS)
     photos: tuple[Path, ...] = ()
     font: Path | None = None
 
@@ -34,6 +37,11 @@ class WorldConfig:
         _check(
             SHORTEST_S <= shortest <= longest <= LONGEST_S,
             f"seconds are {shortest:g} to {longest:g}; they must increase and lie in {SHORTEST_S:g} to {LONGEST_S:g}",
+        )
+        fewest, most = self.things
+        _check(
+            1 <= fewest <= most <= MOST_THINGS,
+            f"things are {fewest} to {most}; they must increase and lie in 1 to {MOST_THINGS}",
         )
         _check(
             shortest * self.fps >= LEAST_FRAMES,

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from data_gen.world.clip import Background, Clip, Event, Stage, Thing
-from data_gen.world.config import LONGEST_S, SHORTEST_S, WorldConfig
+from data_gen.world.config import LONGEST_S, MOST_THINGS, SHORTEST_S, WorldConfig
 from data_gen.world.events import ACTIONS, Moment, is_clear
 from data_gen.world.fonts import glyph_names
 from data_gen.world.splits import SPLITS, Split, are_kinds_held_out, is_look_held_out
@@ -145,8 +145,8 @@ def _has_rare(things: list[Thing], events: list[Event]) -> bool:
 def _things(
     config: WorldConfig, rules: Split, rng: np.random.Generator, scene: int, earlier: list[Thing]
 ) -> list[Thing]:
-    """Two to four single things and perhaps a group. No two things of a clip that are not of one group share shape and
-    colour, except two that differ in size."""
+    """Single things and perhaps a group. No two things of a clip that are not of one group share shape and colour,
+    except two that differ in size."""
     shapes = [shape.name for shape in SHAPES] + glyph_names(config.font)
     colours = list(COLOURS)
     shape_weights, colour_weights = _weights(shapes, _RARE_SHAPES, rules), _weights(colours, RARE_COLOURS, rules)
@@ -185,14 +185,16 @@ def _things(
             )
         )
 
-    singles = int(rng.integers(2, 5))
-    if singles < 4 and rng.random() < 0.12:
+    fewest, most = config.things
+    singles = int(rng.integers(fewest, most + 1))
+    crowded = most == MOST_THINGS and singles < most
+    if crowded and rng.random() < 0.12:
         shape, colour = look()
         for size in SIZES:
             add(shape, colour, size, by_size=True)
     while len(things) < singles:
         add(*look(), size=str(rng.choice(list(SIZES))))
-    if singles < 4 and rng.random() < 0.35:
+    if crowded and rng.random() < 0.35:
         shape, colour = look()
         for _ in range(int(rng.integers(3, 6))):
             add(shape, colour, "small", group=len(earlier))

@@ -1,6 +1,7 @@
 """A CLIP from scratch: it learns, and what it leaves is an open_clip model."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.train import tiny
 from train.clip import FrameCaptions, build, train, zero_shot
 from train.pairs import Pair, Part, read_pairs
 from train.trunk import load_trunk, save_trunk, towers
-from train.world import annotations, clip_pairs, flip_direction, picture
+from train.world import annotations, clip_pairs, flip_direction, frame_pairs, picture
 from videollm.config import EncoderConfig
 from videollm.encoders.open_clip import OpenClipEncoder
 from videollm.errors import CheckpointError, ConfigError
@@ -75,9 +76,13 @@ def test_frames_are_decoded_once_and_drawn_from_their_part(folder: Path):
     pairs = read_pairs(folder / "frames.jsonl")
     data = FrameCaptions(pairs, recipe)
     assert data.store.pixels.shape == (16, 8, 3, 32, 32)
-    assert [len(inside) for _, inside in data.choices] == [1] * 128
+    for (row, inside), pair in zip(data.choices, pairs, strict=True):
+        assert inside.tolist() == [
+            k for k, t in enumerate(data.store.times_s[row]) if pair.part.start <= t < pair.part.end
+        ]
     batch = data(list(range(8)))["batch"]
-    assert np.array_equal(batch["pixels"][:, 0].numpy(), data.store.pixels[0])
+    for seen, (row, inside) in zip(batch["pixels"][:, 0].numpy(), data.choices, strict=False):
+        assert any(np.array_equal(seen, data.store.pixels[row, k]) for k in inside)
     with pytest.raises(ConfigError, match=r"2\.9.*max_frames"):
         FrameCaptions([Pair(Part(pairs[0].part.video, 2.95, 2.99), "nothing")], recipe)
 
@@ -92,6 +97,15 @@ def test_captions_of_frames_follow_what_changes(folder: Path):
                 assert f"{event['from']} {shape}" in picture(known, 0)
                 assert f"{event['to']} {shape}" in picture(known, last)
         assert all(len(picture(known, frame)) > 5 for frame in (0, last))
+
+
+def test_frames_of_a_clip_with_different_captions_are_one_group(folder: Path):
+    pairs = [*frame_pairs(folder / "world/order", 8)]
+    clips = {p.part.video: [q for q in pairs if q.part.video == p.part.video] for p in pairs}
+    assert len(clips) == 16 and max(map(len, clips.values())) == 4
+    for some in clips.values():
+        assert len({p.group for p in some}) == 1
+        assert all(a.caption != b.caption and a.part.end < b.part.start for a, b in pairwise(some))
 
 
 def test_order_pairs_are_groups_with_wrong_captions(folder: Path):

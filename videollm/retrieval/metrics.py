@@ -61,10 +61,10 @@ class Ranks:
         the median is the lower of the two in the middle.
         """
         if ties == "fair":
-            middle = self.better + (self.tied + 1) / 2
-            harmonic = torch.special.digamma
-            expected = (harmonic(self.better + self.tied + 1.0) - harmonic(self.better + 1.0)) / self.tied
-            found = {f"R{k}": ((k - self.better) / self.tied).clamp(0, 1) for k in RECALL_AT}
+            better, harmonic = self.better.double(), torch.special.digamma
+            middle = better + (self.tied + 1) / 2
+            expected = (harmonic(better + self.tied + 1) - harmonic(better + 1)) / self.tied
+            found = {f"R{k}": ((k - better) / self.tied).clamp(0, 1) for k in RECALL_AT}
             return _percent(found) | _means(middle, middle.quantile(0.5), expected)
         if ties == "official":
             places = torch.arange(int(self.tied.sum()))
@@ -110,6 +110,8 @@ def grouped_ranks(scores: Scores, video_of: torch.Tensor) -> Ranks:
         groups = block.new_full((len(block), scores.videos), float("-inf"))
         return groups.scatter_reduce_(1, video_of.expand_as(block), block, "amax")
 
+    if torch.equal(video_of, torch.arange(scores.videos)):
+        best = scores.by_video
     return _ranks(best, torch.arange(scores.videos), max(scores.videos, scores.texts))
 
 
