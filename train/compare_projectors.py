@@ -2,9 +2,11 @@
 
     python train/compare_projectors.py --out DIR [--encoder local-dir:FOLDER]
 
-Renders clips with questions of 12 kinds, trains a CLIP on their frames unless one is given, then, for each projector by
-one recipe, the projector and a small language model from the same random start. Writes DIR/table.md, DIR/table.json and
-DIR/plot.png. What is there already is not made again, so a stopped run goes on.
+Renders clips of one or two things with questions of 12 kinds, trains a CLIP on their frames unless one is given, then,
+for each projector by one recipe, the projector and a small language model from the same random start. Tested are new
+clips, also of pairs of shapes and colours and of events that training never holds, and, as controls, another clip's
+frames and the clip's own frames in random order. Writes DIR/table.md, DIR/table.json and DIR/plot.png. What is there
+already is not made again, so a stopped run goes on.
 """
 
 import argparse
@@ -53,12 +55,15 @@ RECIPE = replace(
     batches="shuffled",
     epochs=1,
     batch_size=16,
+    bf16=True,
     learning_rate=1e-3,
     weight_decay=0.05,
     save_every=50,
     log_every=20,
     resume="last",
 )
+TESTS = ("test", "unseen")
+IN_ORDER = ("order", "first_last")  # kinds that ask for nothing but the order of events
 TURNS = 5
 REPEATS = 15
 
@@ -72,8 +77,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=float, default=RECIPE.epochs, help=f"default: {RECIPE.epochs}")
     options = parser.parse_args(argv)
     out: Path = options.out.resolve()
-    for name, seed, count in (("train", 1, options.clips), ("test", 0, options.clips // 10)):
-        questions(out, name, seed, count)
+    questions(out, "train", 1, options.clips)
+    for name in TESTS:
+        questions(out, name, 0, options.clips // 10)
     language_model(out / "llm", out / "train.jsonl")
     encoder = options.encoder or own_encoder(out)
     recipes = [
@@ -89,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         for kind in options.projectors
     ]
-    results = {r.temporal: accuracies(r, out / "test.jsonl") for r in recipes}
+    results = {r.temporal: accuracies(r, out) for r in recipes}
     for kind, times in timed(recipes, out / "test.jsonl").items():
         results[kind] |= times
     report(out, results)
@@ -99,8 +105,8 @@ def questions(out: Path, name: str, seed: int, count: int) -> None:
     """Clips, and a row a question in OUT/NAME.jsonl."""
     annotations = out / "world" / name / name / "annotations.jsonl"
     if not annotations.exists():
-        shape = ["--size", "64", "--fps", "8", "--seconds", "3", "--seed", str(seed), "--split", f"{name}={count}"]
-        _call("make_world.py", "--out", str(out / "world" / name), *shape)
+        shape = ["--size", "64", "--fps", "8", "--seconds", "3", "--things", "1", "2", "--seed", str(seed)]
+        _call("make_world.py", "--out", str(out / "world" / name), *shape, "--split", f"{name}={count}")
     if not (out / f"{name}.jsonl").exists():
         tasks = ",".join(f"qa/{kind}" for kind in KINDS)
         made = out / f"{name}.part.jsonl"
@@ -176,31 +182,46 @@ def language_model(folder: Path, rows: Path) -> None:
     model.save_pretrained(folder)
 
 
-def accuracies(recipe: Recipe, test: Path) -> dict[str, Any]:
+def accuracies(recipe: Recipe, out: Path) -> dict[str, Any]:
     """Train, unless that is done, and ask: the share of right answers by kind, the interval of all, and how many are
-    right when another clip is shown."""
+    right of unseen combinations, of another clip, and of the clip's frames in random order."""
     record = Path(recipe.output) / "accuracy.json"
     if record.exists():
         return json.loads(record.read_text())
     if not (Path(recipe.output) / "config.json").exists():
         stage2.train(recipe)
-    model, rows, prompts = trained(recipe, test)
+    model, rows, prompts = trained(recipe, out / "test.jsonl")
     samples = list(rows)
-    right = answered(model, [prompts.prompt(s) for s in samples])
+    own = [prompts.prompt(s) for s in samples]
+    right = answered(model, own)
     others = [replace(s, video=samples[(i + len(samples) // 2) % len(samples)].video) for i, s in enumerate(samples)]
+    rng = np.random.default_rng(recipe.seed)
+    mixed = answered(model, [shuffled(prompt, rng) for prompt in own])
     kinds = np.array([s.task.removeprefix("qa/") for s in samples])
+    in_order = np.isin(kinds, IN_ORDER)
     overall = mean_interval(right, [s.video for s in samples])
+    _, unseen, prompts_of_unseen = trained(recipe, out / "unseen.jsonl")
     found = {
         "questions": len(samples),
         "all": overall.value,
         "interval": (overall.low, overall.high),
+        "unseen": answered(model, [prompts_of_unseen.prompt(s) for s in unseen]).mean().item(),
         "another clip": answered(model, [prompts.prompt(s) for s in others]).mean().item(),
+        "in order": right[in_order].mean().item(),
+        "in order, shuffled": mixed[in_order].mean().item(),
         "kinds": {kind: right[kinds == kind].mean().item() for kind in KINDS if (kinds == kind).any()},
         "tokens": model.config.temporal.queries,
         "parameters": sum(p.numel() for p in model.llm.temporal.parameters()),
     }
     record.write_text(json.dumps(found, indent=2))
     return found
+
+
+def shuffled(prompt: Prompt, rng: np.random.Generator) -> Prompt:
+    """The same with the frames of each segment in random order."""
+    orders = [torch.from_numpy(rng.permutation(len(s.tokens))) for s in prompt.segments]
+    segments = [replace(s, tokens=s.tokens[order]) for s, order in zip(prompt.segments, orders, strict=True)]
+    return replace(prompt, segments=segments)
 
 
 def trained(recipe: Recipe, test: Path) -> tuple[Model, Rows, Conversations]:
@@ -262,6 +283,9 @@ def report(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
     for kind in found[0]["kinds"]:
         row(kind.replace("_", " "), [f"{f['kinds'][kind]:.2f}" for f in found])
     row("**all**", ["**{:.3f}** ({:.3f} to {:.3f})".format(f["all"], *f["interval"]) for f in found])
+    row("all, unseen combinations", [f"{f['unseen']:.3f}" for f in found])
+    row("order and first/last", [f"{f['in order']:.3f}" for f in found])
+    row("the same, frames in random order", [f"{f['in order, shuffled']:.3f}" for f in found])
     row("all, another clip shown", [f"{f['another clip']:.3f}" for f in found])
     row("visual tokens a clip", [str(f["tokens"]) for f in found])
     row("parameters", [f"{f['parameters'] / 1e6:.2f} M" for f in found])

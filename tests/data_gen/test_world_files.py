@@ -242,6 +242,8 @@ def test_the_contact_sheet_shows_every_clip(world: Path):
         (["--videos", "1", "--seconds", "1"], "lie in 2 to 60"),
         (["--videos", "1", "--seconds", "5", "4"], "must increase"),
         (["--videos", "1", "--seconds", "2", "3", "4"], "one or two numbers"),
+        (["--videos", "1", "--things", "0", "2"], "things are 0 to 2"),
+        (["--videos", "1", "--things", "2", "1"], "must increase and lie in 1 to 4"),
         (["--videos", "1", "--seed", "-1"], "seed is -1"),
         (["--videos", "1", "--processes", "0"], "processes is 0"),
         (["--videos", "1", "--photos", "nowhere"], "nowhere is not a folder"),

@@ -1,5 +1,6 @@
 """What the splits promise about the combinations, styles and lengths in them."""
 
+from collections import Counter
 from itertools import combinations
 
 import pytest
@@ -95,3 +96,18 @@ def test_splits_of_one_seed_and_seeds_of_one_split_differ():
 
     drawn = [first("train", 0), first("val", 0), first("test", 0), first("train", 1)]
     assert len({tuple(places) for places in drawn}) == len(drawn)
+
+
+@pytest.mark.parametrize("things", [(1, 1), (1, 2), (3, 3), (2, 4)])
+def test_scenes_hold_as_many_things_as_they_are_given(things: tuple[int, int]):
+    """Where four may be there, also groups of three to five alike."""
+    config = WorldConfig(seed=0, things=things)
+    counts = Counter(
+        sum(thing.scene == scene for thing in clip.things)
+        for index in range(60)
+        for clip in draw_clips(config, "train", index)
+        for scene in range(len(clip.scenes))
+    )
+    fewest, most = things
+    assert min(counts) == fewest
+    assert max(counts) == most if most < 4 else max(counts) > 4

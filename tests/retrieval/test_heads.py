@@ -13,7 +13,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import ConfigError
 from videollm.retrieval import head as blocks
-from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer, visual_tower
+from videollm.retrieval.clip import (
+    Attention,
+    TextConfig,
+    TextTransformer,
+    VisionConfig,
+    VisionTransformer,
+    visual_tower,
+)
 from videollm.retrieval.head import RetrievalHead, VideoRepr, masked_mean, pad_videos, unit
 from videollm.retrieval.heads.lstm import LSTM
 from videollm.retrieval.heads.mug import MugSTAN
@@ -413,3 +420,20 @@ def test_inputs_that_do_not_fit_say_so():
         HeadConfig(kind="median")
     with pytest.raises(ConfigError, match="no head mixes frames by 'xclip': choose from mean"):
         HeadConfig(kind="attentive", temporal="xclip")
+
+
+@pytest.mark.parametrize(("causal", "masked"), [(False, False), (True, False), (False, True)])
+def test_attention_in_bfloat16_on_a_cpu_is_the_fused_one(causal: bool, masked: bool):
+    """Values and gradients of short sequences, written out while training, against float32's fused attention."""
+    torch.manual_seed(0)
+    attention = Attention(32, 4)
+    mask = torch.arange(20) < torch.tensor([[20], [7], [1]]) if masked else None
+    found = []
+    for low in (False, True):
+        x = torch.randn(3, 20, 32, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            out = attention(x, mask, causal)
+        out.float().square().sum().backward()
+        found.append((out.detach().float(), x.grad))
+    for exact, rounded in zip(*found, strict=True):
+        assert (exact - rounded).abs().max() < 0.02 * exact.abs().max()

@@ -156,3 +156,9 @@ print(re.search("VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2 * 1024**2  # kilobytes
+
+
+def test_where_every_rank_is_the_first_the_mean_average_precision_is_one():
+    """In float32 the sums that ties take came to 1.0000001."""
+    found = evaluate(Scores.of(torch.eye(50)))
+    assert all(way["mAP"] <= 1 and way["mAP"] == pytest.approx(1, abs=1e-12) for way in found.values())

@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from train import clip, compare_projectors, stage2
-from train.compare_projectors import KINDS, PROJECTORS, main
+from train.compare_projectors import KINDS, PROJECTORS, main, shuffled
 from train.retrieval_recipes import CLIPS
 from train.trunk import save_trunk, towers
 from videollm import checkpoint
-from videollm.models.processor import Message
+from videollm.models.encode import SegmentFeatures
+from videollm.models.processor import IGNORE, Message, Prompt
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +39,22 @@ def test_all_projectors_have_the_same_tokens_questions_and_start(out: Path):
         assert set(f["kinds"]) <= set(KINDS) and f["questions"] > 20
         assert f["interval"][0] <= f["all"] <= f["interval"][1]
         assert f["step_ms"] > 0 and f["first_token_ms"] > 0
+        assert 0 <= f["unseen"] <= 1 and 0 <= f["in order, shuffled"] <= 1
     cards = [(out / kind / "card.md").read_text() for kind in PROJECTORS]
     assert len({next(line for line in card.splitlines() if "train.jsonl" in line and "sha256" in line)
                 for card in cards}) == 1  # fmt: skip
-    assert len((out / "table.md").read_text().splitlines()) == 2 + len(found["pool"]["kinds"]) + 6
+    assert len((out / "table.md").read_text().splitlines()) == 2 + len(found["pool"]["kinds"]) + 9
     assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_control_moves_frames_and_nothing_else():
+    frames = torch.randn(6, 2, 4)
+    segment = SegmentFeatures(0.0, 3.0, frames, torch.arange(6) / 2, torch.ones(4), ())
+    made = shuffled(Prompt([1, 2], [IGNORE, 2], [segment]), np.random.default_rng(0))
+    (other,) = made.segments
+    assert (made.ids, made.labels) == ([1, 2], [IGNORE, 2]) and torch.equal(other.times_s, segment.times_s)
+    assert not torch.equal(other.tokens, frames)
+    assert sorted(other.tokens.flatten(1).tolist()) == sorted(frames.flatten(1).tolist())
 
 
 def test_what_is_there_is_not_made_again(out: Path, monkeypatch: pytest.MonkeyPatch):
