@@ -110,9 +110,8 @@ def grouped_ranks(scores: Scores, video_of: torch.Tensor) -> Ranks:
         groups = block.new_full((len(block), scores.videos), float("-inf"))
         return groups.scatter_reduce_(1, video_of.expand_as(block), block, "amax")
 
-    if torch.equal(video_of, torch.arange(scores.videos)):
-        best = scores.by_video
-    return _ranks(best, torch.arange(scores.videos), max(scores.videos, scores.texts))
+    one_each = torch.equal(video_of, torch.arange(scores.videos))
+    return _ranks(scores.by_video if one_each else best, torch.arange(scores.videos), max(scores.videos, scores.texts))
 
 
 def average_precision(scores: Scores, video_of: torch.Tensor) -> torch.Tensor:
