@@ -53,7 +53,7 @@ def frame_pairs(split: Path, frames: int) -> Iterator[Pair]:
 
 
 def picture(annotation: dict[str, Any], frame: int) -> str:
-    """The caption of one frame, from the truth of the clip: "red star b4 size 5 turned 2, 3 blue cups": the square of
+    """The caption of one frame, from the truth of the clip: "red star b4 size 5 turned 2, 3 blue cup": the square of
     its middle, its radius in fortieths of the frame's width, its turn in eighths; of a group, how many are there."""
     time = annotation["objects"][0]["track"][frame][0]
     turned = {e["object"]: e for e in annotation["events"] if e["kind"] == "change_colour"}
@@ -73,7 +73,7 @@ def picture(annotation: dict[str, Any], frame: int) -> str:
             eighths = round(angle / 45) % 8
             name += f" {square} size {int(40 * radius)}" + (f" turned {eighths}" if eighths else "")
         seen[name] += 1
-    return ", ".join(name if n == 1 else f"{n} {name}s" for name, n in seen.items()) or "nothing"
+    return ", ".join(name if n == 1 else f"{n} {name}" for name, n in seen.items()) or "nothing"
 
 
 def flip_direction(caption: str) -> str | None:
