@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
@@ -56,8 +57,11 @@ def parse(
 
 
 def run(train: Callable[[R], object], recipe: R) -> None:
-    """Exits with 2 and one line where the recipe's files or values cannot be used."""
+    """Exits with 2 and one line where the recipe's files or values cannot be used, or the extra is not installed, which
+    a run would else notice when it draws its curve at its end."""
     try:
+        if find_spec("matplotlib") is None:
+            raise VideoLLMError("matplotlib is not installed; it comes with pip install 'videollm[train]'")
         train(recipe)
     except VideoLLMError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)

@@ -2,16 +2,16 @@
 
     python train/compare_projectors.py --out DIR [--encoder local-dir:FOLDER]
 
-Renders clips of one or two things with questions of 12 kinds, trains a CLIP on their frames unless one is given, then,
-for each projector by one recipe, the projector and a small language model from the same random start. Tested are new
-clips, also of pairs of shapes and colours and of events that training never holds, and, as controls, another clip's
-frames and the clip's own frames in random order. Writes DIR/table.md, DIR/table.json and DIR/plot.png. What is there
-already is not made again, so a stopped run goes on.
+Renders clips of one or two things with captions and questions of 12 kinds, trains a CLIP on their frames unless one is
+given, and a small language model on the texts alone. Then each projector by the same two recipes: it against the
+captions' words and, from there, it and the language model on captions and questions. Tested are new clips, also of
+pairs of shapes and colours and of events that training never holds, and, as controls, another clip's frames and the
+clip's own frames in random order. Writes DIR/table.md, DIR/table.json and DIR/plot.png. What is there already is not
+made again, so a stopped run goes on.
 """
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,17 +26,18 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from train import clip, stage2
+from train import clip, stage1, stage2
 from train.pairs import write_pairs
-from train.recipes import WORLD_STAGE2, Recipe
+from train.recipes import WORLD_STAGE1, WORLD_STAGE2, Recipe
 from train.retrieval_recipes import CLIP_WORLD
 from train.videos import Conversations, Features, Rows
 from train.world import frame_pairs
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.config import TemporalKind
-from videollm.data import Sample, read
+from videollm.data import read
 from videollm.evaluate.metrics.bootstrap import mean_interval
+from videollm.export import FOLDER
 from videollm.models.language import CHATML
 from videollm.models.processor import IGNORE, Message, Prompt, collate
 from videollm.video.shards import FeatureShards
@@ -47,25 +48,41 @@ KINDS = (
     "existence", "colour", "count", "comparison", "direction", "change", "how_many_times", "order", "first_last",
     "when", "duration", "cannot_tell",
 )  # fmt: skip
-RECIPE = replace(
-    WORLD_STAGE2,
-    name="projectors",
-    init="",
-    tune="full",
-    batches="shuffled",
-    epochs=1,
-    batch_size=16,
-    bf16=True,
+ALIGN = replace(
+    WORLD_STAGE1,
+    name="projectors_stage1",
+    contrastive=1.0,
+    caption=0.0,
+    itc=0.0,
+    itm=0.0,
+    itg=0.0,
+    epochs=3,
+    batch_size=64,
     learning_rate=1e-3,
-    weight_decay=0.05,
-    save_every=50,
+    bf16=True,
+    save_every=100,
     log_every=20,
     resume="last",
 )
+RECIPE = replace(
+    WORLD_STAGE2,
+    name="projectors_stage2",
+    tune="full",
+    batches="shuffled",
+    epochs=0.25,
+    batch_size=32,
+    bf16=True,
+    learning_rate=5e-4,
+    weight_decay=0.05,
+    save_every=100,
+    log_every=20,
+    resume="last",
+)
+# A language model that has still to learn the language makes such gradients for the projector that it forgets videos.
+TEXT = replace(RECIPE, name="projectors_text", init="", epochs=0.15, learning_rate=1e-3)
 TESTS = ("test", "unseen")
 IN_ORDER = ("order", "first_last")  # kinds that ask for nothing but the order of events
 QUESTIONS = 1200  # asked of each, spread over its clips
-TURNS = 5
 REPEATS = 15
 
 
@@ -74,63 +91,60 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/projectors"), metavar="DIR")
     parser.add_argument("--encoder", metavar="local-dir:FOLDER", help="an open_clip model instead of one trained here")
     parser.add_argument("--projectors", nargs="+", choices=PROJECTORS, default=PROJECTORS, metavar="KIND")
-    parser.add_argument("--clips", type=int, default=2000, metavar="N", help="to train on; a tenth as many are tested")
-    parser.add_argument("--epochs", type=float, default=RECIPE.epochs, help=f"default: {RECIPE.epochs}")
+    parser.add_argument("--clips", type=int, default=4000, metavar="N", help="to train on; a tenth as many are tested")
+    parser.add_argument(
+        "--epochs", type=float, default=RECIPE.epochs, help=f"of the second stage (default: {RECIPE.epochs})"
+    )
     options = parser.parse_args(argv)
     out: Path = options.out.resolve()
     questions(out, "train", 1, options.clips)
     for name in TESTS:
         questions(out, name, 0, options.clips // 10)
-    language_model(out / "llm", out / "train.jsonl")
     encoder = options.encoder or own_encoder(out)
-    recipes = [
-        replace(
-            RECIPE,
-            output=str(out / kind),
-            temporal=kind,
-            encoder=encoder,
-            llm=str(out / "llm"),
-            data=str(out / "train.jsonl"),
-            features=str(out / "features"),
-            epochs=options.epochs,
-        )
-        for kind in options.projectors
-    ]
-    results = {r.temporal: accuracies(r, out) for r in recipes}
-    for kind, times in timed(recipes, out / "test.jsonl").items():
+    language_model(out, encoder)
+    recipes = [both(out, kind, encoder, options.epochs) for kind in options.projectors]
+    results = {second.temporal: accuracies(first, second, out) for first, second in recipes}
+    for kind, times in timed([second for _, second in recipes], out / "test.jsonl").items():
         results[kind] |= times
     report(out, results)
 
 
+def both(out: Path, kind: TemporalKind, encoder: str, epochs: float) -> tuple[Recipe, Recipe]:
+    """The two stages of one projector."""
+    captions = out / "captions.jsonl"
+    common: dict[str, Any] = {
+        "temporal": kind,
+        "encoder": encoder,
+        "llm": str(out / "text" / FOLDER),
+        "features": str(out / "features"),
+    }
+    first = replace(
+        ALIGN,
+        output=str(out / f"{kind}_stage1"),
+        data=str(captions),
+        **common,
+    )
+    data = f"{captions}=1,{out / 'train.jsonl'}=1"  # captions keep the language model looking at the video
+    return first, replace(RECIPE, output=str(out / kind), init=first.output, data=data, epochs=epochs, **common)
+
+
 def questions(out: Path, name: str, seed: int, count: int) -> None:
-    """Clips, and a row a question in OUT/NAME.jsonl."""
+    """Clips, and a row a question in OUT/NAME.jsonl; of those to train on, a row a caption in OUT/captions.jsonl."""
     annotations = out / "world" / name / name / "annotations.jsonl"
     if not annotations.exists():
         shape = ["--size", "64", "--fps", "8", "--seconds", "3", "--things", "1", "2", "--seed", str(seed)]
         _call("make_world.py", "--out", str(out / "world" / name), *shape, "--split", f"{name}={count}")
-    if not (out / f"{name}.jsonl").exists():
-        tasks = ",".join(f"qa/{kind}" for kind in KINDS)
-        made = out / f"{name}.part.jsonl"
-        _call("make_instructions.py", str(annotations), "--out", str(made), "--languages", "en", "--tasks", tasks)
-        if name == "train":
-            conversations(made)
-        made.rename(out / f"{name}.jsonl")
+    instructions(annotations, out / f"{name}.jsonl", [f"qa/{kind}" for kind in KINDS])
+    if name == "train":
+        instructions(annotations, out / "captions.jsonl", ["caption/short", "caption/detailed"])
 
 
-def conversations(path: Path) -> None:
-    """Make it rows of TURNS questions about one clip, in any order: its frames are then read once for all of them."""
-    of_clip: dict[str, list[Sample]] = {}
-    for sample in read(path):
-        of_clip.setdefault(sample.video, []).append(sample)
-    rng, lines = random.Random(0), []
-    for asked in of_clip.values():
-        rng.shuffle(asked)
-        for start in range(0, len(asked), TURNS):
-            some = asked[start : start + TURNS]
-            messages = tuple(message for sample in some for message in sample.messages)
-            row = replace(some[0], task="conversation", messages=messages, answer_times=())
-            lines.append(row.to_json() + "\n")
-    path.write_text("".join(lines))
+def instructions(annotations: Path, path: Path, tasks: Sequence[str]) -> None:
+    if not path.exists():
+        made = path.with_suffix(".part.jsonl")
+        options = ["--languages", "en", "--tasks", ",".join(tasks)]
+        _call("make_instructions.py", str(annotations), "--out", str(made), *options)
+        made.rename(path)
 
 
 def _call(script: str, *arguments: str) -> None:
@@ -146,11 +160,24 @@ def own_encoder(out: Path) -> str:
     return f"local-dir:{folder}"
 
 
-def language_model(folder: Path, rows: Path) -> None:
-    """Four random Llama layers with a tokenizer made from the rows' words."""
-    if (folder / "config.json").exists():
+def language_model(out: Path, encoder: str) -> None:
+    """OUT/text/language_model: a small Llama that has read the rows without their videos."""
+    if (out / "text" / "config.json").exists():
         return
-    text = [message.content for sample in Rows([str(rows)]) for message in sample.messages]
+    files = []
+    for name in ("captions", "train"):
+        files.append(out / f"{name}_text.jsonl")
+        files[-1].write_text(
+            "".join(replace(s, video="", answer_times=()).to_json() + "\n" for s in read(out / f"{name}.jsonl"))
+        )
+    random_language_model(out / "llm", files)
+    data = ",".join(f"{f}=1" for f in files)
+    stage2.train(replace(TEXT, output=str(out / "text"), encoder=encoder, llm=str(out / "llm"), data=data))
+
+
+def random_language_model(folder: Path, files: Sequence[Path]) -> None:
+    """Four Llama layers with a tokenizer made from the rows' words."""
+    text = [message.content for file in files for sample in read(file) for message in sample.messages]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -183,14 +210,15 @@ def language_model(folder: Path, rows: Path) -> None:
     model.save_pretrained(folder)
 
 
-def accuracies(recipe: Recipe, out: Path) -> dict[str, Any]:
+def accuracies(first: Recipe, recipe: Recipe, out: Path) -> dict[str, Any]:
     """Train, unless that is done, and ask: the share of right answers by kind, the interval of all, and how many are
     right of unseen combinations, of another clip, and of the clip's frames in random order."""
     record = Path(recipe.output) / "accuracy.json"
     if record.exists():
         return json.loads(record.read_text())
-    if not (Path(recipe.output) / "config.json").exists():
-        stage2.train(recipe)
+    for stage, each in ((stage1, first), (stage2, recipe)):
+        if not (Path(each.output) / "config.json").exists():
+            stage.train(each)
     model, rows, prompts = trained(recipe, out / "test.jsonl")
     samples = list(rows)
     own = [prompts.prompt(s) for s in samples]

@@ -132,9 +132,11 @@ class WordContrast(nn.Module):
 
 def contrastive(visual: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Symmetric InfoNCE over unit rows (M,H), averaged over both directions. Rows with the same text are all
-    right answers to each other."""
-    same = (text @ text.T > 1 - 1e-5).float()
-    logits = scale * visual @ text.T
+    right answers to each other. In float32 also under autocast: in bfloat16 a text may not equal itself."""
+    with torch.autocast(visual.device.type, enabled=False):
+        visual, text = visual.float(), text.float()
+        same = (text @ text.T > 1 - 1e-5).float()
+        logits = scale * visual @ text.T
     target = same / same.sum(1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 

@@ -96,6 +96,18 @@ def test_order_of_frames_matters(kind: str):
     assert_differ(module(tokens, times, mask), module(tokens.flip(1), times, mask))
 
 
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_videos_differ_from_the_start(kind: str):
+    """A fresh module's tokens tell videos apart: a tenth of their size at least is not the same for all."""
+    torch.manual_seed(0)
+    config = TemporalConfig(kind=kind, queries=16, width=256, layers=4, heads=4, cross_attention_every=2)  # type: ignore[arg-type]
+    module = build_temporal(config, 128, 256, 64)
+    content = torch.randn(8, 1, 1, 128) + torch.randn(8, 12, 64, 128)
+    with torch.inference_mode():
+        out = module(content, torch.arange(12.0).expand(8, -1) / 4, torch.ones(8, 12, dtype=torch.bool))
+    assert out.std(0).mean() > 0.1 * out.std()
+
+
 def test_qformer_reads_elapsed_seconds():
     module, (tokens, _, mask) = build("qformer"), segment(4, 3)
     times = torch.tensor([[0.0, 0.5, 1.0, 1.5]]).expand(2, -1)

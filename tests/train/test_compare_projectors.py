@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from train import clip, compare_projectors, stage2
+from train import clip, compare_projectors, stage1, stage2
 from train.compare_projectors import KINDS, PROJECTORS, main, shuffled
 from train.retrieval_recipes import CLIPS
 from train.trunk import save_trunk, towers
@@ -43,6 +43,7 @@ def test_all_projectors_have_the_same_tokens_questions_and_start(out: Path):
     cards = [(out / kind / "card.md").read_text() for kind in PROJECTORS]
     assert len({next(line for line in card.splitlines() if "train.jsonl" in line and "sha256" in line)
                 for card in cards}) == 1  # fmt: skip
+    assert all("captions.jsonl" in (out / f"{kind}_stage1" / "card.md").read_text() for kind in PROJECTORS)
     assert len((out / "table.md").read_text().splitlines()) == 2 + len(found["pool"]["kinds"]) + 9
     assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
 
@@ -59,7 +60,8 @@ def test_the_control_moves_frames_and_nothing_else():
 
 def test_what_is_there_is_not_made_again(out: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compare_projectors, "REPEATS", 2)
-    monkeypatch.setattr(stage2, "train", lambda recipe: pytest.fail("trained again"))
+    for stage in (stage1, stage2):
+        monkeypatch.setattr(stage, "train", lambda recipe: pytest.fail("trained again"))
     before = {p: p.stat().st_mtime_ns for p in (out / "train.jsonl", out / "llm/config.json")}
     main([*arguments(out), "--projectors", "pool"])
     assert before == {p: p.stat().st_mtime_ns for p in before}

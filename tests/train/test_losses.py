@@ -163,6 +163,14 @@ def test_contrastive_is_low_for_matches_and_spares_equal_texts():
     assert contrastive(twins, twins, torch.tensor(100.0)) == pytest.approx(half.item(), abs=1e-4)
 
 
+def test_contrastive_is_the_same_under_autocast():
+    """In bfloat16 the product of a unit vector with itself is often below 1: nothing would be a right answer."""
+    rows = torch.nn.functional.normalize(torch.randn(32, 48, generator=torch.Generator().manual_seed(0)), dim=1)
+    exact = contrastive(rows, rows, torch.tensor(20.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert contrastive(rows, rows, torch.tensor(20.0)) == exact
+
+
 # A world of one line: a dot that moves, seen by an encoder whose tokens are what they are.
 KINDS = ("left", "right")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from train import command
 from train.recipes import RECIPES, Recipe, recipe
 from train.run import deepspeed_config, parse, training_arguments
 from videollm.errors import ConfigError
@@ -95,3 +96,13 @@ def test_bad_options_exit_with_2():
         [sys.executable, "train/stage1.py", "debug_stage1", "--zero", "7"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 2 and "zero is 7" in done.stderr
+
+
+def test_a_missing_extra_is_said_before_a_run_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stopped:
+        command.run(lambda _: pytest.fail("it began"), RECIPES["debug_stage1"])
+    said = capsys.readouterr().err.rstrip()
+    assert stopped.value.code == 2 and said.endswith("it comes with pip install 'videollm[train]'")

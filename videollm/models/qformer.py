@@ -212,12 +212,6 @@ class TemporalQFormer(TemporalModule):
         self.place = None if tokens_per_frame is None else nn.Parameter(torch.empty(tokens_per_frame, config.width))
         self.output = nn.Linear(config.width, out_dim)
         self.apply(init_weights)
-        # The memory starts at unit scale, as BLIP-2's does after ln_vision: below it attention starts flat, and
-        # learning takes half as many steps again.
-        for layer in (self.project, self.time):
-            nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
-        if self.place is not None:
-            nn.init.trunc_normal_(self.place, std=0.5)
         self.qformer = QFormer(
             QFormerConfig(
                 queries=config.queries,
@@ -230,6 +224,13 @@ class TemporalQFormer(TemporalModule):
                 dropout=config.dropout,
             )
         )
+        # Unit scale throughout, as BERT's 0.02 is not at this width: with 0.02 the queries' output differs between
+        # videos by a thirtieth of its size, and hundreds of steps pass before anything is learnt.
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear) and layer is not self.output:
+                nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
+        if self.place is not None:
+            nn.init.trunc_normal_(self.place, std=0.5)
 
     def compress(self, tokens: torch.Tensor, elapsed_s: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         n = tokens.shape[2]

@@ -134,18 +134,19 @@ def average_precision(scores: Scores, video_of: torch.Tensor) -> torch.Tensor:
 
 
 def _ranks(rows_of: Rows, truth: torch.Tensor, candidates: int) -> Ranks:
-    better, tied, before = [], [], []
+    # One table for all blocks: small tensors kept from each would lie between the large ones that it frees, and memory
+    # would grow by the block. Counted in int32, as `sum` first makes a copy of the block in the type it counts in.
+    counts = torch.zeros(3, len(truth), dtype=torch.int32)
     for rows in _blocks(len(truth), candidates):
         block, right = rows_of(rows), truth[rows, None]
+        better, tied, before = counts[:, rows]
         own = block.take_along_dim(right, 1)
+        better.copy_((block > own).sum(1, dtype=torch.int32))
         equal = block == own
-        better.append((block > own).count_nonzero(1))
-        tied.append(equal.count_nonzero(1))
-        ties = tied[-1] > 1
-        earlier = torch.zeros_like(tied[-1])
-        earlier[ties] = (equal[ties] & (torch.arange(block.shape[1]) < right[ties])).count_nonzero(1)
-        before.append(earlier)
-    ranks = Ranks(torch.cat(better), torch.cat(tied), torch.cat(before))
+        tied.copy_(equal.sum(1, dtype=torch.int32))
+        ties = tied > 1
+        before[ties] = (equal[ties] & (torch.arange(block.shape[1]) < right[ties])).sum(1, dtype=torch.int32)
+    ranks = Ranks(*counts.long())
     if not ranks.tied.all():
         raise ConfigError(f"the score of query {int(ranks.tied.argmin())} with its right candidate is not a number")
     return ranks
