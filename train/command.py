@@ -57,8 +57,8 @@ def parse(
 
 
 def run(train: Callable[[R], object], recipe: R) -> None:
-    """Exits with 2 and one line where the recipe's files or values cannot be used, or the extra is not installed, which
-    a run would else notice when it draws its curve at its end."""
+    """Exits with 2 and one line where the recipe's files or values cannot be used, or the extra is not installed: else
+    a run that draws its curve at its end would notice only then."""
     try:
         if find_spec("matplotlib") is None:
             raise VideoLLMError("matplotlib is not installed; it comes with pip install 'videollm[train]'")

@@ -118,12 +118,7 @@ def both(out: Path, kind: TemporalKind, encoder: str, epochs: float) -> tuple[Re
         "llm": str(out / "text" / FOLDER),
         "features": str(out / "features"),
     }
-    first = replace(
-        ALIGN,
-        output=str(out / f"{kind}_stage1"),
-        data=str(captions),
-        **common,
-    )
+    first = replace(ALIGN, output=str(out / f"{kind}_stage1"), data=str(captions), **common)
     data = f"{captions}=1,{out / 'train.jsonl'}=1"  # captions keep the language model looking at the video
     return first, replace(RECIPE, output=str(out / kind), init=first.output, data=data, epochs=epochs, **common)
 
