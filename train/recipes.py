@@ -245,6 +245,14 @@ LITE_STAGE2_SHORT = replace(
     conversation_tokens=200,
     seed=1,
 )
+LITE_STAGE2_LAST = replace(
+    LITE_STAGE2_SHORT,
+    name="lite_stage2_last",
+    output="runs/lite_stage2_last",
+    init="runs/lite_stage2_short",
+    videos=3840,
+    seed=2,
+)
 
 # The world: a small language model and any encoder; data as the README makes it.
 WORLD_STAGE1 = Recipe(
@@ -335,7 +343,8 @@ def zero(recipe: Recipe, stage: int, offload: bool = False) -> Recipe:
     return replace(recipe, name=name, output=f"runs/{name}", zero=stage, offload=offload)
 
 
-_SMALL = (DEBUG_STAGE1, DEBUG_STAGE2, LITE_STAGE1, LITE_STAGE2, LITE_STAGE2_SHORT, WORLD_STAGE1, WORLD_STAGE2)
+_LITE = (LITE_STAGE1, LITE_STAGE2, LITE_STAGE2_SHORT, LITE_STAGE2_LAST)
+_SMALL = (DEBUG_STAGE1, DEBUG_STAGE2, *_LITE, WORLD_STAGE1, WORLD_STAGE2)
 _LARGE = (CLIP_B32_STAGE1, CLIP_B32_STAGE2, CLIP_L14_STAGE1, CLIP_L14_STAGE2)
 _QLORA = (qlora(CLIP_B32_STAGE2), qlora(CLIP_L14_STAGE2))
 _ZERO = ((1, False), (2, False), (3, False), (2, True), (3, True))
