@@ -245,6 +245,7 @@ LITE_STAGE2_SHORT = replace(
     conversation_tokens=200,
     seed=1,
 )
+# More of them, as answers were still getting better.
 LITE_STAGE2_LAST = replace(
     LITE_STAGE2_SHORT,
     name="lite_stage2_last",
