@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from videollm.data import Message
+from videollm.datasets.schema import Message
 
 NoteKind = Literal["short", "detailed", "event", "speech", "label"]
 

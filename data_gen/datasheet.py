@@ -11,7 +11,7 @@ from data_gen.filters import STEPS
 from data_gen.prompts import Prompt, prompts
 from data_gen.readers import Report
 from data_gen.store import Store, Totals
-from videollm.data import Sample, Stats, quantile, stats
+from videollm.datasets.schema import Sample, Stats, quantile, stats
 
 BARS = 24  # of a chart, the largest
 EXAMPLES = 3

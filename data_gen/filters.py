@@ -24,7 +24,7 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without stubs)
 
 from data_gen.clips import Clip
-from videollm.data import SLACK_S, Sample, words
+from videollm.datasets.schema import SLACK_S, Sample, words
 
 STEPS = (
     "schema",

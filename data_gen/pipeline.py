@@ -13,7 +13,7 @@ from data_gen.filters import Filters
 from data_gen.generators.base import Draft, Generator, Judge, Made
 from data_gen.readers import Reader, Report, Source
 from data_gen.store import Reject, Store
-from videollm.data import Provenance, Sample
+from videollm.datasets.schema import Provenance, Sample
 from videollm.errors import DataError, VideoError, VideoLLMError
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from videollm.data import Sample
+from videollm.datasets.schema import Sample
 from videollm.errors import DataError
 
 

@@ -28,21 +28,22 @@ from peer import InstructBlip, Peer, Tower, decode_sequentially, decode_with_dec
 from report import Row, Times, describe_machine, publish, timed
 
 from videollm.chat.answer import Receipt
-from videollm.chat.engine import Cache, Generation, LocalEngine, Token
 from videollm.chat.plan import matrix_speed
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import Model, find, load
 from videollm.config import Dtype, LanguageModelConfig, ModelConfig, SamplingConfig, SegmentConfig
-from videollm.dtypes import resolve_dtype
+from videollm.device import resolve_dtype
 from videollm.encoders.base import FrameEncoder, Vocabulary
 from videollm.encoders.debug import DebugEncoder
 from videollm.encoders.open_clip import OpenClipEncoder
-from videollm.models.encode import EncodedVideo
+from videollm.features.encode import EncodedVideo
+from videollm.features.segments import scene_cuts, thumbnails
+from videollm.inference.engine import Cache, Generation, LocalEngine, Token
 from videollm.models.language import load_language_model, load_tokenizer
 from videollm.models.processor import Message, Processor, Prompt
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.presets import CLIP_B32_SMOLLM2, DEBUG
-from videollm.video import Frames, decode, scene_cuts, thumbnails
+from videollm.video import Frames, decode
 
 SAMPLE = Path(__file__).parent / "samples" / "sample.mp4"
 SIXTEEN = SamplingConfig(frames=16)

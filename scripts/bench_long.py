@@ -16,9 +16,9 @@ import torch
 from measure_video import encode_clip, peak_bytes, repeat_clip
 from report import Row, describe_machine, publish, timed
 
-from videollm.chat.engine import Generation
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import load
+from videollm.inference.engine import Generation
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import search
 from videollm.retrieval.table import SegmentRow, VideoRow

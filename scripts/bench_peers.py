@@ -20,8 +20,8 @@ from report import Row, Times, describe_machine, publish, timed
 
 from videollm.checkpoint import Model
 from videollm.config import Dtype
-from videollm.dtypes import resolve_dtype
-from videollm.models.encode import EncodedVideo
+from videollm.device import resolve_dtype
+from videollm.features.encode import EncodedVideo
 from videollm.models.processor import Message, collate
 from videollm.video import Frames, decode
 

@@ -25,12 +25,12 @@ import httpx
 import torch
 from report import Row, Times, describe_machine
 
-from videollm.chat.engine import Cache, Generation, LocalEngine
 from videollm.checkpoint import Model, load
 from videollm.config import LanguageModelConfig
+from videollm.inference.engine import Cache, Generation, LocalEngine
+from videollm.inference.runner import make_runner
 from videollm.models.language import load_language_model
 from videollm.models.processor import Message
-from videollm.models.reader import reader
 
 SMOLLM2 = "asset:smollm2-135m-instruct"
 SAMPLE = Path(__file__).parent / "samples" / "sample.mp4"
@@ -79,7 +79,7 @@ class Server:
 @contextmanager
 def serving(model: str, name: str, *options: str) -> Iterator[Server]:
     with tempfile.NamedTemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "serve.api", "--model", model, "--port", "0", "--waiting", "64", *options]
+        command = [sys.executable, "-m", "serve.api.app", "--model", model, "--port", "0", "--waiting", "64", *options]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
         try:
             while not (found := re.search(r"running on (http://\S+)", Path(log.name).read_text())):
@@ -96,7 +96,7 @@ def serving(model: str, name: str, *options: str) -> Iterator[Server]:
 def measure_engine(repeats: int) -> list[Row]:
     """Our reader against transformers' generate: the 135M model in bfloat16, 300 positions read, one conversation."""
     language_model: Any = load_language_model(LanguageModelConfig(source=SMOLLM2, dtype="bfloat16"))
-    ours, times = reader(language_model), Times()
+    ours, times = make_runner(language_model), Times()
     ids = torch.randint(5, 1000, (1, 300), generator=torch.Generator().manual_seed(0))
     words = language_model.get_input_embeddings()
 
@@ -105,7 +105,7 @@ def measure_engine(repeats: int) -> list[Row]:
         past, embeds = ours.begin(), words(ids[0])
         for _ in range(tokens):
             started = perf_counter()
-            logits = ours.read([(embeds, past)])
+            logits = ours.forward([(embeds, past)])
             times.add(step=perf_counter() - started)
             embeds = words(logits.argmax(-1))
         return sum(times.seconds["step"][1 - tokens :])

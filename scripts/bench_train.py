@@ -27,11 +27,11 @@ from transformers import Trainer, TrainingArguments
 from train.samplers import grouped, mixture
 from train.videos import Rows
 from videollm.config import Dtype
-from videollm.models.encode import EncodedVideo, encode_video, stored_video
+from videollm.features.encode import EncodedVideo, encode_video, stored_video
+from videollm.features.shards import FeatureShards
 from videollm.models.language import load_tokenizer
 from videollm.models.processor import Message, Prompt, collate
 from videollm.video import decode
-from videollm.video.shards import FeatureShards
 
 BATCH = 4
 PADDED = 16  # rows of a batch where padding is measured

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from videollm.chat.plan import matrix_speed
-from videollm.dtypes import resolve_dtype
+from videollm.device import resolve_dtype
 
 
 @dataclass(frozen=True, slots=True)

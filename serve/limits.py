@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from serve.errors import APIError
+from serve.api.errors import APIError
 from videollm.errors import ConfigError
 
 MiB = 1 << 20
@@ -100,7 +100,7 @@ class ServerConfig:
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Admission:
+class ConcurrencyLimiter:
     """Lets so many requests in, and turns the others away at once."""
 
     def __init__(self, most: int):
@@ -129,7 +129,7 @@ class Admission:
             self._mean_s += 0.2 * (monotonic() - started - self._mean_s)
 
 
-class Rate:
+class RateLimiter:
     """At most so many requests a minute for each key, in a bucket that fills steadily."""
 
     def __init__(self, per_minute: int | None):

@@ -9,12 +9,12 @@ from peft.tuners.lora import LoraModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from videollm import ChatSession, checkpoint
-from videollm.chat.engine import Generation
 from videollm.checkpoint import Model
 from videollm.cli import main
 from videollm.config import LanguageModelConfig, LoraConfig
 from videollm.errors import CheckpointError
 from videollm.export import export
+from videollm.inference.engine import Generation
 from videollm.presets import DEBUG
 
 SAMPLE = Path(__file__).parents[1] / "scripts/samples/sample.mp4"

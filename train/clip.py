@@ -2,7 +2,7 @@
 
 Symmetric InfoNCE with a learned temperature (Radford et al. 2021). A row of the data is a part of a video with its
 caption; each time it is seen, one of the part's frames is drawn. The directory that comes out is an open_clip model:
-`local-dir:DIRECTORY` names it to `train/retrieval.py --trunk`, to open_clip and to every preset.
+`local-dir:DIRECTORY` names it to `train/retrieval.py --backbone`, to open_clip and to every preset.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from train.backbone import save_trunk, towers
 from train.command import parse, run
 from train.contrast import Contrast
 from train.fit import ContrastTrainer, training_arguments
 from train.frames import FrameStore, frame_store
 from train.pairs import GroupedSampler, Pair, Part, read_pairs
 from train.retrieval_recipes import CLIPS, ClipRecipe
-from train.trunk import save_trunk, towers
 from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval.clip import TextConfig, VisionConfig

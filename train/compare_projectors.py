@@ -35,12 +35,12 @@ from train.world import frame_pairs
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.config import TemporalKind
-from videollm.data import read
+from videollm.datasets.schema import read
 from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.export import FOLDER
+from videollm.features.shards import FeatureShards
 from videollm.models.language import CHATML
 from videollm.models.processor import IGNORE, Message, Prompt, collate
-from videollm.video.shards import FeatureShards
 
 ROOT = Path(__file__).parents[1]
 PROJECTORS: tuple[TemporalKind, ...] = get_args(TemporalKind)

@@ -21,7 +21,7 @@ from train.questions import QA, Questioner, Taxonomy
 from train.run import Stories, simulated, split_classes
 from train.simulate import Story
 from videollm.checkpoint import Model, load
-from videollm.models.encode import SegmentFeatures
+from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import Message, Prompt
 from videollm.models.video_llm import VisualBatch
 

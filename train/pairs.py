@@ -3,7 +3,7 @@
 A file of pairs is one of
 - CSV with a header: `video,caption` and, where wanted, `start,end,group`;
 - JSON Lines of the same fields, `false` besides: captions that are wrong;
-- JSON Lines of `videollm.data`, as data_gen writes: each answer of a task of the family "caption" is one.
+- JSON Lines of `videollm.datasets.schema`, as data_gen writes: each answer of a task of the family "caption" is one.
 Videos' paths are absolute or relative to the file's folder.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
-from videollm import data
+from videollm.datasets import schema as data
 from videollm.errors import DataError
 
 FIELDS = ("video", "caption", "start", "end", "group", "false")

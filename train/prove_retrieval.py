@@ -21,11 +21,11 @@ from typing import Any
 import torch
 
 from train import clip, retrieval
+from train.backbone import save_trunk, towers
 from train.pairs import write_pairs
 from train.retrieval import PairBatches, encode_pairs
 from train.retrieval_recipes import CLIP_WORLD, WORLD, RetrievalRecipe
 from train.together import train_together
-from train.trunk import save_trunk, towers
 from train.world import annotations, clip_pairs, flip_direction, frame_pairs
 from videollm.encoders.base import TextFeatures
 from videollm.retrieval import metrics
@@ -134,9 +134,9 @@ def _recipe(recipe: Any, out: Path, *, output: str, data: str, test: str, **chan
     return replace(recipe, **places, **files, **changes)
 
 
-def head_recipe(out: Path, name: str, trunk: str, changes: Mapping[str, Any]) -> RetrievalRecipe:
+def head_recipe(out: Path, name: str, backbone: str, changes: Mapping[str, Any]) -> RetrievalRecipe:
     teachers = str(out / "heads" / changes["teachers"]) if "teachers" in changes else ""
-    start = {"trunk": f"local-dir:{out / trunk}", "teachers": teachers}
+    start = {"backbone": f"local-dir:{out / backbone}", "teachers": teachers}
     return replace(_recipe(WORLD, out, output=f"heads/{name}", data="train", test=""), **{**changes, **start})
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from train.simulate import Story
 from videollm.encoders.base import Vocabulary
-from videollm.models.encode import format_time
+from videollm.features.encode import format_time
 
 CANNOT_TELL = "I cannot tell from this video."
 NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from train.adapters import add_lora, merge_lora
+from train.backbone import load_trunk, towers
 from train.command import parse, run
 from train.contrast import Contrast, frame_features
 from train.distill import DistilledContrast
@@ -25,7 +26,6 @@ from train.mining import mined_order
 from train.pairs import GroupedSampler, Pair, read_pairs
 from train.reinforce import RecallReward
 from train.retrieval_recipes import RETRIEVAL, RetrievalRecipe, Tower
-from train.trunk import load_trunk, towers
 from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval import model as directory
@@ -41,13 +41,13 @@ Batch = dict[str, torch.Tensor]
 
 
 def build(recipe: RetrievalRecipe) -> RetrievalModel:
-    """The recipe's head on its trunk, new modules started as published: from the first blocks of the text tower where
-    those fit, otherwise at random."""
+    """The recipe's head on its backbone, new modules started as published: from the first blocks of the text tower
+    where those fit, otherwise at random."""
     if recipe.init:
         return directory.load(Path(recipe.init))
-    if not recipe.trunk:
-        raise ConfigError("trunk is empty: give local-dir:FOLDER (train/clip.py writes one) or ARCHITECTURE:WEIGHTS")
-    vision, text = load_trunk(recipe.trunk)
+    if not recipe.backbone:
+        raise ConfigError("backbone is empty: give local-dir:FOLDER (train/clip.py writes one) or ARCHITECTURE:WEIGHTS")
+    vision, text = load_trunk(recipe.backbone)
     torch.manual_seed(recipe.seed)
     prompts = {how: recipe.prompts if how == "prompt" else 0 for how in get_args(Tower)}
     config = RetrievalConfig(
@@ -170,9 +170,9 @@ def parameter_groups(model: RetrievalModel, recipe: RetrievalRecipe) -> list[dic
     rates: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            trunk = id(parameter) in in_towers or name in ("logit_scale", "temperature")
+            backbone = id(parameter) in in_towers or name in ("logit_scale", "temperature")
             fine = recipe.attention_learning_rate if id(parameter) in attention else 0.0
-            rate = recipe.trunk_learning_rate if trunk else fine or recipe.learning_rate
+            rate = recipe.backbone_learning_rate if backbone else fine or recipe.learning_rate
             rates.setdefault((rate, name.endswith("bias")), []).append(parameter)
     return [
         {"params": parameters, "lr": rate} | ({"weight_decay": 0.0} if bias else {})

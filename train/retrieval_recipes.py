@@ -89,14 +89,14 @@ Tower = Literal["train", "freeze", "lora", "prompt"]
 class RetrievalRecipe(Fit):
     """A head on a CLIP.
 
-    trunk: `local-dir:FOLDER` of an open_clip model, as `train/clip.py` writes, or ARCHITECTURE:WEIGHTS of open_clip.
-    init: a directory that this program wrote, to go on from instead; trunk and head are then its own.
+    backbone: `local-dir:FOLDER` of an open_clip model, as `train/clip.py` writes, or ARCHITECTURE:WEIGHTS of open_clip.
+    init: a directory that this program wrote, to go on from instead; backbone and head are then its own.
     head, temporal, layers, depth, across, official_compat: see `videollm.retrieval.model.HeadConfig`.
     positions: the deviation of the temporal transformer's first positions; 0: they start as the text tower's, as
     published; frames that are large beside those hide them for hundreds of steps, and with them the order of frames.
     visual, text: the towers are trained, frozen, or get adapters (LoRA of rank `lora_rank`) or `prompts` learned
     tokens. Where the visual tower is frozen, its features are computed once.
-    learning_rate: of the head; trunk_learning_rate: of towers, adapters and prompts; attention_learning_rate: of the
+    learning_rate: of the head; backbone_learning_rate: of towers, adapters and prompts; attention_learning_rate: of the
     weights of "attentive", 0 for the head's.
     scale, temperature: see `videollm.retrieval.model.RetrievalConfig`; sums: the sum of both directions' losses, not
     their mean. false_captions: one wrong caption of each video joins its batch. mine: from the second epoch on,
@@ -106,7 +106,7 @@ class RetrievalRecipe(Fit):
     it wants a trained model as init.
     """
 
-    trunk: str = ""
+    backbone: str = ""
     init: str = ""
     head: str = "mean"
     temporal: str = "transformer"
@@ -117,7 +117,7 @@ class RetrievalRecipe(Fit):
     official_compat: bool = False
     visual: Tower = "train"
     text: Tower = "train"
-    trunk_learning_rate: float = 1e-7
+    backbone_learning_rate: float = 1e-7
     attention_learning_rate: float = 0.0
     lora_rank: int = 8
     prompts: int = 8
@@ -139,8 +139,8 @@ class RetrievalRecipe(Fit):
             raise ConfigError(f"chunk {self.chunk} and zero {self.zero} exclude each other: set one of them to 0")
         if self.teachers and self.head != "attentive":
             raise ConfigError(f"teachers teach frame weights, which head {self.head!r} has not: set head attentive")
-        if self.trunk and self.init:
-            raise ConfigError("trunk and init are both given: training starts from one of them")
+        if self.backbone and self.init:
+            raise ConfigError("backbone and init are both given: training starts from one of them")
 
 
 CLIP_WORLD = ClipRecipe(
@@ -174,7 +174,7 @@ CLIPS: dict[str, ClipRecipe] = {r.name: r for r in (CLIP_WORLD, CLIP_DEBUG)}
 CLIP4CLIP = RetrievalRecipe(
     name="clip4clip_msrvtt_b32",
     output="runs/clip4clip_msrvtt_b32",
-    trunk="ViT-B-32-quickgelu:openai",
+    backbone="ViT-B-32-quickgelu:openai",
     head="mean",
     official_compat=True,
     optimizer="bertadam",
@@ -198,12 +198,12 @@ TEACHCLIP = replace(
 STAN = RetrievalRecipe(
     name="stan_msrvtt_b32",
     output="runs/stan_msrvtt_b32",
-    trunk="ViT-B-32-quickgelu:openai",
+    backbone="ViT-B-32-quickgelu:openai",
     head="stan",
     official_compat=True,
     sums=True,
     scale="fixed",
-    trunk_learning_rate=2e-6,
+    backbone_learning_rate=2e-6,
     learning_rate=2e-5,
     beta2=0.999,
     epsilon=1e-8,
@@ -231,7 +231,7 @@ WORLD = RetrievalRecipe(
     epochs=5,
     batch_size=64,
     learning_rate=1e-3,
-    trunk_learning_rate=1e-3,
+    backbone_learning_rate=1e-3,
     temperature=0.05,
     weight_decay=0.05,
     bf16=True,

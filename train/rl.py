@@ -27,12 +27,12 @@ from train.run import device, save_language_model
 from train.videos import Conversations, Features, Rows
 from videollm import checkpoint
 from videollm.checkpoint import Model
-from videollm.data import Sample
+from videollm.datasets.schema import Sample
 from videollm.errors import ConfigError
 from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.evaluate.metrics.spans import iou
+from videollm.features.shards import FeatureShards
 from videollm.models.processor import IGNORE, Prompt, collate
-from videollm.video.shards import FeatureShards
 
 _LETTER = re.compile(r"\s*([A-Z])(?:\W|$)")
 _TIME = re.compile(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)")

@@ -29,8 +29,8 @@ from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError
 from videollm.export import FOLDER
+from videollm.features.shards import FeatureShards
 from videollm.models.aligner import Aligner
-from videollm.video.shards import FeatureShards
 
 
 def parse(stage: int, argv: Sequence[str] | None = None) -> Recipe:

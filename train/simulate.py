@@ -16,8 +16,8 @@ import torch.nn.functional as F
 
 from videollm.config import ModelConfig
 from videollm.encoders.base import FrameFeatures, Vocabulary
-from videollm.models.encode import SegmentFeatures, segment_features
-from videollm.video.segments import segment
+from videollm.features.encode import SegmentFeatures, segment_features
+from videollm.features.segments import segment
 
 
 @runtime_checkable

@@ -67,7 +67,7 @@ def train_together(recipes: Mapping[str, RetrievalRecipe]) -> None:
         collate=batches,
         order=GroupedSampler(pairs, recipe.seed),
         groups=[
-            {"params": towers, "lr": recipe.trunk_learning_rate},
+            {"params": towers, "lr": recipe.backbone_learning_rate},
             {"params": list(heads.values()), "lr": recipe.learning_rate},
         ],
     )

@@ -1,5 +1,5 @@
-"""Training on real videos: rows of instruction data (`videollm/data.py`), their features from shards on disk, and what
-the stages make of a row. Memory holds where rows begin, not what they say.
+"""Training on real videos: rows of instruction data (`videollm/datasets/schema.py`), their features from shards on
+disk, and what the stages make of a row. Memory holds where rows begin, not what they say.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ from tqdm import tqdm
 from train.losses import IGNORE, Pairs, Texts
 from train.samplers import VerbSwap, mask_words
 from videollm.config import ModelConfig, SamplingConfig
-from videollm.data import Sample
+from videollm.datasets.schema import Sample
 from videollm.encoders.base import FrameEncoder
 from videollm.errors import ConfigError, DataError, VideoError
+from videollm.features.encode import EncodedVideo, SegmentFeatures, row_sampling, stored_video
+from videollm.features.shards import FeatureShards
 from videollm.models.aligner import Aligner
-from videollm.models.encode import EncodedVideo, SegmentFeatures, row_sampling, stored_video
 from videollm.models.processor import Message, Processor, Prompt, collate
 from videollm.models.video_llm import VisualBatch
 from videollm.retrieval.overlap import OverlappedSampling
-from videollm.video.shards import FeatureShards
 
 
 def is_caption(sample: Sample) -> bool:

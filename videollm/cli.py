@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from videollm.chat.session import ChatSession
     from videollm.config import ModelConfig, SamplingConfig
     from videollm.encoders.base import FrameEncoder
-    from videollm.models.encode import EncodedVideo
+    from videollm.features.encode import EncodedVideo
     from videollm.retrieval.search import Filter, Moment
     from videollm.retrieval.sheet import Panel
 
@@ -35,7 +35,7 @@ def serve(arguments: list[str]) -> NoReturn:
     """Become the server, which reads the arguments itself: the library does not import the applications on it."""
     import uvicorn  # noqa: F401  # while what is missing can still be told
 
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "serve.api", *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "serve.api.app", *arguments])
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -97,7 +97,7 @@ def chat(options: argparse.Namespace) -> None:
 def caption(options: argparse.Namespace) -> None:
     from videollm.chat.caption import caption as whole
     from videollm.chat.caption import dense_captions
-    from videollm.data import format_time
+    from videollm.datasets.schema import format_time
 
     session = _session(options, options.video)
     if not options.dense:
@@ -148,7 +148,7 @@ def assets(options: argparse.Namespace) -> None:
 
 
 def data(options: argparse.Namespace) -> None:
-    from videollm import data as instructions
+    from videollm.datasets import schema as instructions
 
     if options.action == "stats":
         found = instructions.stats(instructions.read(options.file))
@@ -171,10 +171,10 @@ def features(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from videollm.checkpoint import config_of
-    from videollm.data import read
+    from videollm.datasets.schema import read
     from videollm.encoders.build import build_encoder
-    from videollm.models.encode import row_sampling, stored_video
-    from videollm.video.shards import FeatureShards
+    from videollm.features.encode import row_sampling, stored_video
+    from videollm.features.shards import FeatureShards
 
     config = config_of(options.model)
     encoder, shards = build_encoder(config.encoder), FeatureShards(options.out)
@@ -303,7 +303,7 @@ def moments(options: argparse.Namespace) -> None:
 
 def keyframes(options: argparse.Namespace) -> None:
     from videollm.chat.summary import describe_at
-    from videollm.models.encode import format_time
+    from videollm.features.encode import format_time
     from videollm.retrieval.keyframes import keyframes as choose
     from videollm.retrieval.sheet import Panel
 
@@ -389,8 +389,8 @@ def _look(options: argparse.Namespace) -> "tuple[FrameEncoder, ModelConfig, Enco
     from videollm.assets import cache_dir
     from videollm.checkpoint import config_of
     from videollm.encoders.build import build_encoder
-    from videollm.models.encode import encode_video
-    from videollm.video.cache import FeatureCache
+    from videollm.features.cache import FeatureCache
+    from videollm.features.encode import encode_video
     from videollm.video.decode import probe
 
     _quiet()
@@ -435,7 +435,7 @@ def _save_sheet(file: str | None, panels: "list[Panel]") -> str | None:
 
 
 def _span(part: Any) -> str:
-    from videollm.models.encode import format_time
+    from videollm.features.encode import format_time
 
     return f"{format_time(part.start_s)}-{format_time(part.end_s)}"
 
@@ -463,7 +463,7 @@ def _session(options: argparse.Namespace, video: str) -> "ChatSession":
     from videollm.assets import cache_dir
     from videollm.chat.session import ChatSession
     from videollm.checkpoint import load
-    from videollm.video.cache import FeatureCache
+    from videollm.features.cache import FeatureCache
     from videollm.video.decode import probe
 
     disable_progress_bar()
@@ -487,8 +487,8 @@ def _sampling(options: argparse.Namespace) -> "SamplingConfig | None":
 
 
 def _generation(options: argparse.Namespace) -> Any:
-    from videollm.chat.engine import Generation
     from videollm.checkpoint import config_of
+    from videollm.inference.engine import Generation
 
     longest = options.max_new_tokens
     if longest is None:
@@ -497,7 +497,7 @@ def _generation(options: argparse.Namespace) -> Any:
 
 
 def _evidence(answer: "Answer") -> str:
-    from videollm.data import format_time
+    from videollm.datasets.schema import format_time
 
     spans = [f"{format_time(e.start_s)}-{format_time(e.end_s)} ({e.score:.2f})" for e in answer.evidence]
     r = answer.receipt

@@ -8,10 +8,10 @@ import torch
 
 from videollm.checkpoint import OWN, Model, base, load_adapter, load_directory, save
 from videollm.config import Dtype
-from videollm.dtypes import resolve_dtype
+from videollm.device import resolve_dtype
 from videollm.encoders.tags import Tag
 from videollm.errors import CheckpointError
-from videollm.models.encode import SegmentFeatures
+from videollm.features.encode import SegmentFeatures
 from videollm.models.language import load_language_model
 from videollm.models.processor import Message, Prompt
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from data_gen.clips import Clip
-from videollm.data import Message, Sample
+from videollm.datasets.schema import Message, Sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ class Judge(Protocol):
 
 
 class Generator(Protocol):
-    """Turns clips into drafts, one item of work at a time; an item is done wholly or not at all."""
+    """ModelExecutor clips into drafts, one item of work at a time; an item is done wholly or not at all."""
 
     name: str
 

@@ -12,7 +12,7 @@ from data_gen.generators.client import ChatClient, Completion, RefusedError
 from data_gen.generators.replies import SHAPES, ReplyError, parse
 from data_gen.generators.template import phrasings
 from data_gen.prompts import Prompt, prompts
-from videollm.data import Message, Sample, format_time
+from videollm.datasets.schema import Message, Sample, format_time
 
 ASKS = 3  # times a model is asked for one reply before it is given up
 COUNT = 4  # samples, or turns, that a prompt asks for

@@ -18,7 +18,7 @@ from typing import Any
 from data_gen.clips import Clip, Note
 from data_gen.generators.base import Made
 from data_gen.generators.template import TemplateGenerator
-from videollm.data import format_time
+from videollm.datasets.schema import format_time
 from videollm.errors import DataError
 
 DECISIONS = ("accept", "edit", "reject")
@@ -103,7 +103,7 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
     from videollm.checkpoint import config_of, load
     from videollm.config import SamplingConfig
     from videollm.encoders.build import build_encoder
-    from videollm.models.encode import encode_video
+    from videollm.features.encode import encode_video
     from videollm.video import decode
 
     config = config_of(captioner or "lite")

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from data_gen.clips import Clip, Note, NoteKind, Question
 from data_gen.generators.base import Draft, Made, turn
-from videollm.data import Message, format_time
+from videollm.datasets.schema import Message, format_time
 
 EVENTS = 4  # events of a clip that are asked about one by one
 TURNS = 4  # questions of a conversation, at most

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from data_gen.clips import Clip
 from data_gen.readers.base import Source
-from videollm.data import Message
+from videollm.datasets.schema import Message
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 FEATURES = (".pkl", ".npy", ".pt", ".safetensors")  # some files name features made of a video of the same name

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from data_gen.clips import Clip
 from data_gen.readers.base import Source
-from videollm.data import Message
+from videollm.datasets.schema import Message
 
 
 class VideoChatGptReader:

@@ -2,7 +2,7 @@
 
 import sys
 
-from serve.api import main
+from serve.api.app import main
 
 if __name__ == "__main__":
     sys.exit(main(api=False))

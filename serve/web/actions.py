@@ -11,9 +11,8 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from serve.errors import APIError, as_api_error
-from serve.files import StoredFile
-from serve.schemas import (
+from serve.api.errors import APIError, as_api_error
+from serve.api.schemas import (
     CaptionRequest,
     ChatMessage,
     ChatRequest,
@@ -23,9 +22,10 @@ from serve.schemas import (
     VideoPart,
     VideoUrl,
 )
-from serve.service import Look, Service, evidence_out
+from serve.runtime.files import StoredFile
+from serve.runtime.service import RequestVideo, Service, evidence_out
 from serve.web import render
-from serve.web.conversation import Turn, Watched
+from serve.web.conversation import PageVideo, Turn
 from serve.web.labels import Labels
 from serve.web.pictures import Pictures
 from serve.web.sessions import Session, Sessions
@@ -67,11 +67,11 @@ class Actions:
             yield self._blank(choices)
             return
         first = EXAMPLE if EXAMPLE in self.shelf.shared else choices[0][1]
-        async for update in self.open(request, first, Watched(), *settings):
+        async for update in self.open(request, first, PageVideo(), *settings):
             yield update
 
     async def open(
-        self, request: gr.Request, choice: str | None, before: Watched, *settings: Any, at_s: float = 0.0
+        self, request: gr.Request, choice: str | None, before: PageVideo, *settings: Any, at_s: float = 0.0
     ) -> AsyncIterator[Update]:
         """Shows another video, and starts a conversation about it. One that cannot be read is not shown."""
         if not choice or (choice == before.choice and not at_s):
@@ -81,7 +81,7 @@ class Actions:
         try:
             async with self._work(request):
                 file = self.shelf.open(session.owner, choice)
-                yield self._shown(session, Watched(file.id, choice, file.name), at_s, gr.skip())
+                yield self._shown(session, PageVideo(file.id, choice, file.name), at_s, gr.skip())
                 timeline = await self._timeline(file, session, self._settings(*settings))
         except gr.Error:
             self.shelf.drop(session.owner, choice)
@@ -89,16 +89,16 @@ class Actions:
             raise
         yield tuple(timeline if place == 3 else gr.skip() for place in range(9))
 
-    async def look_again(self, request: gr.Request, watched: Watched, *settings: Any) -> str:
+    async def look_again(self, request: gr.Request, watched: PageVideo, *settings: Any) -> str:
         """The timeline with other settings."""
         async with self._work(request) as session:
             return await self._timeline(self._file(session, watched), session, self._settings(*settings))
 
     def _blank(self, choices: list[tuple[str, str]]) -> Update:
         nothing = render.empty(self.labels.no_timeline)
-        return Watched(), gr.update(choices=choices), render.waiting_player(), nothing, [], "", "", "", ""
+        return PageVideo(), gr.update(choices=choices), render.waiting_player(), nothing, [], "", "", "", ""
 
-    def _shown(self, session: Session, watched: Watched, at_s: float, timeline: Any) -> Update:
+    def _shown(self, session: Session, watched: PageVideo, at_s: float, timeline: Any) -> Update:
         choices = gr.update(choices=self.shelf.choices(session.owner, self.labels), value=watched.choice or None)
         if not watched.file:
             return watched, choices, render.waiting_player(), timeline, [], "", "", "", ""
@@ -114,25 +114,27 @@ class Actions:
         times = [float(segment.times_s[len(segment.times_s) // 2]) for segment in segments]
         return render.timeline(segments, await self.pictures.at(file.path, file.sha, times), self.labels)
 
-    async def _look(self, file: StoredFile, session: Session, settings: Settings) -> Look:
+    async def _look(self, file: StoredFile, session: Session, settings: Settings) -> RequestVideo:
         return await self.service.look(file.id, session.owner, settings.video, param="video")
 
     # --- chat; outputs: state, chat, question, saves
 
-    async def ask(self, request: gr.Request, question: str, watched: Watched, *settings: Any) -> AsyncIterator[Update]:
+    async def ask(
+        self, request: gr.Request, question: str, watched: PageVideo, *settings: Any
+    ) -> AsyncIterator[Update]:
         if not question.strip():
             raise self._error(self.labels.no_question)
         async for update in self._answer(watched.asked(question.strip()), settings, request):
             yield update
 
     async def ask_example(
-        self, request: gr.Request, data: gr.SelectData, watched: Watched, *settings: Any
+        self, request: gr.Request, data: gr.SelectData, watched: PageVideo, *settings: Any
     ) -> AsyncIterator[Update]:
         async for update in self.ask(request, data.value["text"], watched, *settings):
             yield update
 
     async def retry(
-        self, request: gr.Request, data: gr.RetryData, watched: Watched, *settings: Any
+        self, request: gr.Request, data: gr.RetryData, watched: PageVideo, *settings: Any
     ) -> AsyncIterator[Update]:
         number = _turn(data.index)
         question = watched.turns[number].question
@@ -140,29 +142,31 @@ class Actions:
             yield update
 
     async def edit(
-        self, request: gr.Request, data: gr.EditData, watched: Watched, *settings: Any
+        self, request: gr.Request, data: gr.EditData, watched: PageVideo, *settings: Any
     ) -> AsyncIterator[Update]:
         """Asks the changed question in place of the old one and what came after it."""
         async for update in self._answer(watched.until(_turn(data.index)).asked(data.value), settings, request):
             yield update
 
-    def undo(self, data: gr.UndoData, watched: Watched) -> Update:
+    def undo(self, data: gr.UndoData, watched: PageVideo) -> Update:
         number = _turn(data.index)
         kept = watched.until(number)
         return kept, self._messages(kept), watched.turns[number].question, render.saves(kept, self.labels)
 
-    def clear(self, watched: Watched) -> Update:
+    def clear(self, watched: PageVideo) -> Update:
         kept = watched.until(0)
         return kept, [], gr.skip(), ""
 
-    def stopped(self, watched: Watched) -> Update:
+    def stopped(self, watched: PageVideo) -> Update:
         """What there is of the answer stays."""
         return gr.skip(), self._messages(watched), self.idle(), render.saves(watched, self.labels)
 
     def idle(self) -> dict[str, Any]:
         return gr.update(submit_btn=True, stop_btn=False)
 
-    async def _answer(self, watched: Watched, settings: tuple[Any, ...], request: gr.Request) -> AsyncIterator[Update]:
+    async def _answer(
+        self, watched: PageVideo, settings: tuple[Any, ...], request: gr.Request
+    ) -> AsyncIterator[Update]:
         """To the last question of `watched`. Where that is refused, the question goes back to where it was written."""
         busy = gr.update(value="", submit_btn=False, stop_btn=True)
         yield watched, self._messages(watched), busy, gr.skip()
@@ -192,7 +196,7 @@ class Actions:
         watched = watched.answered(chips=render.chips(evidence, pictures, self.labels))
         yield watched, self._messages(watched), gr.skip(), render.saves(watched, self.labels)
 
-    def _messages(self, watched: Watched) -> list[dict[str, Any]]:
+    def _messages(self, watched: PageVideo) -> list[dict[str, Any]]:
         messages: list[dict[str, Any]] = []
         for turn in watched.turns:
             answer: list[Any] = [turn.answer or WAITING]
@@ -203,13 +207,13 @@ class Actions:
 
     # --- the other tabs
 
-    async def caption(self, request: gr.Request, watched: Watched, *settings: Any) -> str:
+    async def caption(self, request: gr.Request, watched: PageVideo, *settings: Any) -> str:
         async with self._work(request) as session:
             chosen, url = self._settings(*settings), VideoUrl(url=self._file(session, watched).id)
             body = CaptionRequest(model=chosen.model, video=url, options=chosen.video, dense=True)
             return render.captions(await self.service.caption(body, session.owner), watched.name, self.labels)
 
-    async def summarize(self, request: gr.Request, parts: int, watched: Watched, *settings: Any) -> str:
+    async def summarize(self, request: gr.Request, parts: int, watched: PageVideo, *settings: Any) -> str:
         async with self._work(request) as session:
             chosen, file = self._settings(*settings), self._file(session, watched)
             url = VideoUrl(url=file.id)
@@ -218,7 +222,7 @@ class Actions:
             pictures = await self.pictures.at(file.path, file.sha, [part.time for part in reply.parts])
             return render.storyboard(reply, pictures, self.labels)
 
-    async def search(self, request: gr.Request, query: str, indexed: bool, watched: Watched, *settings: Any) -> str:
+    async def search(self, request: gr.Request, query: str, indexed: bool, watched: PageVideo, *settings: Any) -> str:
         """Moments of the video that is shown, or of all that are indexed."""
         if not query.strip():
             raise self._error(self.labels.no_query)
@@ -263,13 +267,13 @@ class Actions:
         return cards
 
     async def open_named(
-        self, request: gr.Request, data: gr.EventData, watched: Watched, *settings: Any
+        self, request: gr.Request, data: gr.EventData, watched: PageVideo, *settings: Any
     ) -> AsyncIterator[Update]:
         """An upload, or a moment that was found."""
         async for update in self.open(request, data.name, watched, *settings, at_s=data.at):
             yield update
 
-    async def saw(self, request: gr.Request, watched: Watched) -> str:
+    async def saw(self, request: gr.Request, watched: PageVideo) -> str:
         """Of the last whole answer."""
         turns = [turn for turn in watched.turns if turn.receipt]
         if not turns:
@@ -306,7 +310,7 @@ class Actions:
         self.sessions.claim(session, request.session_hash)
         return session
 
-    def _file(self, session: Session, watched: Watched) -> StoredFile:
+    def _file(self, session: Session, watched: PageVideo) -> StoredFile:
         if not watched.file:
             raise self._error(self.labels.no_video)
         return self.service.files.get(session.owner, watched.file)
@@ -326,7 +330,7 @@ def _turn(index: Any) -> int:
     return index // 2
 
 
-def _chat_request(watched: Watched, settings: Settings) -> ChatRequest:
+def _chat_request(watched: PageVideo, settings: Settings) -> ChatRequest:
     messages = []
     for turn in watched.turns:
         messages.append(ChatMessage(role="user", content=[TextPart(type="text", text=turn.question)]))

@@ -18,9 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.auth import Keys
-from serve.errors import APIError, on_api_error, on_http, on_validation
-from serve.service import Service
+from serve.api.errors import APIError, on_api_error, on_http, on_validation
+from serve.runtime.service import Service
+from serve.security.auth import Keys
 from serve.web.actions import Actions
 from serve.web.labels import LANGUAGES, Labels
 from serve.web.layout import THEME, layout

@@ -6,8 +6,8 @@ from typing import Any
 
 import pysubs2
 
-from serve.schemas import EvidenceOut, ReceiptOut, TimedText
-from videollm.models.encode import format_time
+from serve.api.schemas import EvidenceOut, ReceiptOut, TimedText
+from videollm.features.encode import format_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class PageVideo:
     """The video of a tab, and what was said about it. file: its id among the session's files. choice: its name on the
     shelf."""
 
@@ -31,19 +31,19 @@ class Watched:
     name: str = ""
     turns: tuple[Turn, ...] = ()
 
-    def asked(self, question: str) -> "Watched":
+    def asked(self, question: str) -> "PageVideo":
         return replace(self, turns=(*self.turns, Turn(question)))
 
-    def answered(self, **changes: Any) -> "Watched":
+    def answered(self, **changes: Any) -> "PageVideo":
         """With the last turn changed."""
         return replace(self, turns=(*self.turns[:-1], replace(self.turns[-1], **changes)))
 
-    def until(self, number: int) -> "Watched":
+    def until(self, number: int) -> "PageVideo":
         """Before turn `number`."""
         return replace(self, turns=self.turns[:number])
 
 
-def as_json(watched: Watched) -> str:
+def as_json(watched: PageVideo) -> str:
     turns = [
         {
             "question": turn.question,
@@ -56,7 +56,7 @@ def as_json(watched: Watched) -> str:
     return json.dumps({"video": watched.name, "turns": turns}, ensure_ascii=False, indent=2)
 
 
-def as_markdown(watched: Watched) -> str:
+def as_markdown(watched: PageVideo) -> str:
     lines = [f"# {watched.name}", ""]
     for turn in watched.turns:
         lines += [f"**{turn.question}**", "", turn.answer, ""]

@@ -7,7 +7,7 @@ from gradio.themes import Base, colors, sizes
 
 from serve.web import render
 from serve.web.actions import Actions
-from serve.web.conversation import Watched
+from serve.web.conversation import PageVideo
 from serve.web.labels import Labels
 
 FONTS = ["ui-sans-serif", "system-ui", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "sans-serif"]
@@ -41,7 +41,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, leave:
     """hours: how long uploads are kept. leave: whether there is something to log out of. indexed: whether there is an
     index to search in."""
     with gr.Blocks(title="videollm", analytics_enabled=False, fill_width=True) as page:
-        watched = gr.State(Watched())
+        watched = gr.State(PageVideo())
         gr.HTML(render.header(labels, leave=leave))
         with gr.Row(elem_classes="vl-columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="vl-left"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from serve.decoding import Decoders
+from serve.runtime.decoding import Decoders
 from videollm.config import SamplingConfig
 
 SHORT_SIDE, QUALITY = 108, 72  # pixels; of JPEG

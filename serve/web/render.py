@@ -8,10 +8,10 @@ from html import escape
 from pathlib import PurePath
 from urllib.parse import quote
 
-from serve.schemas import CaptionReply, EvidenceOut, SummaryReply
-from serve.web.conversation import Turn, Watched, as_json, as_markdown, subtitles
+from serve.api.schemas import CaptionReply, EvidenceOut, SummaryReply
+from serve.web.conversation import PageVideo, Turn, as_json, as_markdown, subtitles
 from serve.web.labels import LANGUAGES, Labels
-from videollm.models.encode import SegmentFeatures, format_time
+from videollm.features.encode import SegmentFeatures, format_time
 
 Tags = list[tuple[str, float]]
 
@@ -84,7 +84,7 @@ def chips(evidence: list[EvidenceOut], pictures: list[str], labels: Labels) -> s
     return f'<div class="vl-chips" role="group" aria-label="{labels.evidence}">{made}</div>'
 
 
-def saves(watched: Watched, labels: Labels) -> str:
+def saves(watched: PageVideo, labels: Labels) -> str:
     """Links to the conversation as files; nothing where there is none."""
     if not watched.turns:
         return ""

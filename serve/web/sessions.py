@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.auth import Keys
-from serve.errors import APIError
-from serve.files import Files
+from serve.api.errors import APIError
+from serve.runtime.files import Files
+from serve.security.auth import Keys
 
 # Everything of the page that can be reached. Gradio has many more routes, among them ones that serve or take files.
 PAGE = re.compile(

@@ -5,9 +5,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve.errors import APIError
-from serve.files import Files, StoredFile
-from serve.service import Service
+from serve.api.errors import APIError
+from serve.runtime.files import Files, StoredFile
+from serve.runtime.service import Service
 from serve.web.labels import Labels
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"  # of the repository, not of the package

@@ -6,7 +6,7 @@ from tests.retrieval.library import BLUE, GREEN, RED, write_film
 from videollm.chat.library import LibraryAnswer, _stretches, ask_library
 from videollm.chat.summary import summarize
 from videollm.checkpoint import load
-from videollm.models.encode import encode_video
+from videollm.features.encode import encode_video
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import Moment
 

@@ -10,7 +10,7 @@ from tests.retrieval.library import BLUE, GREEN, RED, write_film
 from videollm.chat.caption import QUESTION
 from videollm.chat.rerank import WEIGHT, likelihood, rerank
 from videollm.checkpoint import load
-from videollm.models.encode import encode_video
+from videollm.features.encode import encode_video
 from videollm.models.processor import Message
 from videollm.retrieval.search import Moment
 

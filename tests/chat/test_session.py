@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 from videollm.chat.answer import Answer
-from videollm.chat.engine import Generation
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import Model, load
 from videollm.config import PromptConfig, SamplingConfig
 from videollm.errors import CheckpointError, ContextOverflowError
-from videollm.models.encode import EncodedVideo, encode_video
+from videollm.features.cache import FeatureCache
+from videollm.features.encode import EncodedVideo, encode_video
+from videollm.inference.engine import Generation
 from videollm.models.processor import Processor
-from videollm.video.cache import FeatureCache
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 SHORT = Generation(max_new_tokens=12)

@@ -1,4 +1,4 @@
-"""Turns about several videos, stop texts, log probabilities, and keys and values shared by conversations."""
+"""ModelExecutor about several videos, stop texts, log probabilities, and keys and values shared by conversations."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from videollm.chat.answer import Answer
-from videollm.chat.engine import Cache, Generation, LocalEngine
-from videollm.chat.turn import Piece, Shown, fit, reply
+from videollm.chat.turn import Piece, PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import Model, load
 from videollm.config import SamplingConfig
 from videollm.errors import ConfigError
-from videollm.models.encode import EncodedVideo, encode_video
+from videollm.features.encode import EncodedVideo, encode_video
+from videollm.inference.engine import Cache, Generation, LocalEngine
+from videollm.inference.runner import TransformersRunner
 from videollm.models.processor import Message
-from videollm.models.reader import TransformersReader
-from videollm.models.video_llm import VISUAL_ID
+from videollm.models.video_llm import VISUAL_TOKEN_ID
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 TALK = [Message("user", "What is it?"), Message("assistant", "A cat."), Message("user", "And this?")]
@@ -33,23 +33,25 @@ def video(model: Model) -> EncodedVideo:
 
 
 def turn(
-    model: Model, messages: list[Message], shown: list[Shown], generation: Generation, cache: Cache | None = None
+    model: Model, messages: list[Message], shown: list[PromptVideo], generation: Generation, cache: Cache | None = None
 ) -> tuple[list[Piece], Answer]:
-    prompt = fit(model, messages, shown, generation.max_new_tokens)
+    prompt = fit_to_context(model, messages, shown, generation.max_new_tokens)
     engine = LocalEngine(model.llm, model.processor.stop_ids)
     now = perf_counter()
-    *pieces, answer = reply(model, engine, prompt, messages[-1].content, shown, cache or Cache(), generation, {}, now)
+    *pieces, answer = generate_answer(
+        model, engine, prompt, messages[-1].content, shown, cache or Cache(), generation, {}, now
+    )
     assert isinstance(answer, Answer)
     return [p for p in pieces if isinstance(p, Piece)], answer
 
 
 def test_each_video_stands_before_its_message(model: Model, video: EncodedVideo):
-    shown = [Shown(model, video), Shown(model, video.part(0, 4), before=2)]
-    prompt = fit(model, TALK, shown, 8)
-    text = model.processor.tokenizer.decode([i for i in prompt.ids if i != VISUAL_ID])
+    shown = [PromptVideo(model, video), PromptVideo(model, video.part(0, 4), before=2)]
+    prompt = fit_to_context(model, TALK, shown, 8)
+    text = model.processor.tokenizer.decode([i for i in prompt.ids if i != VISUAL_TOKEN_ID])
     places = [text.index(part) for part in ("Video 0:12", "What is it?", "A cat.", "Video 0:04", "And this?")]
     assert places == sorted(places)
-    assert prompt.ids.count(VISUAL_ID) == model.config.temporal.queries * sum(len(s.segments) for s in shown)
+    assert prompt.ids.count(VISUAL_TOKEN_ID) == model.config.temporal.queries * sum(len(s.segments) for s in shown)
     _, answer = turn(model, TALK, shown, Generation(max_new_tokens=4))
     assert {e.video for e in answer.evidence} <= {0, 1}
 
@@ -78,7 +80,7 @@ def test_log_probabilities_are_those_of_the_chosen_tokens(model: Model):
     pieces, answer = turn(model, TALK, [], Generation(max_new_tokens=6, logprobs=3))
     tokens = [piece.token for piece in pieces if piece.token]
     assert len(tokens) == answer.receipt.completion_tokens == 6
-    ids = fit(model, TALK, [], 6).ids
+    ids = fit_to_context(model, TALK, [], 6).ids
     for token in tokens:
         expected = model.llm(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
         assert token.logprob == pytest.approx(float(expected[token.id]), abs=1e-4)
@@ -92,9 +94,12 @@ def test_a_forked_cache_answers_as_a_fresh_one_and_leaves_the_first_alone(
 ):
     engine = LocalEngine(model.llm, model.processor.stop_ids)
     if plain:
-        engine.reader = TransformersReader(model.llm.language_model)
+        engine.runner = TransformersRunner(model.llm.language_model)
     generation = Generation(max_new_tokens=8)
-    prompts = [fit(model, [Message("user", question)], [Shown(model, video)], 8) for question in ("One?", "Two?")]
+    prompts = [
+        fit_to_context(model, [Message("user", question)], [PromptVideo(model, video)], 8)
+        for question in ("One?", "Two?")
+    ]
     first = Cache()
     answers = [list(engine.stream(prompts[0], first, generation))]
     held, size = list(first.ids), first.nbytes

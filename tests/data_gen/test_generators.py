@@ -21,7 +21,7 @@ from data_gen.generators.replies import SHAPES, ReplyError, parse
 from data_gen.generators.semi import SemiGenerator, propose, read_proposals
 from data_gen.generators.template import TemplateGenerator, phrasings
 from data_gen.prompts import prompts
-from videollm.data import FAMILIES, Message, Provenance, Sample
+from videollm.datasets.schema import FAMILIES, Message, Provenance, Sample
 from videollm.errors import DataError
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from data_gen.store import Store
-from videollm.data import check, read
+from videollm.datasets.schema import check, read
 from videollm.video import probe
 
 ROOT = Path(__file__).parents[2]

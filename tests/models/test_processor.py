@@ -5,10 +5,10 @@ import torch
 
 from videollm.config import PromptConfig
 from videollm.encoders.tags import Tag
-from videollm.models.encode import SegmentFeatures, format_time
+from videollm.features.encode import SegmentFeatures, format_time
 from videollm.models.language import debug_tokenizer
 from videollm.models.processor import IGNORE, Message, Processor, collate
-from videollm.models.video_llm import VISUAL_ID
+from videollm.models.video_llm import VISUAL_TOKEN_ID
 from videollm.presets import DEBUG
 
 LLAMA3 = (
@@ -85,7 +85,7 @@ def test_training_and_chat_see_the_same_ids(processor: Processor):
 
 def test_the_video_stands_before_the_first_question_with_real_times(processor: Processor):
     prompt = processor(TALK[:1], segments())
-    assert prompt.ids.count(VISUAL_ID) == 2 * DEBUG.temporal.queries
+    assert prompt.ids.count(VISUAL_TOKEN_ID) == 2 * DEBUG.temporal.queries
     shown = text(processor, prompt.ids)
     assert "Video 0:08\n[0:00-0:04] cat 93%:\n[0:04-0:08] cat 93%:\nWhat is it?" in shown
     assert len(prompt.segments) == 2

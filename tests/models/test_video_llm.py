@@ -12,9 +12,9 @@ from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.config import LanguageModelConfig, LoraConfig, ModelConfig, TemporalConfig
 from videollm.errors import CheckpointError, ConfigError
-from videollm.models.encode import SegmentFeatures
+from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import IGNORE, Message, Prompt, collate
-from videollm.models.video_llm import VISUAL_ID
+from videollm.models.video_llm import VISUAL_TOKEN_ID
 from videollm.presets import DEBUG, PRESETS
 
 WITH_LORA = replace(DEBUG, llm=replace(DEBUG.llm, lora=LoraConfig(r=4)))
@@ -51,14 +51,14 @@ def test_visual_tokens_stand_at_their_places(model: Model):
     assert visual is not None
     embeds = model.llm.embed_prompt(ids, visual)
     tokens = model.llm.embed_segments(visual).flatten(0, 1)
-    assert torch.equal(embeds[0, ids[0] == VISUAL_ID], tokens)
+    assert torch.equal(embeds[0, ids[0] == VISUAL_TOKEN_ID], tokens)
     words = model.llm.get_input_embeddings()(ids.clamp(min=0))
     assert torch.equal(embeds[0, ids[0] >= 0], words[0, ids[0] >= 0])
 
 
 def test_too_few_places_raise_with_both_counts(model: Model):
     p = prompt(model)
-    ids = [i for i in p.ids if i >= 0] + [VISUAL_ID] * 3
+    ids = [i for i in p.ids if i >= 0] + [VISUAL_TOKEN_ID] * 3
     with pytest.raises(ValueError, match="3 places for visual tokens, the video gives 8"):
         model.llm.embed_prompt(torch.tensor([ids]), p.visual())
     with pytest.raises(ValueError, match="8 places for visual tokens, the video gives 0"):
@@ -98,7 +98,7 @@ def test_gradients_reach_projector_and_adapter_but_not_the_language_model(model:
 def test_one_word_changes_the_temporal_module_at_an_equal_budget(kind: str):
     made = checkpoint.build(replace(DEBUG, temporal=TemporalConfig(kind=kind, queries=4, width=32, heads=2)))
     p = prompt(made)
-    assert len(p) == len(made.processor(TALK, segments())) and p.ids.count(VISUAL_ID) == 8
+    assert len(p) == len(made.processor(TALK, segments())) and p.ids.count(VISUAL_TOKEN_ID) == 8
     assert torch.isfinite(made.llm(**collate([p], pad_id=1)).loss)
 
 

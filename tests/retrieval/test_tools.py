@@ -15,7 +15,7 @@ from tests.retrieval.library import BLUE, GREEN, RED, some_colours, write_film
 from videollm.config import SamplingConfig
 from videollm.encoders.debug import DebugEncoder
 from videollm.errors import ConfigError
-from videollm.models.encode import EncodedVideo, encode_video
+from videollm.features.encode import EncodedVideo, encode_video
 from videollm.presets import DEBUG
 from videollm.retrieval.classify import classify, label_embeddings
 from videollm.retrieval.dedupe import find_copies, fingerprint, groups, perceptual_hashes

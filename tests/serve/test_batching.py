@@ -13,12 +13,12 @@ import openai
 import pytest
 import torch
 
-from serve.chats import Prefixes
-from serve.engine import Turns, aside
 from serve.limits import ServerConfig
+from serve.runtime.caches import Prefixes
+from serve.runtime.executor import ModelExecutor, aside
 from tests.serve.conftest import Server, Start, asked
 from videollm.errors import ConfigError
-from videollm.models.reader import StaticKeysValues
+from videollm.inference.runner import StaticKVCache
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ async def first(items: Any, count: int) -> list[Any]:
 
 
 def test_iterators_advance_side_by_side_and_end_when_nobody_waits():
-    turns, log = Turns(), []
+    turns, log = ModelExecutor(), []
 
     async def scenario() -> None:
         got = await asyncio.gather(*(first(turns.iterate(lambda n=n: counting(n, log)), 50) for n in "abc"))
@@ -79,7 +79,7 @@ def test_iterators_advance_side_by_side_and_end_when_nobody_waits():
 
 def test_what_begins_lets_those_that_run_go_on_in_between():
     """Ten calls at once: between two of them the iterator has its turn."""
-    turns, log = Turns(), []
+    turns, log = ModelExecutor(), []
 
     async def scenario() -> None:
         async with aclosing(turns.iterate(lambda: counting("item", log))) as items:
@@ -95,7 +95,7 @@ def test_what_begins_lets_those_that_run_go_on_in_between():
 
 
 def test_no_more_run_than_there_are_places():
-    turns, log = Turns(most=2), []
+    turns, log = ModelExecutor(most=2), []
 
     async def scenario() -> None:
         seen = []
@@ -114,7 +114,7 @@ def test_no_more_run_than_there_are_places():
 
 
 def test_errors_reach_who_waits_and_nobody_else():
-    turns, log = Turns(), []
+    turns, log = ModelExecutor(), []
 
     def failing() -> Iterator[int]:
         yield 1
@@ -137,7 +137,7 @@ def test_errors_reach_who_waits_and_nobody_else():
 
 def test_one_who_leaves_while_an_item_is_made_is_waited_for():
     """As a stream that blocks on another server: its thread is still inside when its client goes."""
-    turns, inside, leave, closed = Turns(4, 4), threading.Event(), threading.Event(), threading.Event()
+    turns, inside, leave, closed = ModelExecutor(4, 4), threading.Event(), threading.Event(), threading.Event()
 
     def blocking() -> Generator[int]:
         try:
@@ -163,7 +163,7 @@ def test_one_who_leaves_while_an_item_is_made_is_waited_for():
 
 
 def test_one_who_leaves_while_an_item_is_made_interrupts_it():
-    turns, inside, interrupted = Turns(4, 4), threading.Event(), threading.Event()
+    turns, inside, interrupted = ModelExecutor(4, 4), threading.Event(), threading.Event()
 
     def blocking() -> Generator[int]:
         inside.set()
@@ -182,8 +182,8 @@ def test_one_who_leaves_while_an_item_is_made_interrupts_it():
     turns.close()
 
 
-def filled(length: int) -> StaticKeysValues:
-    past = StaticKeysValues(1, 1, 4)
+def filled(length: int) -> StaticKVCache:
+    past = StaticKVCache(1, 1, 4)
     past.reserve(length, torch.empty(0))
     past.length = length
     return past
@@ -224,7 +224,7 @@ def test_an_engine_needs_its_url():
 
 
 def test_without_its_vllm_the_server_says_so_and_recovers(start: Start):
-    """tests/chat/test_vllm.py has the protocol, tests/vllm the real one."""
+    """tests/inference/test_vllm.py has the protocol, tests/vllm the real one."""
     from tests.chat.test_vllm import DONE, MODEL, chunk, says, serving
 
     ids = MODEL.processor.tokenizer("Yes.", add_special_tokens=False)["input_ids"]

@@ -13,14 +13,14 @@ import psutil
 import pytest
 import torch
 
-from serve.decoding import Decoded, Decoders
-from serve.errors import APIError
+from serve.api.errors import APIError
 from serve.limits import Limits, MiB
+from serve.runtime.decoding import Decoded, Decoders
 from tests.serve.conftest import SAMPLE
 from tests.video.clips import write_clip
 from videollm.checkpoint import load
 from videollm.config import SamplingConfig
-from videollm.models.encode import encode_frames, encode_video
+from videollm.features.encode import encode_frames, encode_video
 
 FOUR = SamplingConfig(frames=4)
 MUTANTS = int(os.environ.get("VIDEOLLM_FUZZ", "20"))

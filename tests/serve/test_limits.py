@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from serve.auth import ANYBODY, Keys
-from serve.errors import APIError
-from serve.files import Files
-from serve.guard import _host_name
-from serve.limits import Admission, Limits, Rate, ServerConfig
+from serve.api.errors import APIError
+from serve.limits import ConcurrencyLimiter, Limits, RateLimiter, ServerConfig
+from serve.runtime.files import Files
+from serve.security.auth import ANYBODY, Keys
+from serve.security.guard import _host_name
 from videollm.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ def test_keys_are_recognised_and_named_apart():
 
 def test_admission_turns_away_what_is_too_many():
     async def scenario() -> None:
-        admission = Admission(2)
+        admission = ConcurrencyLimiter(2)
         async with admission.slot(), admission.slot():
             with pytest.raises(APIError) as refused:
                 async with admission.slot():
@@ -54,7 +54,7 @@ def test_admission_turns_away_what_is_too_many():
 
 def test_each_key_has_its_own_rate():
     async def scenario() -> None:
-        rate = Rate(2)
+        rate = RateLimiter(2)
         for owner in ("a", "a", "b"):
             rate.take(owner)
         with pytest.raises(APIError, match="2 requests a minute") as refused:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from serve.errors import APIError
-from serve.fetch import Fetcher, is_public
-from serve.files import Files
+from serve.api.errors import APIError
 from serve.limits import Limits, ServerConfig
-from serve.media import Intake, Media, sampling_of
+from serve.runtime.files import Files
+from serve.runtime.media import Media, MediaLoader, sampling_of
+from serve.security.fetch import Fetcher, is_public
 from tests.serve.conftest import data_url
 from videollm.config import SamplingConfig
 
@@ -148,7 +148,7 @@ def intake(tmp_path: Path) -> Callable[..., Awaitable[tuple[Media, bytes]]]:
     (root / "way-out.mp4").symlink_to(tmp_path / "secret.mp4")
     (tmp_path / "temporary").mkdir()
     config = ServerConfig(media_root=root, limits=Limits(media_bytes=1000))
-    made = Intake(config, Files(tmp_path, config.limits), tmp_path / "temporary")
+    made = MediaLoader(config, Files(tmp_path, config.limits), tmp_path / "temporary")
 
     async def opened(url: str) -> tuple[Media, bytes]:
         async with made.open(url, "me") as media:

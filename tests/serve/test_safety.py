@@ -13,7 +13,7 @@ import openai
 import psutil
 import pytest
 
-from serve.api import main
+from serve.api.app import main
 from tests.serve.conftest import SAMPLE, Server, Start, asked, data_url
 
 FIRST, SECOND = "first-key-0123456789", "second-key-0123456789"
@@ -99,7 +99,7 @@ def test_other_names_for_loopback_and_forms_of_other_sites_are_refused(guarded: 
 
 
 def test_a_killed_decoder_is_reported_and_replaced(guarded: Server):
-    (decoder,) = [p for p in psutil.Process(guarded.process.pid).children() if "serve.decoding" in p.cmdline()]
+    (decoder,) = [p for p in psutil.Process(guarded.process.pid).children() if "serve.runtime.decoding" in p.cmdline()]
     decoder.kill()
     until(lambda: httpx.get(f"{guarded.url}/health").json()["decoder"] == "down")
     assert httpx.get(f"{guarded.url}/ready").status_code == 503

@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve.errors import APIError
-from serve.files import Files, StoredFile
+from serve.api.errors import APIError
 from serve.limits import Limits
+from serve.runtime.files import Files, StoredFile
 from serve.web.sessions import MOST, Session, Sessions
 from tests.serve.conftest import SAMPLE, Server, Start
 

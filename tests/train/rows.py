@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from videollm import SamplingConfig, decode
-from videollm.data import Message, Provenance, Sample
+from videollm.datasets.schema import Message, Provenance, Sample
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 PROVENANCE = Provenance(

@@ -3,7 +3,7 @@ Llama's, Mistral's, which moves a system message, and Gemma's, which refuses one
 
 import pytest
 
-from videollm.data import Message
+from videollm.datasets.schema import Message
 from videollm.models.language import CHATML, debug_tokenizer
 from videollm.models.processor import IGNORE, Processor
 from videollm.presets import DEBUG

@@ -11,7 +11,7 @@ from train.simulate import Scene, Simulator, Story
 from videollm import checkpoint
 from videollm.encoders.base import Vocabulary
 from videollm.encoders.tags import Tag
-from videollm.models.encode import SegmentFeatures
+from videollm.features.encode import SegmentFeatures
 from videollm.presets import DEBUG
 
 VOCABULARY = Vocabulary(("poodle", "tabby", "mug", "dog", "animal"), (3, 4, -1, 4, -1))

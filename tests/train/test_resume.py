@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("main", "arguments"),
     [
-        (retrieval.main, ["debug", "--trunk", "local-dir:clip", "--data", "pairs.jsonl"]),
+        (retrieval.main, ["debug", "--backbone", "local-dir:clip", "--data", "pairs.jsonl"]),
         (clip.main, ["clip_debug", "--data", "pairs.jsonl"]),
         (stage1.main, ["debug_stage1"]),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from train.backbone import load_trunk
 
 from tests.train import processes, tiny
 from train import clip, retrieval
@@ -22,7 +23,6 @@ from train.prove_retrieval import head_recipe, order_accuracy, report, timed
 from train.retrieval import PairBatches, build, encode_pairs, mined, parameter_groups, set_trained
 from train.retrieval_recipes import RETRIEVAL, RetrievalRecipe
 from train.together import Together, train_together
-from train.trunk import load_trunk
 from videollm.errors import ConfigError, DataError
 from videollm.retrieval import model as directory
 from videollm.retrieval.inputs import normalise
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_recipe_builds_and_takes_a_step(folder: Path, tmp_path: Path, name: str):
     """Its settings on the tiny CLIP; a recipe with a teacher gets one."""
     kept = tiny.recipe(folder)
-    changes = {"trunk": kept.trunk, "data": kept.data, "cache": kept.cache, "fps": 4.0, "max_words": 32}
+    changes = {"backbone": kept.backbone, "data": kept.data, "cache": kept.cache, "fps": 4.0, "max_words": 32}
     sizes = {"batch_size": 8, "epochs": 1, "layers": 1, "depth": 1, "output": str(tmp_path / "out"), "bf16": False}
     recipe = replace(RETRIEVAL[name], **changes, **sizes)
     if recipe.teachers:
@@ -61,7 +61,7 @@ def test_every_recipe_builds_and_takes_a_step(folder: Path, tmp_path: Path, name
 def test_published_settings():
     """As the official commands state them."""
     clip4clip, xclip, stan = (RETRIEVAL[f"{n}_msrvtt_b32"] for n in ("clip4clip", "xclip", "stan"))
-    assert (clip4clip.learning_rate, clip4clip.trunk_learning_rate, clip4clip.batch_size) == (1e-4, 1e-7, 128)
+    assert (clip4clip.learning_rate, clip4clip.backbone_learning_rate, clip4clip.batch_size) == (1e-4, 1e-7, 128)
     assert (clip4clip.optimizer, clip4clip.beta2, clip4clip.epsilon, clip4clip.weight_decay) == (
         "bertadam",
         0.98,
@@ -69,7 +69,7 @@ def test_published_settings():
         0.2,
     )
     assert (xclip.batch_size, xclip.epochs, xclip.head) == (300, 5, "xclip")
-    assert (stan.trunk_learning_rate, stan.learning_rate, stan.max_grad_norm, stan.sums) == (2e-6, 2e-5, 5.0, True)
+    assert (stan.backbone_learning_rate, stan.learning_rate, stan.max_grad_norm, stan.sums) == (2e-6, 2e-5, 5.0, True)
     assert RETRIEVAL["teachclip_msrvtt_b32"].attention_learning_rate == 1e-3
     assert {RETRIEVAL[n].head for n in LAUNCHED} <= HEADS.keys()
 
@@ -94,8 +94,8 @@ def test_help_names_every_field_and_print_config_is_the_recipe(capsys: pytest.Ca
         (retrieval.main, ["world", "--mine", "yes"], "neither true nor false"),
         (retrieval.main, ["world", "--teachers", "runs/x"], "head 'mean'"),
         (retrieval.main, ["world", "--chunk", "4", "--zero", "1"], "exclude each other"),
-        (retrieval.main, ["world"], "trunk is empty"),
-        (retrieval.main, ["world", "--trunk", "local-dir:nowhere"], "no weights for 'local-dir:nowhere'"),
+        (retrieval.main, ["world"], "backbone is empty"),
+        (retrieval.main, ["world", "--backbone", "local-dir:nowhere"], "no weights for 'local-dir:nowhere'"),
         (clip.main, ["clip_world", "--patch", "7"], "not a multiple of patch 7"),
         (clip.main, ["clip_world", "--data", "nowhere.csv"], "nowhere.csv is not a file"),
     ],
@@ -112,7 +112,7 @@ def test_refusals_are_one_line(
 def command(folder: str, output: str, changes: dict[str, str]) -> None:
     """The command itself, in a process of its own."""
     recipe = tiny.recipe(Path(folder))
-    options = {"data": recipe.data, "test": recipe.test, "cache": recipe.cache, "trunk": recipe.trunk}
+    options = {"data": recipe.data, "test": recipe.test, "cache": recipe.cache, "backbone": recipe.backbone}
     options |= {"output": output, **changes}
     retrieval.main(["debug", *(word for name, value in options.items() for word in (f"--{name}", value))])
 
@@ -192,7 +192,7 @@ def test_frames_and_features_are_made_once(folder: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("how", ["lora", "prompt"])
 def test_adapters_and_prompts_leave_the_trunk_and_are_in_the_result(folder: Path, tmp_path: Path, how: str):
-    recipe = tiny.recipe(folder, visual=how, text=how, output=str(tmp_path / "out"), trunk_learning_rate=1e-2)
+    recipe = tiny.recipe(folder, visual=how, text=how, output=str(tmp_path / "out"), backbone_learning_rate=1e-2)
     model = build(recipe)
     set_trained(model, recipe)
     trained = {n for n, p in model.named_parameters() if p.requires_grad} - {"logit_scale"}
@@ -200,7 +200,7 @@ def test_adapters_and_prompts_leave_the_trunk_and_are_in_the_result(folder: Path
     assert len(trained) == (12 * 2 if how == "lora" else 2) and len(parameter_groups(model, recipe)) == 1
     found = retrieval.train(recipe)
     loaded = directory.load(tmp_path / "out")
-    vision, _ = load_trunk(recipe.trunk)
+    vision, _ = load_trunk(recipe.backbone)
     differs = [n for n, p in vision.named_parameters() if not torch.equal(p, loaded.state_dict()[f"visual.{n}"])]
     assert all(layer in name for name in differs for layer in ["weight"]) if how == "lora" else not differs
     assert bool(differs) == (how == "lora")
@@ -224,7 +224,7 @@ def test_merged_adapters_compute_what_they_did():
 
 
 def test_reward_starts_from_a_trained_model(folder: Path, trained: Path, tmp_path: Path):
-    changes = {"trunk": "", "init": str(trained), "objective": "recall", "output": str(tmp_path / "out")}
+    changes = {"backbone": "", "init": str(trained), "objective": "recall", "output": str(tmp_path / "out")}
     retrieval.train(tiny.recipe(folder, **changes))
     assert directory.load(tmp_path / "out").config == directory.load(trained).config
 

@@ -14,9 +14,9 @@ from train.rl import DEBUG_RL, Policy, RlRecipe, advantages, gain, reward
 from train.videos import Conversations, Features, Rows
 from videollm import checkpoint
 from videollm.errors import ConfigError
+from videollm.features.shards import FeatureShards
 from videollm.models.processor import IGNORE, Prompt
 from videollm.presets import DEBUG
-from videollm.video.shards import FeatureShards
 
 CHOICE = sample("choice", "choice/order", "What comes first?\nA. A cat\nB. A rocket", "A. A cat")
 LOCATE = replace(

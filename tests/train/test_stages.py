@@ -21,8 +21,8 @@ from train.stage2 import start
 from videollm import checkpoint
 from videollm.chat.caption import caption
 from videollm.errors import ConfigError
+from videollm.features.encode import encode_video
 from videollm.models.aligner import load_aligner
-from videollm.models.encode import encode_video
 from videollm.models.video_llm import VisualBatch
 
 ROOT = Path(__file__).parents[2]

@@ -19,11 +19,11 @@ from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.config import SamplingConfig
 from videollm.errors import DataError
+from videollm.features.encode import encode_video, stored_video
+from videollm.features.shards import FeatureShards
 from videollm.models.aligner import Aligner
-from videollm.models.encode import encode_video, stored_video
 from videollm.models.processor import collate
 from videollm.presets import DEBUG
-from videollm.video.shards import FeatureShards
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from train.backbone import save_trunk, towers
 
 from data_gen import make_world
 from train.clip import build
 from train.pairs import write_pairs
 from train.retrieval_recipes import CLIPS, RETRIEVAL, RetrievalRecipe
-from train.trunk import save_trunk, towers
 from train.world import clip_pairs, frame_pairs
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 
@@ -29,7 +29,7 @@ def make(folder: Path) -> None:
 
 def recipe(folder: Path, **changes: Any) -> RetrievalRecipe:
     files = {name: str(folder / "pairs.jsonl") for name in ("data", "test")}
-    places = {"cache": str(folder / "cache"), "trunk": f"local-dir:{folder / 'clip'}"}
+    places = {"cache": str(folder / "cache"), "backbone": f"local-dir:{folder / 'clip'}"}
     return replace(RETRIEVAL["debug"], **{"output": str(folder / "out"), **files, **places, **changes})
 
 

@@ -25,11 +25,11 @@ import psutil
 import pytest
 
 from tests.serve.conftest import ROOT, SAMPLE, Server, asked, data_url, starting
-from videollm.chat.engine import Cache, Generation
 from videollm.chat.session import ChatSession
-from videollm.chat.vllm import VLLMEngine
 from videollm.checkpoint import Model, find, load
 from videollm.export import export
+from videollm.inference.engine import Cache, Generation
+from videollm.inference.vllm import VLLMEngine
 from videollm.models.processor import Message
 
 pytestmark = pytest.mark.vllm

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 from videollm.chat.answer import Answer
-from videollm.chat.engine import Engine
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import Model
-from videollm.models.encode import EncodedVideo
+from videollm.features.encode import EncodedVideo
+from videollm.inference.engine import Engine
 
 QUESTION = "Describe the video."
 

@@ -4,10 +4,10 @@ them, and every sentence says which video and which seconds it comes from."""
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videollm.chat.engine import Generation
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import Model
-from videollm.models.encode import encode_video, format_time
+from videollm.features.encode import encode_video, format_time
+from videollm.inference.engine import Generation
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import Filter, Moment, search
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from videollm.checkpoint import config_of
 from videollm.config import EncoderConfig, ModelConfig, SamplingConfig
-from videollm.dtypes import resolve_dtype
+from videollm.device import resolve_dtype
 from videollm.errors import ConfigError
 from videollm.models.language import debug_language_model, resolve_source
 from videollm.video import pyav

@@ -7,7 +7,7 @@ import torch
 
 from videollm.chat.caption import QUESTION
 from videollm.checkpoint import Model
-from videollm.models.encode import encode_video
+from videollm.features.encode import encode_video
 from videollm.models.processor import Message, collate
 from videollm.retrieval.search import Moment
 

@@ -9,14 +9,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from videollm.chat.answer import Answer
-from videollm.chat.engine import Cache, Engine, Generation, LocalEngine
-from videollm.chat.turn import Shown, fit, reply
+from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import Model
 from videollm.config import SamplingConfig
 from videollm.errors import CheckpointError
-from videollm.models.encode import EncodedVideo, SegmentFeatures, encode_video
+from videollm.features.cache import FeatureCache
+from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
+from videollm.inference.engine import Cache, Engine, Generation, LocalEngine
 from videollm.models.processor import Message
-from videollm.video.cache import FeatureCache
 
 
 class ChatSession:
@@ -44,7 +44,7 @@ class ChatSession:
         self.video = video
         self.messages = list(messages or [])
         asked = [number for number, message in enumerate(self.messages) if message.role == "user"]
-        self._shown = Shown(model, video, before=asked[0] if asked else len(self.messages))
+        self._shown = PromptVideo(model, video, before=asked[0] if asked else len(self.messages))
         self._kv = Cache()
         self._video_ms = dict(video.ms)  # reported once, by the turn that paid for it
 
@@ -71,10 +71,10 @@ class ChatSession:
         generation = generation or Generation(max_new_tokens=self.model.config.prompt.max_new_tokens)
         messages = [*self.messages, Message("user", question)]
         segments = self._shown.segments
-        prompt = fit(self.model, messages, [self._shown], generation.max_new_tokens)
+        prompt = fit_to_context(self.model, messages, [self._shown], generation.max_new_tokens)
         if self._shown.segments is not segments:
             self._kv = Cache()
-        made = reply(
+        made = generate_answer(
             self.model, self.engine, prompt, question, [self._shown], self._kv, generation, self._video_ms, started
         )
         for item in made:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from videollm.chat.caption import caption
-from videollm.chat.engine import Engine
 from videollm.checkpoint import Model
 from videollm.encoders.tags import Tag
-from videollm.models.encode import EncodedVideo, SegmentFeatures, format_time
+from videollm.features.encode import EncodedVideo, SegmentFeatures, format_time
+from videollm.inference.engine import Engine
 from videollm.retrieval.keyframes import representatives
 from videollm.retrieval.sheet import Panel
 

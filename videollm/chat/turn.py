@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from videollm.chat.answer import Answer, Evidence, Receipt
-from videollm.chat.engine import Cache, Engine, Generation, Token
 from videollm.checkpoint import Model
 from videollm.errors import ContextOverflowError
-from videollm.models.encode import EncodedVideo
+from videollm.features.encode import EncodedVideo
+from videollm.inference.engine import Cache, Engine, Generation, Token
 from videollm.models.processor import Message, Prompt
 
 EVIDENCE = 3  # segments an answer cites, at most
 
 
-class Shown:
+class PromptVideo:
     """A video in a conversation, cut in segments. before: number of the message that it stands before."""
 
     def __init__(self, model: Model, video: EncodedVideo, before: int = 0):
@@ -32,7 +32,9 @@ class Shown:
             self.segments = self.video.segments(model.config, model.encoder.vocabulary, fewer)
 
 
-def fit(model: Model, messages: Sequence[Message], shown: Sequence[Shown], answer_tokens: int) -> Prompt:
+def fit_to_context(
+    model: Model, messages: Sequence[Message], shown: Sequence[PromptVideo], answer_tokens: int
+) -> Prompt:
     """The prompt; neighbouring segments are merged until it fits the context, with the answer.
 
     Raises ContextOverflowError where that is not enough.
@@ -58,12 +60,12 @@ class Piece:
     token: Token | None
 
 
-def reply(
+def generate_answer(
     model: Model,
     engine: Engine,
     prompt: Prompt,
     question: str,
-    shown: Sequence[Shown],
+    shown: Sequence[PromptVideo],
     cache: Cache,
     generation: Generation,
     video_ms: dict[str, float],
@@ -128,7 +130,7 @@ def _safe(text: str, stops: tuple[str, ...]) -> int:
     return next((at for at in beginnings if any(stop.startswith(text[at:]) for stop in stops)), len(text))
 
 
-def _evidence(model: Model, question: str, answer: str, shown: Sequence[Shown]) -> tuple[Evidence, ...]:
+def _evidence(model: Model, question: str, answer: str, shown: Sequence[PromptVideo]) -> tuple[Evidence, ...]:
     """The segments nearest to the answer; a one-word answer is read with its question."""
     if not shown:
         return ()

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from videollm import assets
 from videollm.config import EncoderConfig
-from videollm.dtypes import resolve_dtype
+from videollm.device import resolve_dtype
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.encoders.concepts import CLASSES, imagenet_concepts, membership
 from videollm.encoders.images import resize_crop

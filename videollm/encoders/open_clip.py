@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from videollm import assets
 from videollm.config import EncoderConfig
-from videollm.dtypes import resolve_dtype
+from videollm.device import resolve_dtype
 from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary
 from videollm.encoders.concepts import imagenet_concepts, membership
 from videollm.encoders.images import resize_crop, squash

@@ -21,10 +21,10 @@ from typing import Any, Protocol
 import httpx2 as httpx
 
 from videollm.chat.answer import Answer
-from videollm.chat.engine import Cache, Generation, LocalEngine
-from videollm.chat.turn import fit, reply
+from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError, ContextOverflowError, VideoLLMError
+from videollm.inference.engine import Cache, Generation, LocalEngine
 from videollm.models.processor import Message
 
 ASPECTS = ("accuracy", "correctness", "detail", "context", "temporal", "consistency")
@@ -167,10 +167,10 @@ class LocalJudge:
     def complete(self, system: str, user: str, schema: Mapping[str, Any]) -> str:
         messages = [Message("system", system), Message("user", user)]
         try:
-            asked = fit(self.model, messages, [], self._generation.max_new_tokens)
+            asked = fit_to_context(self.model, messages, [], self._generation.max_new_tokens)
         except ContextOverflowError as error:
             raise ValueError(str(error)) from error
-        made = reply(self.model, self._engine, asked, user, [], Cache(), self._generation, {}, perf_counter())
+        made = generate_answer(self.model, self._engine, asked, user, [], Cache(), self._generation, {}, perf_counter())
         return next(piece for piece in made if isinstance(piece, Answer)).text
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
-from videollm.chat.engine import Cache, Generation, LocalEngine
-from videollm.chat.turn import Shown, fit, reply
+from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import load
 from videollm.errors import ConfigError
-from videollm.models.encode import encode_video
+from videollm.features.cache import FeatureCache
+from videollm.features.encode import encode_video
+from videollm.inference.engine import Cache, Generation, LocalEngine
 from videollm.models.processor import Message
-from videollm.video.cache import FeatureCache
 
 CLASS = "LmmsModel"
 
@@ -39,7 +39,7 @@ class Responder:
             raise ConfigError(f"the task gives a {wrong[0]}; videollm takes paths of videos or pictures")
         sampling = self.model.config.sampling
         videos = [encode_video(path, self.model.encoder, sampling, self.features) for path in visuals]
-        shown = [Shown(self.model, video) for video in videos]
+        shown = [PromptVideo(self.model, video) for video in videos]
         stop = options.get("until") or ()
         generation = Generation(
             max_new_tokens=min(
@@ -50,8 +50,8 @@ class Responder:
             seed=0,
             stop=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s.strip()),
         )
-        prompt = fit(self.model, [Message("user", text)], shown, generation.max_new_tokens)
-        made = reply(self.model, self.engine, prompt, text, shown, Cache(), generation, {}, perf_counter())
+        prompt = fit_to_context(self.model, [Message("user", text)], shown, generation.max_new_tokens)
+        made = generate_answer(self.model, self.engine, prompt, text, shown, Cache(), generation, {}, perf_counter())
         return next(piece for piece in made if isinstance(piece, Answer)).text
 
 

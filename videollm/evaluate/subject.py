@@ -10,15 +10,15 @@ import torch
 
 from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
-from videollm.chat.engine import Cache, Generation, LocalEngine
-from videollm.chat.turn import Shown, fit, reply
+from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import Model
 from videollm.evaluate.item import Item
 from videollm.evaluate.views import AS_IT_IS, Views
-from videollm.models.encode import EncodedVideo
+from videollm.features.cache import FeatureCache
+from videollm.features.encode import EncodedVideo
+from videollm.inference.engine import Cache, Generation, LocalEngine
 from videollm.models.processor import Message, collate
 from videollm.models.video_llm import VisualBatch
-from videollm.video.cache import FeatureCache
 
 
 class Subject:
@@ -45,9 +45,11 @@ class Subject:
 
     def ask(self, video: EncodedVideo | None, question: str) -> Answer:
         """Raises ContextOverflowError where the question does not fit."""
-        shown = [Shown(self.model, video)] if video else []
-        prompt = fit(self.model, [Message("user", question)], shown, self.generation.max_new_tokens)
-        made = reply(self.model, self.engine, prompt, question, shown, Cache(), self.generation, {}, perf_counter())
+        shown = [PromptVideo(self.model, video)] if video else []
+        prompt = fit_to_context(self.model, [Message("user", question)], shown, self.generation.max_new_tokens)
+        made = generate_answer(
+            self.model, self.engine, prompt, question, shown, Cache(), self.generation, {}, perf_counter()
+        )
         return next(piece for piece in made if isinstance(piece, Answer))
 
     def first_words(self, video: EncodedVideo | None, question: str, words: Sequence[str]) -> list[float]:
@@ -69,9 +71,9 @@ class Subject:
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """For each answer the logits (n,V) where its tokens stand, and those tokens (n,). One answer at a time: padding
         to the longest would let one option change another's rounding."""
-        shown = [Shown(self.model, video)] if video else []
+        shown = [PromptVideo(self.model, video)] if video else []
         asked = Message("user", question)
-        fit(self.model, [asked], shown, self.generation.max_new_tokens)
+        fit_to_context(self.model, [asked], shown, self.generation.max_new_tokens)
         segments = shown[0].segments if shown else []
         found = []
         for answer in answers:

@@ -12,8 +12,8 @@ import torch
 from videollm.config import SamplingConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.evaluate.item import Item
-from videollm.models.encode import EncodedVideo, encode_video
-from videollm.video.cache import FeatureCache
+from videollm.features.cache import FeatureCache
+from videollm.features.encode import EncodedVideo, encode_video
 
 AS_IT_IS = "video"
 CONTROLS = ("blank", "shuffled", "wrong_video", "text_only")

@@ -15,7 +15,7 @@ from transformers import (
 
 from videollm import assets
 from videollm.config import LanguageModelConfig, LoraConfig
-from videollm.dtypes import resolve_dtype
+from videollm.device import resolve_dtype
 from videollm.errors import CheckpointError, ConfigError
 
 CHATML = (

@@ -14,9 +14,9 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from videollm.config import ModelConfig
-from videollm.data import Message, format_time
-from videollm.models.encode import SegmentFeatures
-from videollm.models.video_llm import VISUAL_ID, VisualBatch
+from videollm.datasets.schema import Message, format_time
+from videollm.features.encode import SegmentFeatures
+from videollm.models.video_llm import VISUAL_TOKEN_ID, VisualBatch
 
 IGNORE = -100  # torch's label for "no loss here"
 _SLOT = "\ue000{}\ue001"  # private-use characters: stand for a message's text while the template is applied
@@ -26,7 +26,7 @@ _SLOTS = re.compile("\ue000(\\d+)\ue001")
 @dataclass(slots=True)
 class Prompt:
     """ids and labels have equal length L; labels are `IGNORE` outside answers. segments are in prompt order, each
-    standing for `queries` ids that are `VISUAL_ID`."""
+    standing for `queries` ids that are `VISUAL_TOKEN_ID`."""
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -114,7 +114,7 @@ class Processor:
         self._add_text(prompt, f"Video {format_time(segments[-1].end_s - segments[0].start_s)}\n")
         for segment in segments:
             self._add_text(prompt, self.segment_text(segment))
-            prompt.ids += [VISUAL_ID] * queries
+            prompt.ids += [VISUAL_TOKEN_ID] * queries
             prompt.labels += [IGNORE] * queries
             prompt.segments.append(segment)
             self._add_text(prompt, "\n")

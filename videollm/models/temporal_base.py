@@ -8,7 +8,7 @@ from torch import nn
 
 
 class TemporalModule(nn.Module):
-    """Turns (B,T,N,D) frame tokens into (B,Q,H). Frames whose mask is False never change the result."""
+    """ModelExecutor (B,T,N,D) frame tokens into (B,Q,H). Frames whose mask is False never change the result."""
 
     def __init__(self, queries: int):
         super().__init__()

@@ -16,7 +16,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from videollm.config import ModelConfig
 from videollm.models.temporal import build_temporal
 
-VISUAL_ID = -1  # stands for one visual token in input_ids; no vocabulary has it, so none is lost
+VISUAL_TOKEN_ID = -1  # stands for one visual token in input_ids; no vocabulary has it, so none is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +93,12 @@ class VideoLLM(PreTrainedModel):
         return self.visual_norm(tokens)
 
     def embed_prompt(self, input_ids: torch.Tensor, visual: VisualBatch | None) -> torch.Tensor:
-        """Word embeddings of `input_ids` (B,L) with visual tokens at `VISUAL_ID`: (B,L,H).
+        """Word embeddings of `input_ids` (B,L) with visual tokens at `VISUAL_TOKEN_ID`: (B,L,H).
 
         Raises ValueError where the number of places differs from the number of visual tokens.
         """
         embeds = self.get_input_embeddings()(input_ids.clamp(min=0))
-        places = input_ids == VISUAL_ID
+        places = input_ids == VISUAL_TOKEN_ID
         have = 0 if visual is None else len(visual.tokens) * self.temporal.queries
         if places.sum() != have:
             raise ValueError(f"the prompt has {places.sum()} places for visual tokens, the video gives {have}")

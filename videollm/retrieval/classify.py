@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.tags import concept_probabilities
 from videollm.errors import ConfigError
-from videollm.models.encode import EncodedVideo
+from videollm.features.encode import EncodedVideo
 
 # A label's embedding is the mean over these, as in Radford et al. 2021, section 3.1.4.
 TEMPLATES = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from videollm.encoders.base import FrameEncoder
-from videollm.models.encode import EncodedVideo
+from videollm.features.encode import EncodedVideo
 from videollm.retrieval.queries import embed_text
 
 # The difference in log-odds between the frames inside and outside that is taken for one; below it, all are alike.

@@ -25,7 +25,7 @@ from videollm.config import ModelConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import ConfigError, SearchIndexError, VideoError
-from videollm.models.encode import encode_video
+from videollm.features.encode import encode_video
 from videollm.retrieval.table import SegmentRow, SegmentTable, VideoRow
 from videollm.retrieval.vectors import Vectors
 from videollm.retrieval.walk import roots, video_files

@@ -11,7 +11,7 @@ from videollm.config import PromptConfig
 from videollm.encoders.base import Vocabulary
 from videollm.encoders.tags import Tag, select_tags
 from videollm.errors import ConfigError
-from videollm.models.encode import EncodedVideo
+from videollm.features.encode import EncodedVideo
 
 MOST = 4096  # frames compared with one another; of longer videos, so many evenly spread
 

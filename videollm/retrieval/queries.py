@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from videollm.config import SamplingConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.errors import ConfigError
-from videollm.models.encode import encode_video
+from videollm.features.encode import encode_video
 
 _BREAKS = (r"(?<=[.!?;:。！？；])\s*", r"\s+")  # between sentences, else between words
 

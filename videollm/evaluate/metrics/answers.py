@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from videollm.data import words
+from videollm.datasets.schema import words
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMBERS = {

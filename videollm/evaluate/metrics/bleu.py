@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 
-from videollm.data import words
+from videollm.datasets.schema import words
 
 ORDERS = (1, 2, 3, 4)
 

@@ -1,7 +1,7 @@
 """How near a text is to its references, a row for each text: METEOR, ROUGE-L and CIDEr-D, and BLEU's counts.
 
-No Java: words are `videollm.data.words` (lower case, no punctuation), where the COCO caption evaluation runs the
-Penn Treebank tokenizer; on text without punctuation inside words both give the same.
+No Java: words are `videollm.datasets.schema.words` (lower case, no punctuation), where the COCO caption evaluation runs
+the Penn Treebank tokenizer; on text without punctuation inside words both give the same.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from nltk.stem import PorterStemmer
 from nltk.translate.meteor_score import meteor_score
 
-from videollm.data import words
+from videollm.datasets.schema import words
 from videollm.evaluate.metrics.bleu import ORDERS, bleu_rows
 
 ABOUT = (

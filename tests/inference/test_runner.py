@@ -1,0 +1,133 @@
+"""Our forward pass for models of the Llama shape against transformers' own, on the same weights."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from videollm.inference.runner import LlamaRunner, ModelRunner, TransformersRunner, make_runner
+
+SIZES = {
+    "vocab_size": 90,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+}
+ROPE = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
+ROPE |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+
+
+def make(name: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    if name == "qwen2":
+        model = Qwen2ForCausalLM(Qwen2Config(**SIZES))
+    elif name == "llama, wide heads, scaled positions":
+        model = LlamaForCausalLM(LlamaConfig(**SIZES, head_dim=20, rope_parameters=ROPE))
+    else:
+        model = LlamaForCausalLM(LlamaConfig(**SIZES))
+    for parameter in model.parameters():  # biases and norms start at 0 and 1, which would hide them
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model.eval().requires_grad_(False)
+
+
+MODELS = ["llama", "llama, wide heads, scaled positions", "qwen2"]
+
+
+def embeds(length: int) -> torch.Tensor:
+    return torch.randn(length, SIZES["hidden_size"], generator=torch.Generator().manual_seed(length))
+
+
+def read(by: ModelRunner, pieces: list[torch.Tensor]) -> torch.Tensor:
+    past = by.begin()
+    for piece in pieces:
+        logits = by.forward([(piece, past)])[0]
+    return logits
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("pieces", [[1], [7], [7, 1, 1], [5, 4, 3], [300, 1, 20, 1]])
+def test_logits_are_those_of_transformers(name: str, pieces: list[int]):
+    model = make(name)
+    x = embeds(sum(pieces))
+    expected = model(inputs_embeds=x[None]).logits[0, -1]
+    ours = make_runner(model)
+    assert isinstance(ours, LlamaRunner)
+    torch.testing.assert_close(read(ours, list(x.split(pieces))), expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(read(TransformersRunner(model), list(x.split(pieces))), expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [LlamaRunner, TransformersRunner])
+@settings(max_examples=25, deadline=None)
+@given(read_first=st.integers(1, 40), kept=st.integers(0, 40), then=st.integers(1, 300))
+def test_what_is_forgotten_leaves_no_trace(kind: type, read_first: int, kept: int, then: int):
+    by = kind(make("qwen2"))
+    kept = min(kept, read_first)
+    x, new = embeds(read_first), embeds(then)
+    past = by.begin()
+    by.forward([(x, past)])
+    past.crop(kept)
+    torch.testing.assert_close(
+        by.forward([(new, past)])[0], read(by, [torch.cat([x[:kept], new])]), atol=2e-5, rtol=1e-5
+    )
+
+
+def test_bfloat16_stays_within_its_rounding():
+    model, x = make("llama"), embeds(20)
+    exact = model(inputs_embeds=x[None]).logits[0, -1]
+    half = model.to(torch.bfloat16)  # type: ignore[arg-type]
+    theirs = half(inputs_embeds=x[None].bfloat16()).logits[0, -1]
+    ours = read(make_runner(half), list(x.bfloat16().split([12, 1, 7])))
+    assert (ours - exact).abs().max() <= 1.5 * (theirs - exact).abs().max()
+
+
+def test_the_model_keeps_its_weights_and_memory_is_shared():
+    model, x = make("qwen2"), embeds(9)
+    before, expected = {k: v.clone() for k, v in model.state_dict().items()}, model(inputs_embeds=x[None]).logits
+    one, two = LlamaRunner(model), LlamaRunner(model)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
+    torch.testing.assert_close(model(inputs_embeds=x[None]).logits, expected)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    for made in (one, two):
+        assert {m.weight.untyped_storage().data_ptr() for _, _, *products in made.layers for m in products} <= own
+
+
+def test_other_models_are_read_by_transformers():
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=90, n_embd=48, n_layer=1, n_head=2)).eval()
+    adapted = get_peft_model(make("llama"), LoraConfig(r=2, target_modules=["q_proj"]))
+    sliding = Qwen2ForCausalLM(Qwen2Config(**SIZES, use_sliding_window=True, max_window_layers=1))
+    for model in (gpt2, adapted, sliding):
+        assert isinstance(make_runner(model), TransformersRunner)
+    x = embeds(5)
+    torch.testing.assert_close(
+        read(make_runner(gpt2), list(x.split([3, 2]))), gpt2(inputs_embeds=x[None]).logits[0, -1]
+    )
+
+
+@pytest.mark.parametrize("kind", [LlamaRunner, TransformersRunner])
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), pieces=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=3), min_size=1, max_size=6))
+def test_conversations_read_together_do_not_mix(kind: type, data: st.DataObject, pieces: list[list[int]]):
+    """Each of any number of conversations of different lengths, which join and leave the batch at any time, gets what
+    it would get alone."""
+    by = kind(make("qwen2"))
+    texts = [list(embeds(sum(lengths) + i)[i:].split(lengths)) for i, lengths in enumerate(pieces)]
+    expected, pasts = [read(by, parts) for parts in texts], [by.begin() for _ in texts]
+    while left := [i for i, parts in enumerate(texts) if parts]:
+        together = data.draw(st.permutations(left))[: data.draw(st.integers(1, len(left)))]
+        for i, logits in zip(together, by.forward([(texts[i].pop(0), pasts[i]) for i in together]), strict=True):
+            if not texts[i]:
+                torch.testing.assert_close(logits, expected[i], atol=2e-5, rtol=1e-5)

@@ -1,0 +1,193 @@
+"""An engine whose language model runs in a vLLM server, which holds what `videollm export` wrote.
+
+Prompts with a video go there as embeddings, made here, so that vLLM needs to know nothing about video. It has to be
+started with --enable-prompt-embeds (https://docs.vllm.ai/en/latest/features/prompt_embeds/).
+"""
+
+import base64
+import io
+import json
+import socket
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+
+from videollm.checkpoint import Model
+from videollm.errors import ConfigError, EngineError
+from videollm.inference.engine import Cache, Generation, Token, shared_prefix
+from videollm.models.processor import Prompt
+
+CONNECT_S = 5.0
+PATIENCE_S = 120.0  # a long queue delays a first token, never by this much
+HEALTH_S = 2.0
+# What a model's generation_config.json says would count where these were left out.
+PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """embeds (L,H) of a prompt, kept in the place of its keys and values, which vLLM has."""
+
+    embeds: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.embeds.nbytes
+
+    def keep(self, length: int) -> None:
+        """They are never changed: what follows makes its own."""
+
+    def copy(self, length: int) -> "Embeddings":
+        return Embeddings(self.embeds[:length].clone())
+
+
+class VLLMEngine:
+    """vLLM at `url`, such as http://localhost:8001. For any number of threads: it batches what arrives together, and
+    keeps what prompts have in common.
+
+    api_key: the one that vLLM was started with, if any. owner: whose prompts these are; vLLM reuses nothing of one
+    owner's for another. Raises ConfigError for what is no such URL.
+    """
+
+    def __init__(self, model: Model, url: str, api_key: str | None = None, owner: str | None = None):
+        self.model, self.api_key, self.owner = model, api_key, owner
+        self.llm, self.stop_ids, self.url = model.llm, model.processor.stop_ids, url.rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigError(f"the vLLM server's URL is {url!r}; it must be like http://localhost:8001")
+        self._http = HTTPConnection if parts.scheme == "http" else HTTPSConnection
+        self._host, self._path = parts.netloc, parts.path
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._sockets: set[socket.socket] = set()  # of the streams that run now
+        self._closed = False
+
+    def of(self, owner: str) -> "VLLMEngine":
+        """The same server for another owner, to be closed apart."""
+        return VLLMEngine(self.model, self.url, self.api_key, owner)
+
+    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
+        """Closing it ends vLLM's work on it. The cache keeps the prompt's embeddings. Raises EngineError."""
+        body = self._prompt(prompt, cache) | {
+            "max_tokens": generation.max_new_tokens,
+            "temperature": generation.temperature,
+            "top_p": generation.top_p,
+            "seed": generation.seed,
+            "logprobs": generation.logprobs,
+            "stop_token_ids": sorted(self.stop_ids),
+            "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "cache_salt": self.owner,
+            **PLAIN,
+        }
+        headers = self._headers | {"Content-Type": "application/json"}
+        try:
+            with self._connected() as connection:
+                connection.request("POST", f"{self._path}/v1/completions", json.dumps(body), headers)
+                response = connection.getresponse()
+                if response.status != 200:
+                    said = response.read().decode(errors="replace")
+                    raise self._error(f"refused, {response.status}: {_reason(said)}")
+                for event in self._events(response):
+                    if usage := event.get("usage"):
+                        cache.reused = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+                    for choice in event["choices"]:
+                        yield from self._tokens(choice, generation.logprobs)
+        except (OSError, HTTPException, json.JSONDecodeError) as error:
+            raise self._error(f"does not answer ({type(error).__name__}: {error})") from error
+
+    def alive(self) -> bool:
+        try:
+            with closing(self._http(self._host, timeout=HEALTH_S)) as connection:
+                connection.request("GET", f"{self._path}/health", headers=self._headers)
+                return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+
+    def close(self) -> None:
+        """End every stream, from any thread, also those that wait for their first token: they raise EngineError."""
+        self._closed = True
+        for connected in list(self._sockets):
+            with suppress(OSError):  # it ended just now
+                connected.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def _connected(self) -> Iterator[HTTPConnection]:
+        with closing(self._http(self._host, timeout=CONNECT_S)) as connection:
+            connection.connect()
+            own = connection.sock
+            own.settimeout(PATIENCE_S)
+            self._sockets.add(own)
+            try:
+                if self._closed:
+                    raise self._error("is not to be asked any more")
+                yield connection
+            finally:
+                self._sockets.remove(own)
+
+    def _error(self, reason: str) -> EngineError:
+        return EngineError(f"vLLM at {self.url}", reason)
+
+    def _prompt(self, prompt: Prompt, cache: Cache) -> dict[str, Any]:
+        if not prompt.segments:
+            return {"prompt": prompt.ids}
+        embeds = self._embed(prompt, cache)
+        cache.past, cache.ids = Embeddings(embeds), prompt.ids
+        file = io.BytesIO()
+        torch.save(embeds.cpu(), file)
+        return {"prompt_embeds": base64.b64encode(file.getvalue()).decode()}
+
+    @torch.inference_mode()
+    def _embed(self, prompt: Prompt, cache: Cache) -> torch.Tensor:
+        """Embeddings (L,H); the temporal module runs only if the cache lacks any of the visual ones."""
+        kept = shared_prefix(cache.ids, prompt.ids)
+        ids = torch.tensor(prompt.ids, device=self.llm.device)
+        if isinstance(cache.past, Embeddings) and (ids[kept:] >= 0).all():
+            return torch.cat([cache.past.embeds[:kept], self.llm.get_input_embeddings()(ids[kept:])])
+        visual = prompt.visual()
+        return self.llm.embed_prompt(ids[None], visual.to(self.llm.device) if visual else None)[0]
+
+    def _events(self, response: HTTPResponse) -> Iterator[dict[str, Any]]:
+        for line in response:
+            kind, _, data = line.decode().rstrip().partition(": ")
+            if kind != "data":
+                continue
+            if data == "[DONE]":
+                return
+            event = json.loads(data)
+            if "error" in event:
+                raise self._error(f"broke off: {_reason(data)}")
+            yield event
+        raise self._error("broke off in the middle of an answer")
+
+    def _tokens(self, choice: dict[str, Any], most: int | None) -> Iterator[Token]:
+        ids = choice["token_ids"] or ()
+        for place, chosen in enumerate(ids):
+            if chosen in self.stop_ids:
+                return
+            if most is None:
+                yield Token(chosen)
+                continue
+            scores = choice["logprobs"]
+            top = {_id(name): score for name, score in scores["top_logprobs"][place].items()}
+            best = sorted(top.items(), key=lambda item: -item[1])[:most]
+            yield Token(chosen, scores["token_logprobs"][place], tuple(best))
+
+
+def _id(name: str) -> int:
+    """Of "token_id:198"."""
+    return int(name.partition(":")[2])
+
+
+def _reason(said: str) -> str:
+    """What an error's body says, in one line."""
+    try:
+        return json.loads(said)["error"]["message"].splitlines()[0]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return " ".join(said.split())[:200]
