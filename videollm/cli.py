@@ -488,12 +488,14 @@ def _sampling(options: argparse.Namespace) -> "SamplingConfig | None":
 
 def _generation(options: argparse.Namespace) -> Any:
     from videollm.checkpoint import config_of
-    from videollm.inference.engine import Generation
+    from videollm.inference.sampling import GenerationConfig
 
     longest = options.max_new_tokens
     if longest is None:
         longest = config_of(options.model).prompt.max_new_tokens
-    return Generation(max_new_tokens=longest, temperature=options.temperature, top_p=options.top_p, seed=options.seed)
+    return GenerationConfig(
+        max_new_tokens=longest, temperature=options.temperature, top_p=options.top_p, seed=options.seed
+    )
 
 
 def _evidence(answer: "Answer") -> str:
