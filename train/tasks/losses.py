@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.gather import gather
+from train.core.gather import gather
 from videollm.models.aligner import Aligner
 from videollm.models.blip2 import caption_loss, contrastive_loss, matching_loss, sample_negatives
 from videollm.models.qformer import WAVES, KeyValue, time_features

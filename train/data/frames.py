@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.pairs import Part
+from train.data.pairs import Part
 from videollm.config import SamplingConfig
 from videollm.encoders.images import resize_crop
 from videollm.video.decode import decode

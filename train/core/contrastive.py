@@ -14,11 +14,11 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import TrainerCallback, TrainingArguments
 
-from train.contrast import Contrast
-from train.gradcache import average_over_ranks, cached_backward
-from train.optim import BertAdam, factor
-from train.resume import ResumableTrainer
-from train.retrieval_recipes import Fit
+from train.configs.contrastive import Fit
+from train.core.gradcache import average_over_ranks, cached_backward
+from train.core.optimizers import BertAdam, factor
+from train.core.resume import ResumableTrainer
+from train.tasks.contrastive import Contrast
 from videollm.errors import ConfigError
 
 TRAINED_FILE = "trained.safetensors"

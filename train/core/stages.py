@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import random
 import resource
 import sys
 import time
@@ -18,13 +17,11 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import TrainingArguments
 
-from train import command
-from train.questions import Taxonomy
-from train.recipes import RECIPES, Recipe
-from train.resume import ResumableTrainer
-from train.samplers import Draws, Order
-from train.simulate import PosteriorEncoder, Simulator, Story
-from train.videos import Features, Rows
+from train.configs.stages import RECIPES, Recipe
+from train.core import command
+from train.core.resume import ResumableTrainer
+from train.core.samplers import Draws, Order
+from train.data.rows import Features, Rows
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError
@@ -132,33 +129,6 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
             "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto", "torch_adam": True},
         },
     }
-
-
-class Stories(Dataset[Story]):
-    """`count` simulated stories, each made from its own seed: the same index is always the same story."""
-
-    def __init__(self, simulator: Simulator, count: int, seed: int):
-        self.simulator, self.count, self.seed = simulator, count, seed
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Story:
-        return self.simulator.story(self.seed * 1_000_003 + index)
-
-
-def split_classes(model: Model, held_out: int) -> tuple[list[int], list[int]]:
-    """Class indices for training and for testing unseen names; the split is the same for every recipe."""
-    classes = list(range(len(getattr(model.encoder, "classifier_weight", ()))))
-    random.Random(20).shuffle(classes)
-    return sorted(classes[held_out:]), sorted(classes[:held_out])
-
-
-def simulated(model: Model, classes: list[int]) -> tuple[Simulator, Taxonomy]:
-    """Raises ConfigError for an encoder whose features cannot be simulated."""
-    if not isinstance(model.encoder, PosteriorEncoder):
-        raise ConfigError(f"encoder {model.encoder.name!r} has no classifier to simulate; give data to train on")
-    return Simulator(model.encoder, model.config, classes), Taxonomy(model.encoder.vocabulary)
 
 
 def read_rows(recipe: Recipe, model: Model, only: Callable[..., bool] | None) -> tuple[Rows, Rows | None, Features]:
@@ -292,7 +262,9 @@ class StageTrainer(ResumableTrainer):
         lines = [f"# {Path(recipe.output).name}", "", f"Stage {recipe.stage}, recipe `{recipe.name}`.", ""]
         lines += ["| field | value |", "|---|---|", *(f"| {k} | {v} |" for k, v in changed.items()), "", "**Data**", ""]
         files = [f.partition("=")[0] for text in (recipe.data, recipe.evaluation) for f in text.split(",") if f]
-        lines += [f"- {name}: sha256 {sha256(Path(name))}" for name in files] or ["- simulated (`train/simulate.py`)"]
+        lines += [f"- {name}: sha256 {sha256(Path(name))}" for name in files] or [
+            "- simulated (`data_gen/simulation/story.py`)"
+        ]
         losses = [(h["step"], h["loss"]) for h in history if "loss" in h]
         lines += ["", "**Metrics**", ""]
         if losses:

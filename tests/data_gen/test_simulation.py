@@ -5,9 +5,9 @@ import random
 import pytest
 import torch
 
-from train.questions import CANNOT_TELL, KINDS, Questioner, Taxonomy, noun, shots
-from train.run import simulated, split_classes
-from train.simulate import Scene, Simulator, Story
+from data_gen.simulation.questions import CANNOT_TELL, KINDS, Questioner, Taxonomy, noun, shots
+from data_gen.simulation.story import Scene, Simulator, Story
+from train.data.simulated import simulated, split_classes
 from videollm import checkpoint
 from videollm.encoders.base import Vocabulary
 from videollm.encoders.tags import Tag

@@ -92,7 +92,7 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
 
 class GroupedSampler(Sampler[int]):
     """A new random order each epoch, the pairs of a group one after the other. Where a group would begin in one batch
-    and end in the next, it does. mined: the order of an epoch instead, see `train.mining`."""
+    and end in the next, it does. mined: the order of an epoch instead, see `train.data.hard_negatives`."""
 
     mined: Callable[[int], list[int]] | None = None
 

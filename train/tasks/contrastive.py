@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from train.gather import gather
+from train.core.gather import gather
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.inputs import normalise

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from train.pairs import Pair, Part
+from train.data.pairs import Pair, Part
 
 SQUARES = 6  # of a frame's side, named as on a chessboard
 OF_A_CLIP = 4

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.frames import FrameStore
+from train.data.frames import FrameStore
 from videollm.retrieval.clip import VisionTransformer
 from videollm.retrieval.inputs import normalise
 

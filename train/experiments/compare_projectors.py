@@ -1,6 +1,6 @@
 """The literature's projectors at one budget of tokens, on a world whose truth is known.
 
-    python train/compare_projectors.py --out DIR [--encoder local-dir:FOLDER]
+    python train/experiments/compare_projectors.py --out DIR [--encoder local-dir:FOLDER]
 
 Renders clips of one or two things with captions and questions of 12 kinds, trains a CLIP on their frames unless one is
 given, and a small language model on the texts alone. Then each projector by the same two recipes: it against the
@@ -27,11 +27,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from train import clip, stage1, stage2
-from train.pairs import write_pairs
-from train.recipes import WORLD_STAGE1, WORLD_STAGE2, Recipe
-from train.retrieval_recipes import CLIP_WORLD
-from train.videos import Conversations, Features, Rows
-from train.world import frame_pairs
+from train.configs.contrastive import CLIP_WORLD
+from train.configs.stages import WORLD_STAGE1, WORLD_STAGE2, Recipe
+from train.data.pairs import write_pairs
+from train.data.rows import Conversations, Features, Rows
+from train.data.world import frame_pairs
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.config import TemporalKind
@@ -42,7 +42,7 @@ from videollm.features.shards import FeatureShards
 from videollm.models.language import CHATML
 from videollm.models.processor import IGNORE, Message, Prompt, collate
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECTORS: tuple[TemporalKind, ...] = get_args(TemporalKind)
 KINDS = (
     "existence", "colour", "count", "comparison", "direction", "change", "how_many_times", "order", "first_last",

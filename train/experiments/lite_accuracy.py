@@ -1,4 +1,4 @@
-"""Exact-match answers on fresh simulated videos. `python train/evaluate.py CHECKPOINT [--videos N]`
+"""Exact-match answers on fresh simulated videos. `python train/experiments/lite_accuracy.py CHECKPOINT [--videos N]`
 
 Each story is asked one question of each kind it has, each in a prompt of its own. Beside the score stands its control:
 the same questions with the visual evidence (tokens and tags) of another story. `evidence` says how often the encoder
@@ -17,9 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from train.questions import QA, Questioner, Taxonomy
-from train.run import Stories, simulated, split_classes
-from train.simulate import Story
+from train.data.simulated import QA, Questioner, Stories, Story, Taxonomy, simulated, split_classes
 from videollm.checkpoint import Model, load
 from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import Message, Prompt

@@ -11,7 +11,7 @@ and likewise for videos as queries. Candidates are the batch of all ranks.
 
 import torch
 
-from train.contrast import Contrast, Rows, texts_of, videos_of
+from train.tasks.contrastive import Contrast, Rows, texts_of, videos_of
 from videollm.errors import ConfigError
 from videollm.retrieval.model import RetrievalModel
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from train.contrast import Batch, Contrast
+from train.tasks.contrastive import Batch, Contrast
 
 
 def cached_backward(contrast: Contrast, batch: Batch, chunk: int) -> torch.Tensor:

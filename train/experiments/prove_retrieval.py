@@ -1,4 +1,4 @@
-"""All retrieval heads on one tiny CLIP, on a world whose truth is known. `python train/prove_retrieval.py --out DIR`
+"""All retrieval heads on one tiny CLIP, on a world whose truth is known. `python train/experiments/prove_retrieval.py --out DIR`
 
 Makes the world, pre-trains the CLIP on its frames, freezes its visual tower and trains the text tower with the light
 heads together, then each heavy head on both towers frozen. Writes DIR/table.md, DIR/table.json, DIR/costs.json and
@@ -21,18 +21,18 @@ from typing import Any
 import torch
 
 from train import clip, retrieval
-from train.backbone import save_trunk, towers
-from train.pairs import write_pairs
+from train.configs.contrastive import CLIP_WORLD, WORLD, RetrievalRecipe
+from train.data.pairs import write_pairs
+from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs
+from train.experiments.joint_heads import train_together
 from train.retrieval import PairBatches, encode_pairs
-from train.retrieval_recipes import CLIP_WORLD, WORLD, RetrievalRecipe
-from train.together import train_together
-from train.world import annotations, clip_pairs, flip_direction, frame_pairs
+from train.tasks.backbone import save_trunk, towers
 from videollm.encoders.base import TextFeatures
 from videollm.retrieval import metrics
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.model import RetrievalModel, load
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FRAMES = 8
 TESTS = ("order", "test", "unseen", "style", "perturbed", "long_tail")
 TIE = 1e-5  # cosines nearer than this are equal but for the order of additions

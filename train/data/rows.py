@@ -16,8 +16,8 @@ from accelerate import PartialState
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from train.losses import IGNORE, Pairs, Texts
-from train.samplers import VerbSwap, mask_words
+from train.core.samplers import VerbSwap, mask_words
+from train.tasks.losses import IGNORE, Pairs, Texts
 from videollm.config import ModelConfig, SamplingConfig
 from videollm.datasets.schema import Sample
 from videollm.encoders.base import FrameEncoder

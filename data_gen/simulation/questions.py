@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from train.simulate import Story
+from data_gen.simulation.story import Story
 from videollm.encoders.base import Vocabulary
 from videollm.features.encode import format_time
 

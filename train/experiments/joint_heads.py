@@ -11,11 +11,11 @@ from typing import cast
 import torch
 from torch import nn
 
-from train.contrast import Batch, Contrast, frame_features
-from train.fit import ContrastTrainer, training_arguments
-from train.pairs import GroupedSampler, read_pairs
+from train.configs.contrastive import RetrievalRecipe
+from train.core.contrastive import ContrastTrainer, training_arguments
+from train.data.pairs import GroupedSampler, read_pairs
 from train.retrieval import PairBatches, build, card, set_trained
-from train.retrieval_recipes import RetrievalRecipe
+from train.tasks.contrastive import Batch, Contrast, frame_features
 from videollm.errors import ConfigError
 from videollm.retrieval import model as directory
 from videollm.retrieval.losses import symmetric_cross_entropy

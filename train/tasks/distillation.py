@@ -6,7 +6,7 @@ from typing import Self, cast
 import torch
 from torch import nn
 
-from train.contrast import Batch, Contrast, Rows, encode, frame_features, texts_of, videos_of
+from train.tasks.contrastive import Batch, Contrast, Rows, encode, frame_features, texts_of, videos_of
 from videollm.errors import ConfigError
 from videollm.retrieval.heads.teachclip import AttentiveAggregation
 from videollm.retrieval.heads.xclip import sentence_frame_weights

@@ -153,7 +153,7 @@ class Recipe:
             (self.batches != "shuffled" and "=" in self.data and self.batches == "alike",
              "batches alike mixes files as it finds them; leave out their weights"),
             (bool(self.evaluation) and not self.data, "evaluation needs data; simulated runs are measured by "
-             "train/evaluate.py"),
+             "train/experiments/lite_accuracy.py"),
             (self.evaluate_rows > 0 and (one or not self.evaluation), "evaluate_rows is for stage 2 with evaluation"),
             (one and not self.data and any(w for n, w in self.losses.items() if n not in ("contrastive", "caption")),
              "simulated videos bear only the losses contrastive and caption; give data for the others"),
