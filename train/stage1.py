@@ -2,8 +2,8 @@
 
     [deepspeed|torchrun|python] train/stage1.py RECIPE [--field value]
 
-The language model is frozen; the losses (`train/tasks/losses.py`) are weighed by the recipe. Simulated videos bear two of
-them, captioned videos all.
+The language model is frozen; the losses (`train/tasks/losses.py`) are weighed by the recipe. Simulated videos bear two
+of them, captioned videos all.
 """
 
 from collections.abc import Sequence

@@ -15,8 +15,8 @@ class Fit:
     at the end. output: the directory to write; resume: a checkpoint-N directory in it, to go on from, or "last": the
     newest whole one, if there is any. cache: where decoded frames and frozen towers' features are kept. fps,
     max_frames: frames of a video, `max_frames` of it evenly where fps is 0; max_words: tokens of a caption, start and
-    end marks among them. optimizer, schedule: see `train.core.optimizers`; warmup: share of all steps. bf16: compute in bfloat16
-    where that is safe (autocast). zero: DeepSpeed ZeRO stage, 0 for none.
+    end marks among them. optimizer, schedule: see `train.core.optimizers`; warmup: share of all steps. bf16: compute in
+    bfloat16 where that is safe (autocast). zero: DeepSpeed ZeRO stage, 0 for none.
     """
 
     name: str
@@ -102,8 +102,8 @@ class RetrievalRecipe(Fit):
     their mean. false_captions: one wrong caption of each video joins its batch. mine: from the second epoch on,
     batches are made of pairs that the model finds alike. chunk: encode so many pairs at a time, 0 for all at once.
     teachers: comma-separated directories that this program wrote, for TeachCLIP's losses.
-    objective: "recall" raises recall@`recall_at` itself by reward, see `train.tasks.recall`, from `samples` lists a query;
-    it wants a trained model as init.
+    objective: "recall" raises recall@`recall_at` itself by reward, see `train.tasks.recall`, from `samples` lists a
+    query; it wants a trained model as init.
     """
 
     backbone: str = ""

@@ -1,4 +1,6 @@
-"""All retrieval heads on one tiny CLIP, on a world whose truth is known. `python train/experiments/prove_retrieval.py --out DIR`
+"""All retrieval heads on one tiny CLIP, on a world whose truth is known.
+
+    python train/experiments/prove_retrieval.py --out DIR
 
 Makes the world, pre-trains the CLIP on its frames, freezes its visual tower and trains the text tower with the light
 heads together, then each heavy head on both towers frozen. Writes DIR/table.md, DIR/table.json, DIR/costs.json and
