@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train.backbone import load_trunk, save_trunk, towers
 
 from tests.train import tiny
 from train.clip import FrameCaptions, build, train, zero_shot

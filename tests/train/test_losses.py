@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.parity import load_parity
 from tests.train import processes
-from train.core.samplers import VerbSwap, mask_words
+from train.data.text_changes import VerbSwap, mask_words
 from train.tasks.losses import (
     Alignment,
     Contrast,

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train.backbone import save_trunk, towers
 
 from data_gen import make_world
 from train.clip import build

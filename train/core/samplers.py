@@ -5,17 +5,16 @@ random about a row is seeded by its draw. So a run that goes on from a checkpoin
 """
 
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch.utils.data import Sampler
 
+from train.data.hard_negatives import alike
+
 POOL = 50  # batches among which rows of like length are put together
-VERBS = Path(__file__).parent / "verbs.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,55 +99,3 @@ def grouped(order: Sequence[int], lengths: Sequence[int], batch: int, rng: rando
     whole = [b for b in batches if len(b) == batch]
     rng.shuffle(whole)
     return [row for b in (*whole, *short) for row in b]
-
-
-def alike(order: Sequence[int], embeds: torch.Tensor, batch: int, rng: random.Random) -> list[int]:
-    """Batches whose rows look alike, so that each is a hard negative of the others (VideoCLIP's retrieval-augmented
-    training, Xu et al. 2021): the first row left, and `batch` - 1 drawn from the 2 `batch` nearest that are left."""
-    left, made = list(order), []
-    while left:
-        first, others = left[0], left[1:]
-        near = (embeds[others] @ embeds[first]).argsort(descending=True)[: 2 * batch].tolist()
-        chosen = {others[i] for i in rng.sample(near, min(batch - 1, len(near)))}
-        made += [first, *sorted(chosen)]
-        left = [row for row in others if row not in chosen]
-    return made
-
-
-class VerbSwap:
-    """Changes what happens in a text and nothing else: one verb phrase for another of its group.
-
-    Groups are lines of phrases that can stand for each other, with `|` between them.
-    """
-
-    def __init__(self, groups: Sequence[Sequence[str]]):
-        self.group = {phrase: [p for p in group if p != phrase] for group in groups for phrase in group}
-        longest_first = sorted(self.group, key=len, reverse=True)
-        self.pattern = re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})(?!\w)")
-
-    @classmethod
-    def read(cls, path: Path = VERBS) -> "VerbSwap":
-        lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return cls([[phrase.strip() for phrase in line] for line in lines])
-
-    def __call__(self, text: str, rng: random.Random) -> str | None:
-        """None where no phrase of the list is in the text."""
-        found = list(self.pattern.finditer(text))
-        if not found:
-            return None
-        match = rng.choice(found)
-        return text[: match.start()] + rng.choice(self.group[match[1]]) + text[match.end() :]
-
-
-def mask_words(
-    ids: torch.Tensor, mask: torch.Tensor, mask_id: int, rng: random.Random, share: float = 0.15
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids (B,L) with a share of each row's words, at least one, replaced by mask_id; labels (B,L) that hold those words
-    and -100 elsewhere. The first token of a row is no word."""
-    ids, labels = ids.clone(), torch.full_like(ids, -100)
-    for row, length in enumerate(mask.sum(1).tolist()):
-        words = range(1, length)
-        chosen = rng.sample(words, max(1, round(share * len(words)))) if len(words) else []
-        labels[row, chosen] = ids[row, chosen]
-        ids[row, chosen] = mask_id
-    return ids, labels

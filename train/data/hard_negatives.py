@@ -1,5 +1,8 @@
 """Batches of pairs that are hard to tell apart (VideoCLIP, Xu et al. 2021)."""
 
+import random
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -24,3 +27,16 @@ def mined_order(vectors: torch.Tensor, batch: int, seed: int) -> list[int]:
         rest[kept] = False
         left = left[rest]
     return order
+
+
+def alike(order: Sequence[int], embeds: torch.Tensor, batch: int, rng: random.Random) -> list[int]:
+    """Batches whose rows look alike, so that each is a hard negative of the others (VideoCLIP's retrieval-augmented
+    training, Xu et al. 2021): the first row left, and `batch` - 1 drawn from the 2 `batch` nearest that are left."""
+    left, made = list(order), []
+    while left:
+        first, others = left[0], left[1:]
+        near = (embeds[others] @ embeds[first]).argsort(descending=True)[: 2 * batch].tolist()
+        chosen = {others[i] for i in rng.sample(near, min(batch - 1, len(near)))}
+        made += [first, *sorted(chosen)]
+        left = [row for row in others if row not in chosen]
+    return made

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from train.core.samplers import VerbSwap, mask_words
+from train.data.text_changes import VerbSwap, mask_words
 from train.tasks.losses import IGNORE, Pairs, Texts
 from videollm.config import ModelConfig, SamplingConfig
 from videollm.datasets.schema import Sample
