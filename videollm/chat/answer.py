@@ -6,8 +6,11 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A segment that speaks for the answer. score is the cosine of its embedding with question and answer. video: its
-    number, in a conversation about several."""
+    """A segment that supports the answer.
+
+    start_s, end_s: its range in seconds. score: the cosine of its embedding with the answer's. tags: words with
+    probabilities. video: number of the video, in a conversation about several.
+    """
 
     start_s: float
     end_s: float
@@ -20,15 +23,17 @@ class Evidence:
 class Receipt:
     """How an answer was made.
 
-    times_s are those of the frames that were seen. merged_from is the number of segments before they were merged to
-    fit the context, None if they fitted; truncated is true if they were merged or the answer hit its length limit.
-    cached_tokens of the prompt came from earlier turns. finish is "length" where the answer hit its limit, "stop"
-    where the model or a stop text ended it. ms has milliseconds: decode and encode of the video (0 once
-    it is encoded), first_token from the question to the first token, and total.
+    device: where the model ran. times_s: presentation times of the frames that were seen, in seconds. merged_from:
+    number of segments before they were merged to fit the context, None if they fitted. cached_tokens: how many of the
+    prompt's tokens were computed in earlier turns. truncated: whether segments were merged or the answer reached its
+    length limit. finish: "length" where the answer reached its limit, "stop" where the model or a stop text ended it.
+    ms: milliseconds of decode and encode (0 once the video is encoded), of first_token, counted from the question, and
+    of total.
     """
 
     model: str
     config_sha: str
+    device: str
     frames: int
     lost_frames: int
     times_s: tuple[float, ...]
@@ -45,6 +50,8 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """The text, at most three segments that support it, best first, and how it was made."""
+
     text: str
     evidence: tuple[Evidence, ...]
     receipt: Receipt
