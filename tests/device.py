@@ -17,10 +17,9 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
+_attention = torch.nn.functional.scaled_dot_product_attention
 COPIES = {aten.copy_.default, aten._to_copy.default}  # take tensors of any devices
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
-UNIFIED_ATTENTION = aten._fused_sdp_choice.default
-MATH = 0  # the attention that PyTorch composes of operations that every device has
 
 
 class FakeCudaTensor(torch.Tensor):
@@ -36,9 +35,10 @@ class FakeCudaTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "FakeCudaTensor":
-        made = torch.Tensor._make_wrapper_subclass(
-            cls, inner.size(), inner.stride(), inner.storage_offset(), dtype=inner.dtype, device="meta"
-        )
+        with torch.inference_mode(False):  # views of parameters share a version counter, which it does not make
+            made = torch.Tensor._make_wrapper_subclass(
+                cls, inner.size(), inner.stride(), inner.storage_offset(), dtype=inner.dtype, device="meta"
+            )
         made.inner = inner
         return made
 
@@ -67,10 +67,11 @@ class _FakeCudaMode(TorchDispatchMode):
 
 def run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run one operation on the CPU tensors, after checking the devices of what it was given."""
+    if torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), "CompositeImplicitAutograd"):
+        with _FakeCudaMode():  # inference_mode leaves operations whole that are made of others
+            return function.decompose(*args, **kwargs)
     tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
     wanted = kwargs.get("device")
-    if function is UNIFIED_ATTENTION:
-        return MATH
     if function not in COPIES:
         _check(function, args, tensors)
     if wanted is None or (wanted.type == "meta" and tensors):  # C++ code that asks a fake tensor for its device
@@ -85,9 +86,9 @@ def run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given = {id(_unwrap(x)): x for x in tensors}  # what is changed in place is returned as the object it was
 
     def wrap(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
+        if not on_cuda or not isinstance(value, torch.Tensor):
             return value
-        return given.get(id(value)) or FakeCudaTensor(value) if on_cuda else value
+        return given[id(value)] if id(value) in given else FakeCudaTensor(value)
 
     return tree_map(wrap, result)
 
@@ -113,6 +114,15 @@ def _check(function: Any, args: tuple[Any, ...], tensors: list[torch.Tensor]) ->
             f"Expected all tensors to be on the same device, but {function} got "
             f"{[(tuple(x.shape), str(x.device)) for x in tensors]}"
         )
+
+
+def attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """F.scaled_dot_product_attention, which makes tensors of its own where C++ code believes its arguments to be."""
+    given = (query, key, value, *args)
+    tensors = [x for x in (*given, *kwargs.values()) if isinstance(x, torch.Tensor)]
+    _check("scaled_dot_product_attention", given, tensors)
+    result = _attention(*map(_unwrap, given), **tree_map(_unwrap, kwargs))
+    return FakeCudaTensor(result) if isinstance(query, FakeCudaTensor) else result
 
 
 class _CpuGenerator(torch.Generator):
@@ -148,6 +158,7 @@ def fake_cuda() -> Iterator[None]:
         patch("torch.cuda.get_device_name", lambda device=None: "fake"),
         patch.object(torch.Tensor, "pin_memory", lambda tensor, device=None: tensor),
         patch("torch.tensor", tensor_there),
+        patch("torch.nn.functional.scaled_dot_product_attention", attention),
         patch("torch.Generator", _CpuGenerator),
         patch.object(threading.Thread, "run", run_thread),
         _FakeCudaMode(),

@@ -60,8 +60,8 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
     device = resolve_device(device)
     encoder = build_encoder(config.encoder, device)
     language_model = load_language_model(config.llm, device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # modules are initialised on the CPU; the state of GPUs stays as it is
+        torch.default_generator.manual_seed(seed)
         if config.llm.lora is not None:
             language_model = add_lora(language_model, config.llm.lora)
         llm = _assemble(config, encoder, language_model)

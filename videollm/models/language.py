@@ -139,7 +139,7 @@ def debug_language_model(seed: int = 0) -> LlamaForCausalLM:
         pad_token_id=1,
         tie_word_embeddings=True,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # modules are initialised on the CPU; the state of GPUs stays as it is
+        torch.default_generator.manual_seed(seed)
         model = LlamaForCausalLM(config)
     return model.eval().requires_grad_(False)
