@@ -12,7 +12,7 @@ from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
 from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import Model
-from videollm.evaluate.item import Item
+from videollm.datasets.item import Item
 from videollm.evaluate.views import AS_IT_IS, Views
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo
