@@ -29,15 +29,20 @@ class FakeCudaTensor(torch.Tensor):
     """
 
     inner: torch.Tensor
-    device = property(lambda self: CUDA)
-    is_cuda = property(lambda self: True)
-    is_meta = property(lambda self: False)
+    device = property(lambda self: CUDA)  # type: ignore[assignment]
+    is_cuda = property(lambda self: True)  # type: ignore[assignment]
+    is_meta = property(lambda self: False)  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "FakeCudaTensor":
         with torch.inference_mode(False):  # views of parameters share a version counter, which it does not make
             made = torch.Tensor._make_wrapper_subclass(
-                cls, inner.size(), inner.stride(), inner.storage_offset(), dtype=inner.dtype, device="meta"
+                cls,
+                inner.size(),
+                inner.stride(),
+                inner.storage_offset(),
+                dtype=inner.dtype,
+                device=torch.device("meta"),
             )
         made.inner = inner
         return made
@@ -129,7 +134,7 @@ class _CpuGenerator(torch.Generator):
     """Random numbers for any device."""
 
     def __new__(cls, device: Any = "cpu") -> "_CpuGenerator":
-        return super().__new__(cls, "cpu")
+        return super().__new__(cls, "cpu")  # type: ignore[call-arg]
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from serve.security.guard import Guard, unless_gone
 from serve.web.app import Page, close_tabs, create_page
 from videollm import __version__
 from videollm.checkpoint import load
+from videollm.device_arguments import add_device_arguments
 from videollm.errors import VideoLLMError
 
 REFUSALS: dict[int | str, dict[str, Any]] = {"4XX": {"model": s.ErrorReply}, "5XX": {"model": s.ErrorReply}}
@@ -75,6 +76,7 @@ async def health(service: Used) -> s.Health:
         status="ok" if decoder and engine else "degraded",
         decoder="up" if decoder else "down",
         engine="up" if engine else "down",
+        device=str(service.model.device),
         waiting=service.admission.inside,
     )
 
@@ -258,6 +260,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
+    add_device_arguments(top)
     top.add_argument("--host", default="127.0.0.1", help="address to listen at; any but loopback needs --api-key")
     top.add_argument("--port", type=int, default=8000, help="0: any free one, which the log says (default: 8000)")
     top.add_argument(
@@ -310,9 +313,11 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     disable_progress_bar()
     try:
-        config = config_of(parser().parse_args(argv))
+        options = parser().parse_args(argv)
+        config = config_of(options)
         with ThreadPoolExecutor(1) as starting:  # its OpenMP threads end with it, see `aside`
-            service = starting.submit(lambda: Service(config, load(config.model))).result()
+            model = starting.submit(load, config.model, options.device, options.device_map).result()
+            service = starting.submit(Service, config, model).result()
     except VideoLLMError as error:
         print(f"videollm serve: {error}", file=sys.stderr)
         return 2

@@ -180,6 +180,7 @@ class ReceiptOut(Reply):
 
     model: str
     config_sha: str
+    device: str
     videos: list[SeenVideo]
     segments: int
     merged_from: int | None
@@ -576,6 +577,7 @@ class Health(Reply):
     status: Literal["ok", "degraded"]
     decoder: Literal["up", "down"]
     engine: Literal["up", "down"]
+    device: str
     waiting: int
 
 

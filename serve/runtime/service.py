@@ -300,6 +300,7 @@ class Service:
         return ReceiptOut(
             model=r.model,
             config_sha=r.config_sha,
+            device=r.device,
             videos=[look.seen for look in chat.looks],
             segments=r.segments,
             merged_from=r.merged_from,

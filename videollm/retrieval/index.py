@@ -65,21 +65,34 @@ class Index:
     (db://...). Only these two functions and `update` raise SearchIndexError.
     """
 
-    def __init__(self, table: SegmentTable, config: ModelConfig, encoder: FrameEncoder | None = None):
-        self.table = table
+    def __init__(
+        self,
+        table: SegmentTable,
+        config: ModelConfig,
+        encoder: FrameEncoder | None = None,
+        device: str | torch.device | None = None,
+    ):
+        self.table, self.device = table, device
         self.config = config
         self._given = encoder
         self._vectors: tuple[int, Vectors] | None = None
 
     @classmethod
-    def create(cls, uri: str | os.PathLike[str], model: str = "lite", *, exact_rows: int = EXACT_ROWS) -> "Index":
+    def create(
+        cls,
+        uri: str | os.PathLike[str],
+        model: str = "lite",
+        *,
+        exact_rows: int = EXACT_ROWS,
+        device: str | torch.device | None = None,
+    ) -> "Index":
         """The index at `uri`, made if there is none. model: whose encoder, sampling and segments it uses.
 
-        exact_rows: up to how many segments a new index stays exact. Raises SearchIndexError where the index was made
-        with another model.
+        exact_rows: up to how many segments a new index stays exact. device: of the encoder, see `resolve_device`.
+        Raises SearchIndexError where the index was made with another model.
         """
         config = config_of(model)
-        encoder = build_encoder(config.encoder)
+        encoder = build_encoder(config.encoder, device)
         made_with = {"model": model, "revision": encoder.revision, **_recipe(config)}
         table = SegmentTable.create(_absolute(uri), {**made_with, "exact_rows": exact_rows}, encoder.embed_dim)
         for name, value in made_with.items():
@@ -90,15 +103,23 @@ class Index:
         return cls(table, config, encoder)
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str], encoder: FrameEncoder | None = None) -> "Index":
-        """encoder: one that is loaded already; without, the index's own is loaded when it is first needed."""
+    def open(
+        cls,
+        uri: str | os.PathLike[str],
+        encoder: FrameEncoder | None = None,
+        device: str | torch.device | None = None,
+    ) -> "Index":
+        """Open an existing index.
+
+        encoder: one that is loaded already; without it the index's own is loaded to `device` when it is first needed.
+        """
         table = SegmentTable.open(_absolute(uri))
-        return cls(table, config_of(table.made_with["model"]), encoder)
+        return cls(table, config_of(table.made_with["model"]), encoder, device)
 
     @cached_property
     def encoder(self) -> FrameEncoder:
         """Raises SearchIndexError where it is not what the index was made with."""
-        encoder = self._given or build_encoder(self.config.encoder)
+        encoder = self._given or build_encoder(self.config.encoder, self.device)
         if encoder.revision != self.table.made_with["revision"]:
             raise SearchIndexError(
                 f"{self.table.uri}: the index was made with revision {self.table.made_with['revision']} of encoder "
