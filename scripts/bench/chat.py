@@ -25,6 +25,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import get_args
 
+import torch
 from peer_models import InstructBlip, Peer, Tower, decode_sequentially, decode_with_decord
 from report import Row, Times, describe_machine, publish, timed
 
