@@ -53,9 +53,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         lambda there: torch.ones(2)[there.long()],
         lambda there: torch.nn.functional.embedding(torch.tensor([0]), there[None]),
         lambda there: torch.nn.Linear(2, 2)(there),
-        lambda there: torch.nn.functional.scaled_dot_product_attention(
-            *[there.view(1, 1, 1, 2)] * 2, torch.ones(1, 1, 1, 2)
-        ),
+        lambda there: torch.nn.functional.scaled_dot_product_attention(there[None], there[None], torch.ones(1, 2)),
         lambda there: there.masked_fill(torch.ones(2, dtype=torch.bool), 0),
         lambda there: there.numpy(),
     ],
@@ -81,8 +79,8 @@ def test_what_cuda_allows_passes():
     assert not torch.cuda.is_available()
 
 
-def test_a_planted_mistake_in_a_command_is_found(monkeypatch: pytest.MonkeyPatch):
-    """What rerank and evaluation did before: a batch that stays on the CPU."""
+def test_a_batch_that_stays_on_the_cpu_is_found():
+    """What reranking by likelihood did before."""
     with fake_cuda():
         model = checkpoint.load("debug", "cuda")
         segments = encode_video(SAMPLE, model.encoder, model.config.sampling).segments(
@@ -151,7 +149,7 @@ def test_auto_takes_the_gpu_and_the_variable_overrules_it(
         assert resolve_device() == torch.device("cuda", 0)
         monkeypatch.delenv("VIDEOLLM_DEVICE")
         assert resolve_device() == resolve_device("auto") == torch.device("cuda", 0)
-        with pytest.raises(ConfigError, match="cuda:3.*has 1"):
+        with pytest.raises(ConfigError, match=r"cuda:3.*has 1"):
             resolve_device("cuda:3")
 
 
