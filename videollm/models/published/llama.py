@@ -40,13 +40,17 @@ def build_llama(shapes: StateShapes, prefix: str, config: Config) -> LlamaForCau
     )
 
 
-def add_official_lora(llama: LlamaForCausalLM, shapes: StateShapes, prefix: str, alpha: int) -> PreTrainedModel:
-    """`llama` with the adapters whose matrices the checkpoint holds below `prefix`model.layers (PEFT's names)."""
+def add_official_lora(
+    llama: LlamaForCausalLM, shapes: StateShapes, prefix: str, alpha_per_rank: float
+) -> PreTrainedModel:
+    """`llama` with the adapters whose matrices the checkpoint holds below `prefix`model.layers, by PEFT's names. Their
+    product is multiplied by `alpha_per_rank`, which the matrices do not tell."""
     from peft import LoraConfig, get_peft_model
 
     attention = f"{prefix}model.layers.0.self_attn"
     targets = [p for p in ("q_proj", "k_proj", "v_proj", "o_proj") if shapes.has(f"{attention}.{p}.lora_A.")]
     rank = shapes[f"{attention}.{targets[0]}.lora_A.default.weight"][0]
+    alpha = round(alpha_per_rank * rank)
     lora = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
     return get_peft_model(llama, lora)  # type: ignore[return-value]
 
