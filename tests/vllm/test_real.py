@@ -1,4 +1,4 @@
-"""The exported lite model behind a real vLLM, started by scripts/serve_vllm.sh: bash scripts/test_vllm.sh.
+"""The exported lite model behind a real vLLM, started by scripts/vllm/serve.sh: bash scripts/vllm/test.sh.
 
 The first test that asks waits for vLLM to start, which takes minutes.
 """
@@ -28,7 +28,8 @@ from tests.serve.conftest import ROOT, SAMPLE, Server, asked, data_url, starting
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import Model, find, load
 from videollm.export import export
-from videollm.inference.engine import Cache, Generation
+from videollm.inference.engine import PromptCache
+from videollm.inference.sampling import GenerationConfig
 from videollm.inference.vllm import VLLMEngine
 from videollm.models.processor import Message
 
@@ -42,7 +43,7 @@ START_S = 900
 
 @dataclass
 class Both:
-    """What scripts/serve_vllm.sh started."""
+    """What scripts/vllm/serve.sh started."""
 
     process: subprocess.Popen
     log: Path
@@ -95,7 +96,7 @@ def both(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     log = tmp_path_factory.mktemp("log") / "both.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            ["bash", "scripts/serve_vllm.sh", str(exported), "--port", str(port), "--waiting", "64"],
+            ["bash", "scripts/vllm/serve.sh", str(exported), "--port", str(port), "--waiting", "64"],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -125,7 +126,8 @@ def test_greedy_answers_are_those_of_the_local_engine(both: Both, model: Model):
     hello = model.processor([Message("user", "Hello, who are you?")])  # without a video: as token ids
     reference = ChatSession(model, SAMPLE).engine
     made, expected = (
-        list(by.stream(hello, Cache(), Generation(max_new_tokens=12, logprobs=2))) for by in (engine, reference)
+        list(by.stream(hello, PromptCache(), GenerationConfig(max_new_tokens=12, logprobs=2)))
+        for by in (engine, reference)
     )
     assert [token.id for token in made] == [token.id for token in expected]
     for a, b in zip(made, expected, strict=True):

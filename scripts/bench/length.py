@@ -1,0 +1,87 @@
+"""What length and number cost: python scripts/bench/length.py [--minutes 1 10 60] [--segments 100 1000 10000]
+
+Length: `--model` is asked two questions about a new video of each length in minutes (640x360, H.264, sampled at two
+frames a second). Each length runs once, in a process of its own. Number: a search runs among each number of segments,
+which have random embeddings and no subtitles.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from long_video import encode_clip, peak_bytes, repeat_clip
+from report import Row, describe_machine, publish, timed
+
+from videollm.chat.session import ChatSession
+from videollm.checkpoint import load
+from videollm.inference.sampling import GenerationConfig
+from videollm.retrieval.index import Index
+from videollm.retrieval.search import search
+from videollm.retrieval.table import SegmentRow, VideoRow
+
+SIZE = (640, 360)
+ONE_TOKEN = GenerationConfig(max_new_tokens=1)
+EACH, SEGMENT_S = 10, 4.0  # segments of a video, and their length
+REPEATS = 20
+
+
+def measure_length(name: str, clip: str, minutes: int, folder: str) -> list[Row]:
+    path = Path(folder) / "long.mp4"
+    repeat_clip(Path(clip), path, minutes)
+    model = load(name)
+    ChatSession(model, clip).ask("What is this?", ONE_TOKEN)  # warms up
+    session = ChatSession(model, path)
+    first = session.ask("What is in this video?", ONE_TOKEN).receipt
+    second = session.ask("What comes first?", ONE_TOKEN).receipt
+    spent = f"{first.ms['decode'] / 1000:.1f} s of decoding, {first.ms['encode'] / 1000:.1f} s of encoding"
+    prompt = f"{first.frames} frames in {first.segments} segments, {first.prompt_tokens} tokens of prompt"
+    note, of = f"{spent}; {prompt}; peak of memory {peak_bytes() / 1e6:.0f} MB", f"{minutes} min of video"
+    return [
+        Row("length", f"{of}: from the file to one token", first.ms["total"] / 1000, "s", note),
+        Row("length", f"{of}: one token of a second answer", second.ms["total"] / 1000, "s"),
+    ]
+
+
+def measure_number(name: str, segments: int, folder: Path) -> Row:
+    index = Index.create(folder, name)
+    embeddings = np.random.default_rng(0).standard_normal((segments, index.table.width), np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    duration_s, videos, rows = EACH * SEGMENT_S, {}, []
+    for number, embedding in enumerate(embeddings):
+        path, n = f"/videos/{number // EACH:05}.mp4", number % EACH
+        videos[path] = VideoRow(path, 1, 1, "", path, duration_s, EACH, "")
+        start_s = n * SEGMENT_S
+        rows.append(SegmentRow(path, n, start_s, start_s + SEGMENT_S, path, duration_s, 0.0, [], "", embedding))
+    index.table.replace([*videos.values()], rows)
+    index.table.settle()
+    search(index, "a cat")
+    spent = [1000 * timed(search, index, f"a cat and {number} dogs") for number in range(REPEATS)]
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    note = f"{len(videos)} videos, {size / 1e6:.1f} MB on disk"
+    return Row("number", f"search among {segments} segments", median(spent), "ms", note)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--minutes", type=int, nargs="+", default=[1, 10, 60])
+    parser.add_argument("--segments", type=int, nargs="+", default=[100, 1000, 10_000])
+    parser.add_argument("--out", type=Path, help="write JSON here")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mp4"
+        encode_clip(clip, SIZE)
+        for minutes in options.minutes:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                rows += pool.apply(measure_length, (options.model, str(clip), minutes, folder))
+        rows += [measure_number(options.model, segments, Path(folder) / str(segments)) for segments in options.segments]
+    publish(rows, describe_machine(torch.float32, 2048), options.out)
+
+
+if __name__ == "__main__":
+    main()

