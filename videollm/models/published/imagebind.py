@@ -27,10 +27,11 @@ class ImageBindTower(nn.Module):
     ):
         super().__init__()
         self.sound = len(patch) == 2
-        convolution = nn.Conv2d(1, blocks.width, patch, stride, bias=False)
-        if not self.sound:
-            convolution = nn.Conv3d(3, blocks.width, patch, stride, bias=False)
-        self.proj = convolution
+        if self.sound:
+            self.proj: nn.Module = nn.Conv2d(1, blocks.width, (patch[0], patch[1]), (stride[0], stride[1]), bias=False)
+        else:
+            size, step = (patch[0], patch[1], patch[2]), (stride[0], stride[1], stride[2])
+            self.proj = nn.Conv3d(3, blocks.width, size, step, bias=False)
         self.stem_norm = nn.LayerNorm(blocks.width) if self.sound else nn.Identity()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, blocks.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, positions, blocks.width))

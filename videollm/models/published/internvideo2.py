@@ -3,7 +3,7 @@
 Shapes: B videos or texts, T frames, P patches a frame, W tower width, L text tokens, C width of the pooled video.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -53,9 +53,9 @@ class LinearDecoder(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class InternVideo2Sizes:
-    """patch: pixels a side. frames: T. positions: 1 + T·P. image_positions: 1 + P where images have a table of their own, else
-    None: images take the mean over time. decoders: output widths of the decoders of the last blocks, the earliest of
-    them first, and of the pooled video."""
+    """patch: pixels a side. frames: T. positions: 1 + T·P. image_positions: 1 + P where images have a table of their
+    own, else None: images take the mean over time. decoders: output widths of the decoders of the last blocks, the
+    earliest of them first; final_decoder: that of the pooled video's."""
 
     patch: int
     frames: int
@@ -185,7 +185,7 @@ class FusionBert(nn.Module):
         return self._run(self.blocks[self.fusion_layer :], text, mask, video)
 
     def _run(
-        self, blocks: Sequence[nn.Module], x: torch.Tensor, mask: torch.Tensor, video: torch.Tensor | None
+        self, blocks: Iterable[nn.Module], x: torch.Tensor, mask: torch.Tensor, video: torch.Tensor | None
     ) -> torch.Tensor:
         for block in blocks:
             x = block(x, mask[:, None, None], video)

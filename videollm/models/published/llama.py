@@ -57,7 +57,7 @@ def add_official_lora(
 
 def embed(llama: nn.Module, ids: torch.Tensor) -> torch.Tensor:
     """Input embeddings of ids (B,L): (B,L,H)."""
-    return llama.get_input_embeddings()(ids)
+    return llama.get_input_embeddings()(ids)  # type: ignore[operator]
 
 
 def logits_of(llama: nn.Module, embeds: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -59,7 +59,7 @@ def _crop_one(frame: torch.Tensor, size: int) -> torch.Tensor:
     short = min(image.size)
     width, height = (size if side == short else int(size * side / short) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = int(round((width - size) / 2.0)), int(round((height - size) / 2.0))
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
     return normalise(_to_tensor(image.crop((left, top, left + size, top + size))))
 
 

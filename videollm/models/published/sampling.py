@@ -4,6 +4,7 @@ Each returns the numbers of the chosen frames among `total`, increasing, from 0.
 """
 
 import random
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def middle_of_rounded_indices(total: int, frames: int) -> list[int]:
     rounded, half to even, as numpy does."""
     count = min(frames, total)
     ends = [int(np.round((total - 1) / count * i)) for i in range(count + 1)]
-    return [(start + end) // 2 for start, end in zip(ends, ends[1:], strict=False)]
+    return [(start + end) // 2 for start, end in pairwise(ends)]
 
 
 def middle_indices(total: int, frames: int) -> list[int]:
@@ -41,7 +42,7 @@ def middle_indices(total: int, frames: int) -> list[int]:
     parts. A video of fewer frames repeats its last one."""
     count = min(frames, total)
     ends = np.linspace(0, total, count + 1).astype(int)
-    chosen = [int(start + end - 1) // 2 for start, end in zip(ends, ends[1:], strict=False)]
+    chosen = [int(start + end - 1) // 2 for start, end in pairwise(ends)]
     return chosen + chosen[-1:] * (frames - count)
 
 

@@ -17,7 +17,6 @@ from videollm.models.published.imagebind import RENAMES as IMAGEBIND_RENAMES
 from videollm.models.published.imagebind import build_imagebind
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
 from videollm.models.published.llama import (
-    BOS_ID,
     build_llama,
     caption_prompt,
     embed,

@@ -112,7 +112,9 @@ class VideoChat2(PublishedSystem):
         ]
         length = min(max(map(len, rows)) + 1, int(setting(self.config, "max_txt_len")) + visual.shape[1])
         pad = embed(self.llama, torch.tensor([PAD_ID], device=visual.device))
-        first = torch.full_like(pad, float(BOS_ID)) if self.official_compat else embed(self.llama, pad.new_ones(1).long())
+        first = embed(self.llama, torch.tensor([BOS_ID], device=visual.device))
+        if self.official_compat:
+            first = torch.full_like(pad, float(BOS_ID))
         embeds, masks, labels = [], [], []
         for row, target in zip(rows, targets, strict=True):
             used = min(len(row), length - 1)
@@ -197,7 +199,7 @@ def answer_labels(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor])
     first = [row[found[-1] + 1 :] for row, found in zip(contexts, ends, strict=True)][: len(before)]
     labels = []
     for ids, row, found in zip(after, rows, ends[len(before) :], strict=True):
-        *separators, end = found
+        separators = found[:-1]  # the last one ends the text
         speakers = [(end_of, (len(separators) - i) % 2 == 1) for i, end_of in enumerate(separators)]
         human = [row[end_of + 1 :] for end_of, assistant in speakers if not assistant]
         role = _common([*human, *first]) if human else 0  # pieces of "Human:"
