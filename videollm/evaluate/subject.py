@@ -84,6 +84,6 @@ class Subject:
                 name: value.to(self.model.device) if isinstance(value, torch.Tensor | VisualBatch) else value
                 for name, value in batch.items()
             }
-            output = self.model.llm(**on)
-            found.append((output.logits.float().cpu(), torch.tensor([i for i in prompt.labels if i >= 0])))
+            logits = self.model.llm.labelled_logits(**on).cpu()
+            found.append((logits, torch.tensor([i for i in prompt.labels if i >= 0])))
         return found
