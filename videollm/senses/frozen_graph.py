@@ -8,6 +8,7 @@ https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/g
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ def _float_tensor(tensor: bytes) -> np.ndarray | None:
     return np.frombuffer(content, "<f4").reshape(shape)
 
 
-def _fields(data: bytes, only: int | None = None) -> Iterator[tuple[int, "bytes | int"]]:
+def _fields(data: bytes, only: int | None = None) -> Iterator[tuple[int, Any]]:
     """Each field's number and its content: bytes where it has a length, else a number."""
     at = 0
     while at < len(data):

@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizerFast
-from transformers.generation import GenerationMixin, WhisperTimeStampLogitsProcessor
+from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
+from transformers.generation.utils import GenerationMixin
 
 from videollm import assets
 from videollm.errors import CheckpointError, ConfigError
@@ -67,7 +68,7 @@ class SpeechSense:
         directory = assets.fetch(name) if scheme == "asset" else Path(source)
         try:
             self.model: Any = WhisperForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
-            self.tokenizer: Any = WhisperTokenizerFast.from_pretrained(directory)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
             self.features: Any = WhisperFeatureExtractor.from_pretrained(directory)
         except OSError as error:
             raise CheckpointError(f"{directory}: not a Whisper model ({str(error).splitlines()[0]})") from error
@@ -80,8 +81,8 @@ class SpeechSense:
             raise ConfigError(f"language is {language!r}; this model knows {', '.join(sorted(self.languages))}")
         self.language = language
         vocabulary = self.tokenizer.get_vocab()
-        # Models of 2022 call it <|nocaptions|>, later ones <|nospeech|>; where both exist the higher number is the real.
         self._time_zero = self.tokenizer.convert_tokens_to_ids("<|notimestamps|>") + 1  # the token <|0.00|>
+        # Models of 2022 call it <|nocaptions|>, later ones <|nospeech|>; where both exist, the higher number is in use.
         self._no_speech = max(vocabulary.get(name, -1) for name in ("<|nospeech|>", "<|nocaptions|>"))
 
     def __call__(self, path: str | Path, track: int = 0) -> Iterator[Finding]:
@@ -140,7 +141,8 @@ class SpeechSense:
         prompt = self.tokenizer.convert_tokens_to_ids(names)
         # Whisper's own `generate` seeks through long audio by itself, which a fixed window must not do; this one is
         # every model's.
-        made = GenerationMixin.generate(
+        generate = cast(Any, GenerationMixin).generate
+        made = generate(
             self.model,
             encoder_outputs=encoded,
             decoder_input_ids=torch.tensor([prompt], device=self.model.device),
@@ -163,7 +165,8 @@ class SpeechSense:
         def close(end_s: float | None) -> None:
             if text := self.tokenizer.decode(words, skip_special_tokens=True).strip():
                 sentences.append(_Sentence(start_s, end_s, text, sum(scores) / len(scores)))
-            words.clear(), scores.clear()
+            words.clear()
+            scores.clear()
 
         for token, score in zip(ids, log_probabilities, strict=True):
             if token >= zero:

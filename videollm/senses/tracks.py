@@ -25,7 +25,8 @@ class Detection:
 
 @dataclass(slots=True)
 class ObjectTrack:
-    """One object over time. number counts from 1 in the order of appearance; times_s and detections are equally long."""
+    """One object over time. number counts from 1 in the order of appearance; times_s and detections are of one
+    length."""
 
     number: int
     name: str
@@ -76,6 +77,7 @@ class Tracker:
                 break
             if track in tracks or box in boxes or running[track].name != detections[box].name:
                 continue
-            tracks.add(track), boxes.add(box)
+            tracks.add(track)
+            boxes.add(box)
             pairs.append((running[track], box))
         return pairs

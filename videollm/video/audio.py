@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import av
 import torch
+from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
@@ -65,7 +68,7 @@ def iter_audio(path: str | os.PathLike[str], track: int = 0) -> Iterator[AudioPi
         raise VideoNotFoundError(path, (error.strerror or str(error)).lower()) from error
 
 
-def _origin_s(container: av.container.InputContainer, stream: av.audio.AudioStream) -> float:
+def _origin_s(container: InputContainer, stream: AudioStream) -> float:
     """The time of the first video frame, or of the first sound where there is no video, on the container's clock."""
     pictures = container.streams.best("video")
     is_cover = pictures is not None and bool(pictures.disposition & Disposition.attached_pic)
@@ -73,9 +76,7 @@ def _origin_s(container: av.container.InputContainer, stream: av.audio.AudioStre
     return float((first.start_time or 0) * first.time_base) if first.time_base else 0.0
 
 
-def _pieces(
-    container: av.container.InputContainer, stream: av.audio.AudioStream, origin_s: float
-) -> Iterator[AudioPiece]:
+def _pieces(container: InputContainer, stream: AudioStream, origin_s: float) -> Iterator[AudioPiece]:
     resampler, run_s, heard = _resampler(), None, 0  # heard: samples of the run so far, at SAMPLE_RATE
     read = 0.0  # seconds of the run that went into the resampler, which holds some of them back
     for frame in _frames(container, stream):
@@ -102,14 +103,14 @@ def _resampler() -> AudioResampler:
     return AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
 
 
-def _drain(resampler: AudioResampler, frame: av.AudioFrame | None, run_s: float, heard: int) -> Iterator[AudioPiece]:
+def _drain(resampler: AudioResampler, frame: AudioFrame | None, run_s: float, heard: int) -> Iterator[AudioPiece]:
     for out in resampler.resample(frame):
         samples = torch.from_numpy(out.to_ndarray()[0].copy())
         yield AudioPiece(run_s + heard / SAMPLE_RATE, samples)
         heard += len(samples)
 
 
-def _frames(container: av.container.InputContainer, stream: av.audio.AudioStream) -> Iterator[av.AudioFrame]:
+def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
     packets = container.demux(stream)
     while True:
         try:
