@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train.backbone import load_trunk, save_trunk, towers
 
 from tests.train import tiny
+from train.backbone import load_trunk, save_trunk, towers
 from train.clip import FrameCaptions, build, train, zero_shot
 from train.pairs import Pair, Part, read_pairs
 from train.world import annotations, clip_pairs, flip_direction, frame_pairs, picture

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train.backbone import save_trunk, towers
 
 from train import clip, compare_projectors, stage1, stage2
+from train.backbone import save_trunk, towers
 from train.compare_projectors import KINDS, PROJECTORS, main, shuffled
 from train.retrieval_recipes import CLIPS
 from videollm import checkpoint

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from train.backbone import load_trunk
 
 from tests.train import processes, tiny
 from train import clip, retrieval
 from train.adapters import add_lora, merge_lora
+from train.backbone import load_trunk
 from train.contrast import Contrast
 from train.features import feature_store
 from train.frames import frame_store

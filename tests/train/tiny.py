@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train.backbone import save_trunk, towers
 
 from data_gen import make_world
+from train.backbone import save_trunk, towers
 from train.clip import build
 from train.pairs import write_pairs
 from train.retrieval_recipes import CLIPS, RETRIEVAL, RetrievalRecipe

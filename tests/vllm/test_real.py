@@ -1,4 +1,4 @@
-"""The exported lite model behind a real vLLM, started by scripts/serve_vllm.sh: bash scripts/test_vllm.sh.
+"""The exported lite model behind a real vLLM, started by scripts/vllm/serve.sh: bash scripts/vllm/test.sh.
 
 The first test that asks waits for vLLM to start, which takes minutes.
 """
@@ -42,7 +42,7 @@ START_S = 900
 
 @dataclass
 class Both:
-    """What scripts/serve_vllm.sh started."""
+    """What scripts/vllm/serve.sh started."""
 
     process: subprocess.Popen
     log: Path
@@ -95,7 +95,7 @@ def both(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     log = tmp_path_factory.mktemp("log") / "both.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            ["bash", "scripts/serve_vllm.sh", str(exported), "--port", str(port), "--waiting", "64"],
+            ["bash", "scripts/vllm/serve.sh", str(exported), "--port", str(port), "--waiting", "64"],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -1,4 +1,4 @@
-"""What the benchmarks compare with: plain use of PyAV, and transformers' InstructBlipVideo (Dai et al. 2023)."""
+"""What the benchmarks compare with: plain use of PyAV and decord, and three video models of transformers."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -56,7 +56,8 @@ def decode_sequentially(path: str, frames: int, short_side: int) -> list[np.ndar
 
 
 def decode_with_decord(path: str, frames: int, short_side: int) -> np.ndarray:
-    """Frames at equal distances by their numbers, (T,H,W,3)."""
+    """Return frames (T,H,W,3) at equal distances by frame number. decord has no other way, so variable rates are
+    off."""
     import decord
 
     height, width = decord.VideoReader(path)[0].shape[:2]
@@ -67,7 +68,7 @@ def decode_with_decord(path: str, frames: int, short_side: int) -> np.ndarray:
 
 
 class _Clock(StoppingCriteria):
-    """Never stops; notes when the first token was there."""
+    """A criterion that never stops generation and records when the first token arrived."""
 
     first: float | None = None
 
@@ -92,14 +93,14 @@ class Tower:
 
     @property
     def flops(self) -> float:
-        """Of one frame: patch embedding, then blocks with a fourfold MLP and attention."""
+        """Operations for one frame: patch embedding, then blocks of attention and an MLP of four times the width."""
         tokens = self.patches + 1
         block = 24 * tokens * self.width**2 + 4 * tokens**2 * self.width
         return 2 * self.patches * 3 * self.patch_size**2 * self.width + self.layers * block
 
     @property
     def sizes(self) -> dict[str, int]:
-        """As transformers' configurations name them."""
+        """The sizes under the names of transformers' configurations."""
         return {
             "hidden_size": self.width,
             "intermediate_size": 4 * self.width,
@@ -111,10 +112,11 @@ class Tower:
 
 
 class Peer:
-    """A published model at given sizes, with random weights. A subclass builds `model`, says in `trained` which of its
-    parts its first stage of training trains, and how many visual tokens so many frames become.
+    """A published model at given sizes, with random weights.
 
-    text: sizes of the language model. question_ids: template included.
+    A subclass builds `model`, names in `trained` the parts that its first stage of training trains, and computes how
+    many visual tokens a number of frames becomes. `text` is the configuration of the language model; `question_ids` are
+    the ids of the question with the chat template around it.
     """
 
     name: ClassVar[str]
@@ -163,13 +165,13 @@ class Peer:
         return clock.first - started, perf_counter() - started
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Those that are trained; all others are frozen by this."""
+        """Freeze the model except for the trained parts, and return their parameters."""
         self.model.requires_grad_(False)
         found = [p for name, p in self.model.named_parameters() if any(part in name for part in self.trained)]
         return [p.requires_grad_(True) for p in found]
 
     def loss(self, clips: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """Of answers (B,n) to the question about clips, uint8 (B,T,3,H,W)."""
+        """Loss of `answers` (B,n) to the question about `clips`, uint8 (B,T,3,H,W)."""
         after = torch.cat((self.question.expand(len(clips), -1), answers), 1)
         inputs = self.inputs(clips, after)
         labels = inputs["input_ids"].clone()
@@ -206,7 +208,7 @@ class InstructBlip(Peer):
         return frames * self.queries
 
     def inputs(self, clips: torch.Tensor, after: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Its Q-Former reads the question too, in BERT's words."""
+        """The inputs of `Peer` and the question's ids for the Q-Former, which has a (BERT) vocabulary of its own."""
         question = (self.question % self.words).expand(len(clips), -1)
         return {**super().inputs(clips, after), "qformer_input_ids": question}
 

@@ -1,4 +1,4 @@
-"""What `videollm eval` measures of a model on the synthetic world, in one table: python scripts/world_table.py
+"""What `videollm eval` measures of a model on the synthetic world, in one table: python scripts/bench/world_table.py
 
 Makes the world, evaluates every task and every probe of trust, and writes OUT/table.md: scores with their intervals,
 the same scores of the controls, and chance. The same command gives the same digits on the same machine. A run that was

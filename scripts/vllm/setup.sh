@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # vLLM, in an environment of its own because it pins a PyTorch that is not ours: .venv-vllm, or where VENV_VLLM says.
 set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV_VLLM=${VENV_VLLM:-$ROOT/.venv-vllm}
 
 "${PYTHON:-python3}" -m venv "$VENV_VLLM"
@@ -13,4 +13,4 @@ else
     # Their builds do not load beside the PyTorch that this one brings; text needs none of them.
     pip uninstall --yes torchvision torchaudio torchcodec
 fi
-echo "vLLM is in $VENV_VLLM; next: bash scripts/serve_vllm.sh"
+echo "vLLM is in $VENV_VLLM; next: bash scripts/vllm/serve.sh"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.train.rows import sample
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 PEER = "InstructBlipVideo, float32"
 GOALS = {
     ("step", f"float32 / {PEER}"): 0.40,
@@ -25,7 +25,7 @@ def test_every_goal_is_measured_and_judged(tmp_path: Path):
     out, data = tmp_path / "bench.json", tmp_path / "rows.jsonl"
     talks = [sample(str(i), "qa", "What is it?", "A cat, " * (1 if i % 2 else 300) + "it seems.") for i in range(64)]
     data.write_text("".join(row.to_json() + "\n" for row in talks))
-    command = [sys.executable, str(SCRIPTS / "bench_train.py"), "--quick", "--repeats", "1", "--out", str(out)]
+    command = [sys.executable, str(SCRIPTS / "bench/training.py"), "--quick", "--repeats", "1", "--out", str(out)]
     command += ["--data", str(data)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

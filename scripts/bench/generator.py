@@ -1,6 +1,6 @@
 """How near the llm generator comes to what a server's delay allows: requests a second with 64 in flight.
 
-    python scripts/bench_llm.py [--requests 6400] [--in-flight 64] [--delay 0.2]
+    python scripts/bench/generator.py [--requests 6400] [--in-flight 64] [--delay 0.2]
 
 The server is `scripts/stand_in.py`, in a process of its own. The ideal is in-flight / delay: 320 a second.
 """
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--delay", type=float, default=0.2, help="seconds that the server takes to answer")
     options = parser.parse_args()
-    command = [sys.executable, str(Path(__file__).with_name("stand_in.py")), "--delay", str(options.delay)]
+    command = [sys.executable, str(Path(__file__).parents[1] / "stand_in.py"), "--delay", str(options.delay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         try:

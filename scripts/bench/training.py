@@ -1,11 +1,13 @@
-"""How fast and how large a training step is: python scripts/bench_train.py [--repeats N] [--data FILE] [--out FILE]
+"""How fast and how large a training step is: python scripts/bench/training.py [--repeats N] [--data FILE] [--out FILE]
 
-A step is 4 videos of 16 frames with a question and its answer: ViT-B/32, a Q-Former of 2 layers with 32 queries and
-SmolLM2-135M, of which tower and language model are frozen. It is compared with transformers' InstructBlipVideo at the
-same sizes (`peer.py`), which turns every frame into 32 tokens; `transformers.Trainer` takes both models' steps. They
-run interleaved (A B A B ...) in one process; a ratio is the median over pairs, peak memory is that of a process of its
-own. --data takes rows of instructions and measures what of a step is padding, with batches of 16 rows in any order and
-of like length. Prints a Markdown table; --out writes JSON.
+A step trains on 4 videos of 16 frames with a question and its answer. The model is a ViT-B/32, a Q-Former of 2 layers
+with 32 queries and SmolLM2-135M; the tower and the language model are frozen. It is compared with transformers'
+InstructBlipVideo at the same sizes (`peer_models.py`), which turns every frame into 32 tokens. `transformers.Trainer`
+takes the steps of both models.
+
+Steps run interleaved (A B A B ...) in one process. A ratio is the median over pairs, and peak memory is measured in a
+process of its own. --data takes rows of instructions and measures how much of a step is padding, with batches of 16
+rows in any order and of similar length. The script prints a Markdown table; --out writes JSON.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_chat import FULL, ONE_SEGMENT, QUESTIONS, QUICK, SAMPLE, SIXTEEN, Sizes, build, build_peer, encode, peak_mb
+from chat import FULL, ONE_SEGMENT, QUESTIONS, QUICK, SAMPLE, SIXTEEN, Sizes, build, build_peer, encode, peak_mb
 from report import Row, Times, describe_machine, publish, timed
 from transformers import Trainer, TrainingArguments
 
@@ -131,7 +133,7 @@ def peak(sizes: Sizes, name: str) -> float:
 
 
 def measure_memory(sizes: Sizes) -> list[Row]:
-    """Call it while this process is small: see `bench_chat.measure_apart`."""
+    """Call it while this process is small: see `chat.measure_apart`."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         peaks = {name: pool.submit(peak, sizes, name).result() for name in STEPS}
     rows = [Row("memory", name, mb, "MB") for name, mb in peaks.items()]

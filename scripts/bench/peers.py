@@ -1,6 +1,6 @@
-"""Answering and training against three video models of transformers: python scripts/bench_peers.py [--out FILE]
+"""Answering and training against three video models of transformers: python scripts/bench/peers.py [--out FILE]
 
-Sizes as in `bench_chat.py`: ViT-B/32, SmolLM2-135M's, random weights, 16 frames, equal number formats; the peers' own
+Sizes as in `chat.py`: ViT-B/32, SmolLM2-135M's, random weights, 16 frames, equal number formats; the peers' own
 ways from frames to visual tokens. Rounds go through all models in turn. A training step is forward, backward and AdamW
 of what the first stage trains, batch 4; what is frozen is in that format, what we train in float32, which is our
 recipe. "cached": features of the frozen tower come from the cache, as our training has them; peers encode each time.
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from bench_chat import FULL, QUESTIONS, QUICK, SAMPLE, SIXTEEN, Sizes, build, build_peer, two_turns
-from bench_chat import encode as encode_frames
-from peer import PEERS, Peer
+from chat import FULL, QUESTIONS, QUICK, SAMPLE, SIXTEEN, Sizes, build, build_peer, two_turns
+from chat import encode as encode_frames
+from peer_models import PEERS, Peer
 from report import Row, Times, describe_machine, publish, timed
 
 from videollm.checkpoint import Model

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# vLLM with an exported model, and our server on top of it, which ends with it: bash scripts/serve_vllm.sh MODEL_DIR
+# vLLM with an exported model, and our server on top of it, which ends with it: bash scripts/vllm/serve.sh MODEL_DIR
 # [OPTION OF videollm serve ...]. MODEL_DIR is what `videollm export` wrote. VLLM_PORT (8001) says where vLLM listens,
 # VLLM_OPTIONS what else it is told, such as "--tensor-parallel-size 2".
 set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV=${VENV:-$ROOT/.venv}
 VENV_VLLM=${VENV_VLLM:-$ROOT/.venv-vllm}
 port=${VLLM_PORT:-8001}

@@ -1,8 +1,8 @@
 """Search and indexing against what they are compared with, interleaved in one run.
 
-    python scripts/bench_search.py vectors [--rows 100000 1000000]   exact search against faiss Flat
-    python scripts/bench_search.py text [--rows 100000]              the graph on real text queries
-    python scripts/bench_search.py index FOLDER                      several workers against one
+    python scripts/bench/search.py vectors [--rows 100000 1000000]   exact search against faiss Flat
+    python scripts/bench/search.py text [--rows 100000]              the graph on real text queries
+    python scripts/bench/search.py index FOLDER                      several workers against one
 
 Ratios of medians are what carries from machine to machine; milliseconds are those of this one.
 """

@@ -1,7 +1,8 @@
-"""Memory and time of reading long videos: python scripts/measure_video.py [--minutes 5 20 60]
+"""Memory and time of reading long videos: python scripts/bench/long_video.py [--minutes 5 20 60]
 
-Encodes 20 seconds of 720p H.264, repeats its packets to each length, and streams every length through `iter_frames` at
-two frames a second in a process of its own. Prints one line a length: frames, seconds, peak resident memory.
+The script encodes 20 seconds of 720p H.264, repeats the packets up to each length, and streams each file through
+`iter_frames` at two frames a second in a process of its own. It prints one line for each length: frames, seconds, and
+peak resident memory.
 """
 
 import argparse
@@ -23,7 +24,8 @@ SIZE, RATE, CLIP_S = (1280, 720), 30, 20
 
 
 def encode_clip(path: Path, size: tuple[int, int] = SIZE) -> None:
-    """A textured picture that drifts and changes brightness, with some noise: neither trivial nor incompressible."""
+    """A textured picture that drifts and changes brightness, with some noise: so that it is neither trivial nor
+    incompressible."""
     noise, (width, height) = np.random.default_rng(0), size
     rough = noise.integers(0, 256, (height // 20, width // 20, 3), np.uint8)
     texture = np.kron(rough, np.ones((20, 20, 1), np.uint8))
@@ -62,7 +64,7 @@ def read(path: str, fps: float, short_side: int) -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory this process has had resident."""
+    """Peak resident memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

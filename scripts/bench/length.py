@@ -1,8 +1,8 @@
-"""What length and number cost: python scripts/bench_long.py [--minutes 1 10 60] [--segments 100 1000 10000]
+"""What length and number cost: python scripts/bench/length.py [--minutes 1 10 60] [--segments 100 1000 10000]
 
-Length: a question to `--model` about a new video of so many minutes (640x360, H.264; two frames a second are seen),
-then a second one; each length once, in a process of its own. Number: a search among so many segments, whose embeddings
-are random and which have no subtitles.
+Length: `--model` is asked two questions about a new video of each length in minutes (640x360, H.264, sampled at two
+frames a second). Each length runs once, in a process of its own. Number: a search runs among each number of segments,
+which have random embeddings and no subtitles.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from measure_video import encode_clip, peak_bytes, repeat_clip
+from long_video import encode_clip, peak_bytes, repeat_clip
 from report import Row, describe_machine, publish, timed
 
 from videollm.chat.session import ChatSession

@@ -1,11 +1,12 @@
-"""How fast decoding, encoding and chat are on this machine: python scripts/bench_chat.py [--videos PATH] [--out FILE]
+"""How fast decoding, encoding and chat are on this machine: python scripts/bench/chat.py [--videos PATH] [--out FILE]
 
-What is compared runs interleaved (A B A B ...) in one process on the same input; a ratio is the median over pairs,
-other numbers are medians, peak memory is that of a process of its own. Prints a Markdown table; --out writes JSON.
+What is compared runs interleaved (A B A B ...) in one process on the same input. A ratio is the median over pairs,
+other numbers are medians, and peak memory is measured in a process of its own. The script prints a Markdown table;
+--out writes JSON.
 
-Chat is measured at the sizes ViT-B/32, 2-layer temporal Q-Former, SmolLM2-135M, against transformers' InstructBlipVideo
-at equal sizes (`peer.py`). Both write exactly 32 tokens, and both are untrained but for our language model: training
-changes no time.
+Chat is measured with a ViT-B/32, a temporal Q-Former of 2 layers and SmolLM2-135M against transformers'
+InstructBlipVideo at equal sizes (`peer_models.py`). Both write exactly 32 tokens. Weights are random except for our
+language model's, since training does not change the time of a step.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import get_args
 
-from peer import InstructBlip, Peer, Tower, decode_sequentially, decode_with_decord
+from peer_models import InstructBlip, Peer, Tower, decode_sequentially, decode_with_decord
 from report import Row, Times, describe_machine, publish, timed
 
 from videollm.chat.answer import Receipt
@@ -45,7 +46,7 @@ from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.presets import CLIP_B32_SMOLLM2, DEBUG
 from videollm.video import Frames, decode
 
-SAMPLE = Path(__file__).parent / "samples" / "sample.mp4"
+SAMPLE = Path(__file__).parents[1] / "samples/sample.mp4"
 SIXTEEN = SamplingConfig(frames=16)
 TWO_SEGMENTS, ONE_SEGMENT = (SegmentConfig(by="time", frames=n) for n in (8, 16))  # of sixteen frames
 SIDE = 224
@@ -57,8 +58,8 @@ PARTS = ("decode", "encode", "chat", "peer", "lite", "start")
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """model: ours. tower: the peer's. batches: frames encoded at once. tokens: length of an answer. matrix: rows and
-    columns of the product that gives the matmul rate."""
+    """Sizes of a run: `model` is ours and `tower` the peer's; `batches` are frames encoded at once; `tokens` is the
+    length of an answer; `matrix` is the number of rows and columns of the product that gives the matmul rate."""
 
     model: ModelConfig
     tower: Tower
@@ -90,7 +91,8 @@ QUICK = Sizes(
 
 
 def measure_decode(clips: list[Path], repeats: int) -> list[Row]:
-    """Renews the clips' times of change: what a scan found is remembered until the file changes."""
+    """Time decoding. The modification time of each clip is renewed, since the library caches a scan until a file
+    changes."""
     times = Times()
     for _ in range(repeats):
         for clip in clips:
@@ -129,7 +131,7 @@ def measure_encode(sizes: Sizes, encoder: FrameEncoder, clip: Path, repeats: int
 
 
 def build(config: ModelConfig) -> Model:
-    """Our model, untrained, with a short vocabulary of tags."""
+    """Our model with random weights and a short vocabulary of tags."""
     tiny = config.encoder.kind == "debug"
     encoder = DebugEncoder() if tiny else OpenClipEncoder(config.encoder, vocabulary=WORDS)
     wrapped = VideoLLMConfig(
@@ -147,7 +149,7 @@ def build_peer(sizes: Sizes, kind: type[Peer] = InstructBlip) -> Peer:
 
 
 class ClockedEngine(LocalEngine):
-    """Notes when each token was there."""
+    """An engine that records when each token arrived."""
 
     at: list[float]
 
@@ -159,7 +161,7 @@ class ClockedEngine(LocalEngine):
 
 
 def encode(model: Model, frames: Frames) -> EncodedVideo:
-    """`encode_video` from frames that are decoded already."""
+    """What `encode_video` returns, made from decoded frames."""
     return EncodedVideo(
         info=frames.info,
         times_s=frames.times_s,
@@ -174,7 +176,7 @@ def encode(model: Model, frames: Frames) -> EncodedVideo:
 def two_turns(
     model: Model, frames: Frames, tokens: int, times: Times, stop_ids: frozenset[int] = frozenset()
 ) -> tuple[list[Message], Receipt, Receipt]:
-    """Decoded frames, a question, its whole answer, another question. The history before that, and both receipts."""
+    """Ask two questions about decoded frames. Returns the messages before the second question, and both receipts."""
     engine = ClockedEngine(model.llm, set(stop_ids))
     started = perf_counter()
     session = ChatSession(model, encode(model, frames), engine=engine)
@@ -190,7 +192,7 @@ def two_turns(
 
 
 def first_token(model: Model, video: Callable[[], EncodedVideo | Path], question: str, history: list[Message]) -> float:
-    """Seconds to the first token of a new session on what `video` gives."""
+    """Seconds to the first token of a new session on the video that `video()` returns."""
     engine, started = ClockedEngine(model.llm, set()), perf_counter()
     ChatSession(model, video(), engine=engine, sampling=SIXTEEN, messages=history).ask(question, FIRST)
     return engine.at[0] - started
@@ -262,7 +264,7 @@ def peak_peer(sizes: Sizes, clip: Path) -> Row:
 
 
 def measure_lite(clip: Path, repeats: int) -> list[Row]:
-    """The model that ships, with the frames that it takes by itself."""
+    """Measure `lite`, with the sampling of its own configuration."""
     started = perf_counter()
     model = load("lite")
     load_ms = 1000 * (perf_counter() - started)
@@ -282,8 +284,8 @@ def measure_lite(clip: Path, repeats: int) -> list[Row]:
 
 
 def measure_apart(sizes: Sizes, clip: Path, repeats: int) -> list[Row]:
-    """What needs processes of its own. Call it while this one is small: Linux counts a process's size before it
-    replaced its program into its peak, and that is its parent's."""
+    """Measure peak memory in processes of their own. Call this while the calling process is small: on Linux the peak of
+    a new process includes the size that its parent had when it was started."""
     with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
         peaks = [pool.submit(peak, sizes, clip) for peak in (peak_ours, peak_peer)]
         rows = [peak.result() for peak in peaks]

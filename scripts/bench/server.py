@@ -1,8 +1,9 @@
-"""What serving costs and gains: python scripts/bench_serve.py [--model NAME] [--vllm-url URL] [--out FILE]
+"""What serving costs and gains: python scripts/bench/server.py [--model NAME] [--vllm-url URL] [--out FILE]
 
-What is compared runs interleaved on the same machine: the engine in this process, and a server of the same model with
-clients here. A ratio is the median over pairs, other numbers are medians. With --vllm-url, the address of a vLLM that
-has the same exported model (scripts/serve_vllm.sh), a second server uses it. Prints a Markdown table, --out also JSON.
+The engine in this process and a server of the same model, with its clients in this process, run interleaved on the same
+machine. A ratio is the median over pairs, other numbers are medians. With --vllm-url, the address of a vLLM that has
+the same exported model (scripts/vllm/serve.sh), a second server uses that vLLM. The script prints a Markdown table;
+--out writes JSON.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from videollm.models.language import load_language_model
 from videollm.models.processor import Message
 
 SMOLLM2 = "asset:smollm2-135m-instruct"
-SAMPLE = Path(__file__).parent / "samples" / "sample.mp4"
+SAMPLE = Path(__file__).parents[1] / "samples/sample.mp4"
 TOKENS = 64
 MANY = 16
 SETTINGS = {"temperature": 1.5, "seed": 1}  # long answers, the same in every process

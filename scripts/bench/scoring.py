@@ -1,6 +1,6 @@
 """Scoring all texts against all videos and ranking them, against the algorithm of the published evaluation code.
 
-    python scripts/bench_scoring.py [--head mean|xclip] [--size 10000] [--rounds 3] [--out FILE]
+    python scripts/bench/scoring.py [--head mean|xclip] [--size 10000] [--rounds 3] [--out FILE]
 
 The published loop (CLIP4Clip and X-CLIP, `main_task_retrieval.py`: `_run_on_single_gpu`, then `compute_metrics` in
 both directions), written down here from its description: for each batch of texts, for each batch of videos, the model's

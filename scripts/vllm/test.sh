@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The tests that need a real vLLM (scripts/vllm/setup.sh), which takes minutes to start: apart from the others.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../install.sh"
+
+install_videollm dev
+[ -x "$ROOT/.venv-vllm/bin/python" ] || bash "$ROOT/scripts/vllm/setup.sh"
+cd "$ROOT"
+"$VENV/bin/videollm" assets fetch
+"$VENV/bin/python" -m pytest -m vllm tests/vllm "$@"
