@@ -1,7 +1,7 @@
 """SSD with a MobileNetV2 backbone (Liu et al. 2016, Sandler et al. 2018), as in TensorFlow's object detection models.
 
 The network is `ssd_mobilenet_v2_coco_2018_03_29`: 300 x 300 pixels, 1,917 anchors, the 80 things of COCO. Its batch
-norms are folded into the convolutions when the weights are converted, see `read_frozen_graph`.
+norms are folded into the convolutions when the weights are converted, see `videollm/assets/frozen_graph.py`.
 
 Shapes: T pictures, A anchors, K classes.
 """
@@ -103,7 +103,7 @@ class SSDMobileNetV2(nn.Module):
 
     @classmethod
     def load(cls, directory: Path) -> "SSDMobileNetV2":
-        """From what `read_frozen_graph` has made of the published file."""
+        """From a directory that `videollm.assets.fetch` gives."""
         model = cls()
         model.load_state_dict(load_file(directory / "model.safetensors"))
         return model.eval().requires_grad_(False)

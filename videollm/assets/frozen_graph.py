@@ -11,53 +11,52 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
 
 from videollm.errors import AssetError
-from videollm.senses.detector import SSDMobileNetV2
 
+# Of the network: blocks of the backbone, feature maps, and the channels of those beyond the backbone.
+BLOCKS, MAPS, EXTRAS = 17, 6, ((256, 512), (128, 256), (128, 256), (64, 128))
 FLOAT = 1  # DataType.DT_FLOAT
 _BACKBONE = "FeatureExtractor/MobilenetV2/"
 
 
-def read_frozen_graph(source: Path, target: Path) -> None:
+def frozen_ssd(source: Path, target: Path) -> None:
     """Write the detector of `source/frozen_inference_graph.pb` as `target/model.safetensors`.
 
     Raises AssetError where the file is not that graph.
     """
+    import torch
+    from safetensors.torch import save_file
+
     constants = read_constants((source / "frozen_inference_graph.pb").read_bytes())
-    model = SSDMobileNetV2()
-    state: dict[str, torch.Tensor] = {}
+    state: dict[str, np.ndarray] = {}
     try:
-        for ours, theirs in _names(model).items():
+        for ours, theirs in _names().items():
             state[f"{ours}.weight"], state[f"{ours}.bias"] = _convolution(constants, theirs)
     except KeyError as error:
         raise AssetError(f"frozen_inference_graph.pb holds no constant {error}") from error
-    model.load_state_dict(state)  # which checks every name and shape
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, target / "model.safetensors")
+    save_file({name: torch.tensor(array) for name, array in state.items()}, target / "model.safetensors")
 
 
-def _names(model: SSDMobileNetV2) -> dict[str, str]:
-    """Our convolutions' names and the graph's."""
+def _names() -> dict[str, str]:
+    """The convolutions' names in `videollm.senses.detector.SSDMobileNetV2` and in the graph."""
     names = {"stem.conv": f"{_BACKBONE}Conv", "last.conv": f"{_BACKBONE}Conv_1"}
-    for number in range(len(model.blocks)):
+    for number in range(BLOCKS):
         theirs = f"{_BACKBONE}expanded_conv" + (f"_{number}" if number else "")
         for part in ("expand", "depthwise", "project") if number else ("depthwise", "project"):
             names[f"blocks.{number}.{part}.conv"] = f"{theirs}/{part}"
-    for number, extra in enumerate(model.extras):
-        inside, _, out = (part.conv.out_channels for part in extra)  # type: ignore[union-attr]
+    for number, (inside, out) in enumerate(EXTRAS):
         level = number + 2
         names[f"extras.{number}.0.conv"] = f"{_BACKBONE}layer_19_1_Conv2d_{level}_1x1_{inside}"
         names[f"extras.{number}.1.conv"] = f"{_BACKBONE}layer_19_2_Conv2d_{level}_3x3_s2_{out}_depthwise"
         names[f"extras.{number}.2.conv"] = f"{_BACKBONE}layer_19_2_Conv2d_{level}_3x3_s2_{out}"
-    for number in range(len(model.boxes)):
+    for number in range(MAPS):
         names[f"boxes.{number}"] = f"BoxPredictor_{number}/BoxEncodingPredictor"
         names[f"classes.{number}"] = f"BoxPredictor_{number}/ClassPredictor"
     return names
 
 
-def _convolution(constants: dict[str, np.ndarray], name: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _convolution(constants: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Weight (out,in,height,width) and bias (out,), with the batch norm that follows folded in."""
     if (depthwise := constants.get(f"{name}/depthwise_weights")) is not None:
         height, width, channels, _ = depthwise.shape
@@ -69,7 +68,7 @@ def _convolution(constants: dict[str, np.ndarray], name: str) -> tuple[torch.Ten
         mean, variance = constants[f"{name}/BatchNorm/moving_mean"], constants[f"{name}/BatchNorm/moving_variance"]
         scale = gamma / np.sqrt(variance.astype(np.float64) + 0.001)  # the graph's epsilon
         weight, bias = weight * scale[:, None, None, None], beta - mean * scale
-    return torch.from_numpy(weight.astype(np.float32)), torch.from_numpy(bias.astype(np.float32))
+    return np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32)
 
 
 def read_constants(graph: bytes) -> dict[str, np.ndarray]:
