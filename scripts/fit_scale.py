@@ -11,7 +11,7 @@ import random
 import torch
 import torch.nn.functional as F
 
-from train.simulate import Noise, Simulator
+from data_gen.simulation.story import Noise, Simulator
 from videollm.encoders.build import build_encoder
 from videollm.encoders.concepts import CLASSES
 from videollm.presets import LITE

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from train.backbone import save_trunk, towers
-from train.command import parse, run
-from train.contrast import Contrast
-from train.fit import ContrastTrainer, training_arguments
-from train.frames import FrameStore, frame_store
-from train.pairs import GroupedSampler, Pair, Part, read_pairs
-from train.retrieval_recipes import CLIPS, ClipRecipe
+from train.configs.contrastive import CLIPS, ClipRecipe
+from train.core.command import parse, run
+from train.core.contrastive import ContrastTrainer, training_arguments
+from train.data.frames import FrameStore, frame_store
+from train.data.pairs import GroupedSampler, Pair, Part, read_pairs
+from train.tasks.backbone import save_trunk, towers
+from train.tasks.contrastive import Contrast
 from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval.clip import TextConfig, VisionConfig

@@ -14,18 +14,18 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from train.adapters import add_lora, merge_lora
-from train.backbone import load_trunk, towers
-from train.command import parse, run
-from train.contrast import Contrast, frame_features
-from train.distill import DistilledContrast
-from train.features import FeatureStore, feature_store
-from train.fit import ContrastTrainer, training_arguments
-from train.frames import frame_store
-from train.mining import mined_order
-from train.pairs import GroupedSampler, Pair, read_pairs
-from train.reinforce import RecallReward
-from train.retrieval_recipes import RETRIEVAL, RetrievalRecipe, Tower
+from train.configs.contrastive import RETRIEVAL, RetrievalRecipe, Tower
+from train.core.command import parse, run
+from train.core.contrastive import ContrastTrainer, training_arguments
+from train.data.frames import frame_store
+from train.data.hard_negatives import mined_order
+from train.data.pairs import GroupedSampler, Pair, read_pairs
+from train.data.tower_features import FeatureStore, feature_store
+from train.tasks.adapters import add_lora, merge_lora
+from train.tasks.backbone import load_trunk, towers
+from train.tasks.contrastive import Contrast, frame_features
+from train.tasks.distillation import DistilledContrast
+from train.tasks.recall import RecallReward
 from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval import model as directory

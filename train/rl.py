@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import trange
 
-from train.command import parse, run
-from train.run import device, save_language_model
-from train.videos import Conversations, Features, Rows
+from train.core.command import parse, run
+from train.core.stages import device, save_language_model
+from train.data.rows import Conversations, Features, Rows
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.datasets.schema import Sample

@@ -2,64 +2,21 @@
 
     [deepspeed|torchrun|python] train/stage1.py RECIPE [--field value]
 
-The language model is frozen; the losses (`train/losses.py`) are weighed by the recipe. Simulated videos bear two of
-them, captioned videos all.
+The language model is frozen; the losses (`train/tasks/losses.py`) are weighed by the recipe. Simulated videos bear two
+of them, captioned videos all.
 """
 
-import random
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import torch
-
-from train.command import run
-from train.losses import Alignment, Pairs
-from train.questions import Questioner, Taxonomy
-from train.recipes import Recipe
-from train.run import StageTrainer, Stories, build, parse, read_rows, simulated, split_classes
-from train.samplers import Order
-from train.simulate import Story
-from train.videos import Captions, Conversations, Narrations, PairCollator, is_caption
+from train.configs.stages import Recipe
+from train.core.command import run
+from train.core.samplers import Order
+from train.core.stages import StageTrainer, build, parse, read_rows
+from train.data.rows import Captions, Conversations, Narrations, PairCollator, is_caption
+from train.data.simulated import Stories, StoryCollator, simulated, split_classes, untagged
+from train.tasks.losses import Alignment
 from videollm.checkpoint import Model
-from videollm.models.processor import Message, Processor, collate
-
-
-class StoryCollator:
-    """Stories to the arguments of `Alignment.forward`: segments with their scenes' names, and captions."""
-
-    def __init__(self, model: Model, taxonomy: Taxonomy):
-        self.processor = untagged(model)
-        self.taxonomy = taxonomy
-
-    def __call__(self, stories: Sequence[Story]) -> dict[str, Any]:
-        names, prompts = [], []
-        for story in stories:
-            questioner = Questioner(story, self.taxonomy, random.Random(story.scenes[-1].end_s))
-            (caption,) = questioner.ask(1, ["describe"])
-            prompts.append(
-                self.processor(
-                    [Message("user", caption.question), Message("assistant", caption.answer)], story.segments
-                )
-            )
-            for k in story.scene_of:
-                classes = story.scenes[k].classes
-                names.append(self.taxonomy.of_class(classes[0])[0] if classes else "")
-        words = self.processor.tokenizer([f" {n}" for n in names], add_special_tokens=False, padding=True)
-        prompt = collate(prompts, self.processor.tokenizer.pad_token_id)
-        pairs = Pairs(
-            scenes=prompt["visual"],  # type: ignore[arg-type]
-            words=torch.tensor(words["input_ids"]),
-            word_mask=torch.tensor(words["attention_mask"]).bool(),
-            named=torch.tensor([bool(n) for n in names]),
-            prompt=prompt,
-        )
-        return {"pairs": pairs, "labels": prompt["labels"]}
-
-
-def untagged(model: Model) -> Processor:
-    """Prompts without concept tags: the visual tokens alone shall say what is seen."""
-    return Processor(model.processor.tokenizer, replace(model.config, prompt=replace(model.config.prompt, tags=0)))
 
 
 def train(recipe: Recipe) -> None:

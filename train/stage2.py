@@ -6,7 +6,6 @@ Trains the temporal module, and the language model's adapter or all of it, on co
 nothing; only the answers bear a loss.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,12 @@ import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from train.command import run
-from train.questions import KINDS, Questioner, Taxonomy
-from train.recipes import Recipe
-from train.run import StageTrainer, Stories, build, parse, read_rows, simulated, split_classes
-from train.samplers import Order
-from train.simulate import Story
-from train.videos import Conversations, Rows
+from train.configs.stages import Recipe
+from train.core.command import run
+from train.core.samplers import Order
+from train.core.stages import StageTrainer, build, parse, read_rows
+from train.data.rows import Conversations, Rows
+from train.data.simulated import ConversationCollator, Stories, simulated, split_classes
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError
@@ -38,28 +36,6 @@ class PromptCollator:
 
     def __call__(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         return collate(prompts, self.pad_id)
-
-
-class ConversationCollator:
-    """Stories to the arguments of `VideoLLM.forward`: each asked as many questions, in one conversation, as fit in
-    `tokens`. So prompts are of like length, and little of a batch is padding."""
-
-    def __init__(self, model: Model, taxonomy: Taxonomy, tokens: int):
-        self.processor, self.taxonomy, self.tokens = model.processor, taxonomy, tokens
-
-    def __call__(self, stories: Sequence[Story]) -> dict[str, Any]:
-        return collate([self.prompt(s) for s in stories], self.processor.tokenizer.pad_token_id)
-
-    def prompt(self, story: Story) -> Prompt:
-        rng = random.Random(repr(story.scenes))
-        messages = []
-        for qa in Questioner(story, self.taxonomy, rng).ask(len(KINDS)):
-            messages += [Message("user", qa.question), Message("assistant", qa.answer)]
-        prompt = self.processor(messages, story.segments)
-        while len(prompt) > self.tokens and len(messages) > 2:
-            messages = messages[:-2]
-            prompt = self.processor(messages, story.segments)
-        return prompt
 
 
 class Examiner:

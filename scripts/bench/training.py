@@ -26,8 +26,8 @@ from chat import FULL, ONE_SEGMENT, QUESTIONS, QUICK, SAMPLE, SIXTEEN, Sizes, bu
 from report import Row, Times, describe_machine, publish, timed
 from transformers import Trainer, TrainingArguments
 
-from train.samplers import grouped, mixture
-from train.videos import Rows
+from train.core.samplers import grouped, mixture
+from train.data.rows import Rows
 from videollm.config import Dtype
 from videollm.features.encode import EncodedVideo, encode_video, stored_video
 from videollm.features.shards import FeatureShards

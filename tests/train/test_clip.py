@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.train import tiny
-from train.backbone import load_trunk, save_trunk, towers
 from train.clip import FrameCaptions, build, train, zero_shot
-from train.pairs import Pair, Part, read_pairs
-from train.world import annotations, clip_pairs, flip_direction, frame_pairs, picture
+from train.data.pairs import Pair, Part, read_pairs
+from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs, picture
+from train.tasks.backbone import load_trunk, save_trunk, towers
 from videollm.config import EncoderConfig
 from videollm.encoders.open_clip import OpenClipEncoder
 from videollm.errors import CheckpointError, ConfigError

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from train import clip, compare_projectors, stage1, stage2
-from train.backbone import save_trunk, towers
-from train.compare_projectors import KINDS, PROJECTORS, main, shuffled
-from train.retrieval_recipes import CLIPS
+from train import clip, stage1, stage2
+from train.configs.contrastive import CLIPS
+from train.experiments import compare_projectors
+from train.experiments.compare_projectors import KINDS, PROJECTORS, main, shuffled
+from train.tasks.backbone import save_trunk, towers
 from videollm import checkpoint
 from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import IGNORE, Message, Prompt

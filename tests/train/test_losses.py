@@ -12,7 +12,8 @@ from torch import nn
 
 from tests.parity import load_parity
 from tests.train import processes
-from train.losses import (
+from train.data.text_changes import VerbSwap, mask_words
+from train.tasks.losses import (
     Alignment,
     Contrast,
     MaskedFrames,
@@ -24,7 +25,6 @@ from train.losses import (
     contrastive,
     shuffle,
 )
-from train.samplers import VerbSwap, mask_words
 from videollm import checkpoint
 from videollm.models import blip2
 from videollm.models.aligner import Aligner

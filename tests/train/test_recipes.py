@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from train import command
-from train.recipes import RECIPES, Recipe, recipe
-from train.run import deepspeed_config, parse, training_arguments
+from train.configs.stages import RECIPES, Recipe, recipe
+from train.core import command
+from train.core.stages import deepspeed_config, parse, training_arguments
 from videollm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.train import tiny
 from train import clip, retrieval, stage1
-from train.resume import COMPLETE, whole_checkpoint
+from train.core.resume import COMPLETE, whole_checkpoint
 from videollm.errors import ConfigError
 
 

@@ -13,16 +13,16 @@ from safetensors.torch import load_file
 
 from tests.train import processes, tiny
 from train import clip, retrieval
-from train.adapters import add_lora, merge_lora
-from train.backbone import load_trunk
-from train.contrast import Contrast
-from train.features import feature_store
-from train.frames import frame_store
-from train.pairs import GroupedSampler, Pair, Part, read_pairs, write_pairs
-from train.prove_retrieval import head_recipe, order_accuracy, report, timed
+from train.configs.contrastive import RETRIEVAL, RetrievalRecipe
+from train.data.frames import frame_store
+from train.data.pairs import GroupedSampler, Pair, Part, read_pairs, write_pairs
+from train.data.tower_features import feature_store
+from train.experiments.joint_heads import Together, train_together
+from train.experiments.prove_retrieval import head_recipe, order_accuracy, report, timed
 from train.retrieval import PairBatches, build, encode_pairs, mined, parameter_groups, set_trained
-from train.retrieval_recipes import RETRIEVAL, RetrievalRecipe
-from train.together import Together, train_together
+from train.tasks.adapters import add_lora, merge_lora
+from train.tasks.backbone import load_trunk
+from train.tasks.contrastive import Contrast
 from videollm.errors import ConfigError, DataError
 from videollm.retrieval import model as directory
 from videollm.retrieval.inputs import normalise

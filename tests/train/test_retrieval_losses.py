@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from tests.train import processes, tiny
-from train.contrast import Contrast, texts_of, videos_of
-from train.distill import DistilledContrast
-from train.gradcache import average_over_ranks, cached_backward
-from train.mining import mined_order
-from train.optim import BertAdam, factor
-from train.reinforce import RecallReward, draw, log_probability, policy_loss
+from train.core.gradcache import average_over_ranks, cached_backward
+from train.core.optimizers import BertAdam, factor
+from train.data.hard_negatives import mined_order
+from train.tasks.contrastive import Contrast, texts_of, videos_of
+from train.tasks.distillation import DistilledContrast
+from train.tasks.recall import RecallReward, draw, log_probability, policy_loss
 from videollm.errors import ConfigError
 from videollm.retrieval.losses import symmetric_cross_entropy
 from videollm.retrieval.model import RetrievalModel

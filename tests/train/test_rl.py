@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from tests.train.rows import sample
 from train import rl
+from train.data.rows import Conversations, Features, Rows
 from train.rl import DEBUG_RL, Policy, RlRecipe, advantages, gain, reward
-from train.videos import Conversations, Features, Rows
 from videollm import checkpoint
 from videollm.errors import ConfigError
 from videollm.features.shards import FeatureShards

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.train import processes
 from tests.train.rows import write_rows
 from train import stage1, stage2
-from train.recipes import recipe
+from train.configs.stages import recipe
 from train.stage2 import start
 from videollm import checkpoint
 from videollm.chat.caption import caption

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.rows import CAPTIONS, SAMPLE, sample, write_rows
-from train.losses import IGNORE
-from train.samplers import VERBS, Order, VerbSwap, alike, grouped, mask_words, mixture
-from train.videos import Captions, Conversations, Features, Narrations, PairCollator, Rows, is_caption
+from train.core.samplers import Order, grouped, mixture
+from train.data.hard_negatives import alike
+from train.data.rows import Captions, Conversations, Features, Narrations, PairCollator, Rows, is_caption
+from train.data.text_changes import VERBS, VerbSwap, mask_words
+from train.tasks.losses import IGNORE
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.config import SamplingConfig

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from data_gen import make_world
-from train.backbone import save_trunk, towers
 from train.clip import build
-from train.pairs import write_pairs
-from train.retrieval_recipes import CLIPS, RETRIEVAL, RetrievalRecipe
-from train.world import clip_pairs, frame_pairs
+from train.configs.contrastive import CLIPS, RETRIEVAL, RetrievalRecipe
+from train.data.pairs import write_pairs
+from train.data.world import clip_pairs, frame_pairs
+from train.tasks.backbone import save_trunk, towers
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 
 CLIP = CLIPS["clip_debug"]

@@ -1,0 +1,116 @@
+"""The command as a user runs it: real processes, real files, exit codes, one JSON object on stdout."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+SAMPLE = str(Path(__file__).parents[2] / "scripts/samples/sample.mp4")
+
+
+def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "videollm.cli", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=300)
+
+
+def result(*arguments: str) -> dict:
+    done = run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_info():
+    found = result("info", SAMPLE)
+    assert (found["width"], found["height"], found["codec"]) == (480, 320, "h264")
+    assert found["duration_s"] == pytest.approx(12, abs=0.01)
+
+
+def test_the_default_model_answers_rightly_and_prints_nothing_else():
+    done = run("ask", SAMPLE, "What is in this video?")
+    assert done.returncode == 0
+    answer, evidence, receipt = done.stdout.splitlines()
+    assert answer == "A cat, then an espresso, then a rocket."
+    assert evidence.startswith("evidence: 0:0") and receipt.startswith("receipt:  lite ")
+    assert done.stderr == ""
+
+
+def test_ask_prints_the_promised_object():
+    found = result("ask", SAMPLE, "What is it?", "--model", "debug", "--frames", "6", "--end", "9")
+    assert set(found) == {"text", "evidence", "receipt"}
+    assert {"start", "end", "score"} <= set(found["evidence"][0])
+    receipt = found["receipt"]
+    promised = "model config_sha frames times_s visual_tokens prompt_tokens completion_tokens truncated ms"
+    assert set(promised.split()) <= set(receipt)
+    assert receipt["frames"] == 6 == len(receipt["times_s"]) and max(receipt["times_s"]) < 9
+
+
+def test_chat_keeps_the_session_and_survives_bad_commands(tmp_path: Path):
+    saved = tmp_path / "talk"
+    script = (
+        f"/evidence\nWhat?\n/receipt\n/video {tmp_path}/none.mp4\n/nonsense\nAnd?\n/receipt\n/save {saved}\n/quit\n"
+    )
+    done = run("chat", SAMPLE, "--model", "debug", "--max-new-tokens", "8", stdin=script)
+    assert done.returncode == 0, done.stderr
+    receipts = [json.loads(line.removeprefix("> ")) for line in done.stdout.splitlines() if '"config_sha"' in line]
+    assert [r["cached_tokens"] > 0 for r in receipts] == [False, True]
+    assert "none.mp4: no such file" in done.stderr and "commands:" in done.stdout
+    assert saved.is_file()
+
+
+def test_dense_captions_tile_the_video():
+    captions = result("caption", SAMPLE, "--model", "debug", "--dense")["captions"]
+    assert captions[0]["start"] == 0 and captions[-1]["end"] == pytest.approx(12, abs=0.01)
+    assert all(a["end"] == b["start"] for a, b in pairwise(captions))
+
+
+def test_plan_counts_what_ask_then_uses():
+    plan = result("plan", SAMPLE, "--model", "debug", "--fps", "2")
+    receipt = result("ask", SAMPLE, "Hi?", "--model", "debug", "--fps", "2")["receipt"]
+    assert plan["frames"] == receipt["frames"] and plan["visual_tokens"] == receipt["visual_tokens"]
+    assert plan["fits"] and all(v >= 0 for v in (*plan["memory_mb"].values(), *plan["latency_s"].values()))
+
+
+def test_assets_lists_what_the_default_needs():
+    names = {a["name"] for a in result("assets")["assets"]}
+    assert names == {"efficientnet-lite0", "all-minilm-l6-v2", "smollm2-135m-instruct"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ask", "{tmp}/none.mp4", "?"], "none.mp4: no such file"),
+        (["info", "{tmp}"], "not a file"),
+        (["info", "{tmp}/text.mp4"], "text.mp4"),
+        (["ask", SAMPLE, "?", "--model", "lit"], "neither a checkpoint directory"),
+        (["ask", SAMPLE, "?", "--model", "debug", "--frames", "0"], "frames is 0"),
+        (["ask", SAMPLE, "?", "--model", "debug", "--frames", "4", "--fps", "1"], "exactly one of"),
+        (["ask", SAMPLE, "?", "--model", "debug", "--start", "99"], "start_s 99"),
+        (["ask", SAMPLE, "?", "--model", "debug", "--temperature", "-1"], "temperature -1"),
+        (["assets", "verify", "nothing"], "nothing"),
+    ],
+)
+def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, arguments: list[str], message: str):
+    (tmp_path / "text.mp4").write_text("not a video")
+    done = run(*[a.format(tmp=tmp_path) for a in arguments])
+    assert done.returncode == 2
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "arguments"),
+    [
+        ("lancedb", "index", ["index", str(SAMPLE), "--index", "nowhere"]),
+        ("uvicorn", "serve", ["serve"]),
+        ("sacrebleu", "eval", ["eval", "openqa"]),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_line(module: str, extra: str, arguments: list[str]):
+    program = f"import sys; sys.modules['{module}'] = None; from videollm.cli import main; sys.exit(main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert module in line and line.endswith(f"pip install 'videollm[{extra}]'")

@@ -1,0 +1,60 @@
+"""Gradients of a large contrastive batch in the memory of a small one (Gao et al. 2021, GradCache)."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from train.tasks.contrastive import Batch, Contrast
+
+
+def cached_backward(contrast: Contrast, batch: Batch, chunk: int) -> torch.Tensor:
+    """The loss of the whole batch; its gradients are added to the parameters' as `loss.backward()` would.
+
+    Pieces of `chunk` rows are encoded without a graph; the loss gives the gradient of what they leave; then each piece
+    is encoded again, with the same random numbers, and passes its part of that gradient on. Only one piece's graph
+    exists at a time; the price is a second forward pass.
+    """
+    pieces = [*_pieces(batch, chunk)]
+    states, encoded = [], []
+    with torch.no_grad():
+        for piece in pieces:
+            states.append(_random_state())
+            encoded.append(contrast.encode(piece))
+    rows = {name: torch.cat([e[name] for e in encoded]) for name in encoded[0]}
+    leaves = {name: x.requires_grad_() for name, x in rows.items() if x.is_floating_point()}
+    after = _random_state()
+    loss = contrast.loss(rows)
+    loss.backward()
+    for number, (piece, state) in enumerate(zip(pieces, states, strict=True)):
+        _set_random_state(state)
+        again = contrast.encode(piece)
+        place = slice(number * chunk, (number + 1) * chunk)
+        wanted = [(again[n], x.grad[place]) for n, x in leaves.items() if x.grad is not None and again[n].requires_grad]
+        torch.autograd.backward([x for x, _ in wanted], [gradient for _, gradient in wanted])
+    _set_random_state(after)
+    return loss.detach()
+
+
+def average_over_ranks(module: nn.Module) -> None:
+    """What data parallel training does with gradients, for gradients that came without it."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= dist.get_world_size()
+
+
+def _pieces(batch: Batch, chunk: int) -> Iterator[Batch]:
+    for start in range(0, len(batch["ids"]), chunk):
+        yield {name: x[start : start + chunk] for name, x in batch.items()}
+
+
+def _random_state() -> list[torch.Tensor]:
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+
+def _set_random_state(state: list[torch.Tensor]) -> None:
+    torch.set_rng_state(state[0])
+    torch.cuda.set_rng_state_all(state[1:])

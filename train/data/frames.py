@@ -1,0 +1,88 @@
+"""Frames of many videos, decoded once into one memory-mapped file.
+
+Shapes: V videos, T frames at most, S pixels.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from train.data.pairs import Part
+from videollm.config import SamplingConfig
+from videollm.encoders.images import resize_crop
+from videollm.video.decode import decode
+
+FRAMES_FILE, TIMES_FILE = "frames.npy", "times.npy"
+
+
+@dataclass(frozen=True)
+class FrameStore:
+    """pixels: uint8 (V,T,3,S,S), memory-mapped; times_s: float64 (V,T), NaN behind the last frame; key: what both
+    follow from, hashed."""
+
+    key: str
+    parts: tuple[Part, ...]
+    pixels: np.ndarray
+    times_s: np.ndarray
+
+    def batch(self, videos: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels uint8 (B,T,3,S,S) and the mask (B,T) of real frames."""
+        return torch.from_numpy(self.pixels[videos]), torch.from_numpy(np.isfinite(self.times_s[videos]))
+
+
+def frame_store(
+    parts: Sequence[Part], *, fps: float | None, max_frames: int, size: int, cache: Path, threads: int = 2
+) -> FrameStore:
+    """Frames at `fps` a second, or `max_frames` spread over the part where that were more, or where fps is None; the
+    shorter side resized to `size`, the centre kept. The same request is read from `cache` when asked again.
+
+    Raises VideoError, which names the file, where one cannot be read.
+    """
+    parts = tuple(dict.fromkeys(parts))
+    sampling = SamplingConfig(fps=fps, max_frames=max_frames) if fps else SamplingConfig(frames=max_frames)
+    stat = [os.stat(p.video) if p.video.exists() else None for p in parts]
+    key = [
+        [str(p.video.resolve()), p.start, p.end, s and [s.st_size, s.st_mtime_ns]]
+        for p, s in zip(parts, stat, strict=True)
+    ]
+    asked = json.dumps([key, fps, max_frames, size])
+    folder = cache / f"frames-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+    if not folder.is_dir():
+        _fill(folder, parts, sampling, max_frames, size, threads)
+    pixels = np.load(folder / FRAMES_FILE, mmap_mode="r", allow_pickle=False)
+    return FrameStore(folder.name, parts, pixels, np.load(folder / TIMES_FILE, allow_pickle=False))
+
+
+def _fill(
+    folder: Path, parts: Sequence[Part], sampling: SamplingConfig, max_frames: int, size: int, threads: int
+) -> None:
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    unfinished.mkdir(parents=True)
+    shape = (len(parts), max_frames, 3, size, size)
+    pixels = np.lib.format.open_memmap(unfinished / FRAMES_FILE, "w+", np.uint8, shape)
+    times = np.full(shape[:2], np.nan)
+
+    def read(row: int) -> None:
+        part = parts[row]
+        frames = decode(part.video, replace(sampling, start_s=part.start, end_s=part.end), short_side=size)
+        images = resize_crop(frames.pixels, size).round().to(torch.uint8)
+        pixels[row, : len(frames)], times[row, : len(frames)] = images.numpy(), frames.times_s.numpy()
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in tqdm(pool.map(read, range(len(parts))), "decoding", len(parts), disable=None):
+            pass
+    pixels.flush()
+    np.save(unfinished / TIMES_FILE, times)
+    if folder.exists():  # another process has made the same meanwhile
+        shutil.rmtree(unfinished)
+    else:
+        unfinished.rename(folder)

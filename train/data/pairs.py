@@ -1,0 +1,119 @@
+"""Videos with their captions, and the order in which training sees them.
+
+A file of pairs is one of
+- CSV with a header: `video,caption` and, where wanted, `start,end,group`;
+- JSON Lines of the same fields, `false` besides: captions that are wrong;
+- JSON Lines of `videollm.datasets.schema`, as data_gen writes: each answer of a task of the family "caption" is one.
+Videos' paths are absolute or relative to the file's folder.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+from videollm.datasets import schema as data
+from videollm.errors import DataError
+
+FIELDS = ("video", "caption", "start", "end", "group", "false")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A video, or a part of it in seconds."""
+
+    video: Path
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A part of a video and what is said of it. group: pairs of one group meet in one batch, each other's hardest
+    negatives. false: captions that do not describe it."""
+
+    part: Part
+    caption: str
+    group: str = ""
+    false: tuple[str, ...] = ()
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Raises DataError with the row that is wrong, or where there is none."""
+    if not path.is_file():
+        raise DataError(f"{path} is not a file: give a CSV or JSON Lines file of videos with captions")
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            pairs = [_pair(path, i, row) for i, row in enumerate(csv.DictReader(file), 2)]
+    else:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        if lines and "messages" in lines[0]:
+            pairs = [pair for sample in data.read(path) for pair in _said(path.parent, sample)]
+        else:
+            pairs = [_pair(path, i, row) for i, row in enumerate(lines, 1)]
+    if not pairs:
+        raise DataError(f"{path} holds no caption")
+    return pairs
+
+
+def _pair(path: Path, number: int, row: Mapping[str, Any]) -> Pair:
+    unknown = [str(name) for name in row if name not in FIELDS]
+    if unknown or not row.get("video") or not row.get("caption"):
+        raise DataError(
+            f"{path}, row {number}: has {', '.join(map(str, row))}; it needs video and caption, and may have "
+            f"{', '.join(FIELDS[2:])}"
+        )
+    start, end = (float(row[k]) if row.get(k) not in (None, "") else None for k in ("start", "end"))
+    part = Part(path.parent / row["video"], start, end)
+    return Pair(part, row["caption"], row.get("group") or "", tuple(row.get("false") or ()))
+
+
+def _said(folder: Path, sample: data.Sample) -> Iterator[Pair]:
+    if sample.task.split("/")[0] == "caption":
+        part = Part(folder / sample.video, sample.start, sample.end)
+        yield from (Pair(part, m.content) for m in sample.messages if m.role == "assistant")
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    rows = (
+        {"video": str(p.part.video), "caption": p.caption, "start": p.part.start, "end": p.part.end}
+        | ({"group": p.group} if p.group else {})
+        | ({"false": p.false} if p.false else {})
+        for p in pairs
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+class GroupedSampler(Sampler[int]):
+    """A new random order each epoch, the pairs of a group one after the other. Where a group would begin in one batch
+    and end in the next, it does. mined: the order of an epoch instead, see `train.data.hard_negatives`."""
+
+    mined: Callable[[int], list[int]] | None = None
+
+    def __init__(self, pairs: Sequence[Pair], seed: int):
+        together: dict[str, list[int]] = {}
+        for i, pair in enumerate(pairs):
+            together.setdefault(pair.group or f"\0{i}", []).append(i)
+        self.groups = list(together.values())
+        self.seed, self.epoch = seed, 0
+        self.count = len(pairs)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        yield from (self.mined or self.shuffled)(self.epoch)
+
+    def shuffled(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self.seed + epoch)
+        groups = torch.randperm(len(self.groups), generator=generator).tolist()
+        return [row for g in groups for row in self.groups[g]]

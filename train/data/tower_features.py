@@ -1,0 +1,74 @@
+"""What a frozen tower makes of frames, computed once into memory-mapped files.
+
+Shapes: V videos, T frames, K hidden layers, P patches, D tower width, E embedding width.
+"""
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from train.data.frames import FrameStore
+from videollm.retrieval.clip import VisionTransformer
+from videollm.retrieval.inputs import normalise
+
+_EMBED_FILE, _TOKENS_FILE = "embed.npy", "tokens.npy"
+_FRAMES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """embed: float32 (V,T,E); tokens: (V,T,K,1+P,D), bfloat16 in 16-bit integers. Both memory-mapped, zeros behind the
+    last frame."""
+
+    embed: np.ndarray
+    tokens: np.ndarray
+
+    def batch(self, videos: list[int]) -> dict[str, torch.Tensor]:
+        tokens = torch.from_numpy(self.tokens[videos]).view(torch.bfloat16)
+        return {"embed": torch.from_numpy(self.embed[videos]), "tokens": tokens}
+
+
+@torch.no_grad()
+def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cache: Path) -> FeatureStore:
+    """layers: how many of the tower's last layers' tokens are kept. The same tower and frames are read from `cache`
+    when asked again."""
+    digest = hashlib.sha256(f"{frames.key} {layers} {tower.config}".encode())
+    for parameter in tower.parameters():
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    folder = cache / f"features-{digest.hexdigest()[:16]}"
+    if not folder.is_dir():
+        _fill(folder, frames, tower, layers)
+    embed, tokens = (np.load(folder / f, mmap_mode="r", allow_pickle=False) for f in (_EMBED_FILE, _TOKENS_FILE))
+    return FeatureStore(embed, tokens)
+
+
+def _fill(folder: Path, frames: FrameStore, tower: VisionTransformer, layers: int) -> None:
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    unfinished.mkdir(parents=True)
+    config, (videos, length) = tower.config, frames.pixels.shape[:2]
+    open_memmap = np.lib.format.open_memmap
+    embed = open_memmap(unfinished / _EMBED_FILE, "w+", np.float32, (videos, length, config.embed_dim))
+    shape = (videos, length, layers, 1 + config.grid**2, config.width)
+    tokens = open_memmap(unfinished / _TOKENS_FILE, "w+", np.int16, shape)
+    device = tower.proj.device
+    step = max(1, _FRAMES_AT_ONCE // length)
+    for start in tqdm(range(0, videos, step), "encoding", disable=None):
+        rows = slice(start, start + step)
+        pixels = torch.from_numpy(frames.pixels[rows].copy()).to(device)
+        mask = torch.from_numpy(np.isfinite(frames.times_s[rows])).to(device)
+        found = tower(normalise(pixels), mask, layers)
+        embed[rows] = (found.embed * mask[..., None]).cpu().numpy()
+        kept = (found.tokens * mask[..., None, None, None]).to(torch.bfloat16)
+        tokens[rows] = kept.view(torch.int16).cpu().numpy()
+    embed.flush()
+    tokens.flush()
+    if folder.exists():  # another process has made the same meanwhile
+        shutil.rmtree(unfinished)
+    else:
+        unfinished.rename(folder)

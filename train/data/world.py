@@ -1,0 +1,82 @@
+"""Pairs for training from a world's annotations (`data_gen/make_world.py`): captions of clips and of frames."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
+
+from train.data.pairs import Pair, Part
+
+SQUARES = 6  # of a frame's side, named as on a chessboard
+OF_A_CLIP = 4
+_FLIPPED = {"left": "right", "right": "left", "up": "down", "down": "up"}
+_MOVE = re.compile(r"moves (?:to the (left|right)|(up|down)(?: and to the (left|right))?)")
+
+
+def annotations(split: Path) -> list[dict[str, Any]]:
+    with (split / "annotations.jsonl").open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def clip_pairs(split: Path) -> list[Pair]:
+    """Each clip with its short caption; the two clips of an order pair are one group; false: one attribute wrong."""
+    return [
+        Pair(
+            Part(split / a["video"]),
+            a["captions"]["en"]["short"],
+            group=min(a["id"], a["order_pair"]) if a["order_pair"] else "",
+            false=(a["negatives"]["attribute_swap"]["en"],),
+        )
+        for a in annotations(split)
+    ]
+
+
+def frame_pairs(split: Path, frames: int) -> Iterator[Pair]:
+    """What is to be seen and where: captions of pictures, which know nothing of what happens. Of `frames` moments of a
+    clip, those in a row that look alike are one pair; OF_A_CLIP of these at most, spread over the clip, are one group.
+    They differ in little: a batch without them is told apart by colours alone, and teaches no places."""
+    for a in annotations(split):
+        shown = [row[0] for row in a["objects"][0]["track"]]
+        moments = [(k + 0.5) * a["duration_s"] / frames for k in range(frames)]
+        numbers = [max(i for i, t in enumerate(shown) if t <= at + 1e-6) for at in moments]
+        alike = [(caption, list(run)) for caption, run in groupby(numbers, partial(picture, a))]
+        few = min(OF_A_CLIP, len(alike))
+        for k in range(few):
+            caption, run = alike[k * (len(alike) - 1) // max(1, few - 1)]
+            part = Part(split / a["video"], max(0.0, shown[run[0]] - 1e-3), shown[run[-1]] + 1e-3)
+            yield Pair(part, caption, group=a["id"])
+
+
+def picture(annotation: dict[str, Any], frame: int) -> str:
+    """The caption of one frame, from the truth of the clip: "red star b4 size 5 turned 2, 3 blue cup": the square of
+    its middle, its radius in fortieths of the frame's width, its turn in eighths; of a group, how many are there."""
+    time = annotation["objects"][0]["track"][frame][0]
+    turned = {e["object"]: e for e in annotation["events"] if e["kind"] == "change_colour"}
+    looks = Counter((thing["shape"], thing["colour"], thing["size"]) for thing in annotation["objects"])
+    seen: Counter[str] = Counter()
+    for thing in annotation["objects"]:
+        _, x, y, radius, angle, visible = thing["track"][frame]
+        if not visible or not (0 < x < 1 and 0 < y < 1):
+            continue
+        turn = turned.get(thing["id"])
+        colour = (
+            thing["colour"] if turn is None else turn["to" if time > (turn["start_s"] + turn["end_s"]) / 2 else "from"]
+        )
+        name = f"{colour} {thing['shape']}"
+        if looks[thing["shape"], thing["colour"], thing["size"]] == 1:
+            square = f"{ascii_lowercase[int(SQUARES * x)]}{1 + int(SQUARES * y)}"
+            eighths = round(angle / 45) % 8
+            name += f" {square} size {int(40 * radius)}" + (f" turned {eighths}" if eighths else "")
+        seen[name] += 1
+    return ", ".join(name if n == 1 else f"{n} {name}" for name, n in seen.items()) or "nothing"
+
+
+def flip_direction(caption: str) -> str | None:
+    """The caption with every move the other way, or None where nothing moves."""
+    flipped = _MOVE.sub(lambda m: re.sub("left|right|up|down", lambda w: _FLIPPED[w[0]], m[0]), caption)
+    return None if flipped == caption else flipped

@@ -1,0 +1,275 @@
+"""All retrieval heads on one tiny CLIP, on a world whose truth is known.
+
+    python train/experiments/prove_retrieval.py --out DIR
+
+Makes the world, pre-trains the CLIP on its frames, freezes its visual tower and trains the text tower with the light
+heads together, then each heavy head on both towers frozen. Writes DIR/table.md, DIR/table.json, DIR/costs.json and
+DIR/plot.png. What is there already is not made again, so a stopped run goes on.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from train import clip, retrieval
+from train.configs.contrastive import CLIP_WORLD, WORLD, RetrievalRecipe
+from train.data.pairs import write_pairs
+from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs
+from train.experiments.joint_heads import train_together
+from train.retrieval import PairBatches, encode_pairs
+from train.tasks.backbone import save_trunk, towers
+from videollm.encoders.base import TextFeatures
+from videollm.retrieval import metrics
+from videollm.retrieval.head import VideoRepr
+from videollm.retrieval.model import RetrievalModel, load
+
+ROOT = Path(__file__).parents[2]
+FRAMES = 8
+TESTS = ("order", "test", "unseen", "style", "perturbed", "long_tail")
+TIE = 1e-5  # cosines nearer than this are equal but for the order of additions
+
+TOGETHER: dict[str, dict[str, Any]] = {
+    "mean": {"head": "mean"},
+    "max": {"head": "max"},
+    "attentive": {"head": "attentive", "temporal": "mean"},
+    "lstm": {"head": "lstm"},
+    "transformer": {"head": "transformer"},
+    "tcn": {"head": "tcn"},
+    "xclip": {"head": "xclip"},
+}
+SLOW = ("stan", "stan_conv", "mug", "tight")  # these see a third of the clips, twice
+ALONE: dict[str, dict[str, Any]] = {
+    "teachclip": {"head": "attentive", "teachers": "xclip", "epochs": 2},
+    "stan": {"head": "stan"},
+    "stan_conv": {"head": "stan", "across": "conv3d"},
+    "mug": {"head": "mug"},
+    "tight": {"head": "tight", "batch_size": 32, "scale": "none"},
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/proof"), metavar="DIR")
+    parser.add_argument("--heads", nargs="*", choices=ALONE, default=list(ALONE), metavar="HEAD", help=", ".join(ALONE))
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the clips, for a quick look")
+    options = parser.parse_args(argv)
+    out: Path = options.out.resolve()
+    world(out, options.scale)
+    pairs(out)
+    if not (out / "clip/zero_shot.json").exists():
+        with timed(out, "clip"):
+            found = clip.train(_recipe(CLIP_WORLD, out, output="clip", data="frames", test="frames_test"))
+        (out / "clip/zero_shot.json").write_text(json.dumps(found))
+    if not (out / "words/open_clip_model.safetensors").exists():
+        with timed(out, "together"):
+            train_together({name: head_recipe(out, name, "clip", changes) for name, changes in TOGETHER.items()})
+        learned = load(out / "heads/mean")
+        save_trunk(out / "words", *towers(learned), learned.logit_scale)
+    for name in options.heads:
+        if not (out / "heads" / name / "config.json").exists():
+            with timed(out, name):
+                slow = {"epochs": 2, "data": str(out / "some.jsonl")} if name in SLOW else {}
+                retrieval.train(head_recipe(out, name, "words", ALONE[name] | slow | {"text": "freeze"}))
+    report(out, {name: asked(out, name) for name in (*TOGETHER, *options.heads)})
+
+
+@contextmanager
+def timed(out: Path, step: str) -> Iterator[None]:
+    """Adds to DIR/costs.json what a step took, stopped or not: by the clock, and of all processors together."""
+
+    def cpu() -> float:
+        return sum(os.times()[:4])
+
+    clock, used = time.perf_counter(), cpu()
+    try:
+        yield
+    finally:
+        file = out / "costs.json"
+        costs = json.loads(file.read_text()) if file.exists() else {}
+        before = costs.get(step, {"seconds": 0, "cpu_seconds": 0})
+        spent = {"seconds": round(time.perf_counter() - clock), "cpu_seconds": round(cpu() - used)}
+        costs[step] = {name: before[name] + spent[name] for name in spent}
+        file.write_text(json.dumps(costs, indent=2) + "\n")
+
+
+def world(out: Path, scale: float) -> None:
+    """Training clips from one seed, tests from another."""
+    folder = out / "world"
+
+    def count(clips: int) -> int:
+        return 2 * round(clips * scale / 2)
+
+    for name, seed, splits in (
+        ("train", 1, {"order": count(24000)}),
+        ("test", 0, dict.fromkeys(TESTS, count(400))),
+    ):
+        if missing := [f"{s}={n}" for s, n in splits.items() if not (folder / name / s / "annotations.jsonl").exists()]:
+            command = [sys.executable, str(ROOT / "data_gen/make_world.py"), "--out", str(folder / name)]
+            shape = ["--size", "64", "--fps", "8", "--seconds", "3", "--things", "1", "2", "--seed", str(seed)]
+            with timed(out, f"world/{name}"):
+                subprocess.run([*command, *shape, "--split", *missing], check=True)
+
+
+def pairs(out: Path) -> None:
+    train, test = out / "world/train/order", out / "world/test/test"
+    write_pairs(out / "frames.jsonl", [*frame_pairs(train, FRAMES)])
+    write_pairs(out / "frames_test.jsonl", [*frame_pairs(test, FRAMES)])
+    clips = clip_pairs(train)
+    write_pairs(out / "train.jsonl", clips)
+    write_pairs(out / "some.jsonl", clips[: len(clips) // 6 * 2])
+
+
+def _recipe(recipe: Any, out: Path, *, output: str, data: str, test: str, **changes: Any) -> Any:
+    files = {"data": str(out / f"{data}.jsonl"), "test": str(out / f"{test}.jsonl") if test else ""}
+    places = {"output": str(out / output), "resume": "last", "cache": str(out / "cache")}
+    return replace(recipe, **places, **files, **changes)
+
+
+def head_recipe(out: Path, name: str, backbone: str, changes: Mapping[str, Any]) -> RetrievalRecipe:
+    teachers = str(out / "heads" / changes["teachers"]) if "teachers" in changes else ""
+    start = {"backbone": f"local-dir:{out / backbone}", "teachers": teachers}
+    return replace(_recipe(WORLD, out, output=f"heads/{name}", data="train", test=""), **{**changes, **start})
+
+
+def asked(out: Path, name: str) -> dict[str, Any]:
+    """What `ask` found, once."""
+    folder = out / "heads" / name
+    if not (folder / "proof.json").exists():
+        recipe = head_recipe(out, name, "words", (TOGETHER | ALONE)[name])
+        with timed(out, f"questions/{name}"):
+            found = ask(load(folder), recipe, out)
+        (folder / "proof.json").write_text(json.dumps(found, indent=2))
+        print(name, json.dumps(found), flush=True)
+    return json.loads((folder / "proof.json").read_text())
+
+
+def ask(model: RetrievalModel, recipe: RetrievalRecipe, out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for split in TESTS:
+        known = annotations(out / "world/test" / split)
+        batches = PairBatches(clip_pairs(out / "world/test" / split), recipe, model, model.head.hidden_layers)
+        text, video = encode_pairs(model, batches)
+        scores = _score(model, text, video)
+        found[f"{split}_R1"] = metrics.evaluate(metrics.Scores.of(scores))["text_to_video"]["R1"]
+        if split == "order":
+            found |= order_accuracy(scores, known)
+        if split == "test":
+            found["score_ms"] = 1000 * min(_seconds(partial(_score, model, text, video)) for _ in range(3))
+            captions = [p.caption for p in batches.pairs]
+            swapped = [p.false[0] for p in batches.pairs]
+            found["attribute"] = told_apart(model, batches, video, captions, swapped)
+            moving = [i for i, caption in enumerate(captions) if flip_direction(caption)]
+            found["direction"] = told_apart(
+                model,
+                batches,
+                video[torch.tensor(moving)],
+                [captions[i] for i in moving],
+                [flip_direction(captions[i]) or "" for i in moving],
+            )
+            found["directions"] = len(moving)
+    return found
+
+
+def order_accuracy(scores: torch.Tensor, known: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """How often a text prefers its clip to the one of the same frames in another order; equal scores count half.
+    Pairs lie beside each other; "exchanged" ones have two scenes in either order, "reversed" ones run backwards."""
+    own = scores.diagonal()
+    other = scores[torch.arange(len(scores)), torch.arange(len(scores)) ^ 1]
+    right = torch.where((own - other).abs() < TIE, 0.5, (own > other).double())
+    exchanged = torch.tensor([int(a["id"].split("-")[1]) // 2 % 2 == 1 for a in known])
+    return {
+        "order": float(right.mean()),
+        "reversed": float(right[~exchanged].mean()),
+        "exchanged": float(right[exchanged].mean()),
+    }
+
+
+def told_apart(
+    model: RetrievalModel, batches: PairBatches, video: VideoRepr, captions: Sequence[str], false: Sequence[str]
+) -> float:
+    """How often a clip prefers its caption to a false one."""
+    right, wrong = (_diagonal(model, _texts(model, batches, texts), video) for texts in (captions, false))
+    return float(torch.where((right - wrong).abs() < TIE, 0.5, (right > wrong).double()).mean())
+
+
+@torch.no_grad()
+def _texts(model: RetrievalModel, batches: PairBatches, texts: Sequence[str]) -> TextFeatures:
+    batch = batches.texts(texts)
+    return model.encode_text(batch["ids"], batch["text_mask"])
+
+
+def _diagonal(model: RetrievalModel, text: TextFeatures, video: VideoRepr) -> torch.Tensor:
+    return _score(model, text, video).diagonal()
+
+
+@torch.no_grad()
+def _score(model: RetrievalModel, text: TextFeatures, video: VideoRepr) -> torch.Tensor:
+    return model.head.score(text, video)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+COLUMNS = {
+    "order": "order pairs",
+    "reversed": "reversed",
+    "exchanged": "exchanged",
+    "direction": "motion direction",
+    "attribute": "attribute swaps",
+    **{f"{split}_R1": f"R@1 {split}" for split in TESTS[1:]},
+    "score_ms": "scoring, ms",
+}
+
+
+def report(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
+    (out / "table.json").write_text(json.dumps(results, indent=2))
+    lines = ["| head | " + " | ".join(COLUMNS.values()) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+    for name, found in results.items():
+        cells = (f"{found[c]:.2f}" if found[c] <= 1 and "R1" not in c else f"{found[c]:.0f}" for c in COLUMNS)
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    plot(out / "plot.png", results)
+
+
+def plot(path: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    names = list(results)
+    for k, column in enumerate(("order", "direction", "attribute")):
+        places = [i + 0.27 * (k - 1) for i in range(len(names))]
+        left.bar(places, [results[n][column] for n in names], 0.27, label=COLUMNS[column])
+    left.axhline(0.5, color="grey", linestyle=":", label="chance")
+    left.set_ylim(0.4, 1)
+    left.set_ylabel("right choice of two")
+    for k, split in enumerate(TESTS[1:]):
+        places = [i + 0.16 * (k - 2) for i in range(len(names))]
+        right.bar(places, [results[n][f"{split}_R1"] for n in names], 0.16, label=split)
+    right.set_ylabel("text to video R@1, %")
+    for axes in (left, right):
+        axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
