@@ -33,11 +33,25 @@ class ObjectSense:
 
     def __call__(self, path: str | Path) -> list[Finding]:
         """One finding for each object, in the order of appearance. Raises the VideoError family."""
-        tracks, step_s = self.tracks(iter_frames(path, self.sampling, short_side=SIDE))
-        return [self._finding(track, step_s) for track in tracks]
+        return [
+            Finding(
+                start_s=track.start_s,
+                end_s=track.end_s,
+                kind="object",
+                text=track.name,
+                score=track.score,
+                box=track.best.box,
+                track=track.number,
+            )
+            for track in self.tracks(path)
+        ]
 
-    def tracks(self, pieces: Iterable[Frames]) -> tuple[list[ObjectTrack], float]:
-        """Tracks of the objects in frames, and the seconds between frames."""
+    def tracks(self, path: str | Path) -> list[ObjectTrack]:
+        """The objects of a video, in the order of appearance. Raises the VideoError family."""
+        return self.follow(iter_frames(path, self.sampling, short_side=SIDE))
+
+    def follow(self, pieces: Iterable[Frames]) -> list[ObjectTrack]:
+        """The objects in decoded frames."""
         tracker, times = Tracker(), []
         for frames in pieces:
             for at in range(0, len(frames), BATCH):
@@ -47,24 +61,12 @@ class ObjectSense:
                     times.append(time_s)
                     tracker.add(time_s, [Detection(n, s, tuple(box.tolist())) for n, s, box in objects])
         step_s = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
-        # One frame is not enough, where there are more: what flickers is mostly something else.
+        # One frame is not enough where there are more: what flickers is mostly something else.
         least = min(2, len(times))
         believed = [t for t in tracker.tracks if len(t.times_s) >= least and t.best.score >= BELIEVED]
         for number, track in enumerate(believed, 1):
-            track.number = number
-        return believed, step_s
-
-    @staticmethod
-    def _finding(track: ObjectTrack, step_s: float) -> Finding:
-        return Finding(
-            start_s=track.times_s[0],
-            end_s=track.times_s[-1] + step_s,
-            kind="object",
-            text=track.name,
-            score=track.score,
-            box=track.best.box,
-            track=track.number,
-        )
+            track.number, track.step_s = number, step_s
+        return believed
 
 
 def most_at_once(tracks: Sequence[ObjectTrack]) -> dict[str, int]:

@@ -33,6 +33,16 @@ class ObjectTrack:
     times_s: list[float] = field(default_factory=list)
     detections: list[Detection] = field(default_factory=list)
     missed: int = 0  # frames since it was last seen
+    step_s: float = 0.0  # between two frames that were looked at
+
+    @property
+    def start_s(self) -> float:
+        return self.times_s[0]
+
+    @property
+    def end_s(self) -> float:
+        """When it is seen for the last time, and a frame's length after that."""
+        return self.times_s[-1] + self.step_s
 
     @property
     def score(self) -> float:
@@ -81,3 +91,20 @@ class Tracker:
             boxes.add(box)
             pairs.append((running[track], box))
         return pairs
+
+
+def mot_lines(tracks: Sequence[ObjectTrack], width: int, height: int) -> list[str]:
+    """Lines of the MOT challenge's format: frame, track, left, top, width, height in pixels, score, -1, -1, -1.
+
+    Frames are those that were looked at, numbered from 1. https://motchallenge.net/instructions/
+    """
+    times = sorted({time_s for track in tracks for time_s in track.times_s})
+    frame_of = {time_s: number for number, time_s in enumerate(times, 1)}
+    rows = []
+    for track in tracks:
+        for time_s, detection in zip(track.times_s, track.detections, strict=True):
+            left, top, right, bottom = detection.box
+            place = [left * width, top * height, (right - left) * width, (bottom - top) * height]
+            box = ",".join(f"{value:.2f}" for value in place)
+            rows.append((frame_of[time_s], track.number, f"{box},{detection.score:.4f},-1,-1,-1\n"))
+    return [f"{frame},{number},{rest}" for frame, number, rest in sorted(rows)]
