@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from videollm.config import ModelConfig, SamplingConfig
-    from videollm.inference.engine import Generation
+    from videollm.inference.sampling import GenerationConfig
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Options = argparse.Namespace
@@ -74,14 +74,14 @@ def sampling_of(options: Options) -> "SamplingConfig | None":
     return SamplingConfig(**given)
 
 
-def generation_of(options: Options) -> "Generation":
+def generation_of(options: Options) -> "GenerationConfig":
     """Returns the generation parameters that the options ask for. Raises ConfigError."""
-    from videollm.inference.engine import Generation
+    from videollm.inference.sampling import GenerationConfig
 
     max_new_tokens = options.max_new_tokens
     if max_new_tokens is None:
         max_new_tokens = _config(options).prompt.max_new_tokens
-    return Generation(
+    return GenerationConfig(
         max_new_tokens=max_new_tokens, temperature=options.temperature, top_p=options.top_p, seed=options.seed
     )
 
