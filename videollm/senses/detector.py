@@ -24,6 +24,7 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))  # of each further feature map: channels inside and out
 FIRST_MAP = 13  # the block whose expanded activations are the first feature map
 OVERLAP = 0.6  # two boxes of one class that overlap more than this are one object
+INSIDE = 0.85  # a box of which this share lies within a better one of its class is a part of it
 
 # fmt: off
 NAMES = (
@@ -132,9 +133,20 @@ class SSDMobileNetV2(nn.Module):
         for box, score in zip(boxes, scores, strict=True):
             anchor, number = (score >= least).nonzero(as_tuple=True)
             kept = batched_nms(box[anchor], score[anchor, number], number, OVERLAP)
+            kept = kept[~_inside_another(box[anchor[kept]], number[kept])]
             objects = [(COCO.get(int(number[k]) + 1), float(score[anchor[k], number[k]]), box[anchor[k]]) for k in kept]
             found.append([(name, value, where.cpu()) for name, value, where in objects if name is not None])
         return found
+
+
+def _inside_another(boxes: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """bool (n,): boxes that lie mostly within a better one of their class, which comes before them: a face and
+    shoulders found beside the whole person overlap too little for non-maximum suppression."""
+    corner, other = torch.max(boxes[:, None, :2], boxes[:, :2]), torch.min(boxes[:, None, 2:], boxes[:, 2:])
+    shared = (other - corner).clamp(min=0).prod(-1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1).clamp(min=1e-9)
+    same = numbers[:, None] == numbers
+    return (same & (shared / area[:, None] > INSIDE)).tril(-1).any(1)
 
 
 def _flat(x: torch.Tensor, last: int) -> torch.Tensor:
