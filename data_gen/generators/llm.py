@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from data_gen.clips import Clip, Note
 from data_gen.generators.base import Draft, Made, Verdict, turn
 from data_gen.generators.client import ChatClient, Completion, RefusedError
 from data_gen.generators.replies import SHAPES, ReplyError, parse
 from data_gen.generators.template import phrasings
 from data_gen.prompts import Prompt, prompts
+from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import Message, Sample, format_time
 
 ASKS = 3  # times a model is asked for one reply before it is given up
@@ -189,7 +189,7 @@ def annotation_notes(clip: Clip) -> list[Note]:
     stretches of about SPEECH_S, by time."""
     notes = [note for note in clip.notes if note.kind != "speech" and note.language == clip.languages[0]]
     heard: list[Note] = []
-    for note in clip.of("speech"):
+    for note in clip.notes_of("speech"):
         last = heard[-1] if heard else None
         if last and last.start is not None and note.end is not None and note.end - last.start <= SPEECH_S:
             heard[-1] = Note(kind="speech", text=f"{last.text} {note.text}", start=last.start, end=note.end)

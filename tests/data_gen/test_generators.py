@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from data_gen.clips import Clip, Note, Question
 from data_gen.filters import Filters
 from data_gen.generators.client import ChatClient, EndpointError
 from data_gen.generators.llm import LlmGenerator, LlmJudge, annotation
@@ -21,6 +20,7 @@ from data_gen.generators.replies import SHAPES, ReplyError, parse
 from data_gen.generators.semi import SemiGenerator, propose, read_proposals
 from data_gen.generators.template import TemplateGenerator, phrasings
 from data_gen.prompts import prompts
+from videollm.datasets.clip import Clip, ClipQuestion, Note
 from videollm.datasets.schema import FAMILIES, Message, Provenance, Sample
 from videollm.errors import DataError
 
@@ -40,8 +40,10 @@ CLIP = Clip(
         Note(kind="speech", text="Go!", start=2, end=3),
     ),
     questions=(
-        Question(kind="count", question="How many dogs are there?", answer="One.", choices=("Two", "One"), correct=1),
-        Question(kind="colour", question="Which colour has the door?", answer="Red."),
+        ClipQuestion(
+            kind="count", question="How many dogs are there?", answer="One.", choices=("Two", "One"), correct=1
+        ),
+        ClipQuestion(kind="colour", question="Which colour has the door?", answer="Red."),
     ),
     negatives=(Note(kind="short", text="A man lets his cat out."),),
 )

@@ -16,6 +16,8 @@ import pytest
 
 from tests.evaluate.conftest import evaluate, report, write_lines
 from videollm.checkpoint import load
+from videollm.datasets.evaluation_folder import ItemQuery
+from videollm.datasets.registry import choose_item_reader
 from videollm.errors import ConfigError, DataError
 from videollm.evaluate.drift import agreement, check, read_labels
 from videollm.evaluate.judge import (
@@ -30,7 +32,6 @@ from videollm.evaluate.judge import (
     verdict,
     verdicts,
 )
-from videollm.evaluate.readers import Wanted, choose
 
 CASE = Case(id="a", question="What colour is it?", answer="red", prediction="It is red.")
 Say = Callable[[dict[str, Any]], tuple[int, str]]  # a request's body -> status, the message's content
@@ -265,7 +266,8 @@ def test_labels_that_are_none_are_refused(tmp_path: Path, line: str):
 @pytest.fixture
 def judged(world: Path, tmp_path: Path, server: Server) -> Callable[..., int]:
     """`videollm eval score` of answers of which the first is wrong, with the judge; further arguments are added."""
-    items = [i for i in choose(world, "openqa").read(world, Wanted("openqa", ("test",))).items if i.references]
+    data = choose_item_reader(world, "openqa").read(world, ItemQuery("openqa", ("test",)))
+    items = [item for item in data.items if item.references]
     rows = [{"id": i.id, "prediction": {"answer": i.references[0]}} for i in items]
     rows[0]["prediction"]["answer"] = "???"
     made = write_lines(tmp_path / "made.jsonl", rows)
