@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from videollm.cli.options import Commands, Options, add_command
 from videollm.cli.output import format_span, hide_progress_bars, print_result
+from videollm.device_arguments import add_device_arguments
 from videollm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--language", metavar="CODE", help="such as en or zh (default: detected)")
     parser.add_argument("--track", type=int, default=0, metavar="N", help="which audio track, from 0 (default: 0)")
     parser.add_argument("--out", metavar="FILE", help="write subtitles: FILE.srt or FILE.vtt")
+    add_device_arguments(parser, language_model=False)
 
     parser = add_command(commands, "track", track, "find people and things in a video, and follow them")
     parser.add_argument("video")
@@ -37,6 +39,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--open", metavar="FILE", help="write tracks: FILE.mp4 with boxes drawn, FILE.json, or FILE.txt (MOT format)"
     )
+    add_device_arguments(parser, language_model=False)
 
 
 def transcribe(options: Options) -> None:
@@ -47,9 +50,10 @@ def transcribe(options: Options) -> None:
     if kind not in SUBTITLES:
         raise ConfigError(f"{options.out}: subtitles are written as .srt or .vtt; give a name that ends so")
     hide_progress_bars()
+    sense = SpeechSense(options.whisper, language=options.language, device=options.device)
     found: list[Finding] = []
     # Lines appear as they are found: an hour of speech takes minutes.
-    for finding in SpeechSense(options.whisper, language=options.language)(options.video, options.track):
+    for finding in sense(options.video, options.track):
         found.append(finding)
         if not options.json:
             print(f"{format_span(finding)}  {finding.text}", flush=True)
@@ -72,7 +76,7 @@ def track(options: Options) -> None:
     unknown = sorted(set(options.label or ()) - set(NAMES))
     if unknown:
         raise ConfigError(f"no class is named {', '.join(unknown)}; choose from {', '.join(NAMES)}")
-    sense = ObjectSense(fps=options.fps)
+    sense = ObjectSense(fps=options.fps, device=options.device)
     tracks = [t for t in sense.tracks(options.video) if options.label is None or t.name in options.label]
     if options.open:
         _write_tracks(Path(options.open), options.video, tracks)

@@ -8,6 +8,7 @@ import torch
 
 from videollm import assets
 from videollm.config import SamplingConfig
+from videollm.device import resolve_device
 from videollm.senses.detector import SIDE, SSDMobileNetV2
 from videollm.senses.finding import Finding
 from videollm.senses.tracks import Detection, ObjectTrack, Tracker
@@ -26,9 +27,9 @@ class ObjectSense:
 
     kind = "object"
 
-    def __init__(self, *, fps: float = 2.0, max_frames: int = 600, device: str | torch.device = "cpu"):
+    def __init__(self, *, fps: float = 2.0, max_frames: int = 600, device: str | torch.device | None = None):
         """fps, max_frames: frames that are looked at, thinned evenly where there would be more than max_frames."""
-        self.model = SSDMobileNetV2.load(assets.fetch(ASSET)).to(device)
+        self.model = SSDMobileNetV2.load(assets.fetch(ASSET)).to(resolve_device(device))
         self.sampling = SamplingConfig(fps=fps, max_frames=max_frames)
 
     def __call__(self, path: str | Path) -> list[Finding]:

@@ -20,6 +20,7 @@ from transformers.generation.logits_process import WhisperTimeStampLogitsProcess
 from transformers.generation.utils import GenerationMixin
 
 from videollm import assets
+from videollm.device import resolve_device
 from videollm.errors import CheckpointError, ConfigError
 from videollm.senses.finding import Finding
 from videollm.video.audio import SAMPLE_RATE, AudioPiece, iter_audio
@@ -51,6 +52,7 @@ class SpeechSense:
     """Transcribes speech with any Whisper model of transformers.
 
     source: a directory, or `asset:NAME`. language: an ISO 639-1 code; None detects it in the first window with speech.
+    device: see `videollm.device.resolve_device`.
     Raises CheckpointError for a directory that holds no Whisper model, AssetError where the asset cannot be fetched.
     """
 
@@ -62,7 +64,7 @@ class SpeechSense:
         *,
         language: str | None = None,
         gate: SpeechGate | None = None,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
     ):
         scheme, _, name = str(source).partition(":")
         directory = assets.fetch(name) if scheme == "asset" else Path(source)
@@ -72,7 +74,7 @@ class SpeechSense:
             self.features: Any = WhisperFeatureExtractor.from_pretrained(directory)
         except OSError as error:
             raise CheckpointError(f"{directory}: not a Whisper model ({str(error).splitlines()[0]})") from error
-        self.model.eval().to(device)
+        self.model.eval().to(resolve_device(device))
         self.gate = gate or SpeechGate()
         self.languages: dict[str, int] = {
             token[2:-2]: number for token, number in getattr(self.model.generation_config, "lang_to_id", {}).items()
