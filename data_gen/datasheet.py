@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_gen.filters import STEPS
-from data_gen.prompts import Prompt, prompts
+from data_gen.prompts import GenerationPrompt, prompts
 from data_gen.store import Store, Totals
 from videollm.datasets.annotation_file import BrokenRows
 from videollm.datasets.schema import Sample, Stats, quantile, stats
@@ -46,7 +46,7 @@ def _page(
     broken: BrokenRows,
     command: str,
     picture: str,
-    used: Sequence[Prompt],
+    used: Sequence[GenerationPrompt],
     examples: Sequence[Sample],
 ) -> str:
     totals = store.totals

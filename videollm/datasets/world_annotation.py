@@ -205,7 +205,9 @@ def _event_values(event: WorldEvent) -> dict[str, Any]:
 
 
 def _object(values: dict[str, Any]) -> WorldObject:
-    return WorldObject(**values | {"track": tuple(TrackPoint(*point) for point in values["track"])})
+    values = dict(values)
+    track = tuple(TrackPoint(*point) for point in values.pop("track"))
+    return WorldObject(track=track, **values)
 
 
 def _event(values: dict[str, Any]) -> WorldEvent:
@@ -214,7 +216,9 @@ def _event(values: dict[str, Any]) -> WorldEvent:
 
 
 def _captions(values: dict[str, Any]) -> WorldCaptions:
-    return WorldCaptions(**values | {"dense": tuple(EventCaption(**part) for part in values["dense"])})
+    values = dict(values)
+    dense = tuple(EventCaption(**part) for part in values.pop("dense"))
+    return WorldCaptions(dense=dense, **values)
 
 
 def _question(values: dict[str, Any]) -> WorldQuestion:
