@@ -82,8 +82,8 @@ def run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         _check(function, args, tensors)
     if wanted is None:
         on_cuda = _result_on_cuda(function, args, tensors)
-    else:  # C++ code finds a fake tensor on meta; what is meant for meta itself starts from no tensors
-        for_fake = bool(tensors) or function is aten.scalar_tensor.default  # the number that is assigned to an element
+    else:  # C++ code finds a fake tensor on meta, also for the number that is assigned to one of its elements
+        for_fake = function is aten.scalar_tensor.default or any(isinstance(x, FakeCudaTensor) for x in tensors)
         on_cuda = wanted.type == "cuda" or (wanted.type == "meta" and for_fake)
     if wanted is not None and (on_cuda or wanted.type == "cuda"):
         kwargs = kwargs | {"device": torch.device("cpu")}

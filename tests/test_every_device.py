@@ -37,11 +37,6 @@ SAMPLE = str(Path(__file__).parents[1] / "scripts/samples/sample.mp4")
 SHORT = GenerationConfig(max_new_tokens=8)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VIDEOLLM_CACHE", str(tmp_path / "cache"))
-
-
 # --- the detector
 
 
@@ -128,11 +123,10 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_commands_about_one_video(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    expected = result(capsys, *COMMANDS[name], device="cpu")
-    # An empty cache, because features that are read from one need no encoder.
     with pytest.MonkeyPatch.context() as patch, fake_cuda() as operations:
-        patch.setenv("VIDEOLLM_CACHE", str(tmp_path / "other"))
+        patch.setenv("VIDEOLLM_CACHE", str(tmp_path))  # empty, because features that are read from it need no encoder
         found = result(capsys, *COMMANDS[name], device="cuda")
+    expected = result(capsys, *COMMANDS[name], device="cpu")
     assert operations.count > 0
     assert same(without_costs(found), without_costs(expected))
     if "receipt" in found:
@@ -195,7 +189,7 @@ def test_summarize_and_features(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     with fake_cuda() as operations:
         found = result(capsys, "summarize", SAMPLE, "--model", "debug", "-n", "2", *board, device="cuda")
         assert len(found["parts"]) == 2 and operations.count > 0
-    row = {"id": "1", "video": SAMPLE, "task": "caption", "language": "en"}
+    row = {"id": "1", "video": SAMPLE, "start": None, "end": None, "task": "caption", "language": "en"}
     row |= {"messages": [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A cat."}]}
     provenance = {"source": "test", "generator": "test", "model": "", "prompt_sha": "", "created": "", "seed": 0}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row | {"answer_times": [], "provenance": provenance}) + "\n")
@@ -213,7 +207,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("task", ["mcqa", "openqa", "caption", "retrieval", "grounding", "trust"])
-def test_eval(task: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_eval(
+    task: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("VIDEOLLM_CACHE", str(tmp_path / "cache"))
     with fake_cuda() as operations:
         arguments = ["eval", task, "--model", "debug", "--data", world, "--limit", "2", "--out", tmp_path / "gpu"]
         assert main([*map(str, arguments), "--device", "cuda"]) == 0, capsys.readouterr().err
@@ -250,8 +247,8 @@ def test_the_server(tmp_path: Path):
             assert first["receipt"]["device"] == "cuda:0" and operations.count > 0
             assert len(post("embeddings", {"model": "debug", "input": "a cat"})["data"]) == 1
             assert post("embeddings", {"model": "debug", "input": [video]})["data"]
-            assert post("videos/captions", {"model": "debug", "video": {"url": clip}, "dense": True})["captions"]
-            assert post("videos/summaries", {"model": "debug", "video": {"url": clip}, "parts": 2})["parts"]
+            assert post("videos/caption", {"model": "debug", "video": {"url": clip}, "dense": True})["captions"]
+            assert post("videos/summarize", {"model": "debug", "video": {"url": clip}, "parts": 2})["parts"]
     text = ChatSession(checkpoint.load("debug", "cpu"), SAMPLE).ask("What is it?", SHORT).text
     assert first["choices"][0]["message"]["content"] == text
 
