@@ -9,11 +9,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from videollm.cli import chat, checkpoints, data, programs, search, video
+from videollm.cli import chat, checkpoints, data, programs, search, senses, video
 from videollm.errors import VideoLLMError
 from videollm.extras import explain_missing
 
-GROUPS = (video, chat, search, data, checkpoints, programs)  # in the order of `videollm --help`
+GROUPS = (video, chat, search, senses, data, checkpoints, programs)  # in the order of `videollm --help`
 
 
 def build_parser() -> argparse.ArgumentParser:
