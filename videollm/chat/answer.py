@@ -28,6 +28,7 @@ class GenerationReceipt:
     Attributes:
         model: Name of the model.
         config_sha: Hash of its configuration.
+        device: Device that it ran on, such as "cpu" or "cuda:0".
         segments: Segments in the prompt.
         merged_from: Segments before they were merged to fit the context; None if they fitted.
         visual_tokens: Tokens of the prompt that stand for video.
@@ -41,6 +42,7 @@ class GenerationReceipt:
 
     model: str
     config_sha: str
+    device: str
     segments: int
     merged_from: int | None
     visual_tokens: int

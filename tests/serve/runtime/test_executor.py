@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from itertools import pairwise
@@ -17,8 +17,8 @@ from serve.config import ServerConfig
 from serve.runtime.caches import PrefixCache
 from serve.runtime.executor import ModelExecutor, run_in_new_thread
 from tests.serve.conftest import Server, Start, asked
+from videollm.cpu.llama import StaticKVCache
 from videollm.errors import ConfigError
-from videollm.inference.runner import StaticKVCache
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_no_more_run_than_there_are_places():
 def test_errors_reach_who_waits_and_nobody_else():
     executor, log = ModelExecutor(), []
 
-    def failing() -> Iterator[int]:
+    def failing() -> Generator[int]:
         yield 1
         raise KeyError("broken")
 
@@ -218,7 +218,8 @@ def test_prefixes_are_bounded_and_what_is_used_stays():
 
 def test_an_engine_needs_its_url():
     assert ServerConfig(engine="vllm", vllm_url="http://localhost:8001").vllm_url
-    for wrong in ({"engine": "vllm"}, {"vllm_url": "http://localhost:8001"}):
+    wrongs: list[dict[str, Any]] = [{"engine": "vllm"}, {"vllm_url": "http://localhost:8001"}]
+    for wrong in wrongs:
         with pytest.raises(ConfigError, match="give both or neither"):
             ServerConfig(**wrong)
 
