@@ -149,7 +149,7 @@ class Policy:
         batch = {k: None if v is None else v.to(self.model.device) for k, v in batch.items()}
         targets = batch["labels"][:, 1:]
         labelled = targets != IGNORE
-        logits = self.model.llm(**batch).logits / self.recipe.temperature
+        logits = self.model.llm.labelled_logits(**batch) / self.recipe.temperature
         log_p = -F.cross_entropy(logits, targets[labelled], reduction="none")
         return (log_p * weights.to(log_p)[:, None].expand_as(labelled)[labelled]).mean()
 
