@@ -117,7 +117,7 @@ def chat(context: Context) -> None:
 
 def serve(context: Context) -> None:
     """The server answers several requests at once."""
-    command = [sys.executable, "-m", "serve.api.app", "--port", "0", "--model", context.model]
+    command = [sys.executable, "-m", "serve", "--port", "0", "--model", context.model]
     log = context.folder / "server.log"
     environment = os.environ | {"VIDEOLLM_DEVICE": str(context.device), "PYTHONPATH": str(ROOT)}
     with log.open("wb") as stderr:

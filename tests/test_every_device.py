@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from data_gen.make_world import main as make_world
 from serve.api.app import create_app
-from serve.limits import ServerConfig
+from serve.config import ServerConfig
 from serve.runtime.service import Service
 from tests.device import FakeCudaTensor, fake_cuda
 from tests.retrieval.test_rerank import model as retrieval_model
