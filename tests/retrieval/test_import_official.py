@@ -12,8 +12,8 @@ from tests.retrieval.test_official import pairs, parity
 from videollm.cli import main
 from videollm.errors import CheckpointError
 from videollm.retrieval.model import CONFIG_FILE, WEIGHTS_FILE, load
-from videollm.retrieval.official import SYSTEMS, OfficialModel
-from videollm.retrieval.official import load as load_official
+from videollm.retrieval.published import SYSTEMS, OfficialModel
+from videollm.retrieval.published import load as load_official
 
 
 @torch.inference_mode()
