@@ -32,9 +32,9 @@ def recorded(system: str) -> Recorded:
     return Recorded(**groups, config=about["config"], text=about.get("text", {}))
 
 
-def tokenizer_file(system: str) -> Path:
-    """LLaMA's tokenizer, tiny, that the system's recorded ids come from."""
-    return _root() / system / "tokenizer.model"
+def tokenizer_file() -> Path:
+    """LLaMA's tokenizer, tiny, that all recorded ids come from."""
+    return _root() / "VideoLLaMA" / "tokenizer.model"
 
 
 def _root() -> Path:
