@@ -81,7 +81,7 @@ class Server:
 @contextmanager
 def serving(model: str, name: str, *options: str) -> Iterator[Server]:
     with tempfile.NamedTemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "serve.api.app", "--model", model, "--port", "0", "--waiting", "64", *options]
+        command = [sys.executable, "-m", "serve", "--model", model, "--port", "0", "--waiting", "64", *options]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
         try:
             while not (found := re.search(r"running on (http://\S+)", Path(log.name).read_text())):

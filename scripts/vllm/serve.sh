@@ -40,7 +40,7 @@ run_vllm() {
 set -m # gives each server a process group of its own, so that it can be ended with its children
 run_vllm &
 vllm=$!
-"$VENV/bin/python" -m serve.api.app --model "$model" --engine vllm --vllm-url "http://127.0.0.1:$port" "$@" &
+"$VENV/bin/python" -m serve --model "$model" --engine vllm --vllm-url "http://127.0.0.1:$port" "$@" &
 server=$!
 set +m
 trap 'kill -- -$vllm -$server 2>/dev/null; wait' EXIT

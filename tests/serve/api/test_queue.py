@@ -68,5 +68,5 @@ def test_one_who_leaves_makes_room_for_the_next(small: Server):
         for sender in senders:
             sender.close()
         until_inside(small, 0)
-    assert small.metric('videollm_answers{state="made"}') == 0 == small.metric('videollm_answers{state="waiting"}')
+    assert small.metric('videollm_answers{state="running"}') == 0 == small.metric('videollm_answers{state="waiting"}')
     assert httpx.post(f"{small.url}/v1/chat/completions", json=body(max_tokens=1)).status_code == 200

@@ -13,7 +13,7 @@ import openai
 import psutil
 import pytest
 
-from serve.api.app import main
+from serve.command import main
 from tests.serve.conftest import SAMPLE, Server, Start, asked, data_url
 
 FIRST, SECOND = "first-key-0123456789", "second-key-0123456789"

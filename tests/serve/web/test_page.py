@@ -164,12 +164,12 @@ def test_an_answer_streams_in_and_its_evidence_leads_to_the_video(lite: Server, 
     assert f"**What is in this video?**\n\n{said}\n" in text and "- 0:08-0:12: rocket" in text
 
     tab(page, "What the model saw")
-    expect(page.locator("#saw .vl-frame")).to_have_count(24)
-    facts = page.locator("#saw").inner_text()
-    assert all(fact in facts for fact in ("24 seen", "visual", "in the prompt", "first token", " ms"))
-    page.locator("#saw .vl-frame", has_text="0:11.5").click()
+    expect(page.locator("#receipt .vl-frame")).to_have_count(24)
+    facts = page.locator("#receipt").inner_text()
+    assert all(fact in facts for fact in ("24 used", "visual", "in the prompt", "first token", " ms"))
+    page.locator("#receipt .vl-frame", has_text="0:11.5").click()
     at(page, 11.5)
-    picture(page, "saw")
+    picture(page, "receipt")
 
 
 def test_questions_are_retried_edited_and_taken_back(lite: Server, visit: Open):
@@ -260,7 +260,7 @@ def test_an_answer_is_stopped_and_what_there_is_of_it_stays(start: Start, endles
     expect(answer).to_contain_text("aaaa")
     stop.click()
     expect(stop).to_have_count(0)
-    until(lambda: server.metric("videollm_requests_inside") == 0)
+    until(lambda: server.metric("videollm_requests_active") == 0)
     passes, said = server.metric("videollm_batch_size_count"), answer.inner_text().strip()
     assert 4 <= len(said) < passes < 20_000 and set(said) == {"a"}  # the model can go on for 30,000
     picture(page, "stopped")
@@ -410,7 +410,7 @@ def test_settings_decide_what_is_looked_at(guarded: Server, visit: Open):
     page.keyboard.press("Tab")
     ask(page, "What is it?")
     tab(page, "What the model saw")
-    expect(page.locator("#saw .vl-frame")).to_have_count(5)
+    expect(page.locator("#receipt .vl-frame")).to_have_count(5)
     assert page.locator("#model input").input_value() == "debug"
     picture(page, "settings")
 

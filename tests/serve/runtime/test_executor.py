@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from itertools import pairwise
@@ -13,12 +13,12 @@ import openai
 import pytest
 import torch
 
-from serve.limits import ServerConfig
-from serve.runtime.caches import Prefixes
-from serve.runtime.executor import ModelExecutor, aside
+from serve.config import ServerConfig
+from serve.runtime.caches import PrefixCache
+from serve.runtime.executor import ModelExecutor, run_in_new_thread
 from tests.serve.conftest import Server, Start, asked
+from videollm.cpu.llama import StaticKVCache
 from videollm.errors import ConfigError
-from videollm.inference.runner import StaticKVCache
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_eight_chats_on_one_clip_decode_it_once_and_get_what_each_gets_alone(fre
     assert conversations > 1.5 * passes
     assert sum(cached > 0 for _, cached in together) >= 7  # only the first read the video's tokens
     assert [text for text, _ in together] == [ask(number)[0] for number in range(8)]
-    assert fresh.metric('videollm_answers{state="made"}') == 0 == fresh.metric('videollm_answers{state="waiting"}')
+    assert fresh.metric('videollm_answers{state="running"}') == 0 == fresh.metric('videollm_answers{state="waiting"}')
 
 
 def counting(name: str, log: list[str], most: int = 1000) -> Generator[int]:
@@ -63,14 +63,14 @@ async def first(items: Any, count: int) -> list[Any]:
 
 
 def test_iterators_advance_side_by_side_and_end_when_nobody_waits():
-    turns, log = ModelExecutor(), []
+    executor, log = ModelExecutor(), []
 
     async def scenario() -> None:
-        got = await asyncio.gather(*(first(turns.iterate(lambda n=n: counting(n, log)), 50) for n in "abc"))
+        got = await asyncio.gather(*(first(executor.iterate(lambda n=n: counting(n, log)), 50) for n in "abc"))
         assert got == [list(range(50))] * 3
 
     asyncio.run(scenario())
-    turns.close()
+    executor.close()
     assert {log.count(f"{name} closed") for name in "abc"} == {1}
     assert all(50 <= log.count(name) <= 51 for name in "abc")  # an item ahead
     together = log[10:100]
@@ -79,65 +79,65 @@ def test_iterators_advance_side_by_side_and_end_when_nobody_waits():
 
 def test_what_begins_lets_those_that_run_go_on_in_between():
     """Ten calls at once: between two of them the iterator has its turn."""
-    turns, log = ModelExecutor(), []
+    executor, log = ModelExecutor(), []
 
     async def scenario() -> None:
-        async with aclosing(turns.iterate(lambda: counting("item", log))) as items:
-            calls = [asyncio.create_task(turns.run(log.append, "call")) for _ in range(10)]
+        async with aclosing(executor.iterate(lambda: counting("item", log))) as items:
+            calls = [asyncio.create_task(executor.run(log.append, "call")) for _ in range(10)]
             while not all(call.done() for call in calls):
                 await anext(items)
                 await asyncio.sleep(0)
 
     asyncio.run(scenario())
-    turns.close()
+    executor.close()
     calls = [place for place, what in enumerate(log) if what == "call"]
     assert len(calls) == 10 and all(b - a > 1 for a, b in pairwise(calls))
 
 
 def test_no_more_run_than_there_are_places():
-    turns, log = ModelExecutor(most=2), []
+    executor, log = ModelExecutor(max_running=2), []
 
     async def scenario() -> None:
         seen = []
 
         async def one(name: str) -> None:
-            async with aclosing(turns.iterate(lambda: counting(name, log, 5))) as items:
+            async with aclosing(executor.iterate(lambda: counting(name, log, 5))) as items:
                 async for _ in items:
-                    seen.append((turns.running, turns.waiting))
+                    seen.append((executor.running, executor.waiting))
 
         await asyncio.gather(*(one(name) for name in "abcd"))
         assert max(running for running, _ in seen) == 2 and max(waiting for _, waiting in seen) == 2
 
     asyncio.run(scenario())
-    turns.close()
+    executor.close()
     assert log.index("c") > min(log.index("a closed"), log.index("b closed"))
 
 
 def test_errors_reach_who_waits_and_nobody_else():
-    turns, log = ModelExecutor(), []
+    executor, log = ModelExecutor(), []
 
-    def failing() -> Iterator[int]:
+    def failing() -> Generator[int]:
         yield 1
         raise KeyError("broken")
 
     async def scenario() -> None:
         results = await asyncio.gather(
-            first(turns.iterate(failing), 3),
-            first(turns.iterate(lambda: counting("a", log)), 9),
+            first(executor.iterate(failing), 3),
+            first(executor.iterate(lambda: counting("a", log)), 9),
             return_exceptions=True,
         )
         assert isinstance(results[0], KeyError) and results[1] == list(range(9))
         with pytest.raises(ZeroDivisionError):
-            await aside(divmod, 1, 0)
+            await run_in_new_thread(divmod, 1, 0)
 
     asyncio.run(scenario())
-    turns.close()
-    assert turns.running == 0
+    executor.close()
+    assert executor.running == 0
 
 
 def test_one_who_leaves_while_an_item_is_made_is_waited_for():
     """As a stream that blocks on another server: its thread is still inside when its client goes."""
-    turns, inside, leave, closed = ModelExecutor(4, 4), threading.Event(), threading.Event(), threading.Event()
+    executor, inside, leave, closed = ModelExecutor(4, 4), threading.Event(), threading.Event(), threading.Event()
 
     def blocking() -> Generator[int]:
         try:
@@ -148,7 +148,7 @@ def test_one_who_leaves_while_an_item_is_made_is_waited_for():
             closed.set()
 
     async def scenario() -> None:
-        waiting = asyncio.create_task(first(turns.iterate(blocking), 1))
+        waiting = asyncio.create_task(first(executor.iterate(blocking), 1))
         await asyncio.to_thread(inside.wait, 60)
         waiting.cancel()
         await asyncio.sleep(0)
@@ -159,11 +159,11 @@ def test_one_who_leaves_while_an_item_is_made_is_waited_for():
 
     asyncio.run(scenario())
     assert closed.is_set()
-    turns.close()
+    executor.close()
 
 
 def test_one_who_leaves_while_an_item_is_made_interrupts_it():
-    turns, inside, interrupted = ModelExecutor(4, 4), threading.Event(), threading.Event()
+    executor, inside, interrupted = ModelExecutor(4, 4), threading.Event(), threading.Event()
 
     def blocking() -> Generator[int]:
         inside.set()
@@ -171,15 +171,15 @@ def test_one_who_leaves_while_an_item_is_made_interrupts_it():
         yield 1
 
     async def scenario() -> None:
-        waiting = asyncio.create_task(first(turns.iterate(blocking, interrupted.set), 1))
+        waiting = asyncio.create_task(first(executor.iterate(blocking, interrupted.set), 1))
         await asyncio.to_thread(inside.wait, 60)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
 
     asyncio.run(scenario())
-    assert turns.running == 0
-    turns.close()
+    assert executor.running == 0
+    executor.close()
 
 
 def filled(length: int) -> StaticKVCache:
@@ -190,7 +190,7 @@ def filled(length: int) -> StaticKVCache:
 
 
 def test_a_beginning_is_copied_also_from_an_answer_being_made():
-    prefixes = Prefixes(1 << 20)
+    prefixes = PrefixCache(1 << 20)
     one = prefixes.take("video", [1, 2, 3])
     assert one.ids == []
     one.ids, one.past = [1, 2, 3], filled(3)
@@ -205,7 +205,7 @@ def test_a_beginning_is_copied_also_from_an_answer_being_made():
 
 def test_prefixes_are_bounded_and_what_is_used_stays():
     size = filled(3).nbytes
-    prefixes = Prefixes(2 * size)
+    prefixes = PrefixCache(2 * size)
     caches = [prefixes.take(number, [1, 2, 3]) for number in range(4)]
     for cache in caches:
         cache.ids, cache.past = [1, 2, 3], filled(3)
@@ -218,14 +218,15 @@ def test_prefixes_are_bounded_and_what_is_used_stays():
 
 def test_an_engine_needs_its_url():
     assert ServerConfig(engine="vllm", vllm_url="http://localhost:8001").vllm_url
-    for wrong in ({"engine": "vllm"}, {"vllm_url": "http://localhost:8001"}):
+    wrongs: list[dict[str, Any]] = [{"engine": "vllm"}, {"vllm_url": "http://localhost:8001"}]
+    for wrong in wrongs:
         with pytest.raises(ConfigError, match="give both or neither"):
             ServerConfig(**wrong)
 
 
 def test_without_its_vllm_the_server_says_so_and_recovers(start: Start):
     """tests/inference/test_vllm.py has the protocol, tests/vllm the real one."""
-    from tests.chat.test_vllm import DONE, MODEL, chunk, says, serving
+    from tests.inference.test_vllm import DONE, MODEL, chunk, says, serving
 
     ids = MODEL.processor.tokenizer("Yes.", add_special_tokens=False)["input_ids"]
     with serving(says(*(chunk(i) for i in ids), DONE)) as engine:

@@ -1,4 +1,4 @@
-"""Configuration, admission, rates, keys, and uploads kept for a time."""
+"""Configuration, limiters, API keys and uploads."""
 
 import asyncio
 import io
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from serve.api.errors import APIError
-from serve.limits import ConcurrencyLimiter, Limits, RateLimiter, ServerConfig
-from serve.runtime.files import Files
-from serve.security.auth import ANYBODY, Keys
+from serve.config import Limits, ServerConfig
+from serve.runtime.files import FileStore
+from serve.security.auth import ANYBODY, ApiKeys
 from serve.security.guard import _host_name
+from serve.security.limiters import ConcurrencyLimiter, RateLimiter
 from videollm.errors import ConfigError
 
 
@@ -27,27 +28,27 @@ def test_a_server_that_others_can_reach_needs_keys(tmp_path: Path):
 
 
 def test_keys_are_recognised_and_named_apart():
-    keys = Keys(("first-key-0123456789", "second-key-0123456789"))
+    keys = ApiKeys(("first-key-0123456789", "second-key-0123456789"))
     names = {keys.owner(f"Bearer {key}") for key in ("first-key-0123456789", "second-key-0123456789")}
     assert len(names) == 2 and not any("first-key" in name for name in names)
     for wrong in (None, "", "Bearer", "Bearer x", "Basic first-key-0123456789", "Bearer first-key-012345678"):
         with pytest.raises(APIError) as refused:
             keys.owner(wrong)
         assert refused.value.status == 401 and refused.value.headers["WWW-Authenticate"] == "Bearer"
-    assert Keys(()).owner(None) == ANYBODY
+    assert ApiKeys(()).owner(None) == ANYBODY
 
 
-def test_admission_turns_away_what_is_too_many():
+def test_requests_above_the_limit_are_refused():
     async def scenario() -> None:
-        admission = ConcurrencyLimiter(2)
-        async with admission.slot(), admission.slot():
+        limiter = ConcurrencyLimiter(2)
+        async with limiter.slot(), limiter.slot():
             with pytest.raises(APIError) as refused:
-                async with admission.slot():
+                async with limiter.slot():
                     pass
             assert refused.value.status == 429 and int(refused.value.headers["Retry-After"]) >= 1
-        assert admission.inside == 0
-        async with admission.slot():
-            assert admission.inside == 1
+        assert limiter.active == 0
+        async with limiter.slot():
+            assert limiter.active == 1
 
     asyncio.run(scenario())
 
@@ -74,7 +75,7 @@ def test_host_names(host: str, name: str):
 
 def test_files_are_private_bounded_and_expire(tmp_path: Path):
     now = [1000.0]
-    files = Files(tmp_path, Limits(media_bytes=10, files=2, files_bytes=15, file_s=60), lambda: now[0])
+    files = FileStore(tmp_path, Limits(media_bytes=10, files=2, files_bytes=15, file_s=60), lambda: now[0])
     first = files.add("a", io.BytesIO(b"12345678"), "a.mp4", "vision")
     assert files.get("a", first.id).path.read_bytes() == b"12345678" and first.expires_at == 1060
     with pytest.raises(APIError, match="no file"):
@@ -87,4 +88,4 @@ def test_files_are_private_bounded_and_expire(tmp_path: Path):
         files.add("a", io.BytesIO(b"1"), "c.mp4", "vision")
     files.add("b", io.BytesIO(b"1"), "c.mp4", "vision")
     now[0] = 1061
-    assert files.of("a") == [] and files.nbytes == 0 and list(tmp_path.iterdir()) == []
+    assert files.owned_by("a") == [] and files.nbytes == 0 and list(tmp_path.iterdir()) == []

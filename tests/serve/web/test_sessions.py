@@ -1,4 +1,4 @@
-"""Browsers' sessions: what each uploads is its own, and goes with it. tests/serve/test_web.py has the page itself."""
+"""Sessions of the page: what each uploads is its own, and is deleted with it."""
 
 import io
 from pathlib import Path
@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from serve.api.errors import APIError
-from serve.limits import Limits
-from serve.runtime.files import Files, StoredFile
-from serve.web.sessions import MOST, Session, Sessions
+from serve.config import Limits
+from serve.runtime.files import FileStore, StoredFile
+from serve.web.sessions import MAX_SESSIONS, PageSession, PageSessions
 from tests.serve.conftest import SAMPLE, Server, Start
 
 LASTS_S = 60.0
@@ -28,16 +28,16 @@ class Place:
 
     def __init__(self, folder: Path):
         self.clock = Clock()
-        self.files = Files(folder, Limits(file_s=LASTS_S), self.clock)
-        self.sessions = Sessions(self.files, LASTS_S, self.clock)
+        self.files = FileStore(folder, Limits(file_s=LASTS_S), self.clock)
+        self.sessions = PageSessions(self.files, LASTS_S, self.clock)
 
-    def enter(self) -> tuple[str, Session]:
+    def enter(self) -> tuple[str, PageSession]:
         token = self.sessions.open("key")
         session = self.sessions.get(token)
         assert session
         return token, session
 
-    def upload(self, session: Session) -> StoredFile:
+    def upload(self, session: PageSession) -> StoredFile:
         return self.files.add(session.owner, io.BytesIO(b"video"), "a.mp4", "user_data")
 
 
@@ -50,7 +50,7 @@ def test_sessions_of_one_key_do_not_see_each_others_uploads(place: Place):
     (_, one), (_, other) = place.enter(), place.enter()
     file = place.upload(one)
     assert place.files.get(one.owner, file.id).path.read_bytes() == b"video"
-    assert place.files.of(other.owner) == []
+    assert place.files.owned_by(other.owner) == []
     with pytest.raises(APIError) as refused:
         place.files.get(other.owner, file.id)
     assert refused.value.status == 404
@@ -63,13 +63,13 @@ def test_uploads_go_after_their_time_even_while_nobody_comes(place: Place):
     token, session = place.enter()
     file = place.upload(session)
     place.clock.s += LASTS_S - 1
-    place.sessions.sweep()
+    place.sessions.expire()
     assert file.path.exists() and place.sessions.get(token) is session  # which is a use of it
     place.clock.s += 1
-    assert place.files.of("") == [] and not file.path.exists()  # what sweeping does besides
+    assert place.files.owned_by("") == [] and not file.path.exists()  # the server does this at intervals too
     assert place.sessions.get(token) is session
     place.clock.s += LASTS_S
-    place.sessions.sweep()
+    place.sessions.expire()
     assert place.sessions.get(token) is None
 
 
@@ -80,7 +80,7 @@ def test_what_a_session_uploaded_goes_with_it(place: Place):
     place.sessions.close(token)
     assert not file.path.exists() and kept.path.exists()
     assert place.sessions.get(token) is None
-    for _ in range(MOST):  # too many: the one unused for longest makes room
+    for _ in range(MAX_SESSIONS):  # too many: the one unused for longest makes room
         place.sessions.open("key")
     assert not kept.path.exists()
 

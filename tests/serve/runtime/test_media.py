@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from serve.api.errors import APIError
-from serve.limits import Limits, ServerConfig
-from serve.runtime.files import Files
-from serve.runtime.media import Media, MediaLoader, sampling_of
+from serve.config import Limits, ServerConfig
+from serve.runtime.files import FileStore
+from serve.runtime.media import MediaFile, MediaLoader, request_sampling
 from serve.security.fetch import Fetcher, is_public
 from tests.serve.conftest import data_url
 from videollm.config import SamplingConfig
@@ -140,7 +140,7 @@ def test_a_redirect_to_a_private_address_is_refused(port: int):
 
 
 @pytest.fixture
-def intake(tmp_path: Path) -> Callable[..., Awaitable[tuple[Media, bytes]]]:
+def load_media(tmp_path: Path) -> Callable[..., Awaitable[tuple[MediaFile, bytes]]]:
     root = tmp_path / "root"
     root.mkdir()
     (root / "clip one.mp4").write_bytes(b"inside")
@@ -148,26 +148,26 @@ def intake(tmp_path: Path) -> Callable[..., Awaitable[tuple[Media, bytes]]]:
     (root / "way-out.mp4").symlink_to(tmp_path / "secret.mp4")
     (tmp_path / "temporary").mkdir()
     config = ServerConfig(media_root=root, limits=Limits(media_bytes=1000))
-    made = MediaLoader(config, Files(tmp_path, config.limits), tmp_path / "temporary")
+    made = MediaLoader(config, FileStore(tmp_path, config.limits), tmp_path / "temporary")
 
-    async def opened(url: str) -> tuple[Media, bytes]:
+    async def opened(url: str) -> tuple[MediaFile, bytes]:
         async with made.open(url, "me") as media:
             return media, media.path.read_bytes()
 
     return opened
 
 
-def test_data_is_kept_no_longer_than_needed(intake: Callable, tmp_path: Path):
-    media, data = asyncio.run(intake(data_url(b"abc")))
+def test_data_is_kept_no_longer_than_needed(load_media: Callable, tmp_path: Path):
+    media, data = asyncio.run(load_media(data_url(b"abc")))
     assert data == b"abc" and media.sha == hashlib.sha256(b"abc").hexdigest() and media.source == "data:"
     assert list((tmp_path / "temporary").iterdir()) == []
     with pytest.raises(APIError, match="larger than"):
-        asyncio.run(intake(data_url(b"a" * 2000)))
+        asyncio.run(load_media(data_url(b"a" * 2000)))
 
 
-def test_only_files_below_the_media_root_are_opened(intake: Callable, tmp_path: Path):
+def test_only_files_below_the_media_root_are_opened(load_media: Callable, tmp_path: Path):
     root = tmp_path / "root"
-    _, data = asyncio.run(intake(f"file://{root}/clip%20one.mp4"))
+    _, data = asyncio.run(load_media(f"file://{root}/clip%20one.mp4"))
     assert data == b"inside"
     for outside in (
         f"{tmp_path}/secret.mp4",
@@ -180,14 +180,14 @@ def test_only_files_below_the_media_root_are_opened(intake: Callable, tmp_path: 
         "/etc/passwd",
     ):
         with pytest.raises(APIError, match="no such file below"):
-            asyncio.run(intake(f"file://{outside}"))
+            asyncio.run(load_media(f"file://{outside}"))
     with pytest.raises(APIError, match="no such file below"):
-        asyncio.run(intake(f"file://other-host{root}/clip%20one.mp4"))
+        asyncio.run(load_media(f"file://other-host{root}/clip%20one.mp4"))
 
 
 def test_what_is_sampled():
     def made(model: SamplingConfig, detail: str = "auto", **asked: float | None) -> SamplingConfig:
-        return sampling_of(
+        return request_sampling(
             model, 100, **{"frames": None, "fps": None, "start_s": None, "end_s": None, **asked}, detail=detail
         )
 
