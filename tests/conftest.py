@@ -27,8 +27,8 @@ def _seeded() -> None:
 
 
 TESTS = Path(__file__).parent
-# Folders and files whose tests start servers, browsers or training runs, install packages, or load the weights of `lite`.
-# A single test of this kind in another file is marked slow there. All others are fast: `pytest -m fast`.
+# Folders and files whose tests start servers, browsers or training runs, install packages, or load the weights of
+# `lite`. A single test of this kind in another file is marked slow there. All others are fast: `pytest -m fast`.
 SLOW = (
     "bench",
     "cli",
