@@ -14,7 +14,7 @@ from videollm.cli import main
 from videollm.config import LanguageModelConfig, LoraConfig
 from videollm.errors import CheckpointError
 from videollm.export import export
-from videollm.inference.engine import Generation
+from videollm.inference.sampling import GenerationConfig
 from videollm.presets import DEBUG
 
 SAMPLE = Path(__file__).parents[1] / "scripts/samples/sample.mp4"
@@ -37,7 +37,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def text(directory: Path) -> str:
-    return ChatSession(checkpoint.load(str(directory)), SAMPLE).ask("What?", Generation(max_new_tokens=24)).text
+    return ChatSession(checkpoint.load(str(directory)), SAMPLE).ask("What?", GenerationConfig(max_new_tokens=24)).text
 
 
 def test_the_export_answers_as_the_checkpoint_does(saved: Path, tmp_path: Path):

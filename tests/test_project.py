@@ -107,7 +107,10 @@ def test_readme_programs_run(block: Block, workplace: Path):
     ("statement", "unwanted"),
     [
         ("import videollm", ("torch", "numpy", "transformers", "av")),
-        ("from videollm.cli import parser; parser().format_help()", ("torch", "numpy", "transformers", "av")),
+        (
+            "from videollm.cli.main import build_parser; build_parser().format_help()",
+            ("torch", "numpy", "transformers", "av"),
+        ),
         ("from videollm.config import ModelConfig", ("torch", "transformers", "av")),
         ("from videollm import decode", ("transformers", "open_clip", "timm", "decord")),
     ],

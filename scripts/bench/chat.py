@@ -39,7 +39,8 @@ from videollm.encoders.debug import DebugEncoder
 from videollm.encoders.open_clip import OpenClipEncoder
 from videollm.features.encode import EncodedVideo
 from videollm.features.segments import scene_cuts, thumbnails
-from videollm.inference.engine import Cache, Generation, LocalEngine, Token
+from videollm.inference.engine import LocalEngine, PromptCache
+from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.language import load_language_model, load_tokenizer
 from videollm.models.processor import Message, Processor, Prompt
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
@@ -51,7 +52,7 @@ SIXTEEN = SamplingConfig(frames=16)
 TWO_SEGMENTS, ONE_SEGMENT = (SegmentConfig(by="time", frames=n) for n in (8, 16))  # of sixteen frames
 SIDE = 224
 QUESTIONS = ("What happens in this video?", "And what comes next?")
-FIRST = Generation(max_new_tokens=1)
+FIRST = GenerationConfig(max_new_tokens=1)
 WORDS = Vocabulary(("cat", "coffee", "rocket"), (-1, -1, -1))  # ImageNet's would take a minute to embed, once
 PARTS = ("decode", "encode", "chat", "peer", "lite", "start")
 
@@ -153,7 +154,7 @@ class ClockedEngine(LocalEngine):
 
     at: list[float]
 
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Iterator[Token]:
+    def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Iterator[Token]:
         self.at = []
         for token in super().stream(prompt, cache, generation):
             self.at.append(perf_counter())
@@ -181,7 +182,7 @@ def two_turns(
     started = perf_counter()
     session = ChatSession(model, encode(model, frames), engine=engine)
     encoded = perf_counter()
-    one = session.ask(QUESTIONS[0], Generation(max_new_tokens=tokens))
+    one = session.ask(QUESTIONS[0], GenerationConfig(max_new_tokens=tokens))
     ended, first, last, history = perf_counter(), engine.at[0], engine.at[-1], session.messages
     times.add(encode=encoded - started, first=first - started, last=last - started)
     times.add(step=(last - first) / (one.receipt.completion_tokens - 1), evidence=ended - last)

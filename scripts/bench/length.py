@@ -18,13 +18,13 @@ from report import Row, describe_machine, publish, timed
 
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import load
-from videollm.inference.engine import Generation
+from videollm.inference.sampling import GenerationConfig
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import search
 from videollm.retrieval.table import SegmentRow, VideoRow
 
 SIZE = (640, 360)
-ONE_TOKEN = Generation(max_new_tokens=1)
+ONE_TOKEN = GenerationConfig(max_new_tokens=1)
 EACH, SEGMENT_S = 10, 4.0  # segments of a video, and their length
 REPEATS = 20
 

@@ -28,8 +28,9 @@ from report import Row, Times, describe_machine
 
 from videollm.checkpoint import Model, load
 from videollm.config import LanguageModelConfig
-from videollm.inference.engine import Cache, Generation, LocalEngine
+from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.runner import make_runner
+from videollm.inference.sampling import GenerationConfig
 from videollm.models.language import load_language_model
 from videollm.models.processor import Message
 
@@ -139,12 +140,12 @@ def measure_engine(repeats: int) -> list[Row]:
 def measure_overhead(model: Model, server: Server, repeats: int, questions: Iterator[int]) -> list[Row]:
     """The same prompt, seed and tokens in this process and through HTTP. No prompt begins as another did."""
     engine, times = LocalEngine(model.llm, model.processor.stop_ids), Times()
-    generation = Generation(max_new_tokens=TOKENS, **SETTINGS)
+    generation = GenerationConfig(max_new_tokens=TOKENS, **SETTINGS)
 
     def here(text: str) -> tuple[float, float, int]:
         started, first, made, ids = perf_counter(), 0.0, 0, []
         prompt = model.processor([Message("system", text), Message("user", "Tell a story.")])
-        for token in engine.stream(prompt, Cache(), generation):
+        for token in engine.stream(prompt, PromptCache(), generation):
             ids.append(token.id)
             made += 1
             if model.processor.decode(ids):

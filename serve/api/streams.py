@@ -30,7 +30,7 @@ from serve.api.schemas import (
 from serve.runtime.service import Chat, Service, evidence_out
 from videollm.chat.answer import Answer, Receipt
 from videollm.chat.turn import Piece
-from videollm.inference.engine import Token
+from videollm.inference.sampling import Token
 
 Items = AsyncGenerator[tuple[int, Piece | Answer]]
 

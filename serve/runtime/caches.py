@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from videollm.features.encode import EncodedVideo
-from videollm.inference.engine import Cache, shared_prefix
+from videollm.inference.engine import PromptCache, shared_prefix
 
 
 class Features:
@@ -70,7 +70,7 @@ class _Kept:
     """shown: what stands behind the prompt's visual tokens, and whose it is. used: by an answer being made."""
 
     shown: Hashable
-    cache: Cache
+    cache: PromptCache
     used: bool = True
 
 
@@ -90,25 +90,25 @@ class Prefixes:
     def nbytes(self) -> int:
         return sum(kept.cache.nbytes for kept in list(self._kept))
 
-    def take(self, shown: Hashable, ids: list[int]) -> Cache:
+    def take(self, shown: Hashable, ids: list[int]) -> PromptCache:
         """What is kept of this prompt, to be used for it until it is `put` back."""
         with self._lock:
             return self._take(shown, ids)
 
-    def _take(self, shown: Hashable, ids: list[int]) -> Cache:
+    def _take(self, shown: Hashable, ids: list[int]) -> PromptCache:
         alike = [kept for kept in self._kept if kept.shown == shown]
         best = max(alike, key=lambda kept: (shared_prefix(kept.cache.ids, ids), not kept.used), default=None)
         length = shared_prefix(best.cache.ids, ids) if best else 0
         if best and 0 < length == len(best.cache.ids) and not best.used:
             best.used = True
             return best.cache
-        own = _Kept(shown, best.cache.fork(length) if best and length else Cache())
+        own = _Kept(shown, best.cache.fork(length) if best and length else PromptCache())
         if best and not best.used:
             self._move_last(best)
         self._kept.append(own)
         return own.cache
 
-    def put(self, cache: Cache) -> None:
+    def put(self, cache: PromptCache) -> None:
         """Kept in place of the conversations that it continues."""
         with self._lock:
             own = next(kept for kept in self._kept if kept.cache is cache)

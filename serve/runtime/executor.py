@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 
 from videollm.encoders.base import FrameEncoder, FrameFeatures
-from videollm.inference.engine import Cache, Engine, Generation, Token
+from videollm.inference.engine import Engine, PromptCache
+from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Prompt
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class ExecutorEngine:
     engine: Engine
     turns: ModelExecutor
 
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
+    def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
         tokens = self.engine.stream(prompt, cache, generation)
         try:
             while (token := self.turns.call(next, tokens, END)) is not END:

@@ -54,7 +54,8 @@ from videollm.checkpoint import Model
 from videollm.config import SamplingConfig
 from videollm.errors import ConfigError, VideoLLMError
 from videollm.features.encode import EncodedVideo, encode_frames
-from videollm.inference.engine import Cache, Engine, Generation, LocalEngine
+from videollm.inference.engine import Engine, LocalEngine, PromptCache
+from videollm.inference.sampling import GenerationConfig
 from videollm.inference.vllm import VLLMEngine
 from videollm.models.processor import Message, Prompt
 from videollm.retrieval.queries import embed_text
@@ -247,7 +248,7 @@ class Service:
         key = (chat.owner, *((look.key, len(s.segments)) for look, s in zip(chat.looks, shown, strict=True)))
         ms = {step: sum(look.video.ms[step] for look in chat.looks) for step in ("decode", "encode")}
         for number in range(request.n):
-            generation = Generation(
+            generation = GenerationConfig(
                 max_new_tokens=longest,
                 temperature=request.temperature,
                 top_p=request.top_p,
@@ -278,7 +279,7 @@ class Service:
         return ExecutorEngine(engine, self.thread) if self.local else engine
 
     @contextmanager
-    def _cached(self, key: Hashable, prompt: Prompt) -> Iterator[Cache]:
+    def _cached(self, key: Hashable, prompt: Prompt) -> Iterator[PromptCache]:
         """For one answer."""
         cache = self.prefixes.take(key, prompt.ids)
         try:

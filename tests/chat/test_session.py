@@ -14,11 +14,11 @@ from videollm.config import PromptConfig, SamplingConfig
 from videollm.errors import CheckpointError, ContextOverflowError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, encode_video
-from videollm.inference.engine import Generation
+from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Processor
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
-SHORT = Generation(max_new_tokens=12)
+SHORT = GenerationConfig(max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_a_closed_stream_leaves_no_trace(model: Model, video: EncodedVideo):
 
 def test_segments_are_merged_to_fit_and_the_receipt_says_so(model: Model, video: EncodedVideo):
     whole = ChatSession(model, video)
-    need = whole.ask("Hi?", Generation(max_new_tokens=8)).receipt.prompt_tokens
+    need = whole.ask("Hi?", GenerationConfig(max_new_tokens=8)).receipt.prompt_tokens
     session = ChatSession(shrunk(model, need - 40), video)
     receipt = session.ask("Hi?").receipt
     assert receipt.prompt_tokens + 8 <= need - 40
@@ -127,7 +127,9 @@ def test_resume_refuses_other_files_and_other_models(model: Model, video: Encode
 
 def test_sampling_is_repeatable_by_seed_and_varies_without(model: Model, video: EncodedVideo):
     def ask(seed: int) -> str:
-        return ChatSession(model, video).ask("Hi?", Generation(max_new_tokens=12, temperature=2.0, seed=seed)).text
+        return (
+            ChatSession(model, video).ask("Hi?", GenerationConfig(max_new_tokens=12, temperature=2.0, seed=seed)).text
+        )
 
     assert ask(1) == ask(1) != ask(2)
 

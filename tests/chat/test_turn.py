@@ -13,8 +13,9 @@ from videollm.checkpoint import Model, load
 from videollm.config import SamplingConfig
 from videollm.errors import ConfigError
 from videollm.features.encode import EncodedVideo, encode_video
-from videollm.inference.engine import Cache, Generation, LocalEngine
+from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.runner import TransformersRunner
+from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
 from videollm.models.video_llm import VISUAL_TOKEN_ID
 
@@ -33,13 +34,17 @@ def video(model: Model) -> EncodedVideo:
 
 
 def turn(
-    model: Model, messages: list[Message], shown: list[PromptVideo], generation: Generation, cache: Cache | None = None
+    model: Model,
+    messages: list[Message],
+    shown: list[PromptVideo],
+    generation: GenerationConfig,
+    cache: PromptCache | None = None,
 ) -> tuple[list[Piece], Answer]:
     prompt = fit_to_context(model, messages, shown, generation.max_new_tokens)
     engine = LocalEngine(model.llm, model.processor.stop_ids)
     now = perf_counter()
     *pieces, answer = generate_answer(
-        model, engine, prompt, messages[-1].content, shown, cache or Cache(), generation, {}, now
+        model, engine, prompt, messages[-1].content, shown, cache or PromptCache(), generation, {}, now
     )
     assert isinstance(answer, Answer)
     return [p for p in pieces if isinstance(p, Piece)], answer
@@ -52,18 +57,18 @@ def test_each_video_stands_before_its_message(model: Model, video: EncodedVideo)
     places = [text.index(part) for part in ("Video 0:12", "What is it?", "A cat.", "Video 0:04", "And this?")]
     assert places == sorted(places)
     assert prompt.ids.count(VISUAL_TOKEN_ID) == model.config.temporal.queries * sum(len(s.segments) for s in shown)
-    _, answer = turn(model, TALK, shown, Generation(max_new_tokens=4))
+    _, answer = turn(model, TALK, shown, GenerationConfig(max_new_tokens=4))
     assert {e.video for e in answer.evidence} <= {0, 1}
 
 
 def test_no_video_is_a_conversation_too(model: Model):
-    pieces, answer = turn(model, TALK, [], Generation(max_new_tokens=8))
+    pieces, answer = turn(model, TALK, [], GenerationConfig(max_new_tokens=8))
     assert "".join(p.text for p in pieces) == answer.text
     assert answer.evidence == () and answer.receipt.frames == answer.receipt.segments == 0
 
 
 def test_a_stop_text_ends_the_answer_and_is_never_shown(model: Model):
-    varied = Generation(max_new_tokens=48, temperature=2.0, seed=3)  # greedy, these weights say nothing
+    varied = GenerationConfig(max_new_tokens=48, temperature=2.0, seed=3)  # greedy, these weights say nothing
     _, whole = turn(model, TALK, [], varied)
     middle = len(whole.text) // 2
     stop = whole.text[middle : middle + 3]
@@ -73,11 +78,11 @@ def test_a_stop_text_ends_the_answer_and_is_never_shown(model: Model):
     assert answer.receipt.finish == "stop" and answer.receipt.completion_tokens < 48
     assert whole.receipt.finish == "length" and whole.receipt.truncated
     with pytest.raises(ConfigError, match="stop text is empty"):
-        Generation(stop=("",))
+        GenerationConfig(stop=("",))
 
 
 def test_log_probabilities_are_those_of_the_chosen_tokens(model: Model):
-    pieces, answer = turn(model, TALK, [], Generation(max_new_tokens=6, logprobs=3))
+    pieces, answer = turn(model, TALK, [], GenerationConfig(max_new_tokens=6, logprobs=3))
     tokens = [piece.token for piece in pieces if piece.token]
     assert len(tokens) == answer.receipt.completion_tokens == 6
     ids = fit_to_context(model, TALK, [], 6).ids
@@ -95,18 +100,18 @@ def test_a_forked_cache_answers_as_a_fresh_one_and_leaves_the_first_alone(
     engine = LocalEngine(model.llm, model.processor.stop_ids)
     if plain:
         engine.runner = TransformersRunner(model.llm.language_model)
-    generation = Generation(max_new_tokens=8)
+    generation = GenerationConfig(max_new_tokens=8)
     prompts = [
         fit_to_context(model, [Message("user", question)], [PromptVideo(model, video)], 8)
         for question in ("One?", "Two?")
     ]
-    first = Cache()
+    first = PromptCache()
     answers = [list(engine.stream(prompts[0], first, generation))]
     held, size = list(first.ids), first.nbytes
     second = first.fork(len(prompts[0]) - 20)
     answers.append(list(engine.stream(prompts[1], second, generation)))
     assert second.reused > 0.7 * len(prompts[1]) and second.nbytes > 0
-    assert answers == [list(engine.stream(p, Cache(), generation)) for p in prompts]
+    assert answers == [list(engine.stream(p, PromptCache(), generation)) for p in prompts]
     assert (first.ids, first.nbytes) == (held, size)
     assert list(engine.stream(prompts[0], first, generation)) == answers[0]
     assert first.reused == len(prompts[0]) - 1

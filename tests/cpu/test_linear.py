@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from videollm.cpu.linear import Packed
+from videollm.cpu.linear import PackedLinear
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -14,5 +14,5 @@ def test_products_are_those_of_the_layer(dtype: torch.dtype, rows: int, with_bia
     generator = torch.Generator().manual_seed(rows)
     weight, bias, x = (torch.randn(*shape, generator=generator) for shape in [(80, 48), (80,), (rows, 48)])
     exact = F.linear(x.to(dtype).double(), weight.to(dtype).double(), bias.to(dtype).double() if with_bias else None)
-    product = Packed(weight.to(dtype), bias.to(dtype) if with_bias else None)
+    product = PackedLinear(weight.to(dtype), bias.to(dtype) if with_bias else None)
     torch.testing.assert_close(product(x.to(dtype)), exact.to(dtype))

@@ -205,7 +205,7 @@ def test_features_lists_unusable_videos_and_fails_where_none_is_usable(
     assert main(["features", str(write(tmp_path / "bad.jsonl", gone, text, text_alone)), *options]) == 2
     said = capsys.readouterr()
     (line,) = said.err.strip().splitlines()
-    assert "not one of 2 videos can be used; gone.mp4: no such file" in line and said.out == ""
+    assert "none of 2 videos can be used; gone.mp4: no such file" in line and said.out == ""
 
     some = write(tmp_path / "some.jsonl", gone, replace(GOOD, video=str(SAMPLE)))
     assert main(["features", str(some), *options, "--json"]) == 0

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from videollm import checkpoint
+from videollm.cpu.llama import LlamaRunner
 from videollm.errors import ConfigError
 from videollm.features.encode import SegmentFeatures
-from videollm.inference.engine import Cache, Generation, LocalEngine, choose, shared_prefix
-from videollm.inference.runner import LlamaRunner, TransformersRunner
+from videollm.inference.engine import LocalEngine, PromptCache, shared_prefix
+from videollm.inference.runner import TransformersRunner
+from videollm.inference.sampling import GenerationConfig, choose
 from videollm.models.processor import Message, Prompt
 
 
@@ -19,7 +21,10 @@ def test_greedy_tokens_are_those_of_transformers_generate():
     )
     for question in ("What is it?", "How does it end?", "Is there a cat?"):
         prompt = model.processor([Message("user", question)], [segment])
-        ours = [t.id for t in LocalEngine(model.llm, model.processor.stop_ids).stream(prompt, Cache(), Generation())]
+        ours = [
+            t.id
+            for t in LocalEngine(model.llm, model.processor.stop_ids).stream(prompt, PromptCache(), GenerationConfig())
+        ]
         theirs = model.llm.generate(
             torch.tensor([prompt.ids]),
             prompt.visual(),
@@ -35,27 +40,27 @@ def test_greedy_tokens_are_those_of_transformers_generate():
 def test_generation_stops_at_the_end_of_turn():
     model = checkpoint.load("debug")
     prompt = model.processor([Message("user", "Hi")])
-    first = next(LocalEngine(model.llm, set()).stream(prompt, Cache(), Generation())).id
-    assert list(LocalEngine(model.llm, {first}).stream(prompt, Cache(), Generation())) == []
+    first = next(LocalEngine(model.llm, set()).stream(prompt, PromptCache(), GenerationConfig())).id
+    assert list(LocalEngine(model.llm, {first}).stream(prompt, PromptCache(), GenerationConfig())) == []
 
 
 def test_greedy_and_small_top_p_take_the_likeliest():
     logits = torch.tensor([0.0, 3.0, 1.0])
     generator = torch.Generator().manual_seed(0)
-    assert choose(logits, Generation(), None) == 1
-    assert {choose(logits, Generation(temperature=5.0, top_p=0.1), generator) for _ in range(50)} == {1}
-    assert {choose(logits, Generation(temperature=5.0), generator) for _ in range(200)} == {0, 1, 2}
+    assert choose(logits, GenerationConfig(), None) == 1
+    assert {choose(logits, GenerationConfig(temperature=5.0, top_p=0.1), generator) for _ in range(50)} == {1}
+    assert {choose(logits, GenerationConfig(temperature=5.0), generator) for _ in range(200)} == {0, 1, 2}
 
 
 def test_broken_weights_are_reported_not_answered():
     with pytest.raises(FloatingPointError, match="no finite logit"):
-        choose(torch.full((3,), float("nan")), Generation(), None)
+        choose(torch.full((3,), float("nan")), GenerationConfig(), None)
 
 
 @pytest.mark.parametrize("bad", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.1}])
 def test_impossible_settings_are_refused(bad: dict[str, float]):
     with pytest.raises(ConfigError, match=str(next(iter(bad.values())))):
-        Generation(**bad)  # type: ignore[arg-type]
+        GenerationConfig(**bad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("a", "b", "n"), [([], [1], 0), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1, 4], 1), ([1], [1], 1)])
@@ -78,10 +83,10 @@ def videos(model: checkpoint.Model, count: int) -> list[Prompt]:
 
 TIMES = torch.arange(8) / 2, torch.zeros(16), ()
 SETTINGS = [
-    Generation(max_new_tokens=24),
-    Generation(max_new_tokens=7, temperature=2.0, seed=3, logprobs=2),
-    Generation(max_new_tokens=40, temperature=1.5, top_p=0.9, seed=4),
-    Generation(max_new_tokens=1, logprobs=0),
+    GenerationConfig(max_new_tokens=24),
+    GenerationConfig(max_new_tokens=7, temperature=2.0, seed=3, logprobs=2),
+    GenerationConfig(max_new_tokens=40, temperature=1.5, top_p=0.9, seed=4),
+    GenerationConfig(max_new_tokens=1, logprobs=0),
 ]
 
 
@@ -94,9 +99,9 @@ def test_streams_that_are_read_in_turn_get_what_they_get_alone(kind: type):
     engine = LocalEngine(model.llm, model.processor.stop_ids, sizes.append)
     engine.runner = kind(model.llm.language_model)
     asked = [(prompt, SETTINGS[number % 4]) for number, prompt in enumerate(videos(model, 8))]
-    expected = [list(alone.stream(prompt, Cache(), generation)) for prompt, generation in asked]
+    expected = [list(alone.stream(prompt, PromptCache(), generation)) for prompt, generation in asked]
 
-    caches, made = [Cache() for _ in asked], [[] for _ in asked]
+    caches, made = [PromptCache() for _ in asked], [[] for _ in asked]
     waiting, running = list(range(len(asked))), {}
     while waiting or running:
         if waiting:
@@ -119,7 +124,7 @@ def test_streams_that_are_read_in_turn_get_what_they_get_alone(kind: type):
     for (prompt, generation), cache, first in zip(asked, caches, expected, strict=True):  # the next turn
         longer = Prompt(prompt.ids + [token.id for token in first] + [5, 6, 7], [], prompt.segments)
         again = [token.id for token in engine.stream(longer, cache, generation)]
-        assert again == [token.id for token in alone.stream(longer, Cache(), generation)]
+        assert again == [token.id for token in alone.stream(longer, PromptCache(), generation)]
         assert cache.reused >= len(prompt)
 
 
@@ -127,7 +132,7 @@ def test_a_closed_stream_leaves_the_batch_and_an_idle_one_is_at_most_a_token_ahe
     model = checkpoint.load("debug")
     sizes: list[int] = []
     engine = LocalEngine(model.llm, set(), sizes.append)
-    one, two, three = (engine.stream(prompt, Cache(), Generation()) for prompt in videos(model, 3))
+    one, two, three = (engine.stream(prompt, PromptCache(), GenerationConfig()) for prompt in videos(model, 3))
     for stream in (one, two, three):
         next(stream)
     sizes.clear()

@@ -6,16 +6,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    Phi3Config,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
 )
 
-from videollm.inference.runner import LlamaRunner, ModelRunner, TransformersRunner, make_runner
+from videollm.cpu.llama import LlamaRunner
+from videollm.inference.runner import ModelRunner, TransformersRunner, make_runner
 
 SIZES = {
     "vocab_size": 90,
@@ -131,3 +139,79 @@ def test_conversations_read_together_do_not_mix(kind: type, data: st.DataObject,
         for i, logits in zip(together, by.forward([(texts[i].pop(0), pasts[i]) for i in together]), strict=True):
             if not texts[i]:
                 torch.testing.assert_close(logits, expected[i], atol=2e-5, rtol=1e-5)
+
+
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+LONG = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+LONG |= {"original_max_position_embeddings": 32, "factor": 4.0}
+
+
+@pytest.mark.parametrize("rope", [DYNAMIC, LONG])
+@pytest.mark.parametrize("new", [[1, 1, 1], [4, 1, 9]])
+def test_a_long_neighbour_does_not_change_rotary_frequencies_that_follow_the_length(rope: dict, new: list[int]):
+    """Such frequencies belong to one conversation: one beyond the trained length must not change the others', whether
+    they run in the same call or after it."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**(SIZES | {"max_position_embeddings": 32}), rope_parameters=rope)
+    prompts, following = [embeds(n) for n in (10, 200, 40)], [embeds(n + 20) for n in new]
+
+    def logits(together: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        runner = make_runner(LlamaForCausalLM(config).eval().requires_grad_(False))
+        assert isinstance(runner, TransformersRunner)
+        caches = [runner.begin() for _ in prompts]
+        rows = [(piece[:n], cache) for piece, n, cache in zip(following, new, caches, strict=True)]
+        if together:
+            for prompt, cache in zip(prompts, caches, strict=True):
+                runner.forward([(prompt, cache)])
+            return list(runner.forward(rows))
+        alone = []
+        for prompt, (piece, _) in zip(prompts, rows, strict=True):
+            torch.manual_seed(0)
+            runner = make_runner(LlamaForCausalLM(config).eval().requires_grad_(False))
+            cache = runner.begin()
+            runner.forward([(prompt, cache)])
+            alone.append(runner.forward([(piece, cache)])[0])
+        return alone
+
+    for ours, alone in zip(logits(together=True), logits(together=False), strict=True):
+        torch.testing.assert_close(ours, alone, atol=1e-6, rtol=1e-5)
+
+
+FAMILIES: dict[str, type] = {
+    "gemma2": Gemma2Config,
+    "gemma3": Gemma3TextConfig,
+    "gpt2": GPT2Config,
+    "mistral": MistralConfig,
+    "phi3": Phi3Config,
+    "qwen3": Qwen3Config,
+    "bloom": BloomConfig,
+}
+
+
+def tiny(family: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    if family == "gpt2":
+        config = GPT2Config(vocab_size=90, n_embd=48, n_layer=2, n_head=2)
+    elif family == "bloom":
+        config = BloomConfig(vocab_size=90, hidden_size=48, n_layer=2, n_head=2)
+    else:
+        window = {"sliding_window": 8} if family in ("gemma2", "gemma3", "mistral") else {}
+        config = FAMILIES[family](**SIZES, head_dim=8, pad_token_id=0, **window)
+    return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_a_batch_of_any_family_gives_what_each_conversation_gives_alone(family: str):
+    """Conversations of different lengths, beyond the sliding window too, continued for several tokens."""
+    model = tiny(family)
+    runner, lengths = make_runner(model), (3, 30, 11)
+    texts = [embeds(n + 4) for n in lengths]
+    caches = [runner.begin() for _ in texts]
+    for text, cache, length in zip(texts, caches, lengths, strict=True):
+        runner.forward([(text[:length], cache)])
+    for step in range(4):
+        rows = [(text[n + step : n + step + 1], cache) for text, n, cache in zip(texts, lengths, caches, strict=True)]
+        for row, text, n in zip(runner.forward(rows), texts, lengths, strict=True):
+            alone = model(inputs_embeds=text[None, : n + step + 1]).logits[0, -1]
+            torch.testing.assert_close(row, alone, atol=2e-5, rtol=1e-5)

@@ -19,7 +19,8 @@ from videollm import checkpoint
 from videollm.chat.session import ChatSession
 from videollm.errors import ConfigError, EngineError
 from videollm.features.encode import SegmentFeatures
-from videollm.inference.engine import Cache, Generation, Token
+from videollm.inference.engine import PromptCache
+from videollm.inference.sampling import GenerationConfig, Token
 from videollm.inference.vllm import VLLMEngine
 from videollm.models.processor import Message, Prompt
 
@@ -86,27 +87,27 @@ def video_prompt() -> Prompt:
 
 
 def test_tokens_come_without_the_end_of_turn_and_reuse_is_reported():
-    stop, cache = min(MODEL.processor.stop_ids), Cache()
+    stop, cache = min(MODEL.processor.stop_ids), PromptCache()
     with serving(says(": ping", chunk(70), chunk(71, 72), chunk(stop), USAGE, DONE)) as engine:
         assert engine.alive()
-        assert list(engine.stream(text_prompt(), cache, Generation())) == [Token(70), Token(71), Token(72)]
+        assert list(engine.stream(text_prompt(), cache, GenerationConfig())) == [Token(70), Token(71), Token(72)]
     assert cache.reused == 7
 
 
 def test_logprobs_are_the_likeliest_best_first():
     scores = {"token_logprobs": [-2.0], "top_logprobs": [{"token_id:9": -2.0, "token_id:4": -0.5, "token_id:5": -1.5}]}
     with serving(says(chunk(9, logprobs=scores), DONE)) as engine:
-        (token,) = engine.stream(text_prompt(), Cache(), Generation(logprobs=2))
+        (token,) = engine.stream(text_prompt(), PromptCache(), GenerationConfig(logprobs=2))
     assert token == Token(9, -2.0, ((4, -0.5), (5, -1.5)))
 
 
 def test_a_prompt_goes_as_ids_or_with_a_video_as_embeddings():
     bodies: list[Any] = []
-    generation = Generation(max_new_tokens=5, temperature=0.5, top_p=0.9, seed=3)
+    generation = GenerationConfig(max_new_tokens=5, temperature=0.5, top_p=0.9, seed=3)
     prompts = text_prompt(), video_prompt()
     with serving(says(DONE), bodies) as engine:
         for prompt in prompts:
-            assert list(engine.stream(prompt, Cache(), generation)) == []
+            assert list(engine.stream(prompt, PromptCache(), generation)) == []
     first, second = bodies
     assert first["prompt"] == prompts[0].ids and "prompt_embeds" not in first and "prompt" not in second
     sent = torch.load(io.BytesIO(base64.b64decode(second["prompt_embeds"])), weights_only=True)
@@ -124,10 +125,10 @@ def test_a_later_turn_has_only_its_words_embedded_and_sends_the_same():
     first = video_prompt()
     messages = [Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "What is it?")]
     second = MODEL.processor(messages, first.segments)
-    cache = Cache()
+    cache = PromptCache()
     with serving(says(DONE), bodies) as engine:
-        for prompt, kept in ((first, cache), (second, cache), (second, cache.fork(3)), (second, Cache())):
-            list(engine.stream(prompt, kept, Generation()))
+        for prompt, kept in ((first, cache), (second, cache), (second, cache.fork(3)), (second, PromptCache())):
+            list(engine.stream(prompt, kept, GenerationConfig()))
     hook.remove()
     assert len(ran) == 3 and cache.nbytes > 0  # not for the second, which begins as the first does
     sent = [torch.load(io.BytesIO(base64.b64decode(body["prompt_embeds"])), weights_only=True) for body in bodies]
@@ -152,7 +153,7 @@ def refusal(message: str) -> str:
 )
 def test_what_can_go_wrong_has_a_clear_error(answer: Answer, said: str):
     with serving(answer) as engine, pytest.raises(EngineError, match=said):
-        list(engine.stream(text_prompt(), Cache(), Generation()))
+        list(engine.stream(text_prompt(), PromptCache(), GenerationConfig()))
 
 
 def test_nothing_listening():
@@ -161,7 +162,7 @@ def test_nothing_listening():
         engine = VLLMEngine(MODEL, f"http://127.0.0.1:{free.getsockname()[1]}")
         assert not engine.alive()
         with pytest.raises(EngineError, match=f"{engine.url} does not answer"):
-            list(engine.stream(text_prompt(), Cache(), Generation()))
+            list(engine.stream(text_prompt(), PromptCache(), GenerationConfig()))
 
 
 @pytest.mark.parametrize("url", ["localhost:8001", "ftp://localhost", "http://", "8001"])
@@ -185,20 +186,20 @@ def test_closing_the_engine_ends_the_wait_for_a_first_token(headers: bool):
     with serving(silent) as shared:
         engine = shared.of("somebody")
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(list, engine.stream(text_prompt(), Cache(), Generation()))
+            waiting = pool.submit(list, engine.stream(text_prompt(), PromptCache(), GenerationConfig()))
             assert asked.wait(30)
             engine.close()
             assert isinstance(waiting.exception(30), EngineError)
         assert gone.wait(30)
         with pytest.raises(EngineError, match="not to be asked"):
-            list(engine.stream(text_prompt(), Cache(), Generation()))
+            list(engine.stream(text_prompt(), PromptCache(), GenerationConfig()))
 
 
 def test_owners_share_no_prefixes():
     bodies: list[Any] = []
     with serving(says(DONE), bodies) as engine:
         for asking in (engine, engine.of("one"), engine.of("two")):
-            list(asking.stream(text_prompt(), Cache(), Generation()))
+            list(asking.stream(text_prompt(), PromptCache(), GenerationConfig()))
     assert [body["cache_salt"] for body in bodies] == [None, "one", "two"]
 
 
@@ -215,7 +216,7 @@ def test_closing_a_stream_hangs_up():
             gone.set()
 
     with serving(endless) as engine:
-        stream = engine.stream(text_prompt(), Cache(), Generation())
+        stream = engine.stream(text_prompt(), PromptCache(), GenerationConfig())
         assert next(stream) == Token(70)
         stream.close()
         assert gone.wait(30)
@@ -227,4 +228,4 @@ def test_a_session_talks_through_it():
     with serving(says(*(chunk(i) for i in ids), DONE)) as engine:
         chat = ChatSession(MODEL, SAMPLE, engine=engine)
         assert chat.ask("Is it?").text == "Yes. No."
-        assert chat.ask("Is it?", Generation(stop=(" No",))).text == "Yes."
+        assert chat.ask("Is it?", GenerationConfig(stop=(" No",))).text == "Yes."

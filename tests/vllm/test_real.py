@@ -28,7 +28,8 @@ from tests.serve.conftest import ROOT, SAMPLE, Server, asked, data_url, starting
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import Model, find, load
 from videollm.export import export
-from videollm.inference.engine import Cache, Generation
+from videollm.inference.engine import PromptCache
+from videollm.inference.sampling import GenerationConfig
 from videollm.inference.vllm import VLLMEngine
 from videollm.models.processor import Message
 
@@ -125,7 +126,8 @@ def test_greedy_answers_are_those_of_the_local_engine(both: Both, model: Model):
     hello = model.processor([Message("user", "Hello, who are you?")])  # without a video: as token ids
     reference = ChatSession(model, SAMPLE).engine
     made, expected = (
-        list(by.stream(hello, Cache(), Generation(max_new_tokens=12, logprobs=2))) for by in (engine, reference)
+        list(by.stream(hello, PromptCache(), GenerationConfig(max_new_tokens=12, logprobs=2)))
+        for by in (engine, reference)
     )
     assert [token.id for token in made] == [token.id for token in expected]
     for a, b in zip(made, expected, strict=True):

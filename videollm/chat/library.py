@@ -7,7 +7,7 @@ from pathlib import Path
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import Model
 from videollm.features.encode import encode_video, format_time
-from videollm.inference.engine import Generation
+from videollm.inference.sampling import GenerationConfig
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import Filter, Moment, search
 
@@ -42,7 +42,7 @@ class LibraryAnswer:
 
 
 def ask_library(
-    model: Model, index: Index, question: str, generation: Generation | None = None, where: Filter | None = None
+    model: Model, index: Index, question: str, generation: GenerationConfig | None = None, where: Filter | None = None
 ) -> LibraryAnswer:
     """The model's answer from each of the videos that match the question, best first.
 

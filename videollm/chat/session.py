@@ -15,7 +15,8 @@ from videollm.config import SamplingConfig
 from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
-from videollm.inference.engine import Cache, Engine, Generation, LocalEngine
+from videollm.inference.engine import Engine, LocalEngine, PromptCache
+from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
 
 
@@ -45,7 +46,7 @@ class ChatSession:
         self.messages = list(messages or [])
         asked = [number for number, message in enumerate(self.messages) if message.role == "user"]
         self._shown = PromptVideo(model, video, before=asked[0] if asked else len(self.messages))
-        self._kv = Cache()
+        self._kv = PromptCache()
         self._video_ms = dict(video.ms)  # reported once, by the turn that paid for it
 
     @property
@@ -54,7 +55,7 @@ class ChatSession:
         return self._shown.segments
 
     def ask(
-        self, question: str, generation: Generation | None = None, on_text: Callable[[str], None] | None = None
+        self, question: str, generation: GenerationConfig | None = None, on_text: Callable[[str], None] | None = None
     ) -> Answer:
         """The answer; `on_text` gets its text piece by piece while it is made."""
         for item in self.stream(question, generation):
@@ -64,16 +65,16 @@ class ChatSession:
                 on_text(item)
         raise RuntimeError("the stream ended without an answer")
 
-    def stream(self, question: str, generation: Generation | None = None) -> Generator[str | Answer]:
+    def stream(self, question: str, generation: GenerationConfig | None = None) -> Generator[str | Answer]:
         """Pieces of text, then the `Answer`. The turn joins the history when it is complete; closing the iterator
         stops the model and leaves the history as it was. Raises ContextOverflowError."""
         started = perf_counter()
-        generation = generation or Generation(max_new_tokens=self.model.config.prompt.max_new_tokens)
+        generation = generation or GenerationConfig(max_new_tokens=self.model.config.prompt.max_new_tokens)
         messages = [*self.messages, Message("user", question)]
         segments = self._shown.segments
         prompt = fit_to_context(self.model, messages, [self._shown], generation.max_new_tokens)
         if self._shown.segments is not segments:
-            self._kv = Cache()
+            self._kv = PromptCache()
         made = generate_answer(
             self.model, self.engine, prompt, question, [self._shown], self._kv, generation, self._video_ms, started
         )

@@ -8,7 +8,8 @@ from videollm.chat.answer import Answer, Evidence, Receipt
 from videollm.checkpoint import Model
 from videollm.errors import ContextOverflowError
 from videollm.features.encode import EncodedVideo
-from videollm.inference.engine import Cache, Engine, Generation, Token
+from videollm.inference.engine import Engine, PromptCache
+from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Message, Prompt
 
 EVIDENCE = 3  # segments an answer cites, at most
@@ -66,8 +67,8 @@ def generate_answer(
     prompt: Prompt,
     question: str,
     shown: Sequence[PromptVideo],
-    cache: Cache,
-    generation: Generation,
+    cache: PromptCache,
+    generation: GenerationConfig,
     video_ms: dict[str, float],
     started: float,
 ) -> Generator[Piece | Answer]:

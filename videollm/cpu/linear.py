@@ -1,25 +1,50 @@
-"""Linear layers whose weights are laid out once for the CPU that multiplies with them."""
+"""Linear layers whose weights are laid out once for oneDNN, the library that multiplies matrices on a CPU."""
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-ROWS = 16  # the layout suits any number of rows from two
+ROWS = 16  # oneDNN asks for a number of input rows; the layout it makes for 16 is as fast for any number from two
 
 
-class Packed:
-    """x (rows,in) -> F.linear(x, weight, bias) for a weight (out,in) that no longer changes.
+class PackedLinear:
+    """Compute F.linear(x, weight, bias) for x (rows, in) and a weight (out, in) that no longer changes.
 
-    In bf16 on a CPU oneDNN multiplies several rows from a layout of its own, which F.linear makes again at each call: a
-    third of the time for 2 to 300 rows. Here it is made once, as a copy of the weight.
+    In bfloat16 oneDNN multiplies two or more rows from a layout of its own. F.linear converts the weight to it at each
+    call, which takes a third of the time for 2 to 300 rows. This class converts once and keeps the converted copy, so
+    the weight takes its memory twice. In other formats, and on other devices, it is F.linear.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
         self.weight, self.bias = weight, bias
-        half = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
-        pays = half and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        bf16_on_cpu = weight.device.type == "cpu" and weight.dtype == torch.bfloat16
+        pays = bf16_on_cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         self._layout = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if pays else None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        # One row is a matrix-vector product, which is limited by memory and reads the plain layout as fast.
         if self._layout is None or x.shape[0] == 1:
             return F.linear(x, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(x, self._layout, self.bias, "none", [], "")
+
+
+def stack_linears(linears: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The weights of several layers as one matrix (sum of out, in), and their biases as one vector.
+
+    The layers' own weights become slices of that matrix, so that stacking takes no memory. Layers that are stacked
+    already are left as they are.
+    """
+    weights = [linear.weight.detach() for linear in linears]
+    rows, first = [len(w) for w in weights], weights[0]
+    ends = [w.storage_offset() + w.numel() for w in weights]
+    stacked_already = all(
+        w.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for w in weights
+    ) and all(w.storage_offset() == end for w, end in zip(weights[1:], ends, strict=False))
+    if stacked_already:
+        stacked = first.as_strided((sum(rows), first.shape[1]), first.stride())
+    else:
+        stacked = torch.cat(weights)
+        for linear, part in zip(linears, stacked.split(rows), strict=True):
+            linear.weight.data = part
+    biases = [linear.bias for linear in linears]
+    return stacked, torch.cat([*biases]) if biases[0] is not None else None

@@ -24,7 +24,8 @@ from videollm.chat.answer import Answer
 from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError, ContextOverflowError, VideoLLMError
-from videollm.inference.engine import Cache, Generation, LocalEngine
+from videollm.inference.engine import LocalEngine, PromptCache
+from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
 
 ASPECTS = ("accuracy", "correctness", "detail", "context", "temporal", "consistency")
@@ -162,7 +163,7 @@ class LocalJudge:
         self.name = f"{model.config.name} {model.config.sha}"
         self._engine = LocalEngine(model.llm, model.processor.stop_ids)
         longest = min(REPLY_TOKENS, model.config.prompt.max_new_tokens)
-        self._generation = Generation(max_new_tokens=longest)
+        self._generation = GenerationConfig(max_new_tokens=longest)
 
     def complete(self, system: str, user: str, schema: Mapping[str, Any]) -> str:
         messages = [Message("system", system), Message("user", user)]
@@ -170,7 +171,9 @@ class LocalJudge:
             asked = fit_to_context(self.model, messages, [], self._generation.max_new_tokens)
         except ContextOverflowError as error:
             raise ValueError(str(error)) from error
-        made = generate_answer(self.model, self._engine, asked, user, [], Cache(), self._generation, {}, perf_counter())
+        made = generate_answer(
+            self.model, self._engine, asked, user, [], PromptCache(), self._generation, {}, perf_counter()
+        )
         return next(piece for piece in made if isinstance(piece, Answer)).text
 
 

@@ -18,7 +18,8 @@ from videollm.checkpoint import load
 from videollm.errors import ConfigError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import encode_video
-from videollm.inference.engine import Cache, Generation, LocalEngine
+from videollm.inference.engine import LocalEngine, PromptCache
+from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
 
 CLASS = "LmmsModel"
@@ -41,7 +42,7 @@ class Responder:
         videos = [encode_video(path, self.model.encoder, sampling, self.features) for path in visuals]
         shown = [PromptVideo(self.model, video) for video in videos]
         stop = options.get("until") or ()
-        generation = Generation(
+        generation = GenerationConfig(
             max_new_tokens=min(
                 options.get("max_new_tokens") or self.model.config.prompt.max_new_tokens,
                 self.model.config.prompt.max_new_tokens,
@@ -51,7 +52,9 @@ class Responder:
             stop=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s.strip()),
         )
         prompt = fit_to_context(self.model, [Message("user", text)], shown, generation.max_new_tokens)
-        made = generate_answer(self.model, self.engine, prompt, text, shown, Cache(), generation, {}, perf_counter())
+        made = generate_answer(
+            self.model, self.engine, prompt, text, shown, PromptCache(), generation, {}, perf_counter()
+        )
         return next(piece for piece in made if isinstance(piece, Answer)).text
 
 

@@ -16,7 +16,8 @@ from videollm.evaluate.item import Item
 from videollm.evaluate.views import AS_IT_IS, Views
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo
-from videollm.inference.engine import Cache, Generation, LocalEngine
+from videollm.inference.engine import LocalEngine, PromptCache
+from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message, collate
 from videollm.models.video_llm import VisualBatch
 
@@ -32,7 +33,7 @@ class Subject:
         cache = FeatureCache(features or cache_dir() / "features")
         self.views = Views(model.encoder, model.config.sampling, items, cache, seed)
         self.engine = LocalEngine(model.llm, model.processor.stop_ids)
-        self.generation = Generation(max_new_tokens=model.config.prompt.max_new_tokens)
+        self.generation = GenerationConfig(max_new_tokens=model.config.prompt.max_new_tokens)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What tasks need for many items, made the first time."""
@@ -48,7 +49,7 @@ class Subject:
         shown = [PromptVideo(self.model, video)] if video else []
         prompt = fit_to_context(self.model, [Message("user", question)], shown, self.generation.max_new_tokens)
         made = generate_answer(
-            self.model, self.engine, prompt, question, shown, Cache(), self.generation, {}, perf_counter()
+            self.model, self.engine, prompt, question, shown, PromptCache(), self.generation, {}, perf_counter()
         )
         return next(piece for piece in made if isinstance(piece, Answer))
 

@@ -1,67 +1,36 @@
-"""Engines turn a fused prompt into a stream of token ids, and may keep what they computed for the next turn."""
+"""Engines turn a prompt with video into a stream of tokens, and may keep what they computed for the next turn.
+
+Shapes: L prompt tokens, H hidden width, V vocabulary.
+"""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 
-from videollm.errors import ConfigError
 from videollm.inference.runner import KVCache, make_runner
+from videollm.inference.sampling import GenerationConfig, Token, choose, with_logprobs
 from videollm.models.processor import Prompt
 from videollm.models.video_llm import VideoLLM
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Generation:
-    """How to choose tokens. temperature 0 is greedy; top_p keeps the smallest set of words with that probability.
-
-    stop: texts that end the answer, and are no part of it. logprobs: how many of the likeliest tokens to report at each
-    place, beside the chosen one; None reports none.
-    """
-
-    max_new_tokens: int = 96
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    logprobs: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it must be 1 or more")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ConfigError(
-                f"temperature {self.temperature} must be 0 or above and top_p {self.top_p} above 0 and at most 1"
-            )
-        if "" in self.stop:
-            raise ConfigError("a stop text is empty; it would end every answer before its first word")
-
-
-class Token(NamedTuple):
-    """A chosen token; where asked for, the logarithm of its probability before temperature and top_p, and the same of
-    the likeliest tokens (id, logprob), best first."""
-
-    id: int
-    logprob: float | None = None
-    top: tuple[tuple[int, float], ...] = ()
-
-
 @dataclass(slots=True)
-class Cache:
-    """What an engine keeps between turns of one conversation: the ids whose keys and values it holds, and how many of
-    them the last prompt could reuse.
+class PromptCache:
+    """What an engine keeps between the turns of one conversation.
 
-    Valid only for prompts whose visual tokens come from the same segments; a session drops it when they change.
+    ids: the tokens whose keys and values `past` holds. reused: how many of them the last prompt could start from.
+    Visual tokens all have one id, so a cache is valid only for prompts whose visual tokens come from the same segments:
+    a session drops it when its segments change.
     """
 
     ids: list[int] = field(default_factory=list)
     past: KVCache | None = None
     reused: int = 0
 
-    def fork(self, length: int) -> "Cache":
-        """Another conversation that begins with the same `length` ids."""
-        return Cache(self.ids[:length], self.past.fork(length) if self.past else None)
+    def fork(self, length: int) -> "PromptCache":
+        """A copy for another conversation that begins with the same `length` ids."""
+        return PromptCache(self.ids[:length], self.past.fork(length) if self.past else None)
 
     @property
     def nbytes(self) -> int:
@@ -69,39 +38,41 @@ class Cache:
 
 
 class Engine(Protocol):
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
-        """Tokens as they are chosen, without the end-of-turn token. Closing it stops the model."""
+    def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
+        """Yield tokens as they are chosen, without the end-of-turn token. Closing the generator stops the model."""
         ...
 
 
 @dataclass(slots=True, eq=False)
-class _Running:
-    """An answer being made: ids that are to be read, with their embeddings, and logits (V,) once they are."""
+class _Stream:
+    """An answer that is being generated. ids and embeds (L,H) are the tokens that the model has to read next; logits
+    (V,) are there once it has read them."""
 
-    cache: Cache
+    cache: PromptCache
     ids: list[int]
     embeds: torch.Tensor
     logits: torch.Tensor | None = None
 
 
 class LocalEngine:
-    """The language model in this process, for one thread.
+    """The language model in this process, for use by one thread at a time.
 
-    Streams that are consumed in turn, a token of each, are computed together: whoever first needs a token has the model
-    read for all that have given away their last one. A stream joins after its own prompt, and leaves when it ends or is
-    closed.
+    Streams that are consumed in turn, one token of each, are computed together: the first stream that needs a token
+    runs the model for all streams whose last token has been consumed. A stream joins the batch after its own prompt,
+    and leaves it when it ends or is closed.
     """
 
     def __init__(self, llm: VideoLLM, stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None):
-        """on_batch: told before each pass through the model how many conversations it is for."""
+        """on_batch: called before each forward pass with the number of conversations in it."""
         self.llm, self.on_batch = llm, on_batch
         self.runner = make_runner(llm.language_model)
         self.stop_ids = stop_ids
-        self._running: list[_Running] = []
+        self._streams: list[_Stream] = []
 
     @torch.inference_mode()
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
-        """Reads only the part of the prompt that differs from what the cache holds."""
+    def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
+        """Only the part of the prompt that differs from the content of `cache` is computed."""
+        # The last token is always computed, because its logits are not in the cache.
         kept = min(shared_prefix(cache.ids, prompt.ids), len(prompt) - 1)
         if cache.past is None:
             kept, cache.past = 0, self.runner.begin()
@@ -110,63 +81,45 @@ class LocalEngine:
         generator = None
         if generation.seed is not None:
             generator = torch.Generator(self.llm.device).manual_seed(generation.seed)
-        own = _Running(cache, prompt.ids[kept:], self._embed(prompt, kept))
-        self._read([own])
-        self._running.append(own)
+        own = _Stream(cache, prompt.ids[kept:], self._embed(prompt, kept))
+        self._forward([own])
+        self._streams.append(own)
         try:
             for _ in range(generation.max_new_tokens):
                 if own.logits is None:
-                    self._read([running for running in self._running if running.logits is None])
+                    self._forward([stream for stream in self._streams if stream.logits is None])
                 logits = own.logits
                 assert logits is not None
                 chosen = choose(logits, generation, generator)
                 if chosen in self.stop_ids:
                     return
-                own.ids, own.embeds, own.logits = [chosen], self._words([chosen]), None
-                yield Token(chosen) if generation.logprobs is None else scored(chosen, logits, generation.logprobs)
+                own.ids, own.embeds, own.logits = [chosen], self._embed_words([chosen]), None
+                if generation.logprobs is None:
+                    yield Token(chosen)
+                else:
+                    yield with_logprobs(chosen, logits, generation.logprobs)
         finally:
-            self._running.remove(own)
+            self._streams.remove(own)
 
-    def _read(self, batch: list[_Running]) -> None:
+    def _forward(self, batch: list[_Stream]) -> None:
         self.on_batch(len(batch))
-        logits = self.runner.forward([(running.embeds, running.cache.past) for running in batch])
-        for running, row in zip(batch, logits, strict=True):
-            running.cache.ids += running.ids
-            running.logits = row
+        logits = self.runner.forward([(stream.embeds, stream.cache.past) for stream in batch])
+        for stream, row in zip(batch, logits, strict=True):
+            stream.cache.ids += stream.ids
+            stream.logits = row
 
     def _embed(self, prompt: Prompt, kept: int) -> torch.Tensor:
-        """Embeddings (L,H) of the prompt after its first `kept` tokens; the temporal module runs only if they have
-        any visual one."""
+        """Embeddings (L,H) of the prompt after its first `kept` tokens. The temporal module runs only if there is a
+        visual token among them."""
         if all(i >= 0 for i in prompt.ids[kept:]):
-            return self._words(prompt.ids[kept:])
+            return self._embed_words(prompt.ids[kept:])
         ids, visual = torch.tensor(prompt.ids, device=self.llm.device), prompt.visual()
         return self.llm.embed_prompt(ids[None], visual.to(self.llm.device) if visual else None)[0, kept:]
 
-    def _words(self, ids: list[int]) -> torch.Tensor:
+    def _embed_words(self, ids: list[int]) -> torch.Tensor:
         return self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
 
 
 def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading items are equal."""
+    """How many leading items of a and b are equal."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def scored(chosen: int, logits: torch.Tensor, most: int) -> Token:
-    """The chosen token with its log probability from logits (V,), and those of the `most` likeliest."""
-    logprobs = logits.float().log_softmax(-1)
-    best = logprobs.topk(most)
-    return Token(chosen, float(logprobs[chosen]), tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
-
-
-def choose(logits: torch.Tensor, generation: Generation, generator: torch.Generator | None) -> int:
-    """One token id from logits (V,)."""
-    if not torch.isfinite(logits).any():
-        raise FloatingPointError("the language model gave no finite logit; its weights or its precision are broken")
-    if generation.temperature == 0:
-        return int(logits.argmax())
-    probabilities = (logits.float() / generation.temperature).softmax(-1)
-    if generation.top_p < 1:
-        ordered, order = probabilities.sort(descending=True)
-        ordered[ordered.cumsum(0) - ordered >= generation.top_p] = 0
-        probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered)
-    return int(torch.multinomial(probabilities, 1, generator=generator))

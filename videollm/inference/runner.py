@@ -1,10 +1,12 @@
-"""Readers run the language model over conversations, any number at a time, and keep the keys and values of each.
+"""Runners compute next-token logits for any number of conversations and keep the keys and values of each.
 
-`LlamaRunner` computes what transformers does for models of the Llama shape, from the same weights, in fewer and larger
-operations and into keys and values that never move: on two cores a step takes about half the time.
-`TransformersRunner` serves every other model. `make_runner` chooses.
+`LlamaRunner` (`videollm/cpu/llama.py`) serves Llama and Qwen2 on a CPU. `TransformersRunner` serves every other model
+and every other device, with transformers' own attention. `make_runner` chooses.
+
+Shapes: B conversations, L new tokens of one, S positions of the longest, H hidden width, V vocabulary.
 """
 
+import inspect
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, Protocol
@@ -12,15 +14,19 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import DynamicCache, LlamaForCausalLM, Qwen2ForCausalLM
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import CacheLayerMixin
 
-from videollm.cpu.linear import Packed
+from videollm.cpu.llama import LlamaRunner
+from videollm.inference.rope import forget_lengths, length_dependent_ropes
 
 
 class KVCache(Protocol):
+    """Keys and values of one conversation, on the device of the model."""
+
     @property
     def nbytes(self) -> int:
-        """Memory that they take."""
+        """Bytes of memory."""
         ...
 
     def crop(self, length: int) -> None:
@@ -28,28 +34,35 @@ class KVCache(Protocol):
         ...
 
     def fork(self, length: int) -> "KVCache":
-        """The first `length` positions, apart from these."""
+        """A copy of the first `length` positions, which may grow in another way."""
         ...
 
 
 class ModelRunner(Protocol):
     def begin(self) -> KVCache:
-        """Nothing read yet."""
+        """The empty cache of a new conversation."""
         ...
 
     def forward(self, batch: Sequence[tuple[torch.Tensor, Any]]) -> torch.Tensor:
-        """For each conversation embeds (L,H), of any length, that follow what its keys and values, from `begin`, hold,
-        and join them. Logits (B,V) of what comes next."""
+        """Logits (B,V) of the token after the last new one of each conversation.
+
+        batch: for each conversation the embeddings (L,H) of its new tokens, L of its own, and its cache from `begin`,
+        to which their keys and values are appended. No conversation changes the logits of another beyond rounding.
+        """
         ...
 
 
 def make_runner(language_model: nn.Module) -> ModelRunner:
-    if LlamaRunner.reads(language_model):
+    """The fastest runner that computes what `language_model` does on the device where it is."""
+    if LlamaRunner.supports(language_model):
         return LlamaRunner(language_model)
     return TransformersRunner(language_model)
 
 
 class DynamicKVCache(DynamicCache):
+    """transformers' cache, which keeps every position of every layer: of sliding-window layers too, since a
+    conversation may be cropped to any earlier position."""
+
     @property
     def nbytes(self) -> int:
         layers: list[Any] = self.layers  # transformers has kinds without keys, and keys that are not there yet
@@ -66,181 +79,95 @@ class DynamicKVCache(DynamicCache):
 
 
 class TransformersRunner:
-    """Any causal language model, through its own forward pass, one conversation after another."""
+    """Any causal language model, through its own forward pass."""
 
     def __init__(self, language_model: Any):
         self.language_model = language_model
+        self.ropes = length_dependent_ropes(language_model)
+        own = language_model.get_base_model() if hasattr(language_model, "get_base_model") else language_model
+        # A model that takes no positions derives them from the length of its cache, which rows do not have in common.
+        self._batches = not self.ropes and "position_ids" in inspect.signature(own.forward).parameters
 
     def begin(self) -> DynamicKVCache:
         return DynamicKVCache()
 
     def forward(self, batch: Sequence[tuple[torch.Tensor, DynamicKVCache]]) -> torch.Tensor:
-        outputs = [
-            self.language_model(inputs_embeds=embeds[None], past_key_values=past, use_cache=True, logits_to_keep=1)
-            for embeds, past in batch
-        ]
-        return torch.cat([output.logits[:, -1] for output in outputs])
+        """See `ModelRunner.forward`. Conversations that go on by one token each run as one batch, since then the
+        weights are read once for all of them. Prompts run one after another: they keep a device busy by themselves."""
+        one_token_each = all(len(embeds) == 1 for embeds, _ in batch)
+        if len(batch) > 1 and one_token_each and self._batches:
+            return self._decode_together(batch)
+        return torch.cat([self._run(embeds, cache) for embeds, cache in batch])
+
+    def _run(self, embeds: torch.Tensor, cache: DynamicKVCache) -> torch.Tensor:
+        """(1,V)."""
+        forget_lengths(self.ropes)
+        output = self.language_model(
+            inputs_embeds=embeds[None], past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        return output.logits[:, -1]
+
+    def _decode_together(self, batch: Sequence[tuple[torch.Tensor, DynamicKVCache]]) -> torch.Tensor:
+        """(B,V). Shorter conversations are padded on the left, so that the new tokens share the last column: the
+        distances that sliding windows count are then the same as without padding."""
+        caches = [cache for _, cache in batch]
+        lengths = [cache.get_seq_length() for cache in caches]
+        embeds = torch.cat([embeds for embeds, _ in batch])[:, None]  # (B,1,H)
+        total, device = torch.tensor(lengths)[:, None] + 1, embeds.device
+        columns = int(total.max())
+        mask = (torch.arange(columns) >= columns - total).long()  # (B,S)
+        output = self.language_model(
+            inputs_embeds=embeds,
+            attention_mask=mask.to(device),
+            position_ids=(total - 1).to(device),
+            past_key_values=_BatchCache(caches),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]
 
 
-Layer = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Of one layer: the room of new keys and values (2,heads,L,width), then all keys and values (1,heads,positions,width),
-the new ones among them."""
+class _BatchCache(Cache):
+    """Caches of several conversations as one, for a step of one token each."""
+
+    def __init__(self, caches: list[DynamicKVCache]):
+        super().__init__(layers=[_BatchLayer(layers) for layers in zip(*(c.layers for c in caches), strict=True)])
 
 
-class StaticKVCache:
-    """Keys and values (layers, 2, heads, capacity, head width), of which the first `length` positions are read."""
+class _BatchLayer(CacheLayerMixin):
+    """One layer of several conversations: what is new goes to each one's own cache, and attention gets a padded copy of
+    all of them, which lives as long as the layer's computation."""
 
-    def __init__(self, layers: int, heads: int, width: int):
-        self.length, self.both = 0, torch.empty(layers, 2, heads, 0, width)
+    is_sliding = False
 
-    @property
-    def nbytes(self) -> int:
-        return self.both.nbytes
+    def __init__(self, layers: Sequence[Any]):
+        super().__init__()
+        self.layers = layers
+        self.longest = max(layer.get_seq_length() for layer in layers)
+        self.is_initialized = True
 
-    def fork(self, length: int) -> "StaticKVCache":
-        layers, _, heads, _, width = self.both.shape
-        other = StaticKVCache(layers, heads, width)
-        other.length, other.both = length, self.both[:, :, :, :length].clone()
-        return other
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Every conversation has read its prompt before, so its own layers are initialised."""
 
-    def crop(self, length: int) -> None:
-        self.length = min(self.length, length)
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """key_states and value_states (B, heads, 1, width); returns both (B, heads, S, width)."""
+        rows = zip(self.layers, key_states.split(1), value_states.split(1), strict=True)
+        grown = [layer.update(key, value) for layer, key, value in rows]
+        keys, values = zip(*grown, strict=True)
+        return self._pad(keys), self._pad(values)
 
-    def reserve(self, positions: int, like: torch.Tensor) -> None:
-        """Room for `positions`; capacity doubles, so that copies stay rare."""
-        layers, _, heads, capacity, width = self.both.shape
-        if positions > capacity:
-            grown = like.new_empty(layers, 2, heads, max(256, 2 * capacity, positions), width)
-            grown[:, :, :, : self.length] = self.both[:, :, :, : self.length]
-            self.both = grown
+    def _pad(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        columns = self.longest + 1
+        return torch.cat([F.pad(row, (0, 0, columns - row.shape[2], 0)) for row in rows])
 
-    def extend(self, rows: int) -> list[Layer]:
-        """What `attend` needs of each layer to add as many positions, which are stored then, but not counted yet."""
-        start, end = self.length, self.length + rows
-        stored = self.both[:, :, :, start:end].unbind()
-        keys, values = (self.both[:, None, part, :, :end].unbind() for part in (0, 1))
-        return list(zip(stored, keys, values, strict=True))
+    def get_seq_length(self) -> int:
+        return self.longest
 
-    def mask(self, rows: int, like: torch.Tensor) -> torch.Tensor | None:
-        """(rows,positions), to be added: what each of so many new rows may not see. None where attention knows."""
-        if rows == 1 or not self.length:
-            return None
-        hidden = like.new_full((rows, self.length + rows), -torch.inf)
-        return hidden.triu_(self.length + 1)
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Number of columns, and the first one's number."""
+        return self.longest + query_length, 0
 
-
-def attend(
-    query: torch.Tensor, new: torch.Tensor, layer: Layer, mask: torch.Tensor | None, scale: float
-) -> torch.Tensor:
-    """query (L,query heads,width) as the last of a layer's positions, with its own keys and values (L,2*heads,width),
-    which are stored. Returns (L,query heads*width)."""
-    stored, keys, values = layer
-    _, heads, rows, width = stored.shape
-    stored.copy_(new.view(rows, 2, heads, width).permute(1, 2, 0, 3))
-    if rows == 1:  # the query heads that share a key are as many positions that see all of it
-        grouped = query.view(1, heads, -1, width)
-        return F.scaled_dot_product_attention(grouped, keys, values, scale=scale).view(1, -1)
-    mixed = F.scaled_dot_product_attention(
-        query.transpose(0, 1)[None], keys, values, mask, is_causal=mask is None, scale=scale, enable_gqa=True
-    )
-    return mixed[0].transpose(0, 1).flatten(1)
-
-
-class LlamaRunner:
-    """Llama and Qwen2: pre-norm blocks, rotary positions, grouped-query attention, gated MLP.
-
-    The weights of q, k, v and of gate, up are laid one after another in memory, so that each group is one product;
-    the model's own layers keep working on the same memory, of which `Packed` may make a copy. A model whose weights are
-    moved or replaced afterwards needs a new runner.
-    """
-
-    def __init__(self, language_model: Any):
-        model, config = language_model.model, language_model.config
-        self.rotary, self.head = model.rotary_emb, Packed(*_stack([language_model.lm_head]))
-        self.norm, self.eps = model.norm.weight, model.norm.variance_epsilon
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.width = model.layers[0].self_attn.head_dim
-        self.layers = []
-        for layer in model.layers:
-            attention, mlp = layer.self_attn, layer.mlp
-            groups = (
-                [attention.q_proj, attention.k_proj, attention.v_proj],
-                [attention.o_proj],
-                [mlp.gate_proj, mlp.up_proj],
-                [mlp.down_proj],
-            )
-            norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-            self.layers.append((*norms, *(Packed(*_stack(group)) for group in groups)))
-        self.scale = model.layers[0].self_attn.scaling
-
-    @staticmethod
-    def reads(language_model: nn.Module) -> bool:
-        """Whether this is such a model, gated by SiLU, with plain weights (not quantised, no adapter beside them)."""
-        if type(language_model) not in (LlamaForCausalLM, Qwen2ForCausalLM):
-            return False
-        plain = all(type(m) is nn.Linear for m in language_model.modules() if isinstance(m, nn.Linear))
-        full = set(getattr(language_model.config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-        return plain and full and getattr(language_model.config, "hidden_act", None) == "silu"
-
-    def begin(self) -> StaticKVCache:
-        return StaticKVCache(len(self.layers), self.kv_heads, self.width)
-
-    def forward(self, batch: Sequence[tuple[torch.Tensor, StaticKVCache]]) -> torch.Tensor:
-        """The rows of all conversations go through the linear layers together; each attends to its own."""
-        x = torch.cat([embeds for embeds, _ in batch])
-        lengths = [len(embeds) for embeds, _ in batch]
-        pasts = [past for _, past in batch]
-        for past, length in zip(pasts, lengths, strict=True):
-            past.reserve(past.length + length, x)
-        positions = [torch.arange(p.length, p.length + n, device=x.device) for p, n in zip(pasts, lengths, strict=True)]
-        cos, sin = self._rotation(x, torch.cat(positions))
-        masks = [past.mask(length, x) for past, length in zip(pasts, lengths, strict=True)]
-        places = zip(*(past.extend(length) for past, length in zip(pasts, lengths, strict=True)), strict=True)
-        shape, norm, query_heads, scale = x.shape[1:], torch.rms_norm, self.heads, self.scale
-        rows, half = (len(x), -1, self.width), self.width // 2
-        for (before_attention, before_mlp, qkv, out, gate_up, down), place in zip(self.layers, places, strict=True):
-            heads = qkv(norm(x, shape, before_attention, self.eps)).view(rows)
-            heads = torch.addcmul(heads * cos, heads.roll(half, -1), sin)
-            query, new = heads[:, :query_heads], heads[:, query_heads:]
-            if len(pasts) == 1:
-                mixed = attend(query, new, place[0], masks[0], scale)
-            else:
-                parts = zip(query.split(lengths), new.split(lengths), place, masks, strict=True)
-                mixed = torch.cat([attend(*part, scale) for part in parts])
-            x = x + out(mixed)
-            gate, up = gate_up(norm(x, shape, before_mlp, self.eps)).chunk(2, -1)
-            x = x + down(F.silu(gate) * up)
-        for past, length in zip(pasts, lengths, strict=True):
-            past.length += length
-        last = torch.tensor(lengths, device=x.device).cumsum(0) - 1
-        return self.head(norm(x[last], shape, self.norm, self.eps))
-
-    def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What heads (rows,heads,width) and their halves swapped are multiplied with to turn queries and keys by their
-        positions, and leave values as they are; one operation for all is quicker than one for each."""
-        cos, sin = self.rotary(x, positions[None])  # (1,rows,width) each
-        shape = (len(x), self.heads + 2 * self.kv_heads, self.width)
-        turn, swap = x.new_ones(shape), x.new_zeros(shape)
-        turn[:, : -self.kv_heads] = cos[0, :, None]
-        swap[:, : -self.kv_heads] = sin[0, :, None]
-        swap[..., : self.width // 2] *= -1  # "rotate half"
-        return turn, swap
-
-
-def _stack(linears: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The layers' weights as one matrix, and their biases as one vector. The layers become parts of that matrix,
-    unless they are already."""
-    weights = [linear.weight.detach() for linear in linears]
-    rows, first = [len(w) for w in weights], weights[0]
-    ends = [w.storage_offset() + w.numel() for w in weights]
-    together = all(w.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for w in weights) and all(
-        w.storage_offset() == end for w, end in zip(weights[1:], ends, strict=False)
-    )
-    if together:
-        stacked = first.as_strided((sum(rows), first.shape[1]), first.stride())
-    else:
-        stacked = torch.cat(weights)
-        for linear, part in zip(linears, stacked.split(rows), strict=True):
-            linear.weight.data = part
-    biases = [linear.bias for linear in linears]
-    return stacked, torch.cat([*biases]) if biases[0] is not None else None
+    def get_max_length(self) -> int:
+        return -1  # transformers' value for a layer without a limit

@@ -19,7 +19,8 @@ import torch
 
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError, EngineError
-from videollm.inference.engine import Cache, Generation, Token, shared_prefix
+from videollm.inference.engine import PromptCache, shared_prefix
+from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Prompt
 
 CONNECT_S = 5.0
@@ -39,10 +40,10 @@ class Embeddings:
     def nbytes(self) -> int:
         return self.embeds.nbytes
 
-    def keep(self, length: int) -> None:
+    def crop(self, length: int) -> None:
         """They are never changed: what follows makes its own."""
 
-    def copy(self, length: int) -> "Embeddings":
+    def fork(self, length: int) -> "Embeddings":
         return Embeddings(self.embeds[:length].clone())
 
 
@@ -70,7 +71,7 @@ class VLLMEngine:
         """The same server for another owner, to be closed apart."""
         return VLLMEngine(self.model, self.url, self.api_key, owner)
 
-    def stream(self, prompt: Prompt, cache: Cache, generation: Generation) -> Generator[Token]:
+    def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
         """Closing it ends vLLM's work on it. The cache keeps the prompt's embeddings. Raises EngineError."""
         body = self._prompt(prompt, cache) | {
             "max_tokens": generation.max_new_tokens,
@@ -134,7 +135,7 @@ class VLLMEngine:
     def _error(self, reason: str) -> EngineError:
         return EngineError(f"vLLM at {self.url}", reason)
 
-    def _prompt(self, prompt: Prompt, cache: Cache) -> dict[str, Any]:
+    def _prompt(self, prompt: Prompt, cache: PromptCache) -> dict[str, Any]:
         if not prompt.segments:
             return {"prompt": prompt.ids}
         embeds = self._embed(prompt, cache)
@@ -144,7 +145,7 @@ class VLLMEngine:
         return {"prompt_embeds": base64.b64encode(file.getvalue()).decode()}
 
     @torch.inference_mode()
-    def _embed(self, prompt: Prompt, cache: Cache) -> torch.Tensor:
+    def _embed(self, prompt: Prompt, cache: PromptCache) -> torch.Tensor:
         """Embeddings (L,H); the temporal module runs only if the cache lacks any of the visual ones."""
         kept = shared_prefix(cache.ids, prompt.ids)
         ids = torch.tensor(prompt.ids, device=self.llm.device)

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videollm.cpu.attention import pays_written_out, short_attention
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import ConfigError
 
 CLIP_EPS = 1e-5
-SHORT = 128  # tokens; at 200 both ways take about as long, at 400 the fused one is four times faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,23 +101,9 @@ class Attention(nn.Module):
             keys, values = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, -1)
         query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (asked, keys, values))
         allowed = None if mask is None else mask[:, None, None]
-        short = key.shape[2] <= SHORT and x.device.type == "cpu" and query.dtype == torch.bfloat16
-        read = _written_out if short and query.requires_grad else F.scaled_dot_product_attention
-        out = read(query, key, value, attn_mask=allowed, is_causal=causal)
+        attend = short_attention if pays_written_out(query, key) else F.scaled_dot_product_attention
+        out = attend(query, key, value, attn_mask=allowed, is_causal=causal)
         return self.out_proj(out.transpose(1, 2).flatten(2))
-
-
-def _written_out(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None, is_causal: bool
-) -> torch.Tensor:
-    """F.scaled_dot_product_attention, whose backward pass on a CPU in bfloat16 takes six times this for the 65 tokens
-    of a small picture (90 against 15 ms for 256 of them, two heads of 64)."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, -torch.inf)
-    if is_causal:
-        scores = scores.masked_fill(scores.new_ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf)
-    return scores.softmax(-1, torch.float32).to(value.dtype) @ value
 
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:

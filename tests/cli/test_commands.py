@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = str(Path(__file__).parents[1] / "scripts/samples/sample.mp4")
+SAMPLE = str(Path(__file__).parents[2] / "scripts/samples/sample.mp4")
 
 
 def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

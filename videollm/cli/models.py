@@ -1,0 +1,47 @@
+"""How commands load a model or an encoder and open a video with it."""
+
+from typing import TYPE_CHECKING
+
+from videollm.cli.options import Options, sampling_of
+from videollm.cli.output import hide_progress_bars
+
+if TYPE_CHECKING:
+    from videollm.chat.session import ChatSession
+    from videollm.config import ModelConfig
+    from videollm.encoders.base import FrameEncoder
+    from videollm.features.cache import FeatureCache
+    from videollm.features.encode import EncodedVideo
+
+
+def open_session(options: Options) -> "ChatSession":
+    """Loads the model and starts a conversation about the video. Raises the VideoLLMError family."""
+    from videollm.chat.session import ChatSession
+    from videollm.checkpoint import load
+    from videollm.video.decode import probe
+
+    hide_progress_bars()
+    probe(options.video)  # reports a bad file before the seconds that loading a model takes
+    model = load(options.model)
+    return ChatSession(model, options.video, sampling=sampling_of(options), features=_feature_cache())
+
+
+def encode(options: Options) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]":
+    """Encodes the video with the model's frame encoder, without loading its language model."""
+    from videollm.checkpoint import config_of
+    from videollm.encoders.build import build_encoder
+    from videollm.features.encode import encode_video
+    from videollm.video.decode import probe
+
+    hide_progress_bars()
+    probe(options.video)
+    config = config_of(options.model)
+    encoder = build_encoder(config.encoder)
+    sampling = sampling_of(options) or config.sampling
+    return encoder, config, encode_video(options.video, encoder, sampling, _feature_cache())
+
+
+def _feature_cache() -> "FeatureCache":
+    from videollm.assets import cache_dir
+    from videollm.features.cache import FeatureCache
+
+    return FeatureCache(cache_dir() / "features")

@@ -1,0 +1,92 @@
+"""Arguments that several commands share, and the configurations that they stand for."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from videollm.config import ModelConfig, SamplingConfig
+    from videollm.inference.sampling import GenerationConfig
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Options = argparse.Namespace
+Arguments = argparse.ArgumentParser
+
+
+def add_command(
+    commands: Commands, name: str, run: Callable[[Options], None], help: str, *parents: Arguments
+) -> Arguments:
+    """Adds a command with `--json` and the arguments of its parents, and returns its parser for further ones."""
+    parser = commands.add_parser(name, help=help, description=help, parents=[_json_arguments(), *parents])
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _json_arguments() -> Arguments:
+    parser = Arguments(add_help=False)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    return parser
+
+
+def model_arguments() -> Arguments:
+    """`--model`, for commands that read no video or sample it as the model was trained."""
+    parser = Arguments(add_help=False)
+    parser.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
+    return parser
+
+
+def sampling_arguments() -> Arguments:
+    """Which frames of a video to use."""
+    parser = Arguments(add_help=False)
+    parser.add_argument("--frames", type=int, metavar="N", help="use this many frames, evenly spread")
+    parser.add_argument("--fps", type=float, metavar="N", help="use this many frames a second")
+    parser.add_argument("--start", type=float, dest="start_s", metavar="S", help="begin at this second")
+    parser.add_argument("--end", type=float, dest="end_s", metavar="S", help="stop at this second")
+    return parser
+
+
+def generation_arguments() -> Arguments:
+    """How an answer is generated."""
+    parser = Arguments(add_help=False)
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="longest answer in tokens (default: the model's)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 is greedy: the same answer every time (default: 0)"
+    )
+    parser.add_argument("--top-p", type=float, default=1.0, help="sample from this share of the probability")
+    parser.add_argument("--seed", type=int, help="makes a sampled answer repeatable")
+    return parser
+
+
+def sampling_of(options: Options) -> "SamplingConfig | None":
+    """Returns the sampling that the options ask for, or None where they leave it to the model. Raises ConfigError."""
+    from videollm.config import SamplingConfig
+
+    names = ("frames", "fps", "start_s", "end_s")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if not given:
+        return None
+    if "frames" not in given and "fps" not in given:
+        # Only the range was given: the model's own rate applies within it.
+        return replace(_config(options).sampling, **given)
+    return SamplingConfig(**given)
+
+
+def generation_of(options: Options) -> "GenerationConfig":
+    """Returns the generation parameters that the options ask for. Raises ConfigError."""
+    from videollm.inference.sampling import GenerationConfig
+
+    max_new_tokens = options.max_new_tokens
+    if max_new_tokens is None:
+        max_new_tokens = _config(options).prompt.max_new_tokens
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens, temperature=options.temperature, top_p=options.top_p, seed=options.seed
+    )
+
+
+def _config(options: Options) -> "ModelConfig":
+    from videollm.checkpoint import config_of
+
+    return config_of(options.model)

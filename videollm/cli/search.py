@@ -1,0 +1,195 @@
+"""Commands about collections of videos: index, search and dedupe."""
+
+import argparse
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videollm.cli.options import Commands, Options, add_command, model_arguments
+from videollm.cli.output import (
+    format_path,
+    format_span,
+    format_tags,
+    hide_progress_bars,
+    print_result,
+    save_sheet,
+)
+from videollm.errors import ConfigError, VideoError
+
+if TYPE_CHECKING:
+    import torch
+
+    from videollm.retrieval.index import Index
+    from videollm.retrieval.search import Filter, Moment
+    from videollm.retrieval.sheet import Panel
+
+RERANK_CANDIDATES = 20  # least number of moments that --rerank scores again
+
+
+def register(commands: Commands) -> None:
+    parser = add_command(commands, "index", index, "make or update a search index of videos", model_arguments())
+    parser.add_argument("sources", nargs="+", help="folders, videos, or text files that list them, one a line")
+    parser.add_argument("--index", required=True, metavar="DIR", help="folder, object store or LanceDB URL to keep it")
+    parser.add_argument("--workers", type=int, metavar="N", help="videos in work at a time (default: cores, at most 8)")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="distribute the work over a Ray cluster: its address, auto or local"
+    )
+    _register_search(commands)
+    parser = add_command(commands, "dedupe", dedupe, "find videos that are re-encoded, resized or trimmed copies")
+    parser.add_argument("sources", nargs="+", help="folders, videos, or text files that list them, one a line")
+
+
+def _register_search(commands: Commands) -> None:
+    help = "find moments in indexed videos by text (lite reads English only), picture or clip"
+    parser = add_command(commands, "search", search, help)
+    parser.add_argument("query", nargs="?", help="text to search for")
+    parser.add_argument("--index", required=True, metavar="DIR", help="what `videollm index` made")
+    parser.add_argument("--like", metavar="FILE", help="search for what looks like this picture or clip")
+    parser.add_argument("--start", type=float, dest="start_s", metavar="S", help="begin --like at this second")
+    parser.add_argument("--end", type=float, dest="end_s", metavar="S", help="stop --like at this second")
+    parser.add_argument(
+        "--rerank", metavar="MODEL", help="score the best again with this model's language model or retrieval head"
+    )
+    parser.add_argument("-k", type=int, default=10, help="number of moments (default: 10)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="only videos below this folder")
+    parser.add_argument("--min-duration", type=float, metavar="S", help="only videos at least this many seconds long")
+    parser.add_argument("--max-duration", type=float, metavar="S", help="only videos at most this many seconds long")
+    parser.add_argument("--after", type=_date, metavar="DATE", help="only files changed on this date or later")
+    parser.add_argument("--before", type=_date, metavar="DATE", help="only files changed before this date")
+    parser.add_argument(
+        "--open", nargs="?", const="search.png", metavar="PNG", help="write a contact sheet (default: search.png)"
+    )
+
+
+def _date(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; write 2026-05-31 or 2026-05-31T18:30") from error
+
+
+def index(options: Options) -> None:
+    from tqdm import tqdm
+
+    from videollm.retrieval.index import Index
+
+    hide_progress_bars()
+    opened = Index.create(options.index, options.model)
+    with tqdm(unit=" videos", disable=None) as bar:  # None: draws on a terminal only
+
+        def progress(done: int, total: int, path: str) -> None:
+            bar.total = total
+            bar.set_postfix_str(Path(path).name, refresh=False)
+            bar.update(done - bar.n)
+
+        report = opened.update(options.sources, workers=options.workers, ray=options.ray, progress=progress)
+    counts = ("added", "changed", "moved", "removed", "unchanged", "unreadable")
+    lines = [
+        ", ".join(f"{getattr(report, name)} {name}" for name in counts),
+        f"{report.segments} segments in {options.index} ({report.seconds:.1f} s)",
+        *(f"  {path}: {reason}" for path, reason in report.problems),
+    ]
+    print_result(options, asdict(report), "\n".join(lines))
+
+
+def search(options: Options) -> None:
+    from videollm.retrieval import search as searching
+    from videollm.retrieval.index import Index
+
+    if (options.query is None) == (options.like is None):
+        raise ConfigError("give either a text to search for, or a picture or clip with --like FILE")
+    hide_progress_bars()
+    where = _filter(options)
+    opened = Index.open(options.index)
+    k = options.k if options.rerank is None else max(options.k, RERANK_CANDIDATES)
+    found = searching.search(opened, _query(options, opened), k, where)
+    if options.rerank is not None:
+        found = _rerank(options, found)
+    lines = [_line(moment) for moment in found]
+    result = {"moments": [_row(moment) for moment in found], "sheet": save_sheet(options.open, _panels(found))}
+    print_result(options, result, "\n".join(lines) or "no video in the index matches")
+
+
+def _query(options: Options, opened: "Index") -> "str | torch.Tensor":
+    from videollm.config import SamplingConfig
+    from videollm.retrieval.queries import embed_media
+
+    if options.query is not None:
+        return options.query
+    part = SamplingConfig(fps=2.0, start_s=options.start_s, end_s=options.end_s)
+    return embed_media(options.like, opened.encoder, part)
+
+
+def _filter(options: Options) -> "Filter":
+    from videollm.retrieval.search import Filter
+
+    return Filter(
+        folder=options.folder,
+        min_duration_s=options.min_duration,
+        max_duration_s=options.max_duration,
+        after=options.after,
+        before=options.before,
+    )
+
+
+def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
+    from videollm import checkpoint
+    from videollm.chat import rerank as by_language_model
+    from videollm.retrieval import model as heads
+    from videollm.retrieval import rerank as by_head
+
+    if options.query is None:
+        raise ConfigError("--rerank compares moments with a text; give a text instead of --like")
+    if heads.is_there(Path(options.rerank)):
+        again = by_head.rerank(heads.load(Path(options.rerank)), options.query, found)
+    else:
+        again = by_language_model.rerank(checkpoint.load(options.rerank), options.query, found)
+    return again[: options.k]
+
+
+def _row(moment: "Moment") -> dict[str, Any]:
+    return {
+        "video": moment.path,
+        "start": moment.start_s,
+        "end": moment.end_s,
+        "score": moment.score,
+        "text": moment.text,
+        "tags": [[tag.word, tag.prob] for tag in moment.tags],
+    }
+
+
+def _line(moment: "Moment") -> str:
+    subtitles = f' "{moment.text}"' if moment.text else ""
+    place = f"{format_span(moment):13} {format_path(moment.path)}"
+    return f"{moment.score:5.2f}  {place}  {format_tags(moment.tags)}{subtitles}"
+
+
+def _panels(found: "list[Moment]") -> "list[Panel]":
+    from videollm.retrieval.sheet import Panel
+
+    panels = []
+    for number, moment in enumerate(found, 1):
+        title = f"{number}  {moment.score:.2f}  {format_span(moment)}  {Path(moment.path).name}"
+        middle_s = (moment.start_s + moment.end_s) / 2
+        panels.append(Panel(moment.path, middle_s, title, format_tags(moment.tags)))
+    return panels
+
+
+def dedupe(options: Options) -> None:
+    from videollm.retrieval.dedupe import find_copies, fingerprint, groups
+    from videollm.retrieval.walk import video_files
+
+    fingerprints, problems = [], []
+    for file in video_files(options.sources):
+        try:
+            fingerprints.append(fingerprint(file))
+        except VideoError as error:
+            problems.append((file, error.reason))
+    copies = find_copies(fingerprints)
+    grouped = groups(copies)
+    lines = [f"{len(fingerprints)} videos compared, {len(grouped)} groups of copies"]
+    lines += ["\n".join([f"group {n}", *(f"  {format_path(path)}" for path in g)]) for n, g in enumerate(grouped, 1)]
+    lines += [f"cannot be read: {path}: {reason}" for path, reason in problems]
+    pairs = [{"first": c.first, "second": c.second, "share": c.share, "offset": c.offset_s} for c in copies]
+    print_result(options, {"groups": grouped, "pairs": pairs, "problems": problems}, "\n".join(lines))

@@ -1,0 +1,109 @@
+"""Commands about one video: info, classify, moments, keyframes and summarize."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from videollm.cli.models import encode, open_session
+from videollm.cli.options import Commands, Options, add_command, model_arguments, sampling_arguments
+from videollm.cli.output import format_span, format_tags, print_result, save_sheet, to_json
+
+
+def register(commands: Commands) -> None:
+    one_video = (model_arguments(), sampling_arguments())
+    add_command(commands, "info", info, "show what a file holds").add_argument("video")
+
+    parser = add_command(commands, "classify", classify, "rank labels by how well a video shows them", *one_video)
+    parser.add_argument("video")
+    parser.add_argument("--labels", required=True, help="at least two, separated by commas: cat,dog,boat")
+
+    parser = add_command(commands, "moments", moments, "find when in a video something is shown", *one_video)
+    parser.add_argument("video")
+    parser.add_argument("query", help="text that describes it")
+    parser.add_argument("-k", type=int, default=3, help="number of moments, at most (default: 3)")
+
+    parser = add_command(commands, "keyframes", keyframes, "choose the frames that represent a video", *one_video)
+    parser.add_argument("video")
+    parser.add_argument("-n", type=int, default=6, help="number of frames (default: 6)")
+    parser.add_argument("--describe", action="store_true", help="let the model describe the part around each")
+    parser.add_argument(
+        "--open", nargs="?", const="keyframes.png", metavar="PNG", help="write them as a picture (keyframes.png)"
+    )
+
+    parser = add_command(
+        commands, "summarize", summarize, "describe a video's key parts, and draw a storyboard", *one_video
+    )
+    parser.add_argument("video")
+    parser.add_argument("-n", type=int, default=6, help="number of parts (default: 6)")
+    parser.add_argument("--storyboard", metavar="PNG", help="where to write it (default: VIDEO-storyboard.png)")
+
+
+def info(options: Options) -> None:
+    from videollm.video.decode import probe
+
+    found = asdict(probe(options.video))
+    lines = [f"{name:12} {to_json(value) if isinstance(value, float) else value}" for name, value in found.items()]
+    print_result(options, found, "\n".join(lines))
+
+
+def classify(options: Options) -> None:
+    from videollm.retrieval.classify import classify as rank
+
+    encoder, _, video = encode(options)
+    found = rank(video, options.labels.split(","), encoder)
+    lines = [f"{100 * f.prob:5.1f}%  {f.label}" for f in found]
+    print_result(options, {"labels": [{"label": f.label, "prob": f.prob} for f in found]}, "\n".join(lines))
+
+
+def moments(options: Options) -> None:
+    from videollm.retrieval.grounding import ground
+
+    encoder, _, video = encode(options)
+    found = ground(video, options.query, encoder, options.k)
+    rows = [{"start": s.start_s, "end": s.end_s, "score": s.score} for s in found]
+    print_result(options, {"moments": rows}, "\n".join(f"{s.score:5.2f}  {format_span(s)}" for s in found))
+
+
+def keyframes(options: Options) -> None:
+    from videollm.chat.summary import describe_at
+    from videollm.datasets.schema import format_time
+    from videollm.retrieval.keyframes import keyframes as choose
+    from videollm.retrieval.sheet import Panel
+
+    if options.describe:
+        session = open_session(options)
+        encoder, config, video = session.model.encoder, session.model.config, session.video
+        chosen = choose(video, encoder.vocabulary, config.prompt, options.n)
+        texts = [describe_at(session.model, video, k.time_s) for k in chosen]
+    else:  # frames are chosen by the encoder alone: the language model is not loaded
+        encoder, config, video = encode(options)
+        chosen = choose(video, encoder.vocabulary, config.prompt, options.n)
+        texts = [""] * len(chosen)
+    rows, lines, panels = [], [], []
+    for k, text in zip(chosen, texts, strict=True):
+        tags = format_tags(k.tags)
+        rows.append({"time": k.time_s, "share": k.share, "tags": [[t.word, t.prob] for t in k.tags], "text": text})
+        lines.append(f"{format_time(k.time_s)}  {100 * k.share:3.0f}%  {text or tags or 'unclear'}")
+        panels.append(Panel(options.video, k.time_s, f"{format_time(k.time_s)}  {text}", tags))
+    result = {"keyframes": rows, "sheet": save_sheet(options.open, panels)}
+    print_result(options, result, "\n".join(lines))
+
+
+def summarize(options: Options) -> None:
+    from videollm.chat.summary import summarize as make_summary
+
+    session = open_session(options)
+    summary = make_summary(session.model, session.video, options.n)
+    storyboard = options.storyboard or f"{Path(options.video).stem}-storyboard.png"
+    rows = [
+        {
+            "start": p.start_s,
+            "end": p.end_s,
+            "share": p.share,
+            "tags": [[t.word, t.prob] for t in p.tags],
+            "text": p.text,
+        }
+        for p in summary.parts
+    ]
+    lines = [summary.text, *(f"{format_span(p):13} {100 * p.share:3.0f}%  {p.text}" for p in summary.parts)]
+    sheet = save_sheet(storyboard, summary.storyboard(options.video))
+    print_result(options, {"text": summary.text, "parts": rows, "sheet": sheet}, "\n".join(lines))

@@ -1,0 +1,76 @@
+"""Choose the next token from the language model's logits.
+
+Shapes: V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from videollm.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationConfig:
+    """How an answer is generated.
+
+    max_new_tokens: the longest answer. temperature: 0 takes the most probable token every time (greedy); larger values
+    divide the logits before the softmax. top_p: sample from the smallest set of tokens whose probabilities sum to at
+    least this (nucleus sampling, Holtzman et al. 2020). seed: makes sampling repeatable on one kind of device. stop:
+    texts that end the answer and are not part of it. logprobs: how many of the most probable tokens to report at each
+    position beside the chosen one; None reports no probabilities at all.
+
+    Raises ConfigError for values outside these ranges.
+    """
+
+    max_new_tokens: int = 96
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it must be 1 or more")
+        if self.temperature < 0:
+            raise ConfigError(f"temperature is {self.temperature}; it must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        if "" in self.stop:
+            raise ConfigError("a stop text is empty; it would end every answer before its first word")
+
+
+class Token(NamedTuple):
+    """A generated token. Where log probabilities were asked for, `logprob` is the natural logarithm of its probability
+    before temperature and top_p, and `top` holds (id, logprob) of the most probable tokens, best first."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def choose(logits: torch.Tensor, config: GenerationConfig, generator: torch.Generator | None) -> int:
+    """Choose one token id from logits (V,). `generator` must be on the logits' device.
+
+    Raises FloatingPointError where no logit is finite: such weights would otherwise answer with token 0 for ever.
+    """
+    if not torch.isfinite(logits).any():
+        raise FloatingPointError("the language model gave no finite logit; its weights or its precision are broken")
+    if config.temperature == 0:
+        return int(logits.argmax())
+    probabilities = (logits.float() / config.temperature).softmax(-1)
+    if config.top_p < 1:
+        ordered, order = probabilities.sort(descending=True)
+        # Keep a token while the probability before it is still below top_p, so that the first one always stays.
+        ordered[ordered.cumsum(0) - ordered >= config.top_p] = 0
+        probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered)
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def with_logprobs(chosen: int, logits: torch.Tensor, most: int) -> Token:
+    """The chosen token with its log probability under logits (V,), and the `most` most probable tokens."""
+    logprobs = logits.float().log_softmax(-1)
+    best = logprobs.topk(most)
+    return Token(chosen, float(logprobs[chosen]), tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
