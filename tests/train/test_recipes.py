@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from train.core.stages import deepspeed_config, parse, training_arguments
 
 from train.configs.stages import RECIPES, Recipe, recipe
 from train.core import command
-from train.core.stages import deepspeed_config, parse, training_arguments
 from videollm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

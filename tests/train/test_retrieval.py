@@ -15,7 +15,7 @@ from tests.train import processes, tiny
 from train import clip, retrieval
 from train.configs.contrastive import RETRIEVAL, RetrievalRecipe
 from train.data.frames import frame_store
-from train.data.pairs import GroupedSampler, Pair, Part, read_pairs, write_pairs
+from train.data.pairs import CaptionPair, GroupedSampler, VideoPart, read_pairs, write_pairs
 from train.data.tower_features import feature_store
 from train.experiments.joint_heads import Together, train_together
 from train.experiments.prove_retrieval import head_recipe, order_accuracy, report, timed
@@ -247,7 +247,7 @@ def test_mining_keeps_groups_together(folder: Path):
 
 
 def test_groups_come_one_after_the_other_in_a_new_order_each_epoch():
-    pairs = [Pair(Part(Path("v")), "c", group=g) for g in "abcabcabc"] + [Pair(Part(Path("v")), "c")]
+    pairs = [CaptionPair(VideoPart(Path("v")), "c", group=g) for g in "abcabcabc"] + [CaptionPair(VideoPart(Path("v")), "c")]
     sampler = GroupedSampler(pairs, 0)
     orders = []
     for epoch in range(2):
@@ -260,7 +260,7 @@ def test_groups_come_one_after_the_other_in_a_new_order_each_epoch():
 
 def test_the_three_formats_of_pairs_say_the_same(tmp_path: Path):
     rows = [("a.mp4", "A red star.", 0.5, 2.0), ("b.mp4", "A blue cup, perhaps.", None, None)]
-    expected = [Pair(Part(tmp_path / v, s, e), c) for v, c, s, e in rows]
+    expected = [CaptionPair(VideoPart(tmp_path / v, s, e), c) for v, c, s, e in rows]
     with (tmp_path / "pairs.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("video", "caption", "start", "end"), *rows])
     write_pairs(tmp_path / "pairs.jsonl", expected)
@@ -280,7 +280,7 @@ def test_the_three_formats_of_pairs_say_the_same(tmp_path: Path):
 
 
 def test_false_captions_and_groups_survive_their_file(tmp_path: Path):
-    pairs = [Pair(Part(tmp_path / "a.mp4"), "A cup.", "g", ("A star.", "No cup."))]
+    pairs = [CaptionPair(VideoPart(tmp_path / "a.mp4"), "A cup.", "g", ("A star.", "No cup."))]
     write_pairs(tmp_path / "pairs.jsonl", pairs)
     assert read_pairs(tmp_path / "pairs.jsonl") == pairs
 

@@ -37,7 +37,8 @@ class ParallelismConfig:
 
     bf16: bool = option(False, "Compute in bfloat16 where that is safe (autocast); parameters stay in float32.")
     zero_stage: int = option(
-        0, "DeepSpeed ZeRO stage: 1 shards the optimizer, 2 also gradients, 3 also parameters; 0 runs without DeepSpeed."
+        0,
+        "DeepSpeed ZeRO stage: 1 shards the optimizer, 2 also gradients, 3 also parameters; 0: no DeepSpeed.",
     )
 
 
@@ -47,7 +48,8 @@ class CheckpointConfig:
 
     output: str = option("", "Directory that the run writes; empty: runs/RECIPE.")
     resume: str = option(
-        "", "Checkpoint-N directory to resume from, or 'last' for the newest complete one of the output, if there is one."
+        "",
+        "Checkpoint directory to resume from, or 'last' for the newest complete one of the output, if there is one.",
     )
     save_every: int = option(100, "Steps between two checkpoints.")
     log_every: int = option(5, "Steps between two lines of the log.")

@@ -60,7 +60,9 @@ class RetrievalObjectiveConfig:
     false_captions: bool = option(False, "Add one wrong caption of each video to its batch as a hard negative.")
     mine: bool = option(False, "From the second epoch on, form batches of pairs that the model finds alike.")
     chunk: int = option(0, "Encode this many pairs at a time (GradCache), for less memory; 0: all at once.")
-    teachers: str = option("", "Directories of trained heads, separated by commas, that teach head attentive (TeachCLIP).")
+    teachers: str = option(
+        "", "Directories of trained heads, separated by commas, that teach head attentive (TeachCLIP)."
+    )
     recall_at: int = option(1, "The k of the recall@k that objective recall raises.")
     samples: int = option(16, "Ranked lists drawn for each query by objective recall.")
 
@@ -130,9 +132,7 @@ MUG_STAN = STAN.changed(name="mugstan_msrvtt_b32", head="mug")
 # The proof on the world: heads on one tiny CLIP.
 WORLD = RetrievalRecipe(
     name="world",
-    network=RetrievalNetworkConfig(
-        head="mean", layers=2, depth=2, positions=1.0, visual="freeze", temperature=0.05
-    ),
+    network=RetrievalNetworkConfig(head="mean", layers=2, depth=2, positions=1.0, visual="freeze", temperature=0.05),
     optimizer=RetrievalOptimizerConfig(learning_rate=1e-3, backbone_learning_rate=1e-3, weight_decay=0.05),
     parallelism=ParallelismConfig(bf16=True),
     checkpoints=CheckpointConfig(save_every=25, log_every=10),

@@ -40,7 +40,8 @@ class AlignmentDataConfig(VideoDataConfig):
         "shuffled", "How rows form batches: shuffled, or alike, so that each is a hard negative of the others."
     )
     overlapped: bool = option(
-        False, "Draw clips that overlap their captions instead of matching their ends (VideoCLIP); needs timed captions."
+        False,
+        "Draw clips that overlap their captions without sharing their ends (VideoCLIP); needs timed captions.",
     )
 
 

@@ -23,7 +23,8 @@ class TuningConfig:
 
     init: str = option("", "Checkpoint directory to start from: of stage 1, or of an earlier stage 2.")
     tune: Literal["adapter", "projector", "full"] = option(
-        "adapter", "What is trained beside the projector: the language model's adapter, nothing (projector), or all of it."
+        "adapter",
+        "What is trained: the projector and an adapter, the projector alone, or all of the language model (full).",
     )
     lora_r: int = option(0, "Rank of the adapter, whose alpha is twice that; 0: as the preset says.")
     load_in_4bit: bool = option(False, "QLoRA: hold the frozen language model in 4 bits.")
@@ -80,7 +81,11 @@ class InstructionRecipe(StageRecipe):
         config, tuning = super().model_config, self.tuning
         lora = None
         if tuning.tune == "adapter":
-            lora = LoraConfig(r=tuning.lora_r, alpha=2 * tuning.lora_r) if tuning.lora_r else preset(self.network.model).llm.lora
+            lora = (
+                LoraConfig(r=tuning.lora_r, alpha=2 * tuning.lora_r)
+                if tuning.lora_r
+                else preset(self.network.model).llm.lora
+            )
         return replace(config, llm=replace(config.llm, lora=lora, load_in_4bit=tuning.load_in_4bit))
 
     @property

@@ -20,6 +20,15 @@ def gather(rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: _gather(tensor) for name, tensor in rows.items()}
 
 
+def gather_rows(x: torch.Tensor) -> torch.Tensor:
+    """The rows of all ranks in order of rank; each rank has its own number of rows, and gradients flow back to them."""
+    count = gather({"rows": torch.tensor([len(x)], device=x.device)})["rows"].tolist()
+    # Collectives need equal shapes: ranks with fewer rows are padded, and the padding is cut off again.
+    padded = torch.cat((x, x.new_zeros(max(count) - len(x), *x.shape[1:])))
+    parts = gather({"rows": padded})["rows"].split(max(count)) if max(count) else [x]
+    return torch.cat([part[:n] for part, n in zip(parts, count, strict=True)])
+
+
 def _gather(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor.contiguous()
     if tensor.is_floating_point() and tensor.requires_grad:

@@ -27,7 +27,9 @@ def card(
     lines += [f"| {f.name} | {value} |" for _, f, value in leaves(recipe) if value != f.default]
     files = [f.partition("=")[0] for text in (recipe.dataset.data, recipe.dataset.eval_data) for f in text.split(",")]
     lines += ["", "**Data**", ""]
-    lines += [f"- {name}: sha256 {sha256(Path(name))}" for name in files if name] or ["- simulated (`data_gen/simulation`)"]
+    lines += [f"- {name}: sha256 {sha256(Path(name))}" for name in files if name] or [
+        "- simulated (`data_gen/simulation`)"
+    ]
     lines += ["", "**Metrics**", ""]
     losses = [(h["step"], h["loss"]) for h in history if "loss" in h]
     if losses:
@@ -36,7 +38,12 @@ def card(
         measured = [f"{k} {v:.4f}" for k, v in entry.items() if k in ("eval_loss", "eval_accuracy")]
         lines += [f"- step {entry['step']}: {', '.join(measured)}"] if measured else []
     if metrics:
-        lines += ["", f"| {recipe.dataset.eval_data} | |", "|---|---|", *(f"| {k} | {v:.4g} |" for k, v in metrics.items())]
+        lines += [
+            "",
+            f"| {recipe.dataset.eval_data} | |",
+            "|---|---|",
+            *(f"| {k} | {v:.4g} |" for k, v in metrics.items()),
+        ]
     return "\n".join([*lines, "", "**Run**", "", *(f"- {line}" for line in [*run, *machine()]), ""])
 
 

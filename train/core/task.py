@@ -1,6 +1,5 @@
 """What one kind of training adds to the trainer that all of them share."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from train.core.trainer import TaskTrainer
 
 
-class Task(ABC):
+class Task:
     """Model, data and hooks of one training run.
 
     recipe: of the run. module: what is trained; called with a batch it returns `{"loss": scalar, ...}`. rows: training
@@ -40,8 +39,8 @@ class Task(ABC):
         """The factor of the learning rate of the task's own optimizer when `progress` of all steps is done."""
         return 1.0
 
-    def before_step(self, step: int) -> None:
-        """Called before each forward pass; `step` counts finished optimizer steps."""
+    def before_step(self, trainer: "TaskTrainer") -> None:
+        """Called before each forward pass."""
 
     def backward(self, trainer: "TaskTrainer", inputs: Any) -> torch.Tensor | None:
         """Compute the loss and its gradients in the task's own way; None leaves both to the trainer."""
@@ -57,6 +56,6 @@ class Task(ABC):
         """Measures beside the loss on `held_out`, computed alike by every rank."""
         return {}
 
-    @abstractmethod
     def finish(self, trainer: "TaskTrainer") -> Any:
         """Write the run's result. Every rank calls it, because gathering sharded weights takes all ranks."""
+        raise NotImplementedError

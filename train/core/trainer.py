@@ -77,7 +77,7 @@ class TaskTrainer(Trainer):
         return self.lr_scheduler or super().create_scheduler(num_training_steps, optimizer)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        self.task.before_step(self.state.global_step)
+        self.task.before_step(self)
         loss = self.task.backward(self, inputs)
         return super().training_step(model, inputs, num_items_in_batch) if loss is None else loss
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.data.pairs import Part
+from train.data.pairs import VideoPart
 from videollm.config import SamplingConfig
 from videollm.encoders.images import resize_crop
 from videollm.video.decode import decode
@@ -30,7 +30,7 @@ class FrameStore:
     follow from, hashed."""
 
     key: str
-    parts: tuple[Part, ...]
+    parts: tuple[VideoPart, ...]
     pixels: np.ndarray
     times_s: np.ndarray
 
@@ -40,7 +40,7 @@ class FrameStore:
 
 
 def frame_store(
-    parts: Sequence[Part], *, fps: float | None, max_frames: int, size: int, cache: Path, threads: int = 2
+    parts: Sequence[VideoPart], *, fps: float | None, max_frames: int, size: int, cache: Path, threads: int = 2
 ) -> FrameStore:
     """Frames at `fps` a second, or `max_frames` spread over the part where that were more, or where fps is None; the
     shorter side resized to `size`, the centre kept. The same request is read from `cache` when asked again.
@@ -63,7 +63,7 @@ def frame_store(
 
 
 def _fill(
-    folder: Path, parts: Sequence[Part], sampling: SamplingConfig, max_frames: int, size: int, threads: int
+    folder: Path, parts: Sequence[VideoPart], sampling: SamplingConfig, max_frames: int, size: int, threads: int
 ) -> None:
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     unfinished.mkdir(parents=True)

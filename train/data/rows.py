@@ -66,6 +66,8 @@ def _weighted(files: Sequence[str]) -> tuple[list[Path], tuple[float, ...] | Non
         try:
             weights.append(float(weight or 1))
         except ValueError:
-            raise ConfigError(f"data {text!r} has the weight {weight!r}; write FILE, or FILE=WEIGHT with a number") from None
+            raise ConfigError(
+                f"data {text!r} has the weight {weight!r}; write FILE, or FILE=WEIGHT with a number"
+            ) from None
         paths.append(Path(name))
     return paths, tuple(weights) if any("=" in text for text in files) else None

@@ -22,7 +22,7 @@ _FRAMES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class FeatureStore:
+class TowerFeatureStore:
     """embed: float32 (V,T,E); tokens: (V,T,K,1+P,D), bfloat16 in 16-bit integers. Both memory-mapped, zeros behind the
     last frame."""
 
@@ -35,7 +35,7 @@ class FeatureStore:
 
 
 @torch.no_grad()
-def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cache: Path) -> FeatureStore:
+def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cache: Path) -> TowerFeatureStore:
     """layers: how many of the tower's last layers' tokens are kept. The same tower and frames are read from `cache`
     when asked again."""
     digest = hashlib.sha256(f"{frames.key} {layers} {tower.config}".encode())
@@ -45,7 +45,7 @@ def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cac
     if not folder.is_dir():
         _fill(folder, frames, tower, layers)
     embed, tokens = (np.load(folder / f, mmap_mode="r", allow_pickle=False) for f in (_EMBED_FILE, _TOKENS_FILE))
-    return FeatureStore(embed, tokens)
+    return TowerFeatureStore(embed, tokens)
 
 
 def _fill(folder: Path, frames: FrameStore, tower: VisionTransformer, layers: int) -> None:

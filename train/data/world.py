@@ -10,7 +10,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from train.data.pairs import Pair, Part
+from train.data.pairs import CaptionPair, VideoPart
 
 SQUARES = 6  # of a frame's side, named as on a chessboard
 OF_A_CLIP = 4
@@ -23,11 +23,11 @@ def annotations(split: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def clip_pairs(split: Path) -> list[Pair]:
+def clip_pairs(split: Path) -> list[CaptionPair]:
     """Each clip with its short caption; the two clips of an order pair are one group; false: one attribute wrong."""
     return [
-        Pair(
-            Part(split / a["video"]),
+        CaptionPair(
+            VideoPart(split / a["video"]),
             a["captions"]["en"]["short"],
             group=min(a["id"], a["order_pair"]) if a["order_pair"] else "",
             false=(a["negatives"]["attribute_swap"]["en"],),
@@ -36,7 +36,7 @@ def clip_pairs(split: Path) -> list[Pair]:
     ]
 
 
-def frame_pairs(split: Path, frames: int) -> Iterator[Pair]:
+def frame_pairs(split: Path, frames: int) -> Iterator[CaptionPair]:
     """What is to be seen and where: captions of pictures, which know nothing of what happens. Of `frames` moments of a
     clip, those in a row that look alike are one pair; OF_A_CLIP of these at most, spread over the clip, are one group.
     They differ in little: a batch without them is told apart by colours alone, and teaches no places."""
@@ -48,8 +48,8 @@ def frame_pairs(split: Path, frames: int) -> Iterator[Pair]:
         few = min(OF_A_CLIP, len(alike))
         for k in range(few):
             caption, run = alike[k * (len(alike) - 1) // max(1, few - 1)]
-            part = Part(split / a["video"], max(0.0, shown[run[0]] - 1e-3), shown[run[-1]] + 1e-3)
-            yield Pair(part, caption, group=a["id"])
+            part = VideoPart(split / a["video"], max(0.0, shown[run[0]] - 1e-3), shown[run[-1]] + 1e-3)
+            yield CaptionPair(part, caption, group=a["id"])
 
 
 def picture(annotation: dict[str, Any], frame: int) -> str:

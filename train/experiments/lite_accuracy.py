@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from train.data.simulated import QA, Questioner, Stories, Story, Taxonomy, simulated, split_classes
+from train.data.simulated import Questioner, Stories, Story, StoryQuestion, Taxonomy, simulated, split_classes
 from videollm.checkpoint import Model, load
 from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import Message, Prompt
@@ -28,7 +28,7 @@ SEED = 777  # no training recipe uses it
 
 @dataclass(frozen=True)
 class Item:
-    qa: QA
+    qa: StoryQuestion
     segments: tuple[SegmentFeatures, ...]
 
 
