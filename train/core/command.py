@@ -24,7 +24,7 @@ def parse(recipes: Mapping[str, R], about: str, argv: Sequence[str] | None = Non
     `--learning-rate`, `--learning_rate` and `--optimizer.learning_rate` are the same option. Exits with 2 on a bad
     value, and with 0 after `--print-config`.
     """
-    words = [_plain(word) for word in (sys.argv[1:] if argv is None else argv)]
+    words = list(sys.argv[1:] if argv is None else argv)
     shown = recipes[next((word for word in words if word in recipes), next(iter(recipes)))]
     parser = argparse.ArgumentParser(
         description=f"{about} The defaults below are those of recipe {shown.name}.",
@@ -33,6 +33,8 @@ def parse(recipes: Mapping[str, R], about: str, argv: Sequence[str] | None = Non
     parser.add_argument("recipe", choices=recipes, metavar="RECIPE", help="one of the recipes listed at the end")
     parser.add_argument("--print-config", action="store_true", help="print the resulting configuration and exit")
     parser.add_argument("--local-rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher passes it
+    parts = {f.name: part for part, f, _ in leaves(shown)}
+    words = [_plain(word, parts) for word in words]
     groups: dict[str, Any] = {}
     for part, f, default in leaves(shown):
         group = groups.setdefault(part, parser.add_argument_group(part) if part not in groups else None)
@@ -65,12 +67,15 @@ def run(train: Callable[[R], object], recipe: R) -> None:
         sys.exit(2)
 
 
-def _plain(word: str) -> str:
-    """An option in its plain form, `--learning-rate`; other words stay as they are."""
+def _plain(word: str, parts: Mapping[str, str]) -> str:
+    """An option in its plain form, `--learning-rate`. parts: the part of each field. Other words stay as they are."""
     if not word.startswith("--"):
         return word
     option, equals, value = word.partition("=")
-    return f"--{option[2:].rpartition('.')[2].replace('_', '-')}{equals}{value}"
+    part, _, name = option[2:].replace("-", "_").rpartition(".")
+    if part and parts.get(name) != part:
+        return word
+    return f"--{name.replace('_', '-')}{equals}{value}"
 
 
 def _option(kind: Any) -> dict[str, Any]:

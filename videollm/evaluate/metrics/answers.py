@@ -64,13 +64,13 @@ def chosen_letter(text: str, letters: str) -> str | None:
     return letter if letter and letter in letters else None
 
 
-# "said" follows words that announce a choice. There a capital may be followed by more words ("is B because"), a small
-# letter may not: "is a rocket".
+# "said" follows words that announce a choice. A capital there may go on ("is B because"), unless it is a word by itself
+# ("Answer: A rocket"); a small letter may not ("is a rocket").
 _CHOICE = re.compile(
     r"""[\s"'*(\[]*
     (?:(?P<bare>[A-Za-z])(?=[.):,;\]"'*]|\s*$|\s+-)
     |(?i:(?:the|my)?\s*(?:(?:correct|right|best)\s+)?(?:answer|choice|option))(?i:\s+is)?\s*:?[\s"'*(\[]*
-     (?P<said>[A-Z]\b|[a-z](?=[.):,;\]"'*]|\s*$)))""",
+     (?P<said>[B-HJ-Z]\b|[AIa-z](?=[.):,;\]"'*]|\s*$)))""",
     re.VERBOSE,
 )
 
