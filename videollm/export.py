@@ -1,4 +1,4 @@
-"""`videollm export`: a trained checkpoint as a plain language model, which any server can load, and a projector."""
+"""`videollm export`: write a checkpoint as a plain language model, which any server can load, and a projector."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,15 +16,16 @@ from videollm.models.language import load_language_model
 from videollm.models.processor import Message, Prompt
 
 FOLDER = "language_model"
-
-
-MERGED = 1e-4  # of the largest logit: what float32 loses over the layers
+MERGED = 1e-4  # largest change of a logit, as a share of the largest logit, that float32 rounding explains
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """Logits over all positions of a prompt with two segments: the largest one, the most that merging changed in
-    float32, and the most that merging and the number format of the export changed together."""
+    """What exporting changed, measured on the logits of all positions of a prompt with two segments.
+
+    largest_logit: the largest absolute value before. merging: the largest change by merging, in float32. rounding: the
+    largest change by merging and by the dtype of the export together.
+    """
 
     largest_logit: float
     merging: float
@@ -34,18 +35,19 @@ class Proof:
 def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
     """Merge the adapter of checkpoint `source` and write the checkpoint directory `target`.
 
-    `target/language_model` is an ordinary transformers directory with its tokenizer. A 4-bit base is dequantised
-    first: what it was trained as. A language model that was trained as a whole is written in the new number format.
-    Nothing is written unless merging leaves the logits as they were.
-    Raises CheckpointError where it does not, and where `target` is not empty.
+    `target/language_model` is an ordinary transformers directory with its tokenizer. A 4-bit base is dequantised first,
+    because the adapter was trained on its dequantised values. A language model that was trained as a whole is written
+    in the new dtype. Everything runs on the CPU: two copies of the language model, one of them in float32, rarely fit
+    a GPU, and speed does not matter here.
+    Raises CheckpointError where merging changes the logits, and then writes nothing, and where `target` is not empty.
     """
     if target.exists() and any(target.iterdir()):
-        raise CheckpointError(f"{target}: not empty; give a new directory")
-    model = load_directory(source, trainable=True)
+        raise CheckpointError(f"{target} is not empty; give a new directory")
+    model = load_directory(source, "cpu", trainable=True)
     config = base(model.config.llm, source)
     model.llm.eval()
     prompt = _probe(model)
-    language_model: Any = load_language_model(replace(config, dtype="float32"))
+    language_model: Any = load_language_model(replace(config, dtype="float32"), "cpu")
     if config.load_in_4bit:
         language_model = language_model.dequantize().float()
     if config.lora is not None:
@@ -56,7 +58,7 @@ def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
     largest, merging = expected.abs().max().item(), _difference(_logits(model, language_model, prompt), expected)
     if merging > MERGED * largest:
         raise CheckpointError(
-            f"{source}: merging changes logits by {merging:.3g} where the largest is {largest:.3g}; not written"
+            f"{source}: merging changes logits by {merging:.3g} where the largest is {largest:.3g}; nothing was written"
         )
     kind = resolve_dtype(dtype, "cpu")
     rounding = _difference(_logits(model, language_model.to(kind), prompt), expected)
@@ -71,6 +73,7 @@ def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
 
 
 def _probe(model: Model) -> Prompt:
+    """A prompt about two segments of random features."""
     generator = torch.Generator().manual_seed(0)
     shape = (model.config.segments.frames, model.encoder.tokens_per_frame, model.encoder.token_dim)
     segments = [
@@ -90,7 +93,7 @@ def _probe(model: Model) -> Prompt:
 @torch.inference_mode()
 def _logits(model: Model, language_model: torch.nn.Module, prompt: Prompt) -> torch.Tensor:
     model.llm.language_model = language_model
-    return model.llm(torch.tensor([prompt.ids]), prompt.visual()).logits.float()
+    return model.llm(torch.tensor([prompt.ids], device=model.device), prompt.visual()).logits.float()
 
 
 def _difference(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from data_gen.clips import Clip
+from videollm.datasets.clip import Clip
 from videollm.datasets.schema import Message, Sample
 
 

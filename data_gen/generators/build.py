@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_gen.generators.base import Generator, Judge
-from data_gen.generators.client import ChatClient
 from data_gen.generators.llm import LlmGenerator, LlmJudge
 from data_gen.generators.semi import SemiGenerator
 from data_gen.generators.template import TemplateGenerator
 from videollm.errors import ConfigError
+from videollm.inference.openai import ChatClient
 
 GENERATORS = ("template", "llm", "semi")
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from data_gen.clips import Clip, Note
 from data_gen.generators.base import Draft, Made, Verdict, turn
-from data_gen.generators.client import ChatClient, Completion, RefusedError
-from data_gen.generators.replies import SHAPES, ReplyError, parse
+from data_gen.generators.replies import REPLY_FORMATS, ReplyError, parse
 from data_gen.generators.template import phrasings
-from data_gen.prompts import Prompt, prompts
+from data_gen.prompts import GenerationPrompt, prompts
+from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import Message, Sample, format_time
+from videollm.inference.openai import ChatClient, Completion, RefusedError
 
 ASKS = 3  # times a model is asked for one reply before it is given up
 COUNT = 4  # samples, or turns, that a prompt asks for
@@ -73,7 +73,7 @@ class LlmGenerator:
     def preview(self, clip: Clip, item: str) -> str:
         return "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in self._messages(clip, self.prompts[item]))
 
-    def _messages(self, clip: Clip, prompt: Prompt) -> list[dict[str, str]]:
+    def _messages(self, clip: Clip, prompt: GenerationPrompt) -> list[dict[str, str]]:
         language = LANGUAGES.get(clip.languages[0], clip.languages[0])
         return prompt.render(annotation=annotation(clip), language=language, count=COUNT)
 
@@ -149,24 +149,28 @@ class Asked:
 
     async def entries(
         self,
-        prompt: Prompt,
+        prompt: GenerationPrompt,
         messages: list[dict[str, str]],
         check: Callable[[list[dict[str, Any]]], None] = lambda entries: None,
     ) -> list[dict[str, Any]]:
         """The entries of a reply that can be used; a model that gives none is told why and asked again. None after
         ASKS times, or where the server refuses the request."""
-        shape = SHAPES[prompt.shape]
+        reply_format = REPLY_FORMATS[prompt.shape]
         for attempt in range(ASKS):
             try:
                 reply = await self.client.complete(
-                    messages, shape.schema, seed=self.seed + attempt, temperature=TEMPERATURE, max_tokens=MAX_TOKENS
+                    messages,
+                    reply_format.schema,
+                    seed=self.seed + attempt,
+                    temperature=TEMPERATURE,
+                    max_tokens=MAX_TOKENS,
                 )
             except RefusedError:
                 self.lost.append("refused by the server")
                 return []
             self._count(reply)
             try:
-                entries = parse(shape, reply.text)
+                entries = parse(reply_format, reply.text)
                 check(entries)
                 return entries
             except ReplyError as error:
@@ -189,7 +193,7 @@ def annotation_notes(clip: Clip) -> list[Note]:
     stretches of about SPEECH_S, by time."""
     notes = [note for note in clip.notes if note.kind != "speech" and note.language == clip.languages[0]]
     heard: list[Note] = []
-    for note in clip.of("speech"):
+    for note in clip.notes_of("speech"):
         last = heard[-1] if heard else None
         if last and last.start is not None and note.end is not None and note.end - last.start <= SPEECH_S:
             heard[-1] = Note(kind="speech", text=f"{last.text} {note.text}", start=last.start, end=note.end)
@@ -213,7 +217,7 @@ def annotation(clip: Clip) -> str:
 
 
 def _drafts(
-    prompt: Prompt, entries: list[dict[str, Any]], clip: Clip, rng: random.Random, model: str
+    prompt: GenerationPrompt, entries: list[dict[str, Any]], clip: Clip, rng: random.Random, model: str
 ) -> Iterator[Draft]:
     """Samples from a reply's entries. Times are those of the annotation's lines that the model names, never its own."""
     language, notes = clip.languages[0], annotation_notes(clip)

@@ -19,7 +19,7 @@ class ReplyError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ReplyFormat:
     """schema: JSON Schema of the reply. read: the entries of a parsed reply; it raises ReplyError for one without any
     and leaves out single entries that are no good."""
 
@@ -27,22 +27,22 @@ class Shape:
     read: Callable[[dict[str, Any]], list[dict[str, Any]]]
 
 
-def parse(shape: Shape, text: str) -> list[dict[str, Any]]:
+def parse(reply_format: ReplyFormat, text: str) -> list[dict[str, Any]]:
     """The entries of a reply. Raises ReplyError.
 
     JSON is taken from among other words and mended (missing brackets, single quotes); questions and answers are also
     read from lines that begin with Q: and A:, as small models write them.
     """
     values: dict[str, Any] | list[Any] | None = _json(text)
-    if values is None and "question" in _item_fields(shape.schema) and (spoken := _SPOKEN.findall(text)):
+    if values is None and "question" in _item_fields(reply_format.schema) and (spoken := _SPOKEN.findall(text)):
         values = {"items": [{"question": question, "answer": answer} for question, answer in spoken]}
-    if values is None and set(shape.schema["properties"]) == {"text"} and "{" not in text:
+    if values is None and set(reply_format.schema["properties"]) == {"text"} and "{" not in text:
         values = {"text": text.strip().strip('"')}
     if values is None:
         raise ReplyError("the reply has no JSON object")
     if isinstance(values, list):  # the list without the object around it
         values = {"items": values, "texts": values}
-    return shape.read(values)
+    return reply_format.read(values)
 
 
 _SPOKEN = re.compile(r"^\W*(?:Q|Question)\s*\d*\W*\s(.+?)\s*^\W*(?:A|Answer)\s*\d*\W*\s(.+?)\s*$", re.M | re.I | re.S)
@@ -157,21 +157,23 @@ def _verdict(values: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"good": values["good"], "reason": str(values.get("reason") or "no reason given")}]
 
 
-SHAPES = {
-    "qa": Shape(
+REPLY_FORMATS = {
+    "qa": ReplyFormat(
         _object(items=_array(_object(question=TEXT, answer=TEXT, lines=LINES))), lambda v: _entries(v, _question)
     ),
-    "choice": Shape(
+    "choice": ReplyFormat(
         _object(items=_array(_object(question=TEXT, choices=_array(TEXT), correct={"type": "integer"}, lines=LINES))),
         lambda v: _entries(v, _choice),
     ),
-    "turns": Shape(_object(items=_array(_object(question=TEXT, answer=TEXT))), _turns),
-    "text": Shape(_object(text=TEXT), lambda v: [{"text": _text(v, "text")}]),
-    "creative": Shape(
+    "turns": ReplyFormat(_object(items=_array(_object(question=TEXT, answer=TEXT))), _turns),
+    "text": ReplyFormat(_object(text=TEXT), lambda v: [{"text": _text(v, "text")}]),
+    "creative": ReplyFormat(
         _object(instruction=TEXT, text=TEXT),
         lambda v: [{"instruction": _text(v, "instruction"), "text": _text(v, "text")}],
     ),
-    "dense": Shape(_object(items=_array(_object(line={"type": "integer"}, text=TEXT))), lambda v: _entries(v, _dense)),
-    "translation": Shape(_object(texts=_array(TEXT)), _texts),
-    "verdict": Shape(_object(good={"type": "boolean"}, reason=TEXT), _verdict),
+    "dense": ReplyFormat(
+        _object(items=_array(_object(line={"type": "integer"}, text=TEXT))), lambda v: _entries(v, _dense)
+    ),
+    "translation": ReplyFormat(_object(texts=_array(TEXT)), _texts),
+    "verdict": ReplyFormat(_object(good={"type": "boolean"}, reason=TEXT), _verdict),
 }

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from data_gen.clips import Clip, Note
 from data_gen.generators.base import Made
 from data_gen.generators.template import TemplateGenerator
+from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import format_time
 from videollm.errors import DataError
 

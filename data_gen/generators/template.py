@@ -12,8 +12,8 @@ from itertools import pairwise
 from string import Template, ascii_uppercase
 from typing import TypeVar
 
-from data_gen.clips import Clip, Note, NoteKind, Question
 from data_gen.generators.base import Draft, Made, turn
+from videollm.datasets.clip import Clip, ClipQuestion, Note, NoteKind
 from videollm.datasets.schema import Message, format_time
 
 EVENTS = 4  # events of a clip that are asked about one by one
@@ -95,12 +95,12 @@ def _all(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
 def _captions(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
     kinds: dict[NoteKind, str] = {"short": "caption/short", "detailed": "caption/detailed", "label": "qa/action"}
     for kind, task in kinds.items():
-        for note in clip.of(kind, language=phrase.language):
+        for note in clip.notes_of(kind, language=phrase.language):
             yield phrase.draft(task, turn(phrase(task), note.text), _times(note))
 
 
 def _events(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
-    events = sorted(clip.of("event", language=phrase.language), key=lambda note: note.start or 0)
+    events = sorted(clip.notes_of("event", language=phrase.language), key=lambda note: note.start or 0)
     timed = [note for note in events if note.start is not None and note.end is not None]
     for note in _some(timed, EVENTS, phrase.rng):
         span = _clock(note)
@@ -129,7 +129,7 @@ def _in_order(notes: list[Note], phrase: _Phrase) -> str:
 def _speech(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
     """What is said in stretches of about SPEECH_S."""
     stretches: list[list[Note]] = []
-    for note in clip.of("speech", language=phrase.language):
+    for note in clip.notes_of("speech", language=phrase.language):
         if stretches and (note.end or 0) - (stretches[-1][0].start or 0) <= SPEECH_S:
             stretches[-1].append(note)
         else:
@@ -142,7 +142,7 @@ def _speech(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
 
 def _negatives(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
     """For every false description a true one, so that yes is as likely as no."""
-    true = clip.of("short", language=phrase.language)
+    true = clip.notes_of("short", language=phrase.language)
     for false in [note for note in clip.negatives if note.language == phrase.language] if true else []:
         note = phrase.rng.choice(true)
         no = phrase("qa/negative/no", text=note.text)
@@ -150,7 +150,7 @@ def _negatives(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
         yield phrase.draft("qa/negative", turn(phrase("qa/negative", text=note.text), phrase("qa/negative/yes")))
         options = phrase.rng.sample((note.text, false.text), 2)
         yield _choice(
-            Question(
+            ClipQuestion(
                 kind="caption",
                 question=phrase("choice/caption"),
                 answer=note.text,
@@ -161,17 +161,17 @@ def _negatives(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
         )
 
 
-def _choice(question: Question, phrase: _Phrase) -> Draft:
-    assert question.correct is not None  # a Question with choices has it
+def _choice(question: ClipQuestion, phrase: _Phrase) -> Draft:
+    assert question.correct is not None  # a ClipQuestion with choices has it
     options = "\n".join(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, question.choices, strict=False))
     letter, text = ascii_uppercase[question.correct], question.choices[question.correct]
     asked = phrase("choice", question=question.question, options=options)
     return phrase.draft(f"choice/{question.kind}", turn(asked, f"{letter}. {text}"), question.answer_times)
 
 
-def _conversation(clip: Clip, questions: list[Question], phrase: _Phrase) -> Iterator[Draft]:
+def _conversation(clip: Clip, questions: list[ClipQuestion], phrase: _Phrase) -> Iterator[Draft]:
     asked = _some(questions, TURNS, phrase.rng)
-    captions = clip.of("short", language=phrase.language)[:1]
+    captions = clip.notes_of("short", language=phrase.language)[:1]
     if len(asked) + len(captions) < 2 or not asked:
         return
     turns = [turn(phrase("caption/short"), note.text) for note in captions]

@@ -102,7 +102,7 @@ class Background:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class WorldClip:
     """scenes: the frame each scene starts with, the first 0. backgrounds: one a scene. frame_s: seconds a frame.
 
     Whatever is not in a frame's scene has alpha 0 there. dropped: frames that are not stored.
@@ -138,10 +138,10 @@ class Clip:
     def scene_of(self, frame: int) -> int:
         return int(np.searchsorted(self.scenes, frame, side="right")) - 1
 
-    def variant(self, **changes: Any) -> "Clip":
+    def variant(self, **changes: Any) -> "WorldClip":
         return replace(self, **changes)
 
-    def reversed(self) -> "Clip":
+    def reversed(self) -> "WorldClip":
         """The same frames, last first."""
         count = self.frame_count
         last = len(self.scenes) - 1
@@ -167,7 +167,7 @@ class Clip:
             backgrounds=self.backgrounds[::-1],
         )
 
-    def swapped(self) -> "Clip":
+    def swapped(self) -> "WorldClip":
         """The same frames, the second of two scenes first."""
         _, cut = self.scenes
         count = self.frame_count

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from data_gen.world.clip import Background, Clip, Thing
+from data_gen.world.clip import Background, Thing, WorldClip
 from data_gen.world.fonts import draw_glyph
 from data_gen.world.shapes import DRAWINGS, Ellipse, Polygon, Tone
 from data_gen.world.vocabulary import COLOURS, GLYPHS, Rgb
@@ -26,7 +26,7 @@ _CODES: dict[Tone, int] = {"main": 0, "dark": 1, "light": 2}
 Sprite = tuple[Image.Image, Image.Image]  # colours (RGB, filled beyond the outline) and coverage (L)
 
 
-def frames(clip: Clip, size: int, photos: tuple[Path, ...], font: Path | None) -> Iterator[np.ndarray]:
+def frames(clip: WorldClip, size: int, photos: tuple[Path, ...], font: Path | None) -> Iterator[np.ndarray]:
     """uint8 (P,P,3) for each stored frame, in order. Neighbours that show the same are the same array."""
     painter = _Painter(clip, size, photos, font)
     disturb = _Disturbance(clip, size)
@@ -39,7 +39,7 @@ def frames(clip: Clip, size: int, photos: tuple[Path, ...], font: Path | None) -
 
 
 class _Painter:
-    def __init__(self, clip: Clip, size: int, photos: tuple[Path, ...], font: Path | None):
+    def __init__(self, clip: WorldClip, size: int, photos: tuple[Path, ...], font: Path | None):
         self._clip = clip
         self._size = size
         self._x, self._y, self._radius = clip.stage.on_screen()
@@ -287,7 +287,7 @@ def _photo(path: Path, side: int) -> np.ndarray:
 class _Disturbance:
     """What the split of perturbed clips does to the pixels."""
 
-    def __init__(self, clip: Clip, size: int):
+    def __init__(self, clip: WorldClip, size: int):
         self._rng = np.random.default_rng(clip.backgrounds[0].seed + 1)
         self._size = size
         self._apply = {"noise": self._noise, "blur": self._blur, "occlusion": self._occlude}.get(

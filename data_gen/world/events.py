@@ -12,13 +12,11 @@ import numpy as np
 
 from data_gen.world.clip import Event, Stage, Thing
 from data_gen.world.splits import is_look_held_out
-from data_gen.world.vocabulary import COLOURS, DIRECTIONS, SHAPES
+from data_gen.world.vocabulary import COLOURS, DIRECTIONS, SYMMETRY
 
 LEAST_RADIUS, MOST_RADIUS = 0.05, 0.3  # on screen
 _MARGIN = 0.01  # kept free along the edges of the frame
 _TOUCH = 0.85  # of the sum of two radii: how near things come that bump into each other
-
-_SYMMETRY = {shape.name: shape.symmetry for shape in SHAPES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ def _rotate(moment: Moment, rng: np.random.Generator, kind: str) -> Result:
     row = _pick(moment, rng, kind)
     if row is None:
         return None
-    symmetry = _SYMMETRY.get(moment.things[row].shape, 1)
+    symmetry = SYMMETRY.get(moment.things[row].shape, 1)
     fastest = 1.5 / (moment.end - moment.start)  # share of the turn between two frames, at the middle of the ramp
     turns = [turn for turn in (360, 180, 90) if symmetry and turn * fastest < 0.45 * 360 / max(symmetry, 2)]
     if not turns:

@@ -1,6 +1,5 @@
 """One or two clips from nothing to files: what each worker process does."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,5 +41,5 @@ def run(job: Job) -> list[str]:
             number=number,
             order_pair=other if len(clips) == 2 else None,
         )
-        lines.append(json.dumps(truth, ensure_ascii=False, separators=(",", ":")))
+        lines.append(truth.to_json())
     return lines

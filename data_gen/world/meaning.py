@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_gen.world.clip import Background, Clip, Event, Thing
-from data_gen.world.vocabulary import COLOURS, REVERSED, SHAPES
+from data_gen.world.clip import Background, Event, Thing, WorldClip
+from data_gen.world.vocabulary import COLOURS, REVERSED
+from videollm.datasets.world_annotation import SHAPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +108,7 @@ def name_of(thing: Thing) -> Noun:
     )
 
 
-def clause_of(clip: Clip, event: Event) -> Clause:
+def clause_of(clip: WorldClip, event: Event) -> Clause:
     """The event in words that fit it alone in its clip."""
     subject, other = (None if number is None else clip.things[number] for number in (event.thing, event.other))
     return Clause(
@@ -122,7 +123,7 @@ def clause_of(clip: Clip, event: Event) -> Clause:
 class Teller:
     """Tells events in order: things are new when first spoken of, and have the colour that they have by then."""
 
-    def __init__(self, clip: Clip):
+    def __init__(self, clip: WorldClip):
         self._clip = clip
         self._known: set[int] = set()
         self._turned = {event.thing: event for event in clip.events if event.colours}
@@ -156,7 +157,7 @@ class SceneAccount:
     events: tuple[Clause, ...]
 
 
-def detailed(clip: Clip) -> list[SceneAccount]:
+def detailed(clip: WorldClip) -> list[SceneAccount]:
     teller = Teller(clip)
     accounts = []
     for scene, start in enumerate(clip.scenes):
@@ -179,18 +180,18 @@ def groups(things: Iterable[Thing]) -> list[list[Thing]]:
     return list(together.values())
 
 
-def in_order(clip: Clip, events: Iterable[Event]) -> list[Clause]:
+def in_order(clip: WorldClip, events: Iterable[Event]) -> list[Clause]:
     """The events in the order given, which need not be the true one."""
     teller = Teller(clip)
     return [teller.tell(event) for event in events]
 
 
-def looks(clip: Clip) -> set[tuple[str, str]]:
+def looks(clip: WorldClip) -> set[tuple[str, str]]:
     """Every shape and colour that is ever seen together."""
     return {(thing.shape, colour) for thing in clip.things for colour in (thing.colour, thing.next_colour) if colour}
 
 
-def with_one_wrong(clip: Clip, clauses: list[Clause], rng: np.random.Generator) -> list[Clause]:
+def with_one_wrong(clip: WorldClip, clauses: list[Clause], rng: np.random.Generator) -> list[Clause]:
     """The same story but for one attribute: the colour or, where that changes anyway, the shape of one thing, borrowed
     from another thing of the clip where possible; the direction, where only the camera acts."""
     nouns = [noun for clause in clauses for noun in (clause.subject, clause.other) if noun]
@@ -200,7 +201,7 @@ def with_one_wrong(clip: Clip, clauses: list[Clause], rng: np.random.Generator) 
     thing = next(t for t in clip.things if t.shape == wrong.shape and wrong.colour in (t.colour, t.next_colour))
     shown = looks(clip)
     if thing.next_colour:
-        able = [s.name for s in SHAPES if not {(s.name, thing.colour), (s.name, thing.next_colour)} & shown]
+        able = [s for s in SHAPES if not {(s, thing.colour), (s, thing.next_colour)} & shown]
         near = {t.shape for t in clip.things}
     else:
         able = [colour for colour in COLOURS if (thing.shape, colour) not in shown]

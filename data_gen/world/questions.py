@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from data_gen.world.clip import Clip, Event, Thing
+from data_gen.world.clip import Event, Thing, WorldClip
 from data_gen.world.meaning import (
     Change,
     Clause,
@@ -42,7 +42,7 @@ Span = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class AbstractQuestion:
     """form: the name of its wording, "kind.form". slots: what the wording speaks of. wrong: answers that do not hold.
 
     as_choice: whether the answers are offered; then `choices` are all of them, in the order to show.
@@ -60,7 +60,7 @@ class Question:
         return self.form.partition(".")[0]
 
 
-def ask(clip: Clip, rng: np.random.Generator) -> list[Question]:
+def ask(clip: WorldClip, rng: np.random.Generator) -> list[AbstractQuestion]:
     """At most two questions of each kind, about half of them as multiple choice."""
     account = _Account(clip, rng)
     asked = []
@@ -70,7 +70,7 @@ def ask(clip: Clip, rng: np.random.Generator) -> list[Question]:
     return asked
 
 
-def _finished(question: Question, rng: np.random.Generator) -> Question:
+def _finished(question: AbstractQuestion, rng: np.random.Generator) -> AbstractQuestion:
     wrong = [value for value in dict.fromkeys(question.wrong) if value != question.answer][:_WRONG]
     if question.kind != "cannot_tell" and len(wrong) == _WRONG and rng.random() < 0.25:
         wrong[-1] = Unknown()
@@ -83,7 +83,7 @@ def _finished(question: Question, rng: np.random.Generator) -> Question:
 class _Account:
     """What questions are made from."""
 
-    def __init__(self, clip: Clip, rng: np.random.Generator):
+    def __init__(self, clip: WorldClip, rng: np.random.Generator):
         self.clip = clip
         self.rng = rng
         self.events = clip.events
@@ -160,7 +160,7 @@ def _yes_no(yes: bool) -> tuple[Value, tuple[Value, ...]]:
     return YesNo(yes), (YesNo(not yes),)
 
 
-def _existence(account: _Account) -> Iterator[Question]:
+def _existence(account: _Account) -> Iterator[AbstractQuestion]:
     shown = looks(account.clip)
     for yes in (True, False):
         answer, wrong = _yes_no(yes)
@@ -173,19 +173,23 @@ def _existence(account: _Account) -> Iterator[Question]:
                 continue
             look, times = account.shuffled(absent)[0], ((0.0, account.clip.duration_s),)
         noun = Noun(shape=look[0], colour=look[1], new=True)
-        yield Question(form="existence.is_there", slots={"thing": noun}, answer=answer, wrong=wrong, times=times)
+        yield AbstractQuestion(
+            form="existence.is_there", slots={"thing": noun}, answer=answer, wrong=wrong, times=times
+        )
 
 
-def _count(account: _Account) -> Iterator[Question]:
+def _count(account: _Account) -> Iterator[AbstractQuestion]:
     clip = account.clip
     ends = (("start", 0, account.opening), ("end", clip.frame_count - 1, account.ending))
     for name, frame, span in ends:
         total = sum(account.visible(thing, frame) for thing in clip.things)
-        yield Question(form=f"count.{name}", slots={}, answer=Number(total), wrong=_numbers(total), times=(span,))
+        yield AbstractQuestion(
+            form=f"count.{name}", slots={}, answer=Number(total), wrong=_numbers(total), times=(span,)
+        )
         for members in account.group_members:
             count = sum(account.visible(thing, frame) for thing in members)
             if count:
-                yield Question(
+                yield AbstractQuestion(
                     form=f"count.group_{name}",
                     slots={"things": name_of(members[0])},
                     answer=Number(count),
@@ -194,7 +198,7 @@ def _count(account: _Account) -> Iterator[Question]:
                 )
 
 
-def _colour(account: _Account) -> Iterator[Question]:
+def _colour(account: _Account) -> Iterator[AbstractQuestion]:
     kinds = [event.kind for event in account.events]
     shapes = [members[0].shape for members in groups(account.clip.things)]
     dragged = not {"collide", "follow", "swap"}.isdisjoint(kinds)  # more than one thing may then move the same way
@@ -207,13 +211,13 @@ def _colour(account: _Account) -> Iterator[Question]:
         answer = Colour(thing.colour)
         if shapes.count(thing.shape) == 1:
             noun = Noun(shape=thing.shape)
-            yield Question(
+            yield AbstractQuestion(
                 form="colour.of", slots={"thing": noun}, answer=answer, wrong=wrong, times=account.seen(thing)
             )
         for event in account.of(thing):
             is_only = kinds.count(event.kind) == 1 and not (event.kind.startswith("move_") and dragged)
             if event.thing == thing.id and is_only and event.kind != "swap":
-                yield Question(
+                yield AbstractQuestion(
                     form="colour.actor",
                     slots={"event": account.clause(event)},
                     answer=answer,
@@ -222,7 +226,7 @@ def _colour(account: _Account) -> Iterator[Question]:
                 )
 
 
-def _direction(account: _Account) -> Iterator[Question]:
+def _direction(account: _Account) -> Iterator[AbstractQuestion]:
     around = ("up", "up_right", "right", "down_right", "down", "down_left", "left", "up_left")
 
     def others(name: str) -> tuple[Value, ...]:
@@ -233,7 +237,7 @@ def _direction(account: _Account) -> Iterator[Question]:
         moves = account.of(thing, *(f"move_{name}" for name in DIRECTIONS))
         if len(moves) == 1 and not account.of(thing, *_SHIFTING) and not account.has_camera(thing.scene):
             name = moves[0].kind.removeprefix("move_")
-            yield Question(
+            yield AbstractQuestion(
                 form="direction.move",
                 slots={"thing": name_of(thing)},
                 answer=Direction(name),
@@ -243,7 +247,7 @@ def _direction(account: _Account) -> Iterator[Question]:
         turns = account.of(thing, "rotate_clockwise", "rotate_counterclockwise")
         if len(turns) == 1:
             name = turns[0].kind.removeprefix("rotate_")
-            yield Question(
+            yield AbstractQuestion(
                 form="direction.turn",
                 slots={"thing": name_of(thing)},
                 answer=Direction(name),
@@ -254,23 +258,23 @@ def _direction(account: _Account) -> Iterator[Question]:
     if len(pans) == 1:
         name = pans[0].kind.removeprefix("pan_")
         wrong = tuple(Direction(d) for d in ("left", "right", "up", "down"))
-        yield Question(
+        yield AbstractQuestion(
             form="direction.camera", slots={}, answer=Direction(name), wrong=wrong, times=(account.span(pans[0]),)
         )
 
 
-def _order(account: _Account) -> Iterator[Question]:
+def _order(account: _Account) -> Iterator[AbstractQuestion]:
     for first, second in zip(account.events, account.events[1:], strict=False):
         a, b = account.clause(first), account.clause(second)
         times = (account.span(first), account.span(second))
-        yield Question(
+        yield AbstractQuestion(
             form="order.after",
             slots={"event": a},
             answer=b,
             wrong=_without(account.other_clauses(second), a),
             times=times,
         )
-        yield Question(
+        yield AbstractQuestion(
             form="order.before",
             slots={"event": b},
             answer=a,
@@ -284,9 +288,9 @@ def _order(account: _Account) -> Iterator[Question]:
     a, b = account.clause(first), account.clause(second)
     times = (account.span(first), account.span(second))
     left, right = account.shuffled([a, b])
-    yield Question(form="order.which", slots={"event": left, "other": right}, answer=a, wrong=(b,), times=times)
+    yield AbstractQuestion(form="order.which", slots={"event": left, "other": right}, answer=a, wrong=(b,), times=times)
     answer, wrong = _yes_no(left == a)
-    yield Question(
+    yield AbstractQuestion(
         form="order.is_before", slots={"event": left, "other": right}, answer=answer, wrong=wrong, times=times
     )
 
@@ -296,11 +300,11 @@ def _without(values: list[Value], unwanted: Value) -> tuple[Value, ...]:
     return (*(v for v in values if v != unwanted), unwanted)
 
 
-def _first_last(account: _Account) -> Iterator[Question]:
+def _first_last(account: _Account) -> Iterator[AbstractQuestion]:
     if len(account.events) < 2:
         return
     for name, event in (("first", account.events[0]), ("last", account.events[-1])):
-        yield Question(
+        yield AbstractQuestion(
             form=f"first_last.{name}",
             slots={},
             answer=account.clause(event),
@@ -309,13 +313,13 @@ def _first_last(account: _Account) -> Iterator[Question]:
         )
 
 
-def _duration(account: _Account) -> Iterator[Question]:
+def _duration(account: _Account) -> Iterator[AbstractQuestion]:
     for event in account.events:
         length = round(account.length(event), 1)
         if event.kind in _SUDDEN or length < _LEAST_LENGTH_S:
             continue
         wrong = [Length(round(length * factor, 1)) for factor in (0.5, 1.6, 2.3, 3.1)]
-        yield Question(
+        yield AbstractQuestion(
             form="duration.event",
             slots={"event": account.clause(event)},
             answer=Length(length),
@@ -324,13 +328,13 @@ def _duration(account: _Account) -> Iterator[Question]:
         )
 
 
-def _when(account: _Account) -> Iterator[Question]:
+def _when(account: _Account) -> Iterator[AbstractQuestion]:
     starts = [round(account.span(event)[0], 1) for event in account.events]
     for event, start in zip(account.events, starts, strict=True):
         near = [t for t in starts if t != start] + [round(account.span(event)[1], 1)]
         spread = [round(account.clip.duration_s * share, 1) for share in (0.05, 0.35, 0.65, 0.95)]
         wrong = dict.fromkeys(t for t in (*near, *account.shuffled(spread)) if abs(t - start) >= _LEAST_LENGTH_S)
-        yield Question(
+        yield AbstractQuestion(
             form="when.starts",
             slots={"event": account.clause(event)},
             answer=Instant(start),
@@ -339,9 +343,9 @@ def _when(account: _Account) -> Iterator[Question]:
         )
 
 
-def _how_many_times(account: _Account) -> Iterator[Question]:
+def _how_many_times(account: _Account) -> Iterator[AbstractQuestion]:
     cuts = account.clip.scenes[1:]
-    yield Question(
+    yield AbstractQuestion(
         form="how_many_times.cuts",
         slots={},
         answer=Number(len(cuts)),
@@ -352,7 +356,7 @@ def _how_many_times(account: _Account) -> Iterator[Question]:
     for thing in account.singles:
         for blink in account.of(thing, "blink"):
             assert blink.times is not None
-            yield Question(
+            yield AbstractQuestion(
                 form="how_many_times.blink",
                 slots={"thing": name_of(thing)},
                 answer=Number(blink.times),
@@ -361,7 +365,7 @@ def _how_many_times(account: _Account) -> Iterator[Question]:
             )
         moves = account.of(thing, *(f"move_{name}" for name in DIRECTIONS))
         if moves and not account.of(thing, *_SHIFTING) and not account.has_camera(thing.scene):
-            yield Question(
+            yield AbstractQuestion(
                 form="how_many_times.move",
                 slots={"thing": name_of(thing)},
                 answer=Number(len(moves)),
@@ -370,13 +374,13 @@ def _how_many_times(account: _Account) -> Iterator[Question]:
             )
 
 
-def _change(account: _Account) -> Iterator[Question]:
+def _change(account: _Account) -> Iterator[AbstractQuestion]:
     for event in account.events:
         thing = None if event.thing is None else account.clip.things[event.thing]
         if thing and event.colours:
             before, after = (Colour(name) for name in event.colours)
             names = account.shuffled([n for n in COLOURS if n not in event.colours])
-            yield Question(
+            yield AbstractQuestion(
                 form="change.colour",
                 slots={"thing": name_of(thing)},
                 answer=Change(before, after),
@@ -386,7 +390,7 @@ def _change(account: _Account) -> Iterator[Question]:
         if thing and event.counts:
             a, b = event.counts
             wrong = [Change(Number(b), Number(a)), Change(Number(a), Number(b + 1)), Change(Number(a + 1), Number(b))]
-            yield Question(
+            yield AbstractQuestion(
                 form="change.count",
                 slots={"things": name_of(thing)},
                 answer=Change(Number(a), Number(b)),
@@ -397,7 +401,7 @@ def _change(account: _Account) -> Iterator[Question]:
         depth = account.of(thing, "approach", "recede")
         if len(depth) == 1 and not account.has_camera(thing.scene):
             larger = depth[0].kind == "approach"
-            yield Question(
+            yield AbstractQuestion(
                 form="change.size",
                 slots={"thing": name_of(thing)},
                 answer=Growth(larger),
@@ -407,12 +411,12 @@ def _change(account: _Account) -> Iterator[Question]:
     thing = account.shuffled(account.singles)[0]
     answer, wrong = _yes_no(thing.next_colour is not None)
     times = tuple(account.span(e) for e in account.of(thing, "change_colour")) or account.seen(thing)
-    yield Question(
+    yield AbstractQuestion(
         form="change.is_recoloured", slots={"thing": name_of(thing)}, answer=answer, wrong=wrong, times=times
     )
 
 
-def _comparison(account: _Account) -> Iterator[Question]:
+def _comparison(account: _Account) -> Iterator[AbstractQuestion]:
     shown = [thing for thing in account.singles if account.visible(thing, 0)]
     x = account.clip.stage.on_screen()[0][:, 0]
     radius = account.clip.stage.on_screen()[2][:, 0]
@@ -422,7 +426,7 @@ def _comparison(account: _Account) -> Iterator[Question]:
         large = max(pair, key=lambda thing: radius[thing.id])
         small = min(pair, key=lambda thing: radius[thing.id])
         if radius[large.id] >= 1.25 * radius[small.id] and not any(thing.by_size for thing in pair):
-            yield Question(
+            yield AbstractQuestion(
                 form="comparison.larger",
                 slots=slots,
                 answer=name_of(large),
@@ -431,7 +435,7 @@ def _comparison(account: _Account) -> Iterator[Question]:
             )
         left, right = sorted(pair, key=lambda thing: x[thing.id])
         if x[right.id] - x[left.id] > 0.12:
-            yield Question(
+            yield AbstractQuestion(
                 form="comparison.further_left",
                 slots=slots,
                 answer=name_of(left),
@@ -443,7 +447,7 @@ def _comparison(account: _Account) -> Iterator[Question]:
         one, two = account.shuffled(lasting)[:2]
         longer, shorter = sorted((one, two), key=account.length, reverse=True)
         if account.length(longer) >= _LEAST_RATIO * account.length(shorter):
-            yield Question(
+            yield AbstractQuestion(
                 form="comparison.lasts_longer",
                 slots={"event": account.clause(one), "other": account.clause(two)},
                 answer=account.clause(longer),
@@ -462,17 +466,17 @@ GUESSES = {
 }
 
 
-def _cannot_tell(account: _Account) -> Iterator[Question]:
+def _cannot_tell(account: _Account) -> Iterator[AbstractQuestion]:
     slots: dict[str, Value] = {
         "thing": name_of(account.shuffled(account.singles)[0]),
         "event": account.clause(account.shuffled(list(account.events))[0]),
     }
     for form, names in GUESSES.items():
         wrong = tuple(Guess(f"{form}.{name}") for name in names)
-        yield Question(form=f"cannot_tell.{form}", slots=slots, answer=Unknown(), wrong=wrong, times=())
+        yield AbstractQuestion(form=f"cannot_tell.{form}", slots=slots, answer=Unknown(), wrong=wrong, times=())
 
 
-_KINDS: dict[str, Callable[[_Account], Iterator[Question]]] = {
+_KINDS: dict[str, Callable[[_Account], Iterator[AbstractQuestion]]] = {
     "existence": _existence,
     "count": _count,
     "colour": _colour,

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from data_gen.world.clip import Background, Clip, Event, Stage, Thing
+from data_gen.world.clip import Background, Event, Stage, Thing, WorldClip
 from data_gen.world.config import LONGEST_S, MOST_THINGS, SHORTEST_S, WorldConfig
 from data_gen.world.events import ACTIONS, Moment, is_clear
 from data_gen.world.fonts import glyph_names
@@ -18,11 +18,12 @@ from data_gen.world.vocabulary import (
     KINDS,
     RARE_COLOURS,
     RARE_KINDS,
+    RARE_SHAPES,
     RARE_WEIGHT,
-    SHAPES,
     SIZES,
     TEXTURES,
 )
+from videollm.datasets.world_annotation import SHAPES
 
 _TAIL_WEIGHT = 1.5  # in place of RARE_WEIGHT where each clip must hold something rare
 _SLOT_FRAMES = 8  # the fewest frames that show an event with its before and after
@@ -30,7 +31,6 @@ _MOST_EVENTS = 12
 _GROUP_RADIUS = (0.06, 0.068)
 _LEVELS = (45, 130, 215)  # of grey backgrounds; the middle one differs from every colour
 _LEAST_CONTRAST = 90  # between a background and a thing, as a distance in RGB
-_RARE_SHAPES = frozenset(shape.name for shape in SHAPES if shape.rare)
 # Kinds that are seldom possible weigh more; kinds that stand for directions of one family share its weight.
 _KIND_WEIGHTS = {
     **dict.fromkeys(KINDS, 0.6),
@@ -48,7 +48,7 @@ class _StuckError(Exception):
     """The random choices so far cannot be completed; start over with the next ones."""
 
 
-def draw_clips(config: WorldConfig, split: str, index: int) -> list[Clip]:
+def draw_clips(config: WorldConfig, split: str, index: int) -> list[WorldClip]:
     """The clip with this number in its split, or, in a split of pairs, the two clips of the pair."""
     rng = np.random.default_rng([config.seed, zlib.crc32(split.encode()), index])
     rules = SPLITS[split]
@@ -59,7 +59,7 @@ def draw_clips(config: WorldConfig, split: str, index: int) -> list[Clip]:
             continue
 
 
-def _pair(config: WorldConfig, rules: Split, rng: np.random.Generator, index: int) -> list[Clip]:
+def _pair(config: WorldConfig, rules: Split, rng: np.random.Generator, index: int) -> list[WorldClip]:
     """Played backwards where the index is even, its two scenes exchanged where it is odd."""
     clip = _clip(config, rules, rng, index, scene_count=None if index % 2 == 0 else 2).variant(lossless=True)
     other = clip.reversed() if index % 2 == 0 else clip.swapped()
@@ -68,13 +68,13 @@ def _pair(config: WorldConfig, rules: Split, rng: np.random.Generator, index: in
     return [clip, other]
 
 
-def _story(clip: Clip) -> list[tuple[object, ...]]:
+def _story(clip: WorldClip) -> list[tuple[object, ...]]:
     return [(e.kind, e.thing, e.other, e.counts, e.colours) for e in clip.events]
 
 
 def _clip(
     config: WorldConfig, rules: Split, rng: np.random.Generator, index: int, scene_count: int | None = None
-) -> Clip:
+) -> WorldClip:
     seconds = min(float(rng.uniform(*config.seconds)) * rules.stretch, LONGEST_S)
     frames = int(seconds * config.fps)
     event_count = min(max(round(seconds / rng.uniform(1.3, 2.0)), 1), frames // _SLOT_FRAMES, _MOST_EVENTS)
@@ -106,7 +106,7 @@ def _clip(
     everything = [replace(thing, next_colour=turned.get(thing.id)) for thing in everything]
     if rules.tail and not _has_rare(everything, events):
         raise _StuckError
-    clip = Clip(
+    clip = WorldClip(
         things=tuple(everything),
         stage=_joined(stages),
         events=tuple(events),
@@ -138,7 +138,7 @@ def _weights(names: list[str], rare: frozenset[str], rules: Split) -> np.ndarray
 
 
 def _has_rare(things: list[Thing], events: list[Event]) -> bool:
-    rare_looks = any(thing.shape in _RARE_SHAPES or thing.colour in RARE_COLOURS for thing in things)
+    rare_looks = any(thing.shape in RARE_SHAPES or thing.colour in RARE_COLOURS for thing in things)
     return rare_looks or any(event.kind in RARE_KINDS for event in events)
 
 
@@ -147,9 +147,9 @@ def _things(
 ) -> list[Thing]:
     """Single things and perhaps a group. No two things of a clip that are not of one group share shape and colour,
     except two that differ in size."""
-    shapes = [shape.name for shape in SHAPES] + glyph_names(config.font)
+    shapes = [*SHAPES, *glyph_names(config.font)]
     colours = list(COLOURS)
-    shape_weights, colour_weights = _weights(shapes, _RARE_SHAPES, rules), _weights(colours, RARE_COLOURS, rules)
+    shape_weights, colour_weights = _weights(shapes, RARE_SHAPES, rules), _weights(colours, RARE_COLOURS, rules)
     held_out = rules.combinations == "held_out"
     things: list[Thing] = []
 
@@ -323,7 +323,7 @@ def _background(
     )
 
 
-def _perturbed(rng: np.random.Generator, clip: Clip, perturbation: str) -> Clip:
+def _perturbed(rng: np.random.Generator, clip: WorldClip, perturbation: str) -> WorldClip:
     """Speed and dropped frames change the times here; noise, blur and occlusion change pixels, when they are drawn."""
     clip = clip.variant(perturbation=perturbation)
     if perturbation == "speed":

@@ -1,12 +1,14 @@
 """A picture of a split for the eye: for each clip frames over time, times and what the annotation says."""
 
-import json
 import textwrap
+from itertools import islice
 from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from videollm.datasets.world_annotation import WorldAnnotation, read_world
 
 _CLIPS = 16
 _COLUMNS = 2
@@ -19,27 +21,30 @@ _LINES = 2  # for the facts, and as many for the caption
 
 def write_sheet(folder: Path) -> Path:
     """From the files of a split, as a reader would see them: `folder`/contact_sheet.png."""
-    with (folder / "annotations.jsonl").open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line, _ in zip(lines, range(_CLIPS), strict=False)]
+    rows = list(islice(read_world(folder), _CLIPS))
     font = ImageFont.load_default(11)
     width = _FRAMES * _SIDE + 12
     sheet = Image.new("RGB", (_COLUMNS * width, -(-len(rows) // _COLUMNS) * (_SIDE + _TEXT)), "white")
     draw = ImageDraw.Draw(sheet)
     for number, row in enumerate(rows):
         left, top = number % _COLUMNS * width, number // _COLUMNS * (_SIDE + _TEXT)
-        for column, (time_s, picture) in enumerate(_spread(folder / row["video"])):
+        for column, (time_s, picture) in enumerate(_spread(folder / row.video)):
             sheet.paste(picture.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), (left + column * _SIDE, top))
             draw.text((left + column * _SIDE + 3, top + 1), f"{time_s:.2f}", fill="red", font=font)
-        actions = ", ".join(f"{e['kind']} {e['start_s']:.1f}-{e['end_s']:.1f}" for e in row["events"])
-        facts = [row["style"], *row["background"], *([row["perturbation"]] if row["perturbation"] else [])]
-        paired = f" (with {row['order_pair']})" if row["order_pair"] else ""
-        texts = (f"{row['id']}{paired}: {', '.join(facts)}; {actions}", row["captions"]["en"]["short"])
+        texts = (_facts(row), row.captions["en"].short)
         written = [line for text in texts for line in textwrap.wrap(text, _LETTERS, max_lines=_LINES)]
         for line, text in enumerate(written):
             draw.text((left + 3, top + _SIDE + 2 + 16 * line), text, fill="black", font=font)
     path = folder / "contact_sheet.png"
     sheet.save(path)
     return path
+
+
+def _facts(row: WorldAnnotation) -> str:
+    actions = ", ".join(f"{event.kind} {event.start_s:.1f}-{event.end_s:.1f}" for event in row.events)
+    facts = ", ".join(filter(None, (row.style, *row.background, row.perturbation)))
+    paired = f" (with {row.order_pair})" if row.order_pair else ""
+    return f"{row.id}{paired}: {facts}; {actions}"
 
 
 def _spread(video: Path) -> list[tuple[float, Image.Image]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from data_gen.world.vocabulary import COLOURS, FAMILIES, FAMILY_OF, GLYPHS, SHAPES
+from data_gen.world.vocabulary import COLOURS, FAMILIES, FAMILY_OF, GLYPHS
+from videollm.datasets.world_annotation import SHAPES
 
 TRAINED_STYLES = ("flat", "shaded")
 OTHER_STYLES = ("outline", "pixel", "chalk")
@@ -46,7 +47,7 @@ SPLITS = {
     "order": Split(about="pairs of clips of the same frames in another order", pairs=True),
 }
 
-_SHAPE_NUMBER = {name: number for number, name in enumerate([*(s.name for s in SHAPES), *GLYPHS])}
+_SHAPE_NUMBER = {name: number for number, name in enumerate([*SHAPES, *GLYPHS])}
 _COLOUR_NUMBER = {name: number for number, name in enumerate(COLOURS)}
 
 

@@ -4,86 +4,95 @@ from typing import Any
 
 import numpy as np
 
-from data_gen.world.clip import Clip, Event, Thing
+from data_gen.world.clip import Event, Thing, WorldClip
 from data_gen.world.config import WorldConfig
 from data_gen.world.language import LANGUAGES
 from data_gen.world.meaning import in_order, with_one_wrong
-from data_gen.world.questions import Question, ask
+from data_gen.world.questions import AbstractQuestion, ask
+from videollm.datasets.world_annotation import (
+    EventCaption,
+    TrackPoint,
+    WorldAnnotation,
+    WorldCaptions,
+    WorldEvent,
+    WorldObject,
+    WorldQuestion,
+)
 
 _LANGUAGE_STREAM = 1  # keeps the random numbers of words apart from those of pictures
 _MOST_CLAUSES = 4  # in a short caption
 
 
 def annotate(
-    clip: Clip, config: WorldConfig, *, clip_id: str, split: str, number: int, order_pair: str | None
-) -> dict[str, Any]:
-    """Everything that is true of the clip, in plain values. number: of the clip in its split."""
+    clip: WorldClip, config: WorldConfig, *, clip_id: str, split: str, number: int, order_pair: str | None
+) -> WorldAnnotation:
+    """Everything that is true of the clip. number is that of the clip in its split; it seeds the choice of words."""
     rng = np.random.default_rng([config.seed, _LANGUAGE_STREAM, *split.encode(), number])
-    return {
-        "id": clip_id,
-        "video": f"clips/{clip_id}.mp4",
-        "split": split,
-        "seed": config.seed,
-        "duration_s": clip.duration_s,
-        "fps": round(float(1 / clip.frame_s), 6),
-        "width": config.size,
-        "height": config.size,
-        "style": clip.style,
-        "background": [background.kind for background in clip.backgrounds],
-        "perturbation": clip.perturbation,
-        "cuts": [clip.time_s(cut) for cut in clip.scenes[1:]],
-        "objects": _objects(clip),
-        "events": [_event(clip, event) for event in clip.events],
-        "captions": _captions(clip),
-        "questions": [said for question in ask(clip, rng) for said in _said(question, int(rng.integers(1000)))],
-        "negatives": _negatives(clip, rng),
-        "order_pair": order_pair,
-    }
+    return WorldAnnotation(
+        id=clip_id,
+        video=f"clips/{clip_id}.mp4",
+        split=split,
+        seed=config.seed,
+        duration_s=clip.duration_s,
+        fps=round(float(1 / clip.frame_s), 6),
+        width=config.size,
+        height=config.size,
+        style=clip.style,
+        background=tuple(background.kind for background in clip.backgrounds),
+        perturbation=clip.perturbation,
+        cuts=tuple(clip.time_s(cut) for cut in clip.scenes[1:]),
+        objects=_objects(clip),
+        events=tuple(_event(clip, event) for event in clip.events),
+        captions=_captions(clip),
+        # Questions draw from rng before the negatives do: another order would give another world for the same seed.
+        questions=tuple(said for asked in ask(clip, rng) for said in _in_words(asked, int(rng.integers(1000)))),
+        negatives=_negatives(clip, rng),
+        order_pair=order_pair,
+    )
 
 
-def _objects(clip: Clip) -> list[dict[str, Any]]:
+def _objects(clip: WorldClip) -> tuple[WorldObject, ...]:
     kept = np.array(clip.kept)
     times = [clip.time_s(int(frame)) for frame in kept]
     x, y, radius = (values.round(4) for values in clip.stage.on_screen())
     angle, visible = clip.stage.angle.round(1), (clip.stage.alpha > 0).astype(int)
     ends = (*clip.scenes[1:], clip.frame_count)
 
-    def described(thing: Thing) -> dict[str, Any]:
-        # What is not in the scene being shown rests where it was last or will be first.
+    def described(thing: Thing) -> WorldObject:
+        # While another scene is shown, a thing rests where it was last or where it will be first.
         frames = np.clip(kept, clip.scenes[thing.scene], ends[thing.scene] - 1)
         places = (values[thing.id, frames].tolist() for values in (x, y, radius, angle))
-        rows = zip(times, *places, visible[thing.id, kept].tolist(), strict=True)
-        return {
-            "id": thing.id,
-            "shape": thing.shape,
-            "colour": thing.colour,
-            "texture": thing.texture,
-            "size": thing.size,
-            "scene": thing.scene,
-            "track": [list(row) for row in rows],
-        }
+        points = zip(times, *places, visible[thing.id, kept].tolist(), strict=True)
+        return WorldObject(
+            id=thing.id,
+            shape=thing.shape,
+            colour=thing.colour,
+            texture=thing.texture,
+            size=thing.size,
+            scene=thing.scene,
+            track=tuple(TrackPoint(*point) for point in points),
+        )
 
-    return [described(thing) for thing in clip.things]
-
-
-def _event(clip: Clip, event: Event) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "kind": event.kind,
-        "object": event.thing,
-        "other": event.other,
-        "start_s": clip.time_s(event.start),
-        "end_s": clip.time_s(event.end),
-    }
-    bounds = _from_to(clip, event)
-    if bounds:
-        values |= {"from": bounds[0], "to": bounds[1]}
-    if event.times:
-        values["times"] = event.times
-    return values
+    return tuple(described(thing) for thing in clip.things)
 
 
-def _from_to(clip: Clip, event: Event) -> tuple[Any, Any] | None:
-    """What changes from its start to its end: colours, counts, degrees, radius, place, or what the camera looks at."""
+def _event(clip: WorldClip, event: Event) -> WorldEvent:
+    before, after = _change(clip, event) or (None, None)
+    return WorldEvent(
+        kind=event.kind,
+        object=event.thing,
+        other=event.other,
+        start_s=clip.time_s(event.start),
+        end_s=clip.time_s(event.end),
+        before=before,
+        after=after,
+        times=event.times,
+    )
+
+
+def _change(clip: WorldClip, event: Event) -> tuple[Any, Any] | None:
+    """The values at the start and at the end of the event: colours, counts, degrees, a radius, a place, or what the
+    camera looks at."""
     x, y, radius = clip.stage.on_screen()
     camera_x, camera_y, zoom = clip.stage.camera
     ends = (event.start, event.end)
@@ -108,45 +117,45 @@ def _from_to(clip: Clip, event: Event) -> tuple[Any, Any] | None:
     return None
 
 
-def _abridged(clip: Clip) -> tuple[Event, ...]:
-    """What a short caption tells: the first events and the last."""
+def _abridged(clip: WorldClip) -> tuple[Event, ...]:
+    """The events that a short caption tells: the first ones and the last."""
     return clip.events if len(clip.events) <= _MOST_CLAUSES else (*clip.events[: _MOST_CLAUSES - 1], clip.events[-1])
 
 
-def _captions(clip: Clip) -> dict[str, Any]:
+def _captions(clip: WorldClip) -> dict[str, WorldCaptions]:
     clauses = in_order(clip, _abridged(clip))
     captions = {}
     for language in LANGUAGES:
         sentences = zip(clip.events, language.dense(clip, clip.events), strict=True)
-        captions[language.code] = {
-            "short": language.short(clauses),
-            "detailed": language.detailed(clip),
-            "dense": [
-                {"start": clip.time_s(event.start), "end": clip.time_s(event.end), "text": text}
+        captions[language.code] = WorldCaptions(
+            short=language.short(clauses),
+            detailed=language.detailed(clip),
+            dense=tuple(
+                EventCaption(start=clip.time_s(event.start), end=clip.time_s(event.end), text=text)
                 for event, text in sentences
-            ],
-        }
+            ),
+        )
     return captions
 
 
-def _said(question: Question, variant: int) -> list[dict[str, Any]]:
+def _in_words(asked: AbstractQuestion, variant: int) -> list[WorldQuestion]:
     """The question in every language."""
     return [
-        {
-            "kind": question.kind,
-            "language": language.code,
-            "question": language.question(question, variant),
-            "answer": language.reply(question.answer),
-            "choices": [language.reply(value) for value in question.choices] or None,
-            "correct": question.choices.index(question.answer) if question.choices else None,
-            "answer_times": [list(span) for span in question.times],
-        }
+        WorldQuestion(
+            kind=asked.kind,
+            language=language.code,
+            question=language.question(asked, variant),
+            answer=language.reply(asked.answer),
+            choices=tuple(language.reply(value) for value in asked.choices),
+            correct=asked.choices.index(asked.answer) if asked.choices else None,
+            answer_times=asked.times,
+        )
         for language in LANGUAGES
     ]
 
 
-def _negatives(clip: Clip, rng: np.random.Generator) -> dict[str, dict[str, str]]:
-    """False captions that share almost all their words with the short one."""
+def _negatives(clip: WorldClip, rng: np.random.Generator) -> dict[str, dict[str, str]]:
+    """False captions that share almost all their words with the short caption."""
     clauses = in_order(clip, _abridged(clip))
     wrong = with_one_wrong(clip, clauses, rng)
     negatives = {"attribute_swap": {language.code: language.short(wrong) for language in LANGUAGES}}

@@ -1,44 +1,13 @@
-"""What the world is made of: shapes, colours, textures, kinds of events. Names are those of the annotations."""
+"""What the world is made of: shapes, colours, textures, kinds of events. The names appear in the annotations."""
 
-from dataclasses import dataclass
+from videollm.datasets.world_annotation import COMMON_COLOURS
 
 RARE_WEIGHT = 0.1  # how often a rare thing is drawn for each time a common one is
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """symmetry: the number of turns within a full one that look the same; 0 where every turn does (a circle)."""
-
-    name: str
-    symmetry: int = 1
-    rare: bool = False
-
-
-SHAPES = (
-    Shape("circle", 0),
-    Shape("square", 4),
-    Shape("triangle", 1),
-    Shape("star", 5),
-    Shape("heart"),
-    Shape("diamond", 2),
-    Shape("cross", 4),
-    Shape("hexagon", 6),
-    Shape("arrow"),
-    Shape("house"),
-    Shape("tree"),
-    Shape("car"),
-    Shape("fish"),
-    Shape("flower", 5),
-    Shape("cup"),
-    Shape("boat"),
-    Shape("cloud"),
-    Shape("moon", rare=True),
-    Shape("key", rare=True),
-    Shape("umbrella", rare=True),
-    Shape("mushroom", rare=True),
-    Shape("butterfly", rare=True),
-    Shape("rocket", rare=True),
-)
+# The number of turns within a full one that look the same, for shapes that have more than one; 0 if every turn does.
+SYMMETRY = {"circle": 0, "square": 4, "star": 5, "diamond": 2, "cross": 4, "hexagon": 6, "flower": 5}
+RARE_SHAPES = frozenset({"moon", "key", "umbrella", "mushroom", "butterfly", "rocket"})
 
 # Glyphs that a symbol or emoji font may add to the shapes.
 GLYPHS = {
@@ -66,7 +35,7 @@ COLOURS: dict[str, Rgb] = {
     "brown": (122, 74, 36),
     "cyan": (40, 206, 220),
 }
-RARE_COLOURS = frozenset({"pink", "brown", "cyan"})
+RARE_COLOURS = frozenset(COLOURS) - frozenset(COMMON_COLOURS)
 
 TEXTURES = ("plain", "striped", "dotted", "checkered")
 SIZES = {"small": (0.085, 0.10), "large": (0.135, 0.155)}  # radius, as a share of the frame's width

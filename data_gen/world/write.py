@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_gen.world.clip import Clip
+from data_gen.world.clip import WorldClip
 from data_gen.world.config import WorldConfig
 from data_gen.world.draw import frames
 
@@ -15,7 +15,7 @@ _QUANTISER = 20
 _KEY_FRAME_S = 2  # at most this long between frames that decoding can start from
 
 
-def write_video(path: Path, clip: Clip, config: WorldConfig) -> None:
+def write_video(path: Path, clip: WorldClip, config: WorldConfig) -> None:
     """Each kept frame, stored at its own time. One thread, so that the file is the same each time."""
     rate = 1 / clip.frame_s
     options = {

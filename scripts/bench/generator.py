@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from data_gen.clips import Clip, Note
-from data_gen.generators.client import ChatClient
 from data_gen.generators.llm import LlmGenerator
+from videollm.datasets.clip import Clip, Note
+from videollm.inference.openai import ChatClient
 
 ITEM = "qa_spatial"
 

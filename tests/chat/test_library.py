@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.retrieval.library import BLUE, GREEN, RED, write_film
-from videollm.chat.library import LibraryAnswer, _stretches, ask_library
+from videollm.chat.library import LibraryAnswer, _parts, ask_library
 from videollm.chat.summary import summarize
 from videollm.checkpoint import load
 from videollm.features.encode import encode_video
@@ -26,13 +26,13 @@ def test_every_citation_is_a_stretch_of_its_video(tmp_path: Path):
     assert LibraryAnswer(()).text == "No video in the index matches."
 
 
-def test_stretches_grow_by_good_neighbours_only():
+def test_parts_grow_by_good_neighbours_only():
     def moment(path: str, start: float, score: float) -> Moment:
         return Moment(path, start, start + 4, score, (), "", 60.0)
 
     found = [moment("a", 4, 0.9), moment("b", 0, 0.8), moment("a", 8, 0.7), moment("a", 20, 0.6), moment("a", 0, 0.2)]
     found.append(moment("c", 0, 0.1))
-    assert [(s.path, s.start_s, s.end_s) for s in _stretches(found)] == [("a", 4, 12), ("b", 0, 4)]
+    assert [(s.path, s.start_s, s.end_s) for s in _parts(found)] == [("a", 4, 12), ("b", 0, 4)]
 
 
 def test_a_summary_is_of_segments_in_order(tmp_path: Path):

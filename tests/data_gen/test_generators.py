@@ -3,26 +3,23 @@
 import asyncio
 import csv
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data_gen.clips import Clip, Note, Question
 from data_gen.filters import Filters
-from data_gen.generators.client import ChatClient, EndpointError
 from data_gen.generators.llm import LlmGenerator, LlmJudge, annotation
-from data_gen.generators.replies import SHAPES, ReplyError, parse
+from data_gen.generators.replies import REPLY_FORMATS, ReplyError, parse
 from data_gen.generators.semi import SemiGenerator, propose, read_proposals
 from data_gen.generators.template import TemplateGenerator, phrasings
 from data_gen.prompts import prompts
+from tests.inference.chat_server import chat_server
+from videollm.datasets.clip import Clip, ClipQuestion, Note
 from videollm.datasets.schema import FAMILIES, Message, Provenance, Sample
 from videollm.errors import DataError
+from videollm.inference.openai import ChatClient, EndpointError
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 EVENTS = (
@@ -40,8 +37,10 @@ CLIP = Clip(
         Note(kind="speech", text="Go!", start=2, end=3),
     ),
     questions=(
-        Question(kind="count", question="How many dogs are there?", answer="One.", choices=("Two", "One"), correct=1),
-        Question(kind="colour", question="Which colour has the door?", answer="Red."),
+        ClipQuestion(
+            kind="count", question="How many dogs are there?", answer="One.", choices=("Two", "One"), correct=1
+        ),
+        ClipQuestion(kind="colour", question="Which colour has the door?", answer="Red."),
     ),
     negatives=(Note(kind="short", text="A man lets his cat out."),),
 )
@@ -76,10 +75,10 @@ def test_every_language_has_every_phrasing_with_the_same_places():
 def test_prompts_are_whole_and_their_hash_is_that_of_the_text():
     assert len({prompt.sha for prompt in prompts().values()}) == len(prompts()) == 15
     for prompt in prompts().values():
-        assert prompt.purpose and prompt.shape in SHAPES and prompt.needs in ("", "times", "speech")
+        assert prompt.purpose and prompt.shape in REPLY_FORMATS and prompt.needs in ("", "times", "speech")
         assert prompt.task.partition("/")[0] in (*FAMILIES, "translation", "judge")
         messages = prompt.render(annotation="1. seen: X", language="English", count=2, texts="T", sample="S")
-        assert "$" not in messages[0]["content"] + messages[1]["content"]
+        assert "{{" not in messages[0]["content"] + messages[1]["content"]
 
 
 CHOICE = '{"items": [{"question": "Q?", "choices": %s}]}'
@@ -100,7 +99,7 @@ CHOICE = '{"items": [{"question": "Q?", "choices": %s}]}'
     ],
 )
 def test_replies_are_read_leniently(shape: str, text: str, entries: list[tuple]):
-    assert [tuple(entry.values()) for entry in parse(SHAPES[shape], text)] == entries
+    assert [tuple(entry.values()) for entry in parse(REPLY_FORMATS[shape], text)] == entries
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_replies_are_read_leniently(shape: str, text: str, entries: list[tuple])
 )
 def test_useless_replies_say_why(shape: str, text: str):
     with pytest.raises(ReplyError):
-        parse(SHAPES[shape], text)
+        parse(REPLY_FORMATS[shape], text)
 
 
 def sample(question: str, answer: str, task: str = "qa/what", language: str = "en", **changes: Any) -> Sample:
@@ -170,38 +169,9 @@ def test_good_samples_pass_and_their_likes_do_not():
     assert fresh.reject(good, CLIP, grounded=True) is not None
 
 
-@contextmanager
-def server(answer: Callable[[dict[str, Any]], tuple[int, str, dict[str, str]]]) -> Iterator[str]:
-    """A server on this machine that gives each request body to `answer` (status, text, headers); its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, text, headers = answer(body)
-            usage = {"prompt_tokens": 10, "completion_tokens": 5}
-            data = json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}/v1"
-    finally:
-        http.shutdown()
-
-
 def make(url: str, item: str = "qa_spatial", **options: Any):
     async def run():
-        async with ChatClient(url, "m", first_wait_s=0.01) as client:
+        async with ChatClient(url, "m") as client:
             return await LlmGenerator(client, **options).make(CLIP, item)
 
     return asyncio.run(run())
@@ -218,10 +188,10 @@ def test_a_busy_server_is_asked_again_and_a_poor_one_with_less():
         if "response_format" in body:
             return 400, "no response_format here", {}
         if len(seen) == 3:
-            return 429, "slow down", {"Retry-After": "0.02"}
+            return 429, "slow down", {"Retry-After": "0.001"}
         return 200, "I think it is nice." if len(seen) == 4 else GOOD, {}
 
-    with server(answer) as url:
+    with chat_server(answer) as url:
         made = make(url)
     assert [body.get("response_format", {}).get("type") for body in seen[:3]] == ["json_schema", "json_object", None]
     assert "cannot be used" in seen[-1]["messages"][-1]["content"] and len(seen) == 5
@@ -232,14 +202,15 @@ def test_a_busy_server_is_asked_again_and_a_poor_one_with_less():
 
 
 def test_a_model_that_never_gives_json_loses_the_item_only():
-    with server(lambda body: (200, "no", {})) as url:
+    with chat_server(lambda body: (200, "no", {})) as url:
         made = make(url)
     assert made.drafts == () and len(made.lost) == 3
 
 
 @pytest.mark.parametrize("status", [401, 404, 503])
 def test_a_server_that_cannot_be_used_ends_the_run(status: int):
-    with server(lambda body: (status, "no such model", {})) as url, pytest.raises(EndpointError, match=str(status)):
+    answer, said = (status, "no such model", {"Retry-After": "0.001"}), f"answers {status}: .*no such model"
+    with chat_server(lambda body: answer) as url, pytest.raises(EndpointError, match=said):
         make(url)
 
 
@@ -248,7 +219,7 @@ def test_translations_follow_their_originals():
         translating = "Translate each" in body["messages"][1]["content"]
         return 200, json.dumps({"texts": ["¿De qué color es?", "Es roja."]}) if translating else GOOD, {}
 
-    with server(answer) as url:
+    with chat_server(answer) as url:
         original, translated = make(url, languages=["en", "es"]).drafts
     assert (translated.language, translated.origin, translated.answer_times) == ("es", 0, original.answer_times)
     assert translated.prompt_sha == prompts()["translation"].sha
@@ -259,7 +230,7 @@ def test_a_judge_says_why():
         async with ChatClient(url, "j") as client:
             return await LlmJudge(client).verdict(sample("What is it?", "A dog."), CLIP)
 
-    with server(lambda body: (200, '{"good": false, "reason": "there is a cat"}', {})) as url:
+    with chat_server(lambda body: (200, '{"good": false, "reason": "there is a cat"}', {})) as url:
         verdict = asyncio.run(judge(url))
     assert verdict.reason == "there is a cat" and verdict.prompt_tokens == 10
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from data_gen.make_world import main
-from data_gen.world.clip import Clip, Event
+from data_gen.world.clip import Event, WorldClip
 from data_gen.world.config import WorldConfig
 from data_gen.world.draw import frames
 from data_gen.world.fonts import glyph_names
@@ -149,9 +149,9 @@ def test_bags_of_drawn_frames_of_a_pair_are_equal(index: int):
 
 
 @cache
-def examples() -> dict[str, tuple[Clip, Event]]:
+def examples() -> dict[str, tuple[WorldClip, Event]]:
     """One clip with each kind of event."""
-    found: dict[str, tuple[Clip, Event]] = {}
+    found: dict[str, tuple[WorldClip, Event]] = {}
     for index in range(2000):
         (clip,) = draw_clips(WorldConfig(), "long_tail", index)
         for event in clip.events:

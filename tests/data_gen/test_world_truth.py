@@ -14,14 +14,14 @@ from data_gen.world.questions import QUESTION_KINDS
 from data_gen.world.scene import draw_clips
 from data_gen.world.splits import SPLITS
 from data_gen.world.truth import annotate
-from tests.data_gen.world_oracle import COLOURS, SHAPES, Clip, answer, check_event
+from tests.data_gen.world_oracle import COLOURS, SHAPES, OracleClip, answer, check_event
 
 CONFIG = WorldConfig(seconds=(2.0, 6.0))
 
 
 def truths(split: str, index: int, config: WorldConfig = CONFIG) -> list[dict[str, Any]]:
     return [
-        annotate(clip, config, clip_id=f"c{k}", split=split, number=index, order_pair=None)
+        annotate(clip, config, clip_id=f"c{k}", split=split, number=index, order_pair=None).to_values()
         for k, clip in enumerate(draw_clips(config, split, index))
     ]
 
@@ -38,7 +38,7 @@ worlds = st.tuples(st.sampled_from(list(SPLITS)), st.integers(0, 10_000))
 @settings(max_examples=120)
 def test_answers_follow_from_the_tracks(world: tuple[str, int]):
     for truth in truths(*world):
-        clip = Clip(truth)
+        clip = OracleClip(truth)
         for event in clip.events:
             check_event(clip, event)
         for asked in truth["questions"]:
@@ -91,7 +91,7 @@ def test_choices_differ_and_hold_the_answer():
 
 def test_wrong_events_among_the_choices_answer_nothing():
     for truth in sample():
-        clip = Clip(truth)
+        clip = OracleClip(truth)
         for asked in truth["questions"]:
             if asked["language"] == "en" and asked["kind"] in ("first_last", "order") and asked["choices"]:
                 found = answer(clip, asked["question"])
@@ -110,7 +110,7 @@ def test_the_same_question_is_asked_in_three_languages():
 
 def test_negatives_differ_from_the_caption_in_one_attribute_that_is_false():
     for truth in sample():
-        clip = Clip(truth)
+        clip = OracleClip(truth)
         caption, wrong = (
             re.findall(r"\w+", re.sub(r"\b[Aa]n?\b", "a", text))
             for text in (truth["captions"]["en"]["short"], truth["negatives"]["attribute_swap"]["en"])

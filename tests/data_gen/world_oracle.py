@@ -69,7 +69,7 @@ LEMMAS = {
 
 
 @dataclass
-class Clip:
+class OracleClip:
     """One line of annotations.jsonl."""
 
     truth: dict[str, Any]
@@ -183,7 +183,7 @@ def nearest_direction(vector: tuple[float, float]) -> str:
     return next(words for words, direction in DIRECTIONS.items() if points(vector, direction))
 
 
-def check_event(clip: Clip, event: dict[str, Any]) -> None:
+def check_event(clip: OracleClip, event: dict[str, Any]) -> None:
     """That the tracks show what the event says, between its start and its end."""
     kind, start_s, end_s = event["kind"], event["start_s"], event["end_s"]
     camera = [thing for thing in clip.objects if thing["scene"] == _scene(clip, start_s)]
@@ -230,11 +230,11 @@ def check_event(clip: Clip, event: dict[str, Any]) -> None:
         assert math.dist(early[-1][1:3], at(leads, start_s)[1:3]) > 0.01
 
 
-def _scene(clip: Clip, time_s: float) -> int:
+def _scene(clip: OracleClip, time_s: float) -> int:
     return sum(cut <= time_s + 1e-6 for cut in clip.truth["cuts"])
 
 
-def answer(clip: Clip, question: str) -> Any:
+def answer(clip: OracleClip, question: str) -> Any:
     """What the annotation says to a question of any kind but "cannot_tell": the words, or for lengths and moments the
     number of seconds."""
     for pattern, solve in _SOLVERS.items():
@@ -251,7 +251,7 @@ def _visible(things: list[dict[str, Any]], row: int) -> str:
     return str(sum(thing["track"][row][5] for thing in things))
 
 
-def _who(clip: Clip, predicate: str) -> dict[str, Any]:
+def _who(clip: OracleClip, predicate: str) -> dict[str, Any]:
     partner = clip.partner(predicate)
     (event,) = [
         e
@@ -261,75 +261,75 @@ def _who(clip: Clip, predicate: str) -> dict[str, Any]:
     return clip.objects[event["object"]]
 
 
-def _motion(clip: Clip, noun: str) -> str:
+def _motion(clip: OracleClip, noun: str) -> str:
     track = clip.named(noun)["track"]
     return nearest_direction((track[-1][1] - track[0][1], track[-1][2] - track[0][2])).capitalize()
 
 
-def _turn(clip: Clip, noun: str) -> str:
+def _turn(clip: OracleClip, noun: str) -> str:
     track = clip.named(noun)["track"]
     return "Clockwise" if track[-1][4] > track[0][4] else "Counterclockwise"
 
 
-def _pan(clip: Clip) -> str:
+def _pan(clip: OracleClip) -> str:
     (pan,) = [e for e in clip.events if e["kind"].startswith("pan_")]
     scene = _scene(clip, pan["start_s"])
     dx, dy = shift(next(t for t in clip.objects if t["scene"] == scene), pan["start_s"], pan["end_s"])
     return nearest_direction((-dx, -dy)).capitalize()
 
 
-def _neighbour(clip: Clip, clause: str, step: int) -> dict[str, Any]:
+def _neighbour(clip: OracleClip, clause: str, step: int) -> dict[str, Any]:
     event = clip.event(clause)
     assert event
     ordered = sorted(clip.events, key=lambda e: e["start_s"])
     return ordered[ordered.index(event) + step]
 
 
-def _moves(clip: Clip, noun: str) -> str:
+def _moves(clip: OracleClip, noun: str) -> str:
     """How often a thing starts to move."""
     track = clip.named(noun)["track"]
     moving = [math.dist(a[1:3], b[1:3]) > 1e-9 for a, b in pairwise(track)]
     return str(sum(b and not a for a, b in pairwise([False, *moving])))
 
 
-def _blinks(clip: Clip, noun: str) -> str:
+def _blinks(clip: OracleClip, noun: str) -> str:
     thing = clip.named(noun)
     (blink,) = [e for e in clip.events if e["kind"] == "blink" and e["object"] == thing["id"]]
     rows = [row for row in thing["track"] if blink["start_s"] - 1e-6 <= row[0] <= blink["end_s"] + 1e-6]
     return str(sum(a[5] > b[5] for a, b in pairwise(rows)))
 
 
-def _of(clip: Clip, kind: str, thing: int) -> dict[str, Any]:
+def _of(clip: OracleClip, kind: str, thing: int) -> dict[str, Any]:
     (event,) = [e for e in clip.events if e["kind"] == kind and e["object"] == thing]
     return event
 
 
-def _recoloured(clip: Clip, noun: str) -> str:
+def _recoloured(clip: OracleClip, noun: str) -> str:
     return _yes(len(clip.colours(clip.named(noun))) > 1)
 
 
-def _growth(clip: Clip, noun: str) -> str:
+def _growth(clip: OracleClip, noun: str) -> str:
     track = clip.named(noun)["track"]
     return "Larger" if track[-1][3] > track[0][3] else "Smaller"
 
 
-def _by(clip: Clip, one: str, two: str, column: int, sign: int) -> str:
+def _by(clip: OracleClip, one: str, two: str, column: int, sign: int) -> str:
     return max((one, two), key=lambda noun: sign * clip.named(noun)["track"][0][column]).capitalize()
 
 
-def _length(clip: Clip, clause: str) -> float:
+def _length(clip: OracleClip, clause: str) -> float:
     event = clip.event(clause)
     assert event
     return event["end_s"] - event["start_s"]
 
 
-def _start(clip: Clip, clause: str) -> float:
+def _start(clip: OracleClip, clause: str) -> float:
     event = clip.event(clause)
     assert event
     return event["start_s"]
 
 
-def _earlier(clip: Clip, one: str, two: str) -> str:
+def _earlier(clip: OracleClip, one: str, two: str) -> str:
     return min((one, two), key=lambda clause: _start(clip, clause))
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.conftest import lines, write_lines
+from videollm.datasets.evaluation_folder import ItemQuery
+from videollm.datasets.item import Item
+from videollm.datasets.registry import choose_item_reader
 from videollm.errors import ConfigError
-from videollm.evaluate.item import Item
 from videollm.evaluate.lmms import Responder
-from videollm.evaluate.readers import Wanted, choose
 
 pytestmark = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs lmms-eval, see README")
 
@@ -42,7 +43,7 @@ def document(number: int, item: Item) -> dict[str, object]:
 
 
 def test_video_mme_on_local_clips(world: Path, tmp_path: Path):
-    items = choose(world, "mcqa").read(world, Wanted("mcqa", ("test",))).items
+    items = choose_item_reader(world, "mcqa").read(world, ItemQuery("mcqa", ("test",))).items
     some = [item for item in items if 2 <= len(item.choices) <= 4][:6]
     docs = write_lines(tmp_path / "docs.jsonl", [document(n, item) for n, item in enumerate(some)])
     (tmp_path / "home/videomme").mkdir(parents=True)

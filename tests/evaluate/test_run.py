@@ -14,8 +14,9 @@ import pytest
 
 from tests.evaluate.conftest import evaluate, lines, report, write_lines
 from videollm.checkpoint import Model, load
-from videollm.evaluate.item import Item
-from videollm.evaluate.readers import Wanted, choose
+from videollm.datasets.evaluation_folder import ItemQuery
+from videollm.datasets.item import Item
+from videollm.datasets.registry import choose_item_reader
 from videollm.evaluate.run import Row, predict, read, selected
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks import TASKS
@@ -30,7 +31,7 @@ def model() -> Model:
 
 
 def items_of(world: Path, task: str, *splits: str) -> list[Item]:
-    data = choose(world, task).read(world, Wanted(task, splits))
+    data = choose_item_reader(world, task).read(world, ItemQuery(task, splits))
     return selected([item for item in data.items if TASKS[task].lacks(item) is None], None)
 
 

@@ -11,16 +11,17 @@ import torch
 
 from tests.evaluate.conftest import evaluate, lines
 from videollm.checkpoint import load
-from videollm.evaluate.item import Item, Prediction
-from videollm.evaluate.readers import Wanted, choose
-from videollm.evaluate.readers.world_probes import reworded, turned
+from videollm.datasets.evaluation_folder import ItemQuery
+from videollm.datasets.item import Item, Prediction
+from videollm.datasets.registry import choose_item_reader
+from videollm.datasets.world_probes import reworded, turned
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.trust import PROBES
 from videollm.evaluate.views import backwards, blank, shuffled
 
 
 def asked(world: Path, probe: str) -> list[Item]:
-    items = choose(world, probe).read(world, Wanted(probe)).items
+    items = choose_item_reader(world, probe).read(world, ItemQuery(probe)).items
     return [item for item in items if PROBES[probe].lacks(item) is None]
 
 

@@ -179,7 +179,7 @@ def test_a_broken_checkpoint_is_refused_with_the_reason(tmp_path: Path, what: st
 def test_unknown_names_and_untrained_presets_are_refused():
     with pytest.raises(CheckpointError, match="neither a checkpoint directory"):
         checkpoint.load("lit")
-    with pytest.raises(CheckpointError, match="nobody/nothing: not on disk"):
+    with pytest.raises(CheckpointError, match="nobody/nothing: there is no such directory"):
         checkpoint.load("nobody/nothing")
     with pytest.raises(CheckpointError, match="no trained weights"):
         checkpoint.load("clip_b32-smollm2_1.7b")

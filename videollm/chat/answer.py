@@ -1,13 +1,18 @@
-"""What a question gives back: text, where in the video it comes from, and how it was made."""
+"""The answer to a question: its text, the parts of the video that support it, and how it was made."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A segment that speaks for the answer. score is the cosine of its embedding with question and answer. video: its
-    number, in a conversation about several."""
+    """A segment that supports an answer.
+
+    Attributes:
+        score: Cosine of the segment's embedding with that of the answer (read with its question if it is one word).
+        tags: Words with probabilities.
+        video: Number of the video, in a conversation about several.
+    """
 
     start_s: float
     end_s: float
@@ -16,22 +21,28 @@ class Evidence:
     video: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """How an answer was made.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationReceipt:
+    """How the language model made an answer.
 
-    times_s are those of the frames that were seen. merged_from is the number of segments before they were merged to
-    fit the context, None if they fitted; truncated is true if they were merged or the answer hit its length limit.
-    cached_tokens of the prompt came from earlier turns. finish is "length" where the answer hit its limit, "stop"
-    where the model or a stop text ended it. ms has milliseconds: decode and encode of the video (0 once
-    it is encoded), first_token from the question to the first token, and total.
+    Attributes:
+        model: Name of the model.
+        config_sha: Hash of its configuration.
+        device: Device that it ran on, such as "cpu" or "cuda:0".
+        segments: Segments in the prompt.
+        merged_from: Segments before they were merged to fit the context; None if they fitted.
+        visual_tokens: Tokens of the prompt that stand for video.
+        prompt_tokens: All tokens of the prompt.
+        cached_tokens: Those of them whose keys and values an earlier turn had computed.
+        completion_tokens: Tokens of the answer.
+        truncated: Whether segments were merged or the answer reached its length limit.
+        ms: Milliseconds: decode and encode of the video (0 once it is encoded), first_token from the question to the
+            first token, and total.
     """
 
     model: str
     config_sha: str
-    frames: int
-    lost_frames: int
-    times_s: tuple[float, ...]
+    device: str
     segments: int
     merged_from: int | None
     visual_tokens: int
@@ -39,23 +50,30 @@ class Receipt:
     cached_tokens: int
     completion_tokens: int
     truncated: bool
-    finish: Literal["stop", "length"]
     ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt(GenerationReceipt):
+    """How an answer was made, with the frames behind it.
+
+    Attributes:
+        frames: Frames that were encoded.
+        lost_frames: Frames that could not be decoded.
+        times_s: Presentation times of the encoded frames.
+        finish: "length" if the answer reached its length limit, "stop" if the model or a stop text ended it.
+    """
+
+    frames: int
+    lost_frames: int
+    times_s: tuple[float, ...]
+    finish: Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """A text, the segments that support it, and how it was made."""
+
     text: str
     evidence: tuple[Evidence, ...]
     receipt: Receipt
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `ask --json` prints them."""
-        return {
-            "text": self.text,
-            "evidence": [
-                {"start": e.start_s, "end": e.end_s, "score": e.score, "tags": [list(t) for t in e.tags]}
-                for e in self.evidence
-            ],
-            "receipt": asdict(self.receipt),
-        }

@@ -1,4 +1,4 @@
-"""Captions: one for the whole video, or one for each of its parts with real times."""
+"""Captions: one for the whole video, or one for each of its segments with its times."""
 
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,8 @@ QUESTION = "Describe the video."
 
 @dataclass(frozen=True, slots=True)
 class TimedCaption:
+    """A text about the part of a video from start_s to end_s, in seconds."""
+
     start_s: float
     end_s: float
     text: str
@@ -24,9 +26,9 @@ def caption(model: Model, video: EncodedVideo, engine: Engine | None = None) -> 
 
 
 def dense_captions(model: Model, video: EncodedVideo, engine: Engine | None = None) -> list[TimedCaption]:
-    """A description of each segment, seen by itself; neighbours that read the same become one.
+    """A description of each segment, which the model sees by itself. Neighbours with the same text are joined.
 
-    The times are the segments' own, never the language model's, so they cannot be made up.
+    Times are those of the segments and not generated, so the language model cannot invent them.
     """
     made: list[TimedCaption] = []
     for segment in video.segments(model.config, model.encoder.vocabulary):

@@ -1,4 +1,4 @@
-"""A conversation about one video: encoded once, its prompt's keys and values kept from turn to turn."""
+"""A conversation about one video, which is encoded once. The keys and values of the prompt are kept between turns."""
 
 import json
 from collections.abc import Callable, Generator
@@ -23,8 +23,9 @@ from videollm.models.processor import Message
 class ChatSession:
     """Ask questions about a video.
 
-    video: a path, which is decoded and encoded here, once, or an `EncodedVideo`. sampling: which frames to look at, if
-    not those of the model's config. features: a cache to look the video up in. messages: an earlier conversation.
+    video: a path, which is decoded and encoded here, or an `EncodedVideo`. engine: what runs the language model; None
+    runs it in this process. sampling: which frames to use; None takes the sampling of the model's config. features: a
+    cache for the features of the video. messages: an earlier conversation to continue.
     Raises the `VideoError` family for a file that cannot be used.
     """
 
@@ -45,19 +46,22 @@ class ChatSession:
         self.video = video
         self.messages = list(messages or [])
         asked = [number for number, message in enumerate(self.messages) if message.role == "user"]
-        self._shown = PromptVideo(model, video, before=asked[0] if asked else len(self.messages))
-        self._kv = PromptCache()
-        self._video_ms = dict(video.ms)  # reported once, by the turn that paid for it
+        self._prompt_video = PromptVideo(model, video, before=asked[0] if asked else len(self.messages))
+        self._cache = PromptCache()
+        self._video_ms = dict(video.ms)  # counted by the receipt of the first turn only
 
     @property
     def segments(self) -> list[SegmentFeatures]:
-        """What the model is shown of the video; fewer once a long conversation leaves less room."""
-        return self._shown.segments
+        """The segments that the model sees. Their number falls when a long conversation leaves less room for them."""
+        return self._prompt_video.segments
 
     def ask(
         self, question: str, generation: GenerationConfig | None = None, on_text: Callable[[str], None] | None = None
     ) -> Answer:
-        """The answer; `on_text` gets its text piece by piece while it is made."""
+        """Answer a question. `on_text` is called with the pieces of the text as they are generated.
+
+        Raises ContextOverflowError where the conversation no longer fits the context.
+        """
         for item in self.stream(question, generation):
             if isinstance(item, Answer):
                 return item
@@ -66,17 +70,29 @@ class ChatSession:
         raise RuntimeError("the stream ended without an answer")
 
     def stream(self, question: str, generation: GenerationConfig | None = None) -> Generator[str | Answer]:
-        """Pieces of text, then the `Answer`. The turn joins the history when it is complete; closing the iterator
-        stops the model and leaves the history as it was. Raises ContextOverflowError."""
+        """Yield pieces of text, then the `Answer`.
+
+        The turn is added to the history when it is complete. Closing the generator before stops the model and leaves
+        the history as it was. Raises ContextOverflowError.
+        """
         started = perf_counter()
         generation = generation or GenerationConfig(max_new_tokens=self.model.config.prompt.max_new_tokens)
         messages = [*self.messages, Message("user", question)]
-        segments = self._shown.segments
-        prompt = fit_to_context(self.model, messages, [self._shown], generation.max_new_tokens)
-        if self._shown.segments is not segments:
-            self._kv = PromptCache()
+        segments = self._prompt_video.segments
+        prompt = fit_to_context(self.model, messages, [self._prompt_video], generation.max_new_tokens)
+        if self._prompt_video.segments is not segments:
+            # All visual tokens have one id, so the cache could not tell the merged segments from the old ones.
+            self._cache = PromptCache()
         made = generate_answer(
-            self.model, self.engine, prompt, question, [self._shown], self._kv, generation, self._video_ms, started
+            self.model,
+            self.engine,
+            prompt,
+            question,
+            [self._prompt_video],
+            self._cache,
+            generation,
+            self._video_ms,
+            started,
         )
         for item in made:
             if isinstance(item, Answer):
@@ -87,18 +103,19 @@ class ChatSession:
                 yield item.text
 
     def save(self, path: str | Path) -> None:
-        """Write features and history to one file, from which `resume` goes on without the video."""
+        """Write features and history to one file, from which `resume` continues without the video, on any device."""
         history = [{"role": m.role, "content": m.content} for m in self.messages]
         metadata = {
             "config_sha": self.model.config.sha,
             "messages": json.dumps(history),
             "video": json.dumps(self.video.metadata()),
         }
-        save_file(self.video.tensors(), Path(path), metadata)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.video.tensors().items()}
+        save_file(tensors, Path(path), metadata)
 
     @classmethod
     def resume(cls, model: Model, path: str | Path, *, engine: Engine | None = None) -> "ChatSession":
-        """Raises CheckpointError for a file that is no session, or is one of another model."""
+        """Continue a saved conversation. Raises CheckpointError for another kind of file, and for another model's."""
         try:
             with safe_open(Path(path), "pt") as file:
                 metadata = file.metadata() or {}
@@ -109,7 +126,8 @@ class ChatSession:
             raise CheckpointError(f"{path}: not a session file (a safetensors file without a conversation)")
         if metadata["config_sha"] != model.config.sha:
             raise CheckpointError(
-                f"{path}: made with configuration {metadata['config_sha']}, this model has {model.config.sha}"
+                f"{path}: made with configuration {metadata['config_sha']}, but this model has {model.config.sha}; "
+                "load the model that the conversation was held with"
             )
         video = EncodedVideo.from_saved(json.loads(metadata["video"]), tensors)
         return cls(model, video, engine=engine, messages=[Message(**m) for m in json.loads(metadata["messages"])])

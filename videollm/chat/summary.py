@@ -1,4 +1,4 @@
-"""A long video in a few parts: when, what is in them, and a frame of each."""
+"""Summarise a long video in a few parts: the times, the content and a frame of each."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,11 @@ from videollm.retrieval.sheet import Panel
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A segment that stands for the share of the video that looks most like it. time_s: a frame in its middle."""
+    """A segment that represents a part of the video.
+
+    share: the share of the video that looks more like this segment than like any other part. time_s: presentation time
+    of the frame in its middle. text: the model's description of it.
+    """
 
     start_s: float
     end_s: float
@@ -27,10 +31,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
+    """A description of the whole video, and its parts in the order of the video."""
+
     text: str
     parts: tuple[Part, ...]
 
     def storyboard(self, path: str) -> list[Panel]:
+        """One picture a part, of the video at `path`, with its times and text."""
         return [
             Panel(
                 path, part.time_s, f"{format_time(part.start_s)}-{format_time(part.end_s)}  {part.text}", _words(part)
@@ -40,10 +47,12 @@ class Summary:
 
 
 def summarize(model: Model, video: EncodedVideo, k: int = 6, engine: Engine | None = None) -> Summary:
-    """The k segments that best stand for the video, in their order, each described by itself, and one text for all of
-    it. Times are the segments' own, never the language model's."""
+    """Describe the k segments that represent the video best, each by itself, and the whole video.
+
+    Times are those of the segments and not generated.
+    """
     segments = video.segments(model.config, model.encoder.vocabulary)
-    chosen, nearest = representatives(torch.stack([s.embed.float().cpu() for s in segments]), k)
+    chosen, nearest = representatives(torch.stack([s.embed.float() for s in segments]), k)
     lengths = torch.tensor([s.end_s - s.start_s for s in segments])
     parts = []
     for i, number in enumerate(chosen):
@@ -63,12 +72,12 @@ def summarize(model: Model, video: EncodedVideo, k: int = 6, engine: Engine | No
 
 
 def describe(model: Model, video: EncodedVideo, segment: SegmentFeatures, engine: Engine | None = None) -> str:
-    """What the model says of one segment, seen by itself."""
+    """The model's description of one segment, which it sees by itself."""
     return caption(model, video.part(segment.start_s, segment.end_s), engine).text
 
 
 def describe_at(model: Model, video: EncodedVideo, time_s: float) -> str:
-    """What the model says of the segment around a time."""
+    """The model's description of the segment that contains a time, in seconds."""
     segments = video.segments(model.config, model.encoder.vocabulary)
     return describe(model, video, next(s for s in reversed(segments) if s.start_s <= time_s))
 

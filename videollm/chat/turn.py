@@ -1,4 +1,4 @@
-"""One turn of a conversation about any number of videos: its prompt, fitted to the context, and the streamed answer."""
+"""One turn of a conversation about any number of videos: fit the prompt to the context and stream the answer."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -12,50 +12,60 @@ from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Message, Prompt
 
-EVIDENCE = 3  # segments an answer cites, at most
+EVIDENCE = 3  # segments that an answer cites, at most
+REPLACEMENT = "\ufffd"  # what a tokenizer decodes an incomplete character to
 
 
 class PromptVideo:
-    """A video in a conversation, cut in segments. before: number of the message that it stands before."""
+    """A video in a conversation, cut into segments.
+
+    before: number of the message that it stands before. total_segments: number of segments before any were merged.
+    """
 
     def __init__(self, model: Model, video: EncodedVideo, before: int = 0):
         self.video, self.before = video, before
         self.segments = video.segments(model.config, model.encoder.vocabulary)
-        self.whole = len(self.segments)
+        self.total_segments = len(self.segments)
 
     def merge(self, model: Model, share: float) -> None:
-        """Join neighbouring segments until this share of them is left, on steps that turns of one conversation have in
-        common, so that what one has computed the next can use."""
-        fewer = most = len(self.segments)
-        while fewer > max(1, share * most):
-            fewer = fewer * 3 // 4
-        if fewer < most:
-            self.segments = self.video.segments(model.config, model.encoder.vocabulary, fewer)
+        """Merge neighbouring segments until at most this share of them is left.
+
+        The number falls in fixed steps of a quarter. Turns of one conversation then mostly merge to the same number,
+        and the next turn can reuse the keys and values of the last.
+        """
+        count = len(self.segments)
+        while count > max(1, share * len(self.segments)):
+            count = count * 3 // 4
+        if count < len(self.segments):
+            self.segments = self.video.segments(model.config, model.encoder.vocabulary, count)
 
 
 def fit_to_context(
-    model: Model, messages: Sequence[Message], shown: Sequence[PromptVideo], answer_tokens: int
+    model: Model, messages: Sequence[Message], videos: Sequence[PromptVideo], answer_tokens: int
 ) -> Prompt:
-    """The prompt; neighbouring segments are merged until it fits the context, with the answer.
+    """Build the prompt and merge neighbouring segments of `videos` until it fits the context together with the answer.
 
-    Raises ContextOverflowError where that is not enough.
+    Raises ContextOverflowError where it does not fit with one segment a video.
     """
     room = model.config.prompt.context - answer_tokens
-    while len(prompt := model.processor(messages, videos=[(s.before, s.segments) for s in shown])) > room:
-        if all(len(s.segments) == 1 for s in shown):
+    while len(prompt := model.processor(messages, videos=[(v.before, v.segments) for v in videos])) > room:
+        if all(len(v.segments) == 1 for v in videos):
             raise ContextOverflowError(
                 f"the conversation takes {len(prompt)} tokens and the answer up to {answer_tokens}, the context "
                 f"is {model.config.prompt.context}; start a new conversation or ask for a shorter answer"
             )
-        for video in shown:
+        for video in videos:
             video.merge(model, room / len(prompt))
     return prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A chosen token, and the text that can be shown since, which may be none. token is None for what had to be held
-    back until the end."""
+    """A generated token and the text that has become certain with it.
+
+    text is empty while a character is incomplete or a stop text may have begun. token is None for the last piece, if
+    its text was held back until the end.
+    """
 
     text: str
     token: Token | None
@@ -66,44 +76,49 @@ def generate_answer(
     engine: Engine,
     prompt: Prompt,
     question: str,
-    shown: Sequence[PromptVideo],
+    videos: Sequence[PromptVideo],
     cache: PromptCache,
     generation: GenerationConfig,
     video_ms: dict[str, float],
     started: float,
 ) -> Generator[Piece | Answer]:
-    """A piece for each token, then the `Answer`, whose receipt counts `video_ms` as this turn's, and its other
-    milliseconds from when `perf_counter` said `started`. Closing the iterator stops the model."""
+    """Yield a `Piece` for each token, then the `Answer`. Closing the generator stops the model.
+
+    question: the last message's text, for the evidence. video_ms: milliseconds of decoding and encoding that the
+    receipt counts for this turn. started: `perf_counter()` when the question arrived.
+    """
     ids: list[int] = []
-    shown_text, first_s, stopped_at = "", 0.0, None
+    yielded, first_s, stopped_at = "", 0.0, None
     for token in engine.stream(prompt, cache, generation):
         first_s = first_s or perf_counter() - started
         ids.append(token.id)
+        # All ids are decoded again at each token, because a character may consist of several tokens.
         text = model.processor.decode(ids)
-        stopped_at = _first(text, generation.stop)
+        stopped_at = _first_stop(text, generation.stop)
         if stopped_at is not None:
             break
-        safe = text[: _safe(text, generation.stop)]
+        certain = text[: _certain_length(text, generation.stop)]
         new = ""
-        if safe.startswith(shown_text) and not safe.endswith("\ufffd"):  # half a character so far
-            new = safe[len(shown_text) :]
-            shown_text = safe
+        if certain.startswith(yielded) and not certain.endswith(REPLACEMENT):
+            new = certain[len(yielded) :]
+            yielded = certain
         yield Piece(new, token)
     ended_s = perf_counter() - started
     text = model.processor.decode(ids)[:stopped_at]
-    if text.startswith(shown_text) and text != shown_text:
-        yield Piece(text[len(shown_text) :], None)
+    if text.startswith(yielded) and text != yielded:
+        yield Piece(text[len(yielded) :], None)
     cut = stopped_at is None and len(ids) == generation.max_new_tokens
-    merged = any(len(s.segments) < s.whole for s in shown)
-    segments = sum(len(s.segments) for s in shown)
+    merged = any(len(v.segments) < v.total_segments for v in videos)
+    segments = sum(len(v.segments) for v in videos)
     receipt = Receipt(
         model=model.config.name,
         config_sha=model.config.sha,
-        frames=sum(len(s.video.times_s) for s in shown),
-        lost_frames=sum(s.video.lost for s in shown),
-        times_s=tuple(round(t, 3) for s in shown for t in s.video.times_s.tolist()),
+        device=str(model.device),
+        frames=sum(len(v.video.times_s) for v in videos),
+        lost_frames=sum(v.video.lost for v in videos),
+        times_s=tuple(round(t, 3) for v in videos for t in v.video.times_s.tolist()),
         segments=segments,
-        merged_from=sum(s.whole for s in shown) if merged else None,
+        merged_from=sum(v.total_segments for v in videos) if merged else None,
         visual_tokens=segments * model.config.temporal.queries,
         prompt_tokens=len(prompt),
         cached_tokens=cache.reused,
@@ -116,28 +131,29 @@ def generate_answer(
             "total": round(1000 * ended_s + sum(video_ms.values()), 1),
         },
     )
-    yield Answer(text, _evidence(model, question, text, shown), receipt)
+    yield Answer(text, _evidence(model, question, text, videos), receipt)
 
 
-def _first(text: str, stops: tuple[str, ...]) -> int | None:
-    """Where the first of the stop texts begins."""
+def _first_stop(text: str, stops: tuple[str, ...]) -> int | None:
+    """Where the first stop text in `text` begins, None if there is none."""
     return min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
 
 
-def _safe(text: str, stops: tuple[str, ...]) -> int:
-    """How many characters cannot be the beginning of a stop text."""
+def _certain_length(text: str, stops: tuple[str, ...]) -> int:
+    """How many leading characters stay whatever comes next: those before a possible beginning of a stop text."""
     longest = max(map(len, stops), default=1)
     beginnings = (at for at in range(max(0, len(text) - longest + 1), len(text)))
     return next((at for at in beginnings if any(stop.startswith(text[at:]) for stop in stops)), len(text))
 
 
-def _evidence(model: Model, question: str, answer: str, shown: Sequence[PromptVideo]) -> tuple[Evidence, ...]:
-    """The segments nearest to the answer; a one-word answer is read with its question."""
-    if not shown:
+def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptVideo]) -> tuple[Evidence, ...]:
+    """The segments whose embeddings are nearest to the answer's, best first."""
+    if not videos:
         return ()
+    # "Yes" or "Cat" alone says too little to search with.
     text = answer if len(answer.split()) > 1 else f"{question} {answer}"
     embed = model.encoder.encode_text([text]).embed[0].float().cpu()
-    scored = ((float(s.embed.cpu() @ embed), number, s) for number, v in enumerate(shown) for s in v.segments)
+    scored = ((float(s.embed @ embed), number, s) for number, v in enumerate(videos) for s in v.segments)
     return tuple(
         Evidence(s.start_s, s.end_s, score, tuple((t.word, t.prob) for t in s.tags), number)
         for score, number, s in sorted(scored, key=lambda item: -item[0])[:EVIDENCE]

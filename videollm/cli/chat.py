@@ -16,6 +16,7 @@ from videollm.cli.options import (
     sampling_of,
 )
 from videollm.cli.output import format_span, hide_progress_bars, print_piece, print_result, to_json
+from videollm.cli.shapes import CaptionJSON, CitationJSON, answer_json
 from videollm.errors import ConfigError, VideoLLMError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def ask(options: Options) -> None:
         raise ConfigError("no video was given; name the video, or give --index DIR to ask about an indexed collection")
     session = open_session(options)
     answer = session.ask(options.question, generation_of(options), None if options.json else print_piece)
-    print_result(options, answer.to_dict(), "\n" + _evidence_and_receipt(answer))
+    print_result(options, answer_json(answer), "\n" + _evidence_and_receipt(answer))
 
 
 def _ask_index(options: Options) -> None:
@@ -69,10 +70,7 @@ def _ask_index(options: Options) -> None:
     Index.open(options.index)  # reports a missing index before the seconds that loading a model takes
     model = load(options.model)
     answer = ask_library(model, Index.open(options.index, model.encoder), options.question, generation_of(options))
-    rows = [
-        {"video": c.path, "start": c.start_s, "end": c.end_s, "score": c.score, "text": c.text}
-        for c in answer.citations
-    ]
+    rows = [asdict(CitationJSON.of(citation)) for citation in answer.citations]
     print_result(options, {"text": answer.text, "citations": rows}, answer.text)
 
 
@@ -104,12 +102,12 @@ def _chat_line(
     if command == "/save":
         session.save(argument)
     elif command in ("/evidence", "/receipt"):
-        print(to_json(answer.to_dict()[command.removeprefix("/")]) if answer else "ask something first")
+        print(to_json(answer_json(answer)[command.removeprefix("/")]) if answer else "ask something first")
     elif command.startswith("/"):
         print(f"commands: {CHAT_COMMANDS}")
     elif line:
         answer = session.ask(line, generation_of(options), None if options.json else print_piece)
-        print(to_json(answer.to_dict()) if options.json else "")
+        print(to_json(answer_json(answer)) if options.json else "")
     return session, answer
 
 
@@ -119,10 +117,10 @@ def caption(options: Options) -> None:
     session = open_session(options)
     if not options.dense:
         answer = captions.caption(session.model, session.video)
-        print_result(options, answer.to_dict(), f"{answer.text}\n{_evidence_and_receipt(answer)}")
+        print_result(options, answer_json(answer), f"{answer.text}\n{_evidence_and_receipt(answer)}")
         return
     found = captions.dense_captions(session.model, session.video)
-    rows = [{"start": c.start_s, "end": c.end_s, "text": c.text} for c in found]
+    rows = [asdict(CaptionJSON.of(caption)) for caption in found]
     print_result(options, {"captions": rows}, "\n".join(f"{format_span(c)}  {c.text}" for c in found))
 
 

@@ -30,7 +30,9 @@ def register(commands: Commands) -> None:
 def assets(options: Options) -> None:
     from videollm import assets as store
 
-    names = options.names or list(store.ASSETS)
+    names = options.names
+    if not names:  # what only some commands need is fetched by these when they first run
+        names = [name for name, asset in store.ASSETS.items() if asset.default or options.action == "list"]
     for name in names:
         if options.action == "fetch":
             store.fetch(name, progress=lambda line: print(line, file=sys.stderr))

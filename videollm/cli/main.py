@@ -11,10 +11,10 @@ import warnings
 from collections.abc import Sequence
 from importlib import metadata
 
-from videollm.cli import chat, checkpoints, data, programs, search, video
+from videollm.cli import chat, checkpoints, data, programs, search, senses, video
 from videollm.errors import VideoLLMError
 
-GROUPS = (video, chat, search, data, checkpoints, programs)  # in the order of `videollm --help`
+GROUPS = (video, chat, search, senses, data, checkpoints, programs)  # in the order of `videollm --help`
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from videollm.cli.options import Commands, Options, add_command, model_arguments
 from videollm.cli.output import (
@@ -15,6 +15,7 @@ from videollm.cli.output import (
     print_result,
     save_sheet,
 )
+from videollm.cli.shapes import MomentJSON
 from videollm.errors import ConfigError, VideoError
 
 if TYPE_CHECKING:
@@ -107,7 +108,10 @@ def search(options: Options) -> None:
     if options.rerank is not None:
         found = _rerank(options, found)
     lines = [_line(moment) for moment in found]
-    result = {"moments": [_row(moment) for moment in found], "sheet": save_sheet(options.open, _panels(found))}
+    result = {
+        "moments": [asdict(MomentJSON.of(moment)) for moment in found],
+        "sheet": save_sheet(options.open, _panels(found)),
+    }
     print_result(options, result, "\n".join(lines) or "no video in the index matches")
 
 
@@ -146,17 +150,6 @@ def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
     else:
         again = by_language_model.rerank(checkpoint.load(options.rerank), options.query, found)
     return again[: options.k]
-
-
-def _row(moment: "Moment") -> dict[str, Any]:
-    return {
-        "video": moment.path,
-        "start": moment.start_s,
-        "end": moment.end_s,
-        "score": moment.score,
-        "text": moment.text,
-        "tags": [[tag.word, tag.prob] for tag in moment.tags],
-    }
 
 
 def _line(moment: "Moment") -> str:

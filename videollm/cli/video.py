@@ -6,6 +6,7 @@ from pathlib import Path
 from videollm.cli.models import encode, open_session
 from videollm.cli.options import Commands, Options, add_command, model_arguments, sampling_arguments
 from videollm.cli.output import format_span, format_tags, print_result, save_sheet, to_json
+from videollm.cli.shapes import PartJSON, tags_json
 
 
 def register(commands: Commands) -> None:
@@ -81,7 +82,7 @@ def keyframes(options: Options) -> None:
     rows, lines, panels = [], [], []
     for k, text in zip(chosen, texts, strict=True):
         tags = format_tags(k.tags)
-        rows.append({"time": k.time_s, "share": k.share, "tags": [[t.word, t.prob] for t in k.tags], "text": text})
+        rows.append({"time": k.time_s, "share": k.share, "tags": tags_json(k.tags), "text": text})
         lines.append(f"{format_time(k.time_s)}  {100 * k.share:3.0f}%  {text or tags or 'unclear'}")
         panels.append(Panel(options.video, k.time_s, f"{format_time(k.time_s)}  {text}", tags))
     result = {"keyframes": rows, "sheet": save_sheet(options.open, panels)}
@@ -94,16 +95,7 @@ def summarize(options: Options) -> None:
     session = open_session(options)
     summary = make_summary(session.model, session.video, options.n)
     storyboard = options.storyboard or f"{Path(options.video).stem}-storyboard.png"
-    rows = [
-        {
-            "start": p.start_s,
-            "end": p.end_s,
-            "share": p.share,
-            "tags": [[t.word, t.prob] for t in p.tags],
-            "text": p.text,
-        }
-        for p in summary.parts
-    ]
+    rows = [asdict(PartJSON.of(part)) for part in summary.parts]
     lines = [summary.text, *(f"{format_span(p):13} {100 * p.share:3.0f}%  {p.text}" for p in summary.parts)]
     sheet = save_sheet(storyboard, summary.storyboard(options.video))
     print_result(options, {"text": summary.text, "parts": rows, "sheet": sheet}, "\n".join(lines))

@@ -1,13 +1,14 @@
-"""From a config to an encoder."""
+"""Build the frame encoder that a config names."""
 
 import pkgutil
 
 import torch
 
 from videollm.config import EncoderConfig, EncoderKind
+from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
 
-# By name, so that choosing one does not import the libraries of the others.
+# Named by text, so that building one does not import the libraries of the others.
 ENCODERS: dict[EncoderKind, str] = {
     "lite": "videollm.encoders.lite:LiteEncoder",
     "open_clip": "videollm.encoders.open_clip:OpenClipEncoder",
@@ -16,5 +17,8 @@ ENCODERS: dict[EncoderKind, str] = {
 
 
 def build_encoder(config: EncoderConfig, device: torch.device | str | None = None) -> FrameEncoder:
-    """The encoder that `config` describes, frozen, on `device` (default CPU). Raises AssetError for missing weights."""
-    return pkgutil.resolve_name(ENCODERS[config.kind])(config, device)
+    """The frozen encoder that `config` describes.
+
+    device: see `resolve_device`. Raises ConfigError for a device that is not there, AssetError for missing weights.
+    """
+    return pkgutil.resolve_name(ENCODERS[config.kind])(config, resolve_device(device))

@@ -1,4 +1,4 @@
-"""The lite encoder's vocabulary: ImageNet-1k's classes below everyday words of WordNet 3.0.
+"""The vocabulary of the lite encoder: the classes of ImageNet-1k, below everyday words of WordNet 3.0.
 
 `data/imagenet_concepts.json` is written by `scripts/make_concepts.py`.
 """
@@ -18,8 +18,8 @@ CLASSES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetConcepts:
-    """vocabulary: the classes, in ImageNet's order, then the words above them. definitions: one a class.
-    sha identifies the content."""
+    """vocabulary: the classes in ImageNet's order, then the words above them. definitions: one for each class. sha:
+    identifies the content."""
 
     vocabulary: Vocabulary
     definitions: tuple[str, ...]
@@ -38,9 +38,9 @@ def imagenet_concepts() -> ImageNetConcepts:
 
 
 def membership(vocabulary: Vocabulary) -> torch.Tensor:
-    """(L,C) matrix of 0 and 1: leaf l, in vocabulary order, lies below or is concept c.
+    """A matrix (L,C) that is 1 where leaf l, in the order of the vocabulary, is concept c or is below it, else 0.
 
-    Leaf probabilities (T,L) times this give the probabilities of all concepts (T,C).
+    Leaf probabilities (T,L) times this matrix are the probabilities of all concepts (T,C).
     """
     inner = set(vocabulary.parents)
     leaves = [i for i in range(len(vocabulary.words)) if i not in inner]

@@ -1,4 +1,4 @@
-"""A tiny encoder with fixed random weights: instant, no files. What tests run."""
+"""A tiny encoder with fixed random weights, for tests: it needs no files and starts at once."""
 
 import hashlib
 
@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from videollm.config import EncoderConfig
+from videollm.device import upload
 from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary
 from videollm.encoders.concepts import membership
 from videollm.encoders.images import resize_crop
@@ -15,7 +16,8 @@ MAX_WORDS = 64  # of a text
 
 
 class DebugEncoder:
-    """FrameEncoder whose features are a fixed random projection of pixels and of words: equal input, equal output."""
+    """FrameEncoder whose features are a fixed random projection of pixels and of words, so that equal input gives equal
+    output in every process."""
 
     name = "debug"
     revision = "1"
@@ -38,7 +40,7 @@ class DebugEncoder:
         self.classifier_weight = torch.randn(classes, self.token_dim, generator=generator).to(self.device)
 
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        images = resize_crop(pixels.to(self.device), self.image_size) / 127.5 - 1
+        images = resize_crop(upload(pixels, self.device), self.image_size) / 127.5 - 1
         halves = (slice(0, self.image_size // 2), slice(self.image_size // 2, None))
         views = [images, *(images[..., rows, columns] for rows in halves for columns in halves)]
         pooled = torch.stack([F.adaptive_avg_pool2d(view, GRID).flatten(1) for view in views], dim=1)
@@ -47,8 +49,8 @@ class DebugEncoder:
         return FrameFeatures(tokens, embed, (embed @ self.classifier_weight.T).softmax(-1) @ self._membership)
 
     def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
-        """Class logits (T,N,6), the whole frame first -> features, for simulated videos."""
-        posterior = logits.softmax(-1)
+        """Features of simulated frames, given class logits (T,N,6), those of the whole frame first."""
+        posterior = logits.to(self.device).softmax(-1)
         tokens = F.normalize(posterior @ self.classifier_weight, dim=-1)
         return FrameFeatures(tokens, tokens[:, 0].contiguous(), posterior[:, 0] @ self._membership)
 

@@ -1,11 +1,12 @@
-"""From decoded frames to an encoder's input size."""
+"""Resize decoded frames to the input size of an encoder."""
 
 import torch
 from torch.nn import functional as F
 
 
 def resize_crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 (T,3,H,W) -> float32 (T,3,size,size) in [0,255]: shorter side to `size`, bicubic, then the centre."""
+    """Scale the shorter side of uint8 (T,3,H,W) to `size`, bicubic, and crop the centre: float32 (T,3,size,size) in
+    [0,255]."""
     height, width = pixels.shape[-2:]
     scale = size / min(height, width)
     images = _resize(pixels, max(size, round(height * scale)), max(size, round(width * scale)))
@@ -14,7 +15,7 @@ def resize_crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def squash(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 (T,3,H,W) -> float32 (T,3,size,size) in [0,255]: both sides to `size`, bicubic."""
+    """Scale both sides of uint8 (T,3,H,W) to `size`, bicubic: float32 (T,3,size,size) in [0,255]."""
     return _resize(pixels, size, size)
 
 

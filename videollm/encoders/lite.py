@@ -3,8 +3,8 @@
 EfficientNet-Lite0 gives a posterior over 1,000 classes for the whole frame and for four overlapping regions. Each
 posterior becomes the mean, weighted by it, of the MiniLM embeddings of the classes' names and definitions, as ConSE
 does (Norouzi et al. 2014, https://arxiv.org/abs/1312.5650), so that a frame, a region and any English text can be
-compared. It recognises what ImageNet-1k has names for: things, animals, food and some scenes; hardly people, actions
-or written text.
+compared. It recognises what ImageNet-1k has names for: things, animals, food and some scenes. It hardly recognises
+people, actions or written text.
 """
 
 import functools
@@ -19,21 +19,23 @@ from torch.nn import functional as F
 
 from videollm import assets
 from videollm.config import EncoderConfig
-from videollm.device import resolve_dtype
-from videollm.encoders.base import FrameFeatures, TextFeatures
+from videollm.device import resolve_dtype, upload
+from videollm.encoders.base import FrameFeatures, TextFeatures, batch_size
 from videollm.encoders.concepts import CLASSES, imagenet_concepts, membership
 from videollm.encoders.images import resize_crop
 from videollm.encoders.sentences import SentenceEncoder
 from videollm.errors import AssetError, ConfigError
 
 NETWORK = "efficientnet_lite0"
-CHUNK = 16  # frames a forward pass; more is not faster on CPU
 WINDOWS = (slice(0, 4), slice(3, 7))  # rows or columns of the 7x7 map that a region covers
 
 
 class LiteEncoder:
-    """FrameEncoder of the `lite` preset. tokens: the whole frame, then regions top left, top right, bottom left,
-    bottom right, all unit vectors in the sentence space. Fetches its weights when they are not cached (AssetError)."""
+    """FrameEncoder of the `lite` preset.
+
+    Tokens are the whole frame, then its regions top left, top right, bottom left and bottom right, all unit vectors in
+    the sentence space. Weights that are not cached are fetched. Raises AssetError where that fails.
+    """
 
     name = "lite"
     image_size = 224
@@ -59,22 +61,23 @@ class LiteEncoder:
         self.classifier_weight = classifier.weight.detach().to(self.device)  # (1000,1280)
         self.classifier_bias = classifier.bias.detach().to(self.device)  # (1000,)
         self.network.to(device=self.device, dtype=self.dtype).to(memory_format=torch.channels_last)
-        text = load_file(_class_text() / "class_text.safetensors", device=str(self.device))
-        self.class_text, self.centre = text["class_text"], text["centre"]  # (1000,384), (384,)
+        text = load_file(_class_text() / "class_text.safetensors")
+        self.class_text = text["class_text"].to(self.device)  # (1000,384)
+        self.centre = text["centre"].to(self.device)  # (384,)
         self._membership = membership(self.vocabulary).to(self.device)
 
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        """pixels uint8 (T,3,H,W) -> tokens (T,5,384), embed (T,384), concepts (T,C), float32."""
+        """pixels uint8 (T,3,H,W) to tokens (T,5,384), embed (T,384) and concepts (T,C), all float32."""
         return self.features_from_logits(self.logits(pixels))
 
-    # no_grad, not inference_mode: what is computed here is the input of modules that are trained
+    # no_grad and not inference_mode, because modules that are trained read the result
     @torch.no_grad()
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """pixels uint8 (T,3,H,W) -> class logits (T,5,1000) of the whole frame and its regions."""
-        return torch.cat([self._logits(chunk) for chunk in pixels.split(CHUNK)])
+        """pixels uint8 (T,3,H,W) to class logits (T,5,1000) of the whole frame and its regions."""
+        return torch.cat([self._logits(part) for part in pixels.split(batch_size(self.device))])
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        images = (resize_crop(pixels.to(self.device), self.image_size) - 127) / 128
+        images = (resize_crop(upload(pixels, self.device), self.image_size) - 127) / 128
         maps = self.network.forward_features(images.to(self.dtype, memory_format=torch.channels_last)).float()
         views = [maps, *(maps[:, :, rows, columns] for rows in WINDOWS for columns in WINDOWS)]
         pooled = torch.stack([view.mean((-2, -1)) for view in views], dim=1)
@@ -82,13 +85,14 @@ class LiteEncoder:
 
     @torch.no_grad()
     def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
-        """Class logits (T,N,1000), the whole frame first -> features; simulated logits take the same way."""
+        """Features of frames, given class logits (T,N,1000), those of the whole frame first. Simulated frames have
+        logits but no pixels, so this is all of their encoding."""
         posterior = logits.to(self.device, torch.float32).softmax(-1)
         tokens = F.normalize(posterior @ self.class_text, dim=-1)
         return FrameFeatures(tokens, tokens[:, 0].contiguous(), posterior[:, 0] @ self._membership)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Sentence embeddings with the mean of the classes' taken off, as it is from frames, then normalised."""
+        """Sentence embeddings, normalised after subtracting the mean of the classes', as is done for frames."""
         tokens, mask, embed = self._sentences(texts)
         return TextFeatures(tokens - self.centre, mask, F.normalize(embed - self.centre, dim=-1))
 
@@ -101,7 +105,7 @@ class LiteEncoder:
 
 
 def _load_network(file: Path) -> EfficientNet:
-    """timm's network with the wheel's tensors: same tensors, same order, other names."""
+    """timm's network with the wheel's tensors, which are the same in the same order under other names."""
     network = tf_efficientnet_lite0(pretrained=False).eval().requires_grad_(False)
     tensors = [tensor for _, tensor in sorted(load_file(file).items())]
     state = network.state_dict()
@@ -112,8 +116,11 @@ def _load_network(file: Path) -> EfficientNet:
 
 
 def _class_text() -> Path:
-    """class_text (1000,384): mean embedding of a class's name, its photograph and its definition, less their mean,
-    which is centre (384,). Computed once."""
+    """The file with class_text (1000,384) and centre (384,), which is computed once.
+
+    A class's row is the mean embedding of its name, of "a photo of a NAME" and of its definition. centre is the mean of
+    all rows, and is subtracted from each.
+    """
     concepts = imagenet_concepts()
 
     def build(target: Path) -> None:

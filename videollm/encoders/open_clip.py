@@ -16,29 +16,29 @@ from torch.nn import functional as F
 
 from videollm import assets
 from videollm.config import EncoderConfig
-from videollm.device import resolve_dtype
-from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary
+from videollm.device import resolve_dtype, upload
+from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary, batch_size
 from videollm.encoders.concepts import imagenet_concepts, membership
 from videollm.encoders.images import resize_crop, squash
 from videollm.encoders.tags import concept_probabilities
 from videollm.errors import AssetError, ConfigError
 
-CHUNK = 16  # frames or texts a forward pass; on CPU throughput is flat from 8
 LOCAL = "local-dir:"
 RESIZE = {"shortest": resize_crop, "squash": squash}  # open_clip's names
 
 
 class OpenClipEncoder:
-    """FrameEncoder of an open_clip model; `model` is the whole network, frozen.
+    """FrameEncoder of an open_clip model; `model` is the whole frozen network.
 
-    tokens are the patch tokens that leave block `config.layer`, without the final norm, as LLaVA takes them, in the
-    weights' dtype; embed and concepts are float32. config.pretrained "" gives random weights (shapes, tests).
-    Concepts are classes told apart zero-shot, "a photo of a WORD", summed up along `vocabulary`.
+    Tokens are the patch tokens that leave block `config.layer`, without the final norm, as LLaVA takes them, in the
+    dtype of the weights. embed and concepts are float32. Concepts are the zero-shot probabilities of "a photo of a
+    WORD", summed along `vocabulary`. An empty config.pretrained gives random weights, for tests.
 
-    Raises ConfigError for a name, tag or layer that does not exist, AssetError for weights that cannot be had.
+    Raises ConfigError for a name, tag or layer that does not exist, AssetError for weights that are neither cached nor
+    reachable.
     """
 
-    english_only = False  # several of its models are multilingual, and none says
+    english_only = False  # several of open_clip's models are multilingual, and nothing records which
 
     def __init__(
         self,
@@ -76,19 +76,19 @@ class OpenClipEncoder:
         self.tokens_per_frame, self.token_dim = tokens.shape[1:]
         self.embed_dim = embed.shape[-1]
 
-    # no_grad, not inference_mode: what is computed here is the input of modules that are trained
+    # no_grad and not inference_mode, because modules that are trained read the result
     @torch.no_grad()
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        """pixels uint8 (T,3,H,W) -> tokens (T,N,D), embed (T,E), concepts (T,C)."""
-        parts = [self._frames(chunk) for chunk in pixels.split(CHUNK)]
+        """pixels uint8 (T,3,H,W) to tokens (T,N,D), embed (T,E) and concepts (T,C)."""
+        parts = [self._frames(part) for part in pixels.split(batch_size(self.device))]
         tokens, embed = (torch.cat(column) for column in zip(*parts, strict=True))
         concepts = concept_probabilities(embed, self._class_text, self.scale) @ self._membership
         return FrameFeatures(tokens, embed, concepts)
 
     @torch.no_grad()
     def _frames(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        images = (self._resize(pixels.to(self.device), self.image_size) - self._mean) / self._std
-        # the last layer is asked for too because ResNets stop at the highest one named
+        images = (self._resize(upload(pixels, self.device), self.image_size) - self._mean) / self._std
+        # The last layer is requested too, because open_clip's ResNets stop at the highest one named.
         out: dict[str, Any] = self.model.forward_intermediates(
             image=images.to(self.dtype), image_indices=[self.layer, -1]
         )
@@ -97,11 +97,11 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """tokens (B,L,E) stop at the longest text; mask covers start and end marks too, embed is float32."""
+        """tokens (B,L,E) are cut at the longest text's end. mask is True at the start and end marks too."""
         ids = self.tokenizer(texts).to(self.device)
-        parts = [self._texts(chunk) for chunk in ids.split(CHUNK)]
+        parts = [self._texts(part) for part in ids.split(batch_size(self.device))]
         tokens, embed = (torch.cat(column) for column in zip(*parts, strict=True))
-        mask = self._word_mask(ids)[:, -tokens.shape[1] :]  # towers that pool a first token keep it to themselves
+        mask = self._word_mask(ids)[:, -tokens.shape[1] :]  # towers that pool a first token do not return it
         longest = int(mask.sum(1).max())
         return TextFeatures(tokens[:, :longest], mask[:, :longest], embed)
 
@@ -113,7 +113,7 @@ class OpenClipEncoder:
         if isinstance(tower, HFTextEncoder):
             tower.output_tokens = True
             embed, hidden = tower(ids)
-            tower.output_tokens = False  # open_clip's own encode_text counts on it
+            tower.output_tokens = False  # open_clip's own encode_text expects it
             tokens, embed = tower.proj(hidden), F.normalize(embed, dim=-1)
         else:
             out: dict[str, Any] = self.model.forward_intermediates(
@@ -129,30 +129,32 @@ class OpenClipEncoder:
 
     @functools.cached_property
     def _padding(self) -> int:
-        return int(self.tokenizer([""])[0, -1])  # any text this short ends in it
+        return int(self.tokenizer([""])[0, -1])  # the empty text ends in padding
 
     @functools.cached_property
     def _class_text(self) -> torch.Tensor:
-        """(L,E): "a photo of a WORD" for each leaf of the vocabulary, computed once for given weights."""
+        """(leaves, E): embeddings of "a photo of a WORD" for each leaf of the vocabulary, computed once for given
+        weights and kept on disk."""
         inner = set(self.vocabulary.parents)
         words = [word for i, word in enumerate(self.vocabulary.words) if i not in inner]
 
         def embed() -> torch.Tensor:
             texts = [f"a photo of a {word}" for word in words]
-            return torch.cat([self.encode_text(texts[i : i + CHUNK]).embed for i in range(0, len(texts), CHUNK)])
+            size = batch_size(self.device)
+            return torch.cat([self.encode_text(texts[i : i + size]).embed for i in range(0, len(texts), size)])
 
         if not self._cached:
             return embed()
         folder = assets.derived(
             "open_clip-words",
             {"weights": self.revision, "words": words},
-            lambda target: save_file({"embed": embed()}, target / "embed.safetensors"),
+            lambda target: save_file({"embed": embed().cpu()}, target / "embed.safetensors"),
         )
-        return load_file(folder / "embed.safetensors", device=str(self.device))["embed"]
+        return load_file(folder / "embed.safetensors")["embed"].to(self.device)
 
 
 def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[str]], torch.Tensor]]:
-    """The network, on CPU in float32, and its tokenizer: texts -> ids (B, context length)."""
+    """The network on the CPU in float32, and its tokenizer, from texts to ids (B, context length)."""
     source, tag = _source(config), config.pretrained
     if _has_schema(source):
         tag = ""
@@ -166,21 +168,21 @@ def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[
         model = open_clip.create_model(
             source,
             pretrained=tag or None,
-            force_quick_gelu=recorded.get("quick_gelu", False),  # some tags were trained with another activation
+            force_quick_gelu=recorded.get("quick_gelu", False),  # some tags were trained with this activation
             require_pretrained=bool(tag) or _has_schema(source),
         )
         return cast(CLIP | CustomTextCLIP, model), open_clip.get_tokenizer(source)
     except (RuntimeError, ValueError, OSError) as error:
         missing = recorded.get("hf_hub") or recorded.get("url") or source
         raise AssetError(
-            f"{missing} is neither cached nor in reach ({str(error).strip().splitlines()[0]}); put "
+            f"{missing} is neither cached nor reachable ({str(error).strip().splitlines()[0]}); put "
             f"open_clip_config.json, open_clip_model.safetensors and tokenizer files, where the model has its own, "
             f"into a folder and set the encoder's pretrained to {LOCAL}FOLDER"
         ) from error
 
 
 def _source(config: EncoderConfig) -> str:
-    """What open_clip calls the model's name: a folder, a hub id or an architecture."""
+    """What open_clip takes as the model's name: a folder, a hub id or an architecture."""
     return config.pretrained if config.pretrained.startswith(LOCAL) else config.name
 
 
@@ -195,9 +197,9 @@ def _project(hidden: torch.Tensor, projection: nn.Module | torch.Tensor | None) 
 
 
 def _fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], extra: str) -> str:
-    """12 hex digits of names, shapes and up to 4,096 evenly spread values of each tensor.
+    """12 hex digits over names, shapes and up to 4,096 evenly spread values of each tensor.
 
-    Reading all of a large model takes seconds; training changes all values, so a sample tells models apart.
+    A sample identifies a model, because training changes all values, and hashing all of a large one takes seconds.
     """
     digest = hashlib.sha256(extra.encode())
     for name, tensor in tensors:

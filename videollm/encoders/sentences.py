@@ -6,11 +6,12 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, BertModel
 
-MAX_TOKENS = 256  # the length it was trained for
+MAX_TOKENS = 256  # what it was trained with
 
 
 class SentenceEncoder:
-    """Mean of the last hidden states, normalised, as sentence-transformers defines this model. English."""
+    """Sentence embeddings as sentence-transformers defines them for this model, which understands English: the mean of
+    the last hidden states, normalised."""
 
     def __init__(self, directory: Path, device: torch.device):
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
@@ -19,7 +20,7 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """tokens (B,L,384), mask (B,L) bool, embed (B,384) unit vectors; embed is the masked mean of tokens."""
+        """Return tokens (B,L,384), mask (B,L) bool and unit vectors embed (B,384), the masked mean of tokens."""
         batch = self.tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         batch = batch.to(self.model.device)
         hidden = self.model(**batch).last_hidden_state
@@ -32,7 +33,7 @@ class SentenceEncoder:
         return len(self.tokenizer(text, verbose=False)["input_ids"]) <= MAX_TOKENS
 
     def embed(self, texts: list[str], batch_size: int = 64) -> torch.Tensor:
-        """(B,384) unit vectors; texts of like length are run together, since padding costs time."""
+        """Unit vectors (B,384). Texts of similar length share a batch, because padding takes time."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         parts = [self([texts[i] for i in order[at : at + batch_size]])[2] for at in range(0, len(order), batch_size)]
         return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]

@@ -1,4 +1,4 @@
-"""Concept tags: words with probabilities for a stretch of video, from any dual encoder.
+"""Concept tags: words with probabilities for a part of a video, from any dual encoder.
 
 Shapes: T frames, C concepts, E shared width.
 """
@@ -12,11 +12,11 @@ import torch
 
 from videollm.encoders.base import Vocabulary
 
-# Bits that being right is worth, whatever the word says: Deng et al.'s lambda. At 1, "llama" at 0.26 loses to "hoofed
-# animal" at 0.42, while "candle" at 0.30 beats "light" at 0.34.
+# The reward in bits for a word that is right, however little it says: lambda of Deng et al. With 1 bit, "llama" at 0.26
+# loses to "hoofed animal" at 0.42, while "candle" at 0.30 beats "light" at 0.34.
 CERTAINTY_BITS = 1.0
-# Evidence that a word must have. Two fifths of ImageNet's classes are animals, so a posterior that knows nothing
-# gives "animal" 0.4: a high probability alone says nothing of a general word.
+# The evidence that a word must have. A high probability is not enough for a general word: two fifths of ImageNet's
+# classes are animals, so a uniform posterior gives "animal" 0.4.
 LEAST_BITS = 0.6
 
 
@@ -27,14 +27,14 @@ class Tag:
 
 
 def select_tags(concepts: torch.Tensor, vocabulary: Vocabulary, *, k: int, threshold: float) -> list[Tag]:
-    """At most `k` words for one segment, none above another in the hierarchy, most probable first.
+    """At most `k` words for one segment, most probable first, none of them above another in the hierarchy.
 
-    concepts (T,C): probabilities in each frame, averaged here. A word's evidence is p * log2(p / prior), its part of
-    the divergence of the frames' posterior from a uniform one; prior is its share of the leaves. Words need
-    probability `threshold` and LEAST_BITS of evidence. Among them being specific is traded for being right as in Deng
-    et al. 2012, "Hedging Your Bets" (https://doi.org/10.1109/CVPR.2012.6248086): first the word with the largest
-    p * (log2(p / prior) + CERTAINTY_BITS), then the next that is neither above nor below one taken. In a flat
-    vocabulary these are the k most probable words.
+    concepts (T,C): probabilities in each frame, which are averaged. The evidence of a word is p * log2(p / prior): its
+    part of the divergence of the frames' posterior from a uniform one, where prior is its share of the leaves. A word
+    needs a probability of `threshold` and evidence of LEAST_BITS. The choice trades being specific for being right as
+    Deng et al. 2012, "Hedging Your Bets" (https://doi.org/10.1109/CVPR.2012.6248086): it takes the word with the
+    largest p * (log2(p / prior) + CERTAINTY_BITS), then the next that is neither above nor below one taken. In a flat
+    vocabulary this gives the k most probable words.
     """
     probs = concepts.float().mean(0).tolist()
     lineages, priors = _hierarchy(vocabulary)
@@ -52,16 +52,16 @@ def select_tags(concepts: torch.Tensor, vocabulary: Vocabulary, *, k: int, thres
 
 
 def concept_probabilities(embed: torch.Tensor, text_embed: torch.Tensor, scale: float | torch.Tensor) -> torch.Tensor:
-    """Zero-shot classification: frames (T,E) against texts (C,E), unit vectors, -> (T,C) with rows that sum to 1.
+    """Zero-shot classification of frames (T,E) by texts (C,E), both unit vectors: (T,C), whose rows sum to 1.
 
-    scale: the encoder's trained inverse temperature (CLIP: exp(logit_scale), Radford et al. 2021).
+    scale: the trained inverse temperature of the encoder (exp(logit_scale) in CLIP, Radford et al. 2021).
     """
     return (scale * embed @ text_embed.T).softmax(-1)
 
 
 @functools.lru_cache(maxsize=8)
 def _hierarchy(vocabulary: Vocabulary) -> tuple[list[set[int]], list[float]]:
-    """For each concept: itself and all above it; its share of the leaves."""
+    """For each concept the set of itself and all concepts above it, and its share of the leaves."""
     lineages = []
     for concept in range(len(vocabulary.words)):
         lineage = set()

@@ -14,16 +14,17 @@ import numpy as np
 
 from videollm.chat.caption import QUESTION
 from videollm.checkpoint import Model, load
+from videollm.datasets.evaluation_folder import EvaluationData, ItemQuery
+from videollm.datasets.item import Item, Prediction
+from videollm.datasets.registry import ITEM_READERS, choose_item_reader
 from videollm.errors import DataError
 from videollm.evaluate import report as reports
 from videollm.evaluate import run as runs
 from videollm.evaluate.compare import compare as pair
 from videollm.evaluate.drift import agreement, check, read_labels
-from videollm.evaluate.item import Item, Prediction
 from videollm.evaluate.judge import ASPECTS, Case, EndpointJudge, LocalJudge, prompt, verdicts
 from videollm.evaluate.markdown import number, section, spread
 from videollm.evaluate.metrics.aggregate import Rows
-from videollm.evaluate.readers import READERS, Data, Wanted, choose
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks import TASKS, Task
 from videollm.evaluate.trust import PROBES
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="TASK")
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset's folder")
-    data.add_argument("--format", help=f"default: found by content; one of {', '.join(READERS)}")
+    data.add_argument("--format", help=f"default: found by content; one of {', '.join(ITEM_READERS)}")
     data.add_argument("--split", nargs="+", default=[], help="default: the dataset's, or of the world all but train")
     data.add_argument("--language", nargs="+", default=["en"], help="of data that has several (default: en)")
     data.add_argument("--limit", type=int, metavar="N", help="ask N items only, evenly spread over the data")
@@ -139,10 +140,11 @@ def compare(options: argparse.Namespace) -> None:
     print(f"{items} items of {videos} videos that both have; * marks intervals without 0")
 
 
-def _read(options: argparse.Namespace, task: Task) -> tuple[Data, list[Item], list[Item]]:
+def _read(options: argparse.Namespace, task: Task) -> tuple[EvaluationData, list[Item], list[Item]]:
     """The data, its items that are of the task, and those to ask."""
-    reader = choose(options.data, task.name, options.format)
-    data = reader.read(options.data, Wanted(task.name, tuple(options.split), tuple(options.language), options.partial))
+    reader = choose_item_reader(options.data, task.name, options.format)
+    query = ItemQuery(task.name, tuple(options.split), tuple(options.language), options.partial)
+    data = reader.read(options.data, query)
     fit = [item for item in data.items if task.lacks(item) is None]
     if not fit:
         raise DataError(f"none of the {len(data.items)} items of {options.data} has {task.lacks(data.items[0])}")
@@ -150,7 +152,7 @@ def _read(options: argparse.Namespace, task: Task) -> tuple[Data, list[Item], li
 
 
 def _identity(
-    task: Task, model: dict[str, Any], data: Data, everything: Sequence[Item], asked: Sequence[Item]
+    task: Task, model: dict[str, Any], data: EvaluationData, everything: Sequence[Item], asked: Sequence[Item]
 ) -> dict[str, Any]:
     ids = "\n".join(item.id for item in asked)
     return {

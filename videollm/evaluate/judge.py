@@ -1,9 +1,10 @@
-"""A language model as judge of answers: Video-ChatGPT's five aspects (Maaz et al. 2023) and right or wrong.
+"""A language model that judges answers: the five aspects of Video-ChatGPT (Maaz et al. 2023), and right or wrong.
 
-Prompts are files in `prompts/`, known by their hash. A reply that is not what its prompt asks for is a failure: it is
+Prompts are files in `prompts/`, identified by a hash. A reply that is not what its prompt asks for is a failure: it is
 counted and shown, and never becomes a score.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -14,57 +15,47 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from string import Template
-from time import perf_counter, sleep
+from threading import Thread
+from time import perf_counter
 from typing import Any, Protocol
-
-import httpx2 as httpx
 
 from videollm.chat.answer import Answer
 from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import Model
-from videollm.errors import ConfigError, ContextOverflowError, VideoLLMError
+from videollm.errors import ConfigError, ContextOverflowError
 from videollm.inference.engine import LocalEngine, PromptCache
+from videollm.inference.prompts import ChatPrompt, prompt_environment
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
 
 ASPECTS = ("accuracy", "correctness", "detail", "context", "temporal", "consistency")
 BEST = 5.0
 REPLY_TOKENS = 200
-TRIES, FIRST_WAIT_S = 4, 0.5
-TOGETHER = 8  # requests to a server at a time
+TIMEOUT_S = 120.0  # for a reply of so few tokens
+TOGETHER = 8  # requests to a server at the same time
 
-_RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _FENCED = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 
 
-class JudgeError(VideoLLMError):
-    """The judge cannot be reached or used at all."""
-
-
 class Judge(Protocol):
-    """name: the pinned model, as the report states it."""
+    """Judges one answer at a time. `name` identifies the pinned model in the report."""
 
     name: str
 
-    def complete(self, system: str, user: str, schema: Mapping[str, Any]) -> str:
-        """Its reply. Raises ValueError where it has none to this one, JudgeError where it cannot be used."""
+    def complete(self, messages: list[dict[str, str]], schema: Mapping[str, Any]) -> str:
+        """Returns the reply to a prompt. Raises ValueError if there is none to this prompt, and a VideoLLMError if the
+        judge cannot be used at all."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """sha: 12 hex digits that change with any word of it."""
-
-    aspect: str
-    system: str
-    user: Template
-    sha: str
+class JudgePrompt(ChatPrompt):
+    """The prompt for one aspect, which is its name."""
 
     @property
     def schema(self) -> dict[str, Any]:
+        """JSON Schema of the reply."""
         score = {"type": "number", "minimum": 0, "maximum": BEST}
-        properties = {"correct": {"type": "boolean"}, "score": score} if self.aspect == "accuracy" else {"score": score}
+        properties = {"correct": {"type": "boolean"}, "score": score} if self.name == "accuracy" else {"score": score}
         return {
             "type": "object",
             "properties": properties,
@@ -74,22 +65,24 @@ class Prompt:
 
 
 @cache
-def prompt(aspect: str) -> Prompt:
-    """Raises ConfigError for an aspect that there is not."""
+def prompt(aspect: str) -> JudgePrompt:
+    """Raises ConfigError if there is no such aspect."""
     if aspect not in ASPECTS:
         raise ConfigError(f"there is no aspect {aspect!r}; choose from {', '.join(ASPECTS)}")
-    text = _file(f"{aspect}.txt")
-    system, user = text.split("\n---\n")
-    return Prompt(aspect, system.strip(), Template(user.strip()), hashlib.sha256(text.encode()).hexdigest()[:12])
-
-
-def _file(name: str) -> str:
-    return resources.files("videollm.evaluate").joinpath("prompts", name).read_text(encoding="utf-8")
+    return JudgePrompt.load(prompt_environment("videollm.evaluate"), f"{aspect}.jinja")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What is judged. paraphrase, second: the question in other words and what was answered to that."""
+    """One answer to judge.
+
+    Args:
+        id: The id of the item.
+        question: What was asked.
+        answer: The right answer.
+        prediction: The answer to judge.
+        paraphrase, second: The question in other words and the answer to that, for the aspect `consistency`.
+    """
 
     id: str
     question: str
@@ -101,7 +94,15 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """score: 0 to 5. correct: of "accuracy" only. failure: why there is neither."""
+    """The judgement of one case in one aspect.
+
+    Args:
+        id: The id of the case.
+        aspect: One of `ASPECTS`.
+        score: 0 to 5.
+        correct: Whether the answer is right; of the aspect `accuracy` only.
+        failure: Why there is neither, or None.
+    """
 
     id: str
     aspect: str
@@ -111,52 +112,36 @@ class Verdict:
 
 
 class EndpointJudge:
-    """A model behind an OpenAI-compatible server. base_url: up to and with /v1. The key comes from OPENAI_API_KEY."""
+    """A model behind an OpenAI-compatible server. The key comes from the environment variable OPENAI_API_KEY.
 
-    def __init__(self, base_url: str, model: str, first_wait_s: float = FIRST_WAIT_S):
-        self.name, self.first_wait_s = model, first_wait_s
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
+    Args:
+        base_url: The server, up to and including /v1.
+        model: The name of the model on the server.
+    """
+
+    def __init__(self, base_url: str, model: str):
+        # Imported here, so that a local judge does not need the extra `eval`.
+        from videollm.inference.openai import ChatClient
+
+        self.name = model
         key = os.environ.get("OPENAI_API_KEY")
-        self._http = httpx.Client(headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=120.0)
+        self._client = ChatClient(base_url, model, key=key, concurrency=TOGETHER, timeout_s=TIMEOUT_S)
+        # The client belongs to one event loop, while verdicts come from several threads: the loop gets its own thread.
+        self._loop = asyncio.new_event_loop()
+        Thread(target=self._loop.run_forever, daemon=True, name="judge").start()
 
-    def complete(self, system: str, user: str, schema: Mapping[str, Any]) -> str:
-        form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
-        body = {
-            "model": self.name,
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
-            "temperature": 0,
-            "seed": 0,
-            "max_tokens": REPLY_TOKENS,
-            "response_format": form,
-        }
-        response = self._send(body)
-        if response.status_code in (400, 422):  # a server without JSON Schema is left to the prompt
-            response = self._send({name: value for name, value in body.items() if name != "response_format"})
-        if not response.is_success:
-            raise JudgeError(f"{self._url} answers {response.status_code}: {response.text[:200]}")
+    def complete(self, messages: list[dict[str, str]], schema: Mapping[str, Any]) -> str:
+        from videollm.inference.openai import RefusedError
+
+        asked = self._client.complete(messages, schema, seed=0, temperature=0, max_tokens=REPLY_TOKENS)
         try:
-            return response.json()["choices"][0]["message"]["content"] or ""
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"no chat completion: {response.text[:100]!r}") from error
-
-    def _send(self, body: Mapping[str, Any]) -> httpx.Response:
-        trouble = ""
-        for attempt in range(TRIES):
-            if attempt:
-                sleep(self.first_wait_s * 2 ** (attempt - 1))
-            try:
-                response = self._http.post(self._url, json=body)
-            except httpx.TransportError as error:
-                trouble = f"{type(error).__name__} {error}"
-                continue
-            if response.status_code not in _RETRIED:
-                return response
-            trouble = f"it answers {response.status_code}"
-        raise JudgeError(f"{self._url} gave no answer in {TRIES} tries ({trouble.strip()}); is the server up?")
+            return asyncio.run_coroutine_threadsafe(asked, self._loop).result().text
+        except RefusedError as error:  # of this request only
+            raise ValueError(str(error)) from error
 
 
 class LocalJudge:
-    """The language model of a checkpoint, without a video, in this process."""
+    """The language model of a checkpoint in this process; it sees no video."""
 
     def __init__(self, model: Model):
         self.model = model
@@ -165,20 +150,20 @@ class LocalJudge:
         longest = min(REPLY_TOKENS, model.config.prompt.max_new_tokens)
         self._generation = GenerationConfig(max_new_tokens=longest)
 
-    def complete(self, system: str, user: str, schema: Mapping[str, Any]) -> str:
-        messages = [Message("system", system), Message("user", user)]
+    def complete(self, messages: list[dict[str, str]], schema: Mapping[str, Any]) -> str:
+        spoken = [Message(**message) for message in messages]
         try:
-            asked = fit_to_context(self.model, messages, [], self._generation.max_new_tokens)
+            asked = fit_to_context(self.model, spoken, [], self._generation.max_new_tokens)
         except ContextOverflowError as error:
             raise ValueError(str(error)) from error
         made = generate_answer(
-            self.model, self._engine, asked, user, [], PromptCache(), self._generation, {}, perf_counter()
+            self.model, self._engine, asked, spoken[-1].content, [], PromptCache(), self._generation, {}, perf_counter()
         )
         return next(piece for piece in made if isinstance(piece, Answer)).text
 
 
-def parse(text: str, asked: Prompt) -> dict[str, Any]:
-    """What a reply says. Raises ValueError where it is not exactly what the prompt asks for."""
+def parse(text: str, asked: JudgePrompt) -> dict[str, Any]:
+    """The values of a reply. Raises ValueError if it is not exactly what the prompt asks for."""
     fenced = _FENCED.match(text.strip())
     values = json.loads(fenced[1] if fenced else text)
     wanted = asked.schema["properties"]
@@ -193,11 +178,11 @@ def parse(text: str, asked: Prompt) -> dict[str, Any]:
 
 
 def verdict(judge: Judge, case: Case, aspect: str) -> Verdict:
-    """Raises JudgeError where the judge cannot be used."""
+    """Judges one case. Raises a VideoLLMError if the judge cannot be used."""
     asked = prompt(aspect)
     values = {name: value for name, value in asdict(case).items() if name != "id"}
     try:
-        text = judge.complete(asked.system, asked.user.substitute(values), asked.schema)
+        text = judge.complete(asked.render(**values), asked.schema)
     except ValueError as error:
         return Verdict(id=case.id, aspect=aspect, failure=str(error))
     try:
@@ -207,12 +192,16 @@ def verdict(judge: Judge, case: Case, aspect: str) -> Verdict:
 
 
 def verdicts(judge: Judge, cases: Sequence[Case], aspects: Sequence[str], journal: Path) -> list[Verdict]:
-    """Of every case in every aspect, in order. What the journal holds of the same judge, prompt and case is not asked
-    again."""
+    """The verdicts on every case in every aspect, in order.
+
+    Every verdict is appended to the journal as soon as it is known. Verdicts that the journal holds for the same judge,
+    prompt and case are not asked for again, so that a stopped run goes on where it stopped.
+    """
     known = dict(_journal(journal))
     work = [(case, aspect) for case in cases for aspect in aspects if aspect != "consistency" or case.second]
     missing = [(case, aspect) for case, aspect in work if _key(judge, case, aspect) not in known]
     journal.parent.mkdir(parents=True, exist_ok=True)
+    # One process has one local model, which answers one prompt at a time.
     together = 1 if isinstance(judge, LocalJudge) else TOGETHER
     with journal.open("a", encoding="utf-8") as file, ThreadPoolExecutor(together) as pool:
         for (case, aspect), found in zip(missing, pool.map(lambda w: verdict(judge, *w), missing), strict=True):
@@ -241,7 +230,8 @@ def _journal(path: Path) -> Iterator[tuple[str, Verdict]]:
 
 
 def frozen() -> tuple[list[Case], dict[str, dict[str, Any]]]:
-    """The frozen predictions, and what people say of them by id."""
-    rows = [json.loads(line) for line in _file("frozen.jsonl").splitlines()]
+    """The frozen predictions, and the verdicts of people on them by id."""
+    text = resources.files("videollm.evaluate").joinpath("prompts", "frozen.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
     cases = [Case(**{k: row[k] for k in ("id", "question", "answer", "prediction")}) for row in rows]
     return cases, {row["id"]: row for row in rows}

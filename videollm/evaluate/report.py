@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from videollm.datasets.item import SLICES, Item
 from videollm.errors import DataError
 from videollm.evaluate.html import page
-from videollm.evaluate.item import SLICES, Item
 from videollm.evaluate.markdown import text
 from videollm.evaluate.metrics.aggregate import Rows, interval
 from videollm.evaluate.metrics.bootstrap import LEVEL, RESAMPLES

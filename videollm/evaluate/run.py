@@ -21,8 +21,8 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from videollm.checkpoint import Model, find
+from videollm.datasets.item import Item, Prediction
 from videollm.errors import ConfigError, ContextOverflowError, DataError, VideoError
-from videollm.evaluate.item import Item, Prediction
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks.base import Task
 from videollm.evaluate.views import AS_IT_IS

@@ -12,14 +12,13 @@ from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
 from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import Model
-from videollm.evaluate.item import Item
+from videollm.datasets.item import Item
 from videollm.evaluate.views import AS_IT_IS, Views
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message, collate
-from videollm.models.video_llm import VisualBatch
 
 
 class Subject:
@@ -79,11 +78,7 @@ class Subject:
         found = []
         for answer in answers:
             prompt = self.model.processor([asked, Message("assistant", answer)], segments)
-            batch = collate([prompt], self.model.processor.tokenizer.pad_token_id or 0)
-            on = {
-                name: value.to(self.model.device) if isinstance(value, torch.Tensor | VisualBatch) else value
-                for name, value in batch.items()
-            }
-            output = self.model.llm(**on)
+            batch = collate([prompt], self.model.processor.tokenizer.pad_token_id or 0, self.model.device)
+            output = self.model.llm(**batch)
             found.append((output.logits.float().cpu(), torch.tensor([i for i in prompt.labels if i >= 0])))
         return found

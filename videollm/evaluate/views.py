@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import torch
 
 from videollm.config import SamplingConfig
+from videollm.datasets.item import Item
 from videollm.encoders.base import FrameEncoder
-from videollm.evaluate.item import Item
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, encode_video
 

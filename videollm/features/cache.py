@@ -1,7 +1,8 @@
 """Frame features on disk, so that a video is decoded and encoded once.
 
-One safetensors file an entry. Entries appear whole (written aside, then renamed), so any number of processes may share
-a directory. What is read back is checked against a checksum; an entry that fails is removed and counts as absent.
+Each entry is one safetensors file with CPU tensors. It is written under another name and then renamed, so any number of
+processes may share a directory. A checksum is verified when an entry is read; an entry that fails is removed and counts
+as absent.
 """
 
 import dataclasses
@@ -21,25 +22,25 @@ from safetensors.torch import load, save
 
 from videollm.config import SamplingConfig
 
-_ABANDONED_S = 3600  # a temporary file this old belongs to a process that died
+_ABANDONED_S = 3600  # seconds; an older temporary file belongs to a process that died
 
 
 def cache_key(content_sha: str, encoder: str, revision: str, sampling: SamplingConfig, short_side: int | None) -> str:
-    """A file name for the features of one video (by content), encoder (by weights) and choice of frames."""
+    """A file name that identifies the content of a video, the weights of an encoder and the sampled frames."""
     parts = [content_sha, encoder, revision, dataclasses.asdict(sampling), short_side]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """tensors by name, and whatever plain (JSON) values describe them."""
+    """Tensors by name, and JSON values that describe them."""
 
     tensors: dict[str, torch.Tensor]
     meta: dict[str, Any]
 
 
 class FeatureCache:
-    """A directory of entries by key, at most max_bytes large; those not used for longest make room."""
+    """A directory of entries by key. It holds at most `max_bytes`: the least recently used entries are removed."""
 
     def __init__(self, root: str | os.PathLike[str], max_bytes: int = 4 << 30):
         self.root = Path(root)
@@ -49,7 +50,7 @@ class FeatureCache:
     def get(self, key: str) -> CacheEntry | None:
         path = self._path(key)
         try:
-            data = path.read_bytes()  # at once: another process may replace or evict the entry at any time
+            data = path.read_bytes()  # in one go, because another process may replace or evict the entry at any time
         except FileNotFoundError:
             return None
         try:
@@ -61,12 +62,12 @@ class FeatureCache:
         except (SafetensorError, KeyError, ValueError):
             path.unlink(missing_ok=True)
             return None
-        with suppress(FileNotFoundError):  # evicted since
-            os.utime(path)
+        with suppress(FileNotFoundError):  # another process has evicted it since
+            os.utime(path)  # the time of last use, by which `_evict` orders entries
         return CacheEntry(tensors, json.loads(header["meta"]))
 
     def put(self, key: str, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
-        """Store an entry, replacing any of that key. One larger than max_bytes is not stored."""
+        """Store an entry in place of any with that key. One that is larger than `max_bytes` is not stored."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         text = json.dumps(meta)
         data = save(tensors, {"meta": text, "sha256": _checksum(tensors, text)})

@@ -1,4 +1,8 @@
-"""A video, encoded once: the features of its frames, grouped in segments. The only thing chat and training read.
+"""Encode a video once: the features of its frames, which chat, search and training read, and their segments.
+
+Features stay on the CPU, whatever device the encoder is on. They are kept for long (in sessions, caches, indexes and
+files) and there are many of them, while a GPU needs only those of the prompt that it computes. `VisualBatch.to` copies
+them to the model when they are used.
 
 Shapes: T frames, N tokens a frame, D encoder width, E shared width.
 """
@@ -15,6 +19,7 @@ import torch.nn.functional as F
 
 from videollm.config import ModelConfig, PromptConfig, SamplingConfig
 from videollm.datasets.schema import format_time as format_time
+from videollm.device import wait_for
 from videollm.encoders.base import FrameEncoder, FrameFeatures, Vocabulary
 from videollm.encoders.tags import Tag, select_tags
 from videollm.features.cache import FeatureCache, cache_key
@@ -26,8 +31,11 @@ from videollm.video.frames import Frames, VideoInfo
 
 @dataclass(frozen=True, slots=True)
 class SegmentFeatures:
-    """One segment as the language model sees it: tokens (T,N,D) at times_s (T,), concept tags, and embed (E,), the
-    unit vector that search compares with texts."""
+    """One segment as the language model sees it, on the CPU.
+
+    tokens (T,N,D) at times_s (T,) in seconds. embed (E,): the unit vector that search compares with texts. tags: what
+    the frames show in words, with probabilities.
+    """
 
     start_s: float
     end_s: float
@@ -45,8 +53,11 @@ def segment_features(
     prompt: PromptConfig,
     max_frames: int,
 ) -> list[SegmentFeatures]:
-    """Cut frame features at `spans`. A segment of more than `max_frames` gives that many evenly spread frames to the
-    temporal module, and all of them to its tags and embedding."""
+    """Cut frame features into segments at `spans`.
+
+    Of a segment with more than `max_frames` the temporal module gets that many, evenly spread. Its tags and embedding
+    are computed from all of its frames.
+    """
     made = []
     for span in spans:
         part, times = features[span.frames], times_s[span.frames]
@@ -59,10 +70,11 @@ def segment_features(
 
 @dataclass(frozen=True, slots=True)
 class EncodedVideo:
-    """Features of all sampled frames at times_s (T,), and what segmenting them needs.
+    """Features of all sampled frames at times_s float64 (T,), on the CPU, and what is needed to segment them.
 
-    cuts: numbers of the frames that start a new scene. end_s: where the range that was looked at ends. lost: frames
-    that could not be decoded. ms: what decoding and encoding took, 0 where the features came from a cache.
+    cuts: numbers of the frames that start a new scene. end_s: where the sampled range ends, in seconds. lost: number of
+    sampled frames that could not be decoded. ms: milliseconds of decoding and of encoding, 0 where the features came
+    from a cache.
     """
 
     info: VideoInfo
@@ -74,14 +86,14 @@ class EncodedVideo:
     ms: dict[str, float]
 
     def segments(self, config: ModelConfig, vocabulary: Vocabulary, most: int | None = None) -> list[SegmentFeatures]:
-        """The video's segments, merged down to `most` of them."""
+        """The video's segments; neighbours are merged until at most `most` are left."""
         spans = segment(self.times_s, config.segments, end_s=self.end_s, cuts=self.cuts)
         if most is not None:
             spans = merge_segments(spans, most)
         return segment_features(self.features, self.times_s, spans, vocabulary, config.prompt, config.segments.frames)
 
     def part(self, start_s: float, end_s: float) -> "EncodedVideo":
-        """What lies from start_s up to end_s; at least one frame must."""
+        """The frames from start_s up to end_s, of which there must be at least one."""
         inside = ((self.times_s >= start_s) & (self.times_s < end_s)).nonzero().flatten()
         frames = slice(int(inside[0]), int(inside[-1]) + 1)
         cuts = tuple(c - frames.start for c in self.cuts if frames.start < c < frames.stop)
@@ -94,7 +106,7 @@ class EncodedVideo:
         return {"times_s": self.times_s, "tokens": f.tokens, "embed": f.embed, "concepts": f.concepts}
 
     def metadata(self) -> dict[str, Any]:
-        """Plain values, which `from_saved` reads beside the tensors."""
+        """Everything besides the tensors as plain JSON values, for `from_saved`."""
         return {"info": dataclasses.asdict(self.info), "cuts": self.cuts, "end_s": self.end_s, "lost": self.lost}
 
     @classmethod
@@ -116,9 +128,10 @@ def encode_video(
     sampling: SamplingConfig,
     cache: FeatureCache | FeatureShards | None = None,
 ) -> EncodedVideo:
-    """Decode and encode a video piece by piece, so that memory holds features, not pixels.
+    """Decode and encode a video piece by piece, so that memory holds its features but not its pixels.
 
-    With `cache`, features of the same content, encoder and sampling are read instead. Raises the `VideoError` family.
+    cache: where features of the same content, encoder and sampling are read if they are there, and written if not.
+    Raises the `VideoError` family.
     """
     info = probe(path)
     key = cache_key(info.content_sha, encoder.name, encoder.revision, sampling, encoder.image_size)
@@ -131,8 +144,11 @@ def encode_video(
 
 
 def row_sampling(sampling: SamplingConfig, start_s: float | None, end_s: float | None) -> SamplingConfig:
-    """How the video of a row about a part is sampled: as a whole at a fixed rate, where a part's frames are among the
-    whole's, so that all its rows share them; else the part by itself."""
+    """The sampling of a data row about the part of a video from start_s to end_s.
+
+    At a fixed frame rate the frames of a part are among those of the whole video, so the whole is encoded and all rows
+    about it share the features. Otherwise the part is sampled by itself.
+    """
     whole = sampling.fps is not None and sampling.max_frames is None
     return sampling if whole else dataclasses.replace(sampling, start_s=start_s, end_s=end_s)
 
@@ -140,8 +156,10 @@ def row_sampling(sampling: SamplingConfig, start_s: float | None, end_s: float |
 def stored_video(
     path: str | os.PathLike[str], encoder: FrameEncoder, sampling: SamplingConfig, shards: FeatureShards
 ) -> EncodedVideo:
-    """`encode_video` through `shards`, which also remember what the file holds: where both are known, the file is not
-    opened."""
+    """`encode_video` with `shards` as its cache.
+
+    The shards also remember the content hash of each path. A file whose hash and features they know is not opened.
+    """
     if content := shards.content(path):
         entry = shards.get(cache_key(content, encoder.name, encoder.revision, sampling, encoder.image_size))
         if entry is not None:
@@ -154,16 +172,25 @@ def stored_video(
 def encode_frames(
     info: VideoInfo, pieces: Iterable[Frames], encoder: FrameEncoder, sampling: SamplingConfig
 ) -> EncodedVideo:
-    """Encode what `iter_frames` gives with this sampling, wherever it was decoded."""
+    """Encode pieces of frames as `iter_frames` yields them, wherever they were decoded.
+
+    On a GPU neither upload, encoding nor download waits: the CPU decodes the next piece meanwhile.
+    """
     times, features, small = [], [], []
+    device = torch.device("cpu")
     lost, encode_s, started = 0, 0.0, perf_counter()
     for frames in pieces:
         before = perf_counter()
-        features.append(encoder.encode_frames(frames.pixels))
+        encoded = encoder.encode_frames(frames.pixels)
+        device = encoded.embed.device
+        features.append(encoded.to("cpu", non_blocking=True))
         encode_s += perf_counter() - before
         small.append(thumbnails(frames.pixels))
         times.append(frames.times_s)
         lost += frames.lost
+    before = perf_counter()
+    wait_for(device)  # only now may the downloaded features be read
+    encode_s += perf_counter() - before
     return EncodedVideo(
         info=info,
         times_s=torch.cat(times),

@@ -1,6 +1,10 @@
-"""Load the language model and its tokenizer: from an asset, a directory, a hub, or tiny and random for tests."""
+"""Load the language model and its tokenizer from an asset, a directory or a model hub, or make a tiny random one for
+tests."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import (
@@ -15,8 +19,10 @@ from transformers import (
 
 from videollm import assets
 from videollm.config import LanguageModelConfig, LoraConfig
-from videollm.device import resolve_dtype
+from videollm.device import resolve_device, resolve_dtype
 from videollm.errors import CheckpointError, ConfigError
+
+DeviceMap = Literal["auto"] | None
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -25,17 +31,27 @@ CHATML = (
 
 
 def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of the language model. Raises CheckpointError where it cannot be loaded or has no chat template."""
     if config.source == "debug":
         return debug_tokenizer()
-    tokenizer = AutoTokenizer.from_pretrained(resolve_source(config), revision=config.revision)
+    source = resolve_source(config)
+    with reachable(source):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
     if tokenizer.chat_template is None:
         raise CheckpointError(f"{config.source}: its tokenizer has no chat template; use an instruction-tuned model")
     return tokenizer
 
 
-def load_language_model(config: LanguageModelConfig, device: str | torch.device = "cpu") -> PreTrainedModel:
-    """The frozen base model in evaluation mode. 4-bit weights (NF4) need bitsandbytes, from the `train` extra."""
-    device = torch.device(device)
+def load_language_model(
+    config: LanguageModelConfig, device: str | torch.device | None = None, device_map: DeviceMap = None
+) -> PreTrainedModel:
+    """The frozen base model in evaluation mode. 4-bit weights (NF4) need bitsandbytes, from the `train` extra.
+
+    device: see `resolve_device`. device_map: "auto" lets accelerate spread the layers over all GPUs, and over main
+    memory where they are too small; then `device` decides the dtype only.
+    Raises CheckpointError for weights that are neither on disk nor reachable, ConfigError for an absent device.
+    """
+    device = resolve_device(device)
     dtype = resolve_dtype(config.dtype, device)
     if config.source == "debug":
         return debug_language_model().to(device)  # type: ignore[arg-type]
@@ -50,20 +66,27 @@ def load_language_model(config: LanguageModelConfig, device: str | torch.device 
             bnb_4bit_compute_dtype=dtype,
         )
     source = resolve_source(config)
-    try:
+    with reachable(source):
         model = AutoModelForCausalLM.from_pretrained(
-            source, revision=config.revision, dtype=dtype, device_map={"": str(device)}, **extra
+            source, revision=config.revision, dtype=dtype, device_map=device_map or {"": str(device)}, **extra
         )
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def reachable(source: str) -> Iterator[None]:
+    """Turn transformers' error for a file that is neither on disk nor on the model hub into a CheckpointError."""
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(
             f"{source}: cannot be loaded ({str(error).splitlines()[0]}). "
             "Without a model hub, download it elsewhere and give its directory as the language model's source"
         ) from error
-    return model.eval().requires_grad_(False)
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
-    """Wrap `model` with a trainable adapter; base weights stay frozen."""
+    """Wrap `model` with a trainable LoRA adapter. The base weights stay frozen."""
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
@@ -75,7 +98,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
 
 
 def resolve_source(config: LanguageModelConfig) -> str:
-    """The directory or hub id behind `source`; an asset is fetched first."""
+    """The directory or hub id that `config.source` stands for. An asset is fetched first."""
     scheme, _, name = config.source.partition(":")
     if scheme == "asset":
         return str(assets.fetch(name))
@@ -85,7 +108,7 @@ def resolve_source(config: LanguageModelConfig) -> str:
 
 
 def debug_tokenizer() -> PreTrainedTokenizerFast:
-    """Bytes as tokens, ChatML as template; needs no file."""
+    """A tokenizer of bytes with the ChatML template, which needs no file."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     specials = ["<|im_start|>", "<|im_end|>"]
@@ -102,7 +125,7 @@ def debug_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def debug_language_model(seed: int = 0) -> LlamaForCausalLM:
-    """Two random layers, 64 wide, over the debug tokenizer's 258 tokens."""
+    """Two random layers of width 64 over the 258 tokens of the debug tokenizer."""
     config = LlamaConfig(
         vocab_size=258,
         hidden_size=64,
@@ -116,7 +139,7 @@ def debug_language_model(seed: int = 0) -> LlamaForCausalLM:
         pad_token_id=1,
         tie_word_embeddings=True,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # modules are initialised on the CPU; the state of GPUs stays as it is
+        torch.default_generator.manual_seed(seed)
         model = LlamaForCausalLM(config)
     return model.eval().requires_grad_(False)

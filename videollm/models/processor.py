@@ -144,16 +144,22 @@ class Processor:
         return self.tokenizer.apply_chat_template(slots, tokenize=False, add_generation_prompt=generate)
 
 
-def collate(prompts: Sequence[Prompt], pad_id: int) -> dict[str, torch.Tensor | VisualBatch | None]:
-    """Right-padded batch for training: the arguments of `VideoLLM.forward`."""
+def collate(
+    prompts: Sequence[Prompt], pad_id: int, device: torch.device | None = None
+) -> dict[str, torch.Tensor | VisualBatch | None]:
+    """A right-padded batch of prompts with answers: the arguments of `VideoLLM.forward`, with labels.
+
+    device: where the batch is needed; None leaves it on the CPU, from where a Trainer moves it.
+    """
 
     def pad(rows: list[list[int]], value: int) -> torch.Tensor:
         return torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=value)
 
     segments = [s for p in prompts for s in p.segments]
-    return {
+    batch = {
         "input_ids": pad([p.ids for p in prompts], pad_id),
         "labels": pad([p.labels for p in prompts], IGNORE),
         "attention_mask": pad([[1] * len(p) for p in prompts], 0),
         "visual": VisualBatch.pad([s.tokens for s in segments], [s.times_s for s in segments]) if segments else None,
     }
+    return {name: x if x is None or device is None else x.to(device) for name, x in batch.items()}

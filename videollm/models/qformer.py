@@ -143,6 +143,7 @@ class QFormer(nn.Module):
         ids: torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
         past: tuple[KeyValue, ...] | None = None,
+        queries: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
         """Hidden states and each layer's self-attention keys and values. What is given decides what is computed:
 
@@ -153,21 +154,22 @@ class QFormer(nn.Module):
         a pass of the queries alone, (B,L,W).
 
         memory (B,S,M); memory_mask (B,S) bool, None where all is real; ids (B,L) int64; text_mask (B,L) bool.
+        queries (1,Q,W): what asks instead of `query_tokens`, of any number.
         """
         parts = []
         if memory is not None:
-            parts.append(self.query_tokens.expand(len(memory), -1, -1))
+            parts.append((self.query_tokens if queries is None else queries).expand(len(memory), -1, -1))
         if ids is not None:
             positions = torch.arange(ids.shape[1], device=ids.device)
             parts.append(self.word_embedding(ids) + self.position_embedding(positions))
         x = self.dropout(self.norm(torch.cat(parts, 1)))
-        queries = 0 if memory is None else self.config.queries
-        mask = self._attention_mask(text_mask, queries, past)
+        asking = parts[0].shape[1] if memory is not None else 0
+        mask = self._attention_mask(text_mask, asking, past)
         if memory_mask is not None:
             memory_mask = memory_mask[:, None, None]
         cache = []
         for i, block in enumerate(self.blocks):
-            x, keys_values = block(x, mask, memory, memory_mask, queries, None if past is None else past[i])
+            x, keys_values = block(x, mask, memory, memory_mask, asking, None if past is None else past[i])
             cache.append(keys_values)
         return x, tuple(cache)
 

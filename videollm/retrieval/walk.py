@@ -4,16 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from videollm.datasets.video_files import VIDEO_SUFFIXES
 from videollm.errors import VideoNotFoundError
-
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for names in (
-        "3g2 3gp asf avi divx dv f4v flv gif h264 hevc m2ts m2v m4v mkv mov mp4",
-        "mpeg mpg mts mxf ogm ogv ts vob webm wmv y4m",
-    )
-    for name in names.split()
-)
 
 
 def video_files(sources: Sequence[str | os.PathLike[str]]) -> list[str]:

@@ -81,6 +81,16 @@ def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
     return _ordered(cues)
 
 
+def write_subtitles(cues: Iterable[Cue], kind: str) -> str:
+    """The cues as an SRT or WebVTT file. kind: "srt" or "vtt"."""
+    file = pysubs2.SSAFile()
+    file.events = [
+        pysubs2.SSAEvent(pysubs2.make_time(s=cue.start_s), pysubs2.make_time(s=cue.end_s), text=cue.text)
+        for cue in cues
+    ]
+    return file.to_string(kind)
+
+
 def text_between(cues: list[Cue], start_s: float, end_s: float) -> str:
     """The words of the cues that are on the screen at some time from start_s up to end_s."""
     return " ".join(cue.text for cue in cues if cue.start_s < end_s and cue.end_s > start_s)

@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
-from data_gen.world.clip import Background, Clip, Event
+from data_gen.world.clip import Background, Event, WorldClip
 from data_gen.world.meaning import Clause, Noun, SceneAccount, Value, detailed, in_order
-from data_gen.world.questions import Question
+from data_gen.world.questions import AbstractQuestion
 
 
 class _Said:
@@ -50,7 +50,7 @@ class Language(ABC):
     def answer(self, text: str) -> str:
         """As the answer to a question: a sentence without its full stop."""
 
-    def question(self, question: Question, variant: int) -> str:
+    def question(self, question: AbstractQuestion, variant: int) -> str:
         """variant: any number; picks one of the wordings."""
         wordings = self.wordings[question.form]
         slots = {name: _Said(self, value) for name, value in question.slots.items()}
@@ -66,7 +66,7 @@ class Language(ABC):
     def short(self, clauses: Iterable[Clause]) -> str:
         return self.sentence(self.polish(self.narrate([self.say(clause) for clause in clauses])))
 
-    def detailed(self, clip: Clip) -> str:
+    def detailed(self, clip: WorldClip) -> str:
         accounts = detailed(clip)
         count, at, sentences = len(clip.events), 0, []
         for number, account in enumerate(accounts):
@@ -85,7 +85,7 @@ class Language(ABC):
     def join(self, sentences: list[str]) -> str:
         return " ".join(sentences)
 
-    def dense(self, clip: Clip, events: Iterable[Event]) -> list[str]:
+    def dense(self, clip: WorldClip, events: Iterable[Event]) -> list[str]:
         """A sentence for each event."""
         return [self.sentence(self.polish(self.say(clause))) for clause in in_order(clip, events)]
 

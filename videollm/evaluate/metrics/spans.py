@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from videollm.evaluate.item import Span
+from videollm.datasets.item import Span
 
 AP_AT = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # QVHighlights, Lei et al. 2021
 

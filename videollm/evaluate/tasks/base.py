@@ -6,7 +6,7 @@ To add a task: write such a class in a module beside this one and name it in `ta
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from videollm.evaluate.item import Item, Prediction
+from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.subject import Subject
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from videollm.chat.caption import QUESTION
-from videollm.evaluate.item import Item, Prediction
+from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.metrics.captions import ABOUT, caption_rows
 from videollm.evaluate.subject import Subject

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from videollm.evaluate.item import Item, Prediction
+from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.subject import Subject
 from videollm.retrieval.classify import compare, label_embeddings

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from videollm.chat.caption import dense_captions
-from videollm.evaluate.item import Item, Prediction
+from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.metrics.captions import meteor
 from videollm.evaluate.metrics.spans import iou

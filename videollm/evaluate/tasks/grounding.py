@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from videollm.evaluate.item import Item, Prediction
+from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.metrics.spans import AP_AT, average_precision, best_iou
 from videollm.evaluate.subject import Subject

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from videollm.evaluate.item import Item, Prediction
+from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.views import Part

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from videollm.evaluate.item import Item, Prediction, Span
+from videollm.datasets.item import Item, Prediction, Span
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.metrics.spans import shared_length, union_length
 from videollm.evaluate.subject import Subject

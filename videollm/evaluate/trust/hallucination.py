@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from videollm.evaluate.item import Item, Prediction
+from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.metrics.answers import yes_or_no
 from videollm.evaluate.subject import Subject

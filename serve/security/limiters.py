@@ -1,0 +1,68 @@
+"""How many requests a server takes at a time, and how many a minute from one key."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from serve.api.errors import APIError
+
+LONGEST_RETRY_S = 60
+LATEST_SHARE = 0.2  # weight of the latest request in the running mean of durations
+
+
+class ConcurrencyLimiter:
+    """Admits up to `max_requests` requests at a time and refuses further ones at once."""
+
+    def __init__(self, max_requests: int):
+        self.max_requests = max_requests
+        self.active = 0
+        self._mean_s = 1.0  # exponential moving average of a request's duration
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Counts the request for as long as the context lasts. Raises APIError 429 with a time to retry after."""
+        if self.active >= self.max_requests:
+            # One of the requests in work can be expected to end after the mean duration.
+            wait_s = min(LONGEST_RETRY_S, math.ceil(self._mean_s))
+            raise APIError(
+                429,
+                f"{self.active} requests are waiting, the most this server takes; try again in {wait_s} s",
+                "server_busy",
+                kind="rate_limit_error",
+                retry_after_s=wait_s,
+            )
+        self.active += 1
+        started = monotonic()
+        try:
+            yield
+        finally:
+            self.active -= 1
+            self._mean_s += LATEST_SHARE * (monotonic() - started - self._mean_s)
+
+
+class RateLimiter:
+    """A leaky bucket for each key: it holds `per_minute` requests and drains steadily. None: no limit."""
+
+    def __init__(self, per_minute: int | None):
+        self.per_minute = per_minute
+        self._levels: dict[str, tuple[float, float]] = {}  # owner -> level of its bucket, and when it was that
+
+    def take(self, owner: str) -> None:
+        """Counts a request of the key. Raises APIError 429 where its bucket is full."""
+        if self.per_minute is None:
+            return
+        now = asyncio.get_running_loop().time()
+        level, then = self._levels.get(owner, (0.0, now))
+        level = max(0.0, level - (now - then) * self.per_minute / 60)
+        if level + 1 > self.per_minute:
+            wait_s = math.ceil((level + 1 - self.per_minute) * 60 / self.per_minute)
+            raise APIError(
+                429,
+                f"this key may send {self.per_minute} requests a minute; try again in {wait_s} s",
+                "rate_limit_exceeded",
+                kind="rate_limit_error",
+                retry_after_s=wait_s,
+            )
+        self._levels[owner] = level + 1, now

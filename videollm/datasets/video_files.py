@@ -1,0 +1,29 @@
+"""Names of video files."""
+
+from pathlib import Path
+
+# Published data sets use the first six, so looking for a file ends early.
+VIDEO_SUFFIXES = tuple(
+    f".{name}"
+    for names in (
+        "mp4 webm mkv avi mov gif",
+        "3g2 3gp asf divx dv f4v flv h264 hevc m2ts m2v m4v mpeg mpg mts mxf ogm ogv ts vob wmv y4m",
+    )
+    for name in names.split()
+)
+
+
+def find_video(folder: Path, name: str) -> Path:
+    """The file of a video that an annotation names with or without its suffix.
+
+    The file need not exist: without any match the name with `.mp4` is returned, so that an error can show it. Raises
+    ValueError if the name is empty.
+    """
+    if not name:
+        raise ValueError("the video's name is empty")
+    path = folder / name
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return path
+    # The suffix is appended, not replaced: YouTube ids and film names contain dots.
+    candidates = (path.with_name(path.name + suffix) for suffix in VIDEO_SUFFIXES)
+    return next((c for c in candidates if c.is_file()), path.with_name(f"{path.name}.mp4"))

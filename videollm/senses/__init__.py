@@ -1,0 +1,1 @@
+"""Senses: what is said, seen and written in a video, as findings with times."""

@@ -1,0 +1,69 @@
+"""Tracks drawn on their video."""
+
+import colorsys
+from bisect import bisect_right
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.stream import VideoStream
+from torchvision.utils import draw_bounding_boxes
+
+from videollm.config import SamplingConfig
+from videollm.senses.tracks import ObjectTrack
+from videollm.video.decode import iter_frames, probe
+
+FPS = 12.0  # of the drawn video
+TICKS = 90_000  # a second, as in MPEG streams
+SHORT_SIDE = 480
+
+
+def draw_tracks(video: str | Path, tracks: Sequence[ObjectTrack], target: Path) -> None:
+    """Write `video`, without sound, with a box around every track. A box moves evenly between the times at which its
+    object was seen. Raises the VideoError family."""
+    fps = min(FPS, probe(video).fps or FPS)
+    with av.open(str(target), "w") as output:
+        stream: VideoStream = output.add_stream("libx264", rate=round(fps))
+        stream.codec_context.time_base = Fraction(1, TICKS)
+        for frames in iter_frames(video, SamplingConfig(fps=fps), short_side=SHORT_SIDE):
+            height, width = (n // 2 * 2 for n in frames.pixels.shape[-2:])  # H.264 in 4:2:0 takes even sizes only
+            if not stream.codec_context.is_open:
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for pixels, time_s in zip(frames.pixels, frames.times_s.tolist(), strict=True):
+                picture = _drawn(pixels[:, :height, :width], time_s, tracks)
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), "rgb24")
+                frame.pts, frame.time_base = round(time_s * TICKS), Fraction(1, TICKS)
+                output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+
+
+def box_at(track: ObjectTrack, time_s: float) -> tuple[float, ...] | None:
+    """Where the object is, None before it is first seen and after it is last seen."""
+    if not track.start_s <= time_s <= track.end_s:
+        return None
+    after = bisect_right(track.times_s, time_s)
+    before = track.detections[after - 1].box
+    if after == len(track.times_s):
+        return before
+    start, end = track.times_s[after - 1], track.times_s[after]
+    share = (time_s - start) / (end - start)
+    return tuple(a + share * (b - a) for a, b in zip(before, track.detections[after].box, strict=True))
+
+
+def _drawn(pixels: torch.Tensor, time_s: float, tracks: Sequence[ObjectTrack]) -> torch.Tensor:
+    height, width = pixels.shape[-2:]
+    shown = [(track, box) for track in tracks if (box := box_at(track, time_s)) is not None]
+    if not shown:
+        return pixels
+    boxes = torch.tensor([box for _, box in shown]) * torch.tensor([width, height, width, height])
+    labels = [f"{track.name} {track.number}" for track, _ in shown]
+    return draw_bounding_boxes(pixels, boxes, labels, colors=[_colour(track.number) for track, _ in shown], width=3)
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    """A hue of its own for each track: steps of the golden ratio never come close to one another."""
+    red, green, blue = colorsys.hsv_to_rgb(0.618034 * number % 1, 0.8, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,0 +1,250 @@
+"""Speech: what is said in a video and when, by Whisper (Radford et al. 2022, https://arxiv.org/abs/2212.04356).
+
+Whisper reads 30 seconds at a time. Where a window ends within a sentence, that sentence is read again as the beginning
+of the next window, so that no word is cut. Whisper invents words where nobody speaks ("Thank you." over music), so
+windows and sentences have to pass gates before they count.
+
+Shapes: S samples, L tokens.
+"""
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
+from transformers.generation.utils import GenerationMixin
+
+from videollm import assets
+from videollm.device import resolve_device
+from videollm.errors import CheckpointError, ConfigError
+from videollm.senses.finding import Finding
+from videollm.video.audio import SAMPLE_RATE, AudioPiece, iter_audio
+
+ASSET = "whisper-base"
+WINDOW_S = 30.0  # the length that Whisper was trained on
+GAP_S = 1.0  # a longer gap in the sound ends a window; a shorter one is filled with silence
+TICK_S = 0.02  # the step of Whisper's time tokens
+STEP_S = 1.0  # a window begins at least this long after the one before, so that reading always ends
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechGate:
+    """What a window or a sentence must have to count as speech.
+
+    no_speech: the highest probability of Whisper's no-speech token. log_probability: the least mean of a sentence's
+    tokens. compression: the highest ratio of its text's size to that of its compressed text, above which it repeats
+    itself. level_db: the least loudness of a window. The first three are openai-whisper's, which however drops a window
+    only where both of the first two fail.
+    """
+
+    no_speech: float = 0.6
+    log_probability: float = -1.0
+    compression: float = 2.4
+    level_db: float = -55.0
+
+
+class SpeechSense:
+    """Transcribes speech with any Whisper model of transformers.
+
+    source: a directory, or `asset:NAME`. language: an ISO 639-1 code; None detects it in the first window with speech.
+    device: see `videollm.device.resolve_device`.
+    Raises CheckpointError for a directory that holds no Whisper model, AssetError where the asset cannot be fetched.
+    """
+
+    kind = "speech"
+
+    def __init__(
+        self,
+        source: str | Path = f"asset:{ASSET}",
+        *,
+        language: str | None = None,
+        gate: SpeechGate | None = None,
+        device: str | torch.device | None = None,
+    ):
+        scheme, _, name = str(source).partition(":")
+        directory = assets.fetch(name) if scheme == "asset" else Path(source)
+        try:
+            self.model: Any = WhisperForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
+            self.features: Any = WhisperFeatureExtractor.from_pretrained(directory)
+        except OSError as error:
+            raise CheckpointError(f"{directory}: not a Whisper model ({str(error).splitlines()[0]})") from error
+        self.model.eval().to(resolve_device(device))
+        self.gate = gate or SpeechGate()
+        self.languages: dict[str, int] = {
+            token[2:-2]: number for token, number in getattr(self.model.generation_config, "lang_to_id", {}).items()
+        }
+        if language is not None and language not in self.languages:
+            raise ConfigError(f"language is {language!r}; this model knows {', '.join(sorted(self.languages))}")
+        self.language = language
+        vocabulary = self.tokenizer.get_vocab()
+        self._time_zero = self.tokenizer.convert_tokens_to_ids("<|notimestamps|>") + 1  # the token <|0.00|>
+        # Models of 2022 call it <|nocaptions|>, later ones <|nospeech|>; where both exist, the higher number is in use.
+        self._no_speech = max(vocabulary.get(name, -1) for name in ("<|nospeech|>", "<|nocaptions|>"))
+
+    def __call__(self, path: str | Path, track: int = 0) -> Iterator[Finding]:
+        """Sentences as they are found. Raises the VideoError family, NoAudioStreamError among it."""
+        yield from self.transcribe(iter_audio(path, track))
+
+    @torch.inference_mode()
+    def transcribe(self, pieces: Iterable[AudioPiece]) -> Iterator[Finding]:
+        """Sentences in `pieces`, which are in order of time."""
+        language = self.language
+        sound = _Windows(pieces)
+        while (window := sound.current()) is not None:
+            if _level_db(window.samples) < self.gate.level_db:
+                sound.advance(len(window.samples) / SAMPLE_RATE)
+                continue
+            encoded = self._encode(window.samples)
+            no_speech, heard = self._listen(encoded)
+            if no_speech > self.gate.no_speech:
+                sound.advance(len(window.samples) / SAMPLE_RATE)
+                continue
+            spoken = language or heard
+            sentences = self._decode(encoded, spoken)
+            length_s = len(window.samples) / SAMPLE_RATE
+            step_s = length_s
+            if not sound.ends_after_current and len(sentences) > 1 and sentences[-1].start_s > STEP_S:
+                # The last sentence may go on after the window, so it is read again from its beginning.
+                step_s = sentences.pop().start_s
+            for sentence in sentences:
+                if self._counts(sentence):
+                    language = language or heard
+                    yield Finding(
+                        start_s=window.start_s + sentence.start_s,
+                        end_s=window.start_s + min(length_s, sentence.end_s or length_s),
+                        kind="speech",
+                        text=sentence.text,
+                        score=math.exp(sentence.log_probability),
+                        language=spoken,
+                    )
+            sound.advance(step_s)
+
+    def _encode(self, samples: torch.Tensor) -> Any:
+        features = self.features(samples.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+        return self.model.model.encoder(features.to(self.model.device))
+
+    def _listen(self, encoded: Any) -> tuple[float, str]:
+        """The probability that nobody speaks, and the likeliest language, both from the first decoded position."""
+        start = torch.tensor([[self.model.config.decoder_start_token_id]], device=self.model.device)
+        logits = self.model(encoder_outputs=encoded, decoder_input_ids=start).logits[0, 0].float()
+        silent = float(logits.softmax(-1)[self._no_speech]) if self._no_speech >= 0 else 0.0
+        best = max(self.languages, key=lambda name: float(logits[self.languages[name]])) if self.languages else "en"
+        return silent, best
+
+    def _decode(self, encoded: Any, language: str) -> list["_Sentence"]:
+        """The sentences of one window. A last one without an end is marked as unfinished."""
+        names = ["<|startoftranscript|>", *([f"<|{language}|>", "<|transcribe|>"] if self.languages else [])]
+        prompt = self.tokenizer.convert_tokens_to_ids(names)
+        # Whisper's own `generate` seeks through long audio by itself, which a fixed window must not do; this one is
+        # every model's.
+        generate = cast(Any, GenerationMixin).generate
+        made = generate(
+            self.model,
+            encoder_outputs=encoded,
+            decoder_input_ids=torch.tensor([prompt], device=self.model.device),
+            logits_processor=[WhisperTimeStampLogitsProcessor(self.model.generation_config, begin_index=len(prompt))],
+            num_beams=1,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        ids = made.sequences[0, len(prompt) :]
+        logits = torch.stack([step[0] for step in made.logits]).float()
+        chosen = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
+        return self._sentences(ids.tolist(), chosen.tolist())
+
+    def _sentences(self, ids: list[int], log_probabilities: list[float]) -> list["_Sentence"]:
+        """Cut tokens at time tokens: <|0.00|> Hello. <|1.20|><|1.20|> ..."""
+        zero = self._time_zero
+        sentences, start_s, words, scores = [], 0.0, [], []
+
+        def close(end_s: float | None) -> None:
+            if text := self.tokenizer.decode(words, skip_special_tokens=True).strip():
+                sentences.append(_Sentence(start_s, end_s, text, sum(scores) / len(scores)))
+            words.clear()
+            scores.clear()
+
+        for token, score in zip(ids, log_probabilities, strict=True):
+            if token >= zero:
+                time_s = (token - zero) * TICK_S
+                if words:
+                    close(time_s)
+                start_s = time_s
+            elif token != self.tokenizer.eos_token_id:
+                words.append(token)
+                scores.append(score)
+        close(None)
+        return sentences
+
+    def _counts(self, sentence: "_Sentence") -> bool:
+        data = sentence.text.encode()
+        repeats = len(data) / len(zlib.compress(data)) > self.gate.compression
+        return sentence.log_probability >= self.gate.log_probability and not repeats
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    """Times count from the window's beginning. end_s is None where the model wrote no end."""
+
+    start_s: float
+    end_s: float | None
+    text: str
+    log_probability: float
+
+
+@dataclass
+class _Windows:
+    """At most WINDOW_S of contiguous sound at a time; memory holds one window and one piece."""
+
+    pieces: Iterable[AudioPiece]
+    _start_s: float = 0.0
+    _samples: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    _next: AudioPiece | None = None
+
+    def __post_init__(self) -> None:
+        self._pieces = iter(self.pieces)
+        self._next = next(self._pieces, None)
+
+    def current(self) -> AudioPiece | None:
+        """The window at the present position, None at the end."""
+        most = round(WINDOW_S * SAMPLE_RATE)
+        waiting, held = [self._samples], len(self._samples)
+        while self._next is not None and held < most:
+            if not held:
+                self._start_s = self._next.start_s
+            gap = round((self._next.start_s - self._start_s) * SAMPLE_RATE) - held
+            if held and gap > GAP_S * SAMPLE_RATE:
+                break
+            silence = torch.zeros(max(0, gap))
+            waiting += [silence, self._next.samples]
+            held += len(silence) + len(self._next.samples)
+            self._next = next(self._pieces, None)
+        self._samples = torch.cat(waiting)
+        return AudioPiece(self._start_s, self._samples[:most]) if held else None
+
+    @property
+    def ends_after_current(self) -> bool:
+        """Whether the sound stops, for good or for a gap, with the present window."""
+        return len(self._samples) <= WINDOW_S * SAMPLE_RATE and (self._next is None or self._gap_follows)
+
+    @property
+    def _gap_follows(self) -> bool:
+        end_s = self._start_s + len(self._samples) / SAMPLE_RATE
+        return self._next is not None and self._next.start_s - end_s > GAP_S
+
+    def advance(self, seconds: float) -> None:
+        drop = round(seconds * SAMPLE_RATE)
+        self._samples, self._start_s = self._samples[drop:], self._start_s + drop / SAMPLE_RATE
+
+
+def _level_db(samples: torch.Tensor) -> float:
+    """The loudest second's root mean square, in decibels of full scale."""
+    seconds = samples.split(SAMPLE_RATE)
+    loudest = max(float(second.square().mean()) for second in seconds)
+    return 10 * math.log10(loudest) if loudest > 0 else -math.inf
