@@ -10,7 +10,7 @@ import torch
 from tests.train import tiny
 from train.clip import train
 from train.data.pair_batches import FrameCaptions
-from train.data.pairs import CaptionPair, VideoPart, read_pairs
+from train.data.pairs import CaptionPair, VideoInterval, read_pairs
 from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs, picture
 from train.tasks.backbone import load_backbone, save_backbone, towers
 from train.tasks.clip import zero_shot
@@ -86,7 +86,7 @@ def test_frames_are_decoded_once_and_drawn_from_their_part(folder: Path):
     for seen, (row, inside) in zip(batch["pixels"][:, 0].numpy(), data.choices, strict=False):
         assert any(np.array_equal(seen, data.store.pixels[row, k]) for k in inside)
     with pytest.raises(ConfigError, match=r"2\.9.*max_frames"):
-        FrameCaptions([CaptionPair(VideoPart(pairs[0].part.video, 2.95, 2.99), "nothing")], recipe)
+        FrameCaptions([CaptionPair(VideoInterval(pairs[0].part.video, 2.95, 2.99), "nothing")], recipe)
 
 
 def test_captions_of_frames_follow_what_changes(folder: Path):

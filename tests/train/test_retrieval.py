@@ -17,7 +17,7 @@ from train.configs.base import leaves
 from train.configs.retrieval import RETRIEVAL
 from train.data.frames import frame_store
 from train.data.pair_batches import PairBatches
-from train.data.pairs import CaptionPair, GroupedSampler, VideoPart, read_pairs, write_pairs
+from train.data.pairs import CaptionPair, GroupedSampler, VideoInterval, read_pairs, write_pairs
 from train.data.tower_features import feature_store
 from train.experiments.joint_heads import JointLoss, train_jointly
 from train.experiments.prove_retrieval import head_recipe, order_accuracy, report, timed
@@ -253,7 +253,7 @@ def test_mining_keeps_groups_together(folder: Path):
 
 
 def test_groups_come_one_after_the_other_in_a_new_order_each_epoch():
-    pairs = [CaptionPair(VideoPart(Path("v")), "c", group=g) for g in [*"abcabcabc", ""]]
+    pairs = [CaptionPair(VideoInterval(Path("v")), "c", group=g) for g in [*"abcabcabc", ""]]
     sampler = GroupedSampler(pairs, 0)
     orders = []
     for epoch in range(2):
@@ -266,7 +266,7 @@ def test_groups_come_one_after_the_other_in_a_new_order_each_epoch():
 
 def test_the_three_formats_of_pairs_say_the_same(tmp_path: Path):
     rows = [("a.mp4", "A red star.", 0.5, 2.0), ("b.mp4", "A blue cup, perhaps.", None, None)]
-    expected = [CaptionPair(VideoPart(tmp_path / v, s, e), c) for v, c, s, e in rows]
+    expected = [CaptionPair(VideoInterval(tmp_path / v, s, e), c) for v, c, s, e in rows]
     with (tmp_path / "pairs.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("video", "caption", "start", "end"), *rows])
     write_pairs(tmp_path / "pairs.jsonl", expected)
@@ -286,7 +286,7 @@ def test_the_three_formats_of_pairs_say_the_same(tmp_path: Path):
 
 
 def test_false_captions_and_groups_survive_their_file(tmp_path: Path):
-    pairs = [CaptionPair(VideoPart(tmp_path / "a.mp4"), "A cup.", "g", ("A star.", "No cup."))]
+    pairs = [CaptionPair(VideoInterval(tmp_path / "a.mp4"), "A cup.", "g", ("A star.", "No cup."))]
     write_pairs(tmp_path / "pairs.jsonl", pairs)
     assert read_pairs(tmp_path / "pairs.jsonl") == pairs
 

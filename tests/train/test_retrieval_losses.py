@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tests.train import processes, tiny
 from train.core.gradcache import average_over_ranks, cached_backward
 from train.core.optimizers import BertAdam
 from train.core.schedules import lr_multiplier
-from train.data.hard_negatives import mined_order
+from train.data.hard_negatives import alike
 from train.tasks.contrastive import ContrastiveLoss, texts_of, videos_of
 from train.tasks.distillation import DistilledContrast
 from train.tasks.recall import RecallReward, draw, log_probability, policy_loss
@@ -183,7 +184,8 @@ def test_schedules_at_known_points():
 @settings(max_examples=25)
 @given(rows=st.integers(1, 40), size=st.integers(1, 12), seed=st.integers(0, 5))
 def test_mined_batches_hold_each_row_once(rows: int, size: int, seed: int):
-    order = mined_order(torch.randn(rows, 4), size, seed)
+    embeds, rng = F.normalize(torch.randn(rows, 4), dim=-1), random.Random(seed)
+    order = alike(rng.sample(range(rows), rows), embeds, size, rng)
     assert sorted(order) == list(range(rows))
 
 
@@ -192,9 +194,14 @@ def test_mined_batches_hold_what_is_alike():
     centres = 5 * torch.eye(8)[:4]
     kind = torch.arange(128) % 4
     vectors = centres[kind] + 0.1 * torch.randn(128, 8)
-    batches = kind[torch.tensor(mined_order(vectors, 8, seed=0)).view(16, 8)]
+
+    def mined(seed: int) -> list[int]:
+        rng = random.Random(seed)
+        return alike(rng.sample(range(128), 128), F.normalize(vectors, dim=-1), 8, rng)
+
+    batches = kind[torch.tensor(mined(0)).view(16, 8)]
     assert all(len(batch.unique()) == 1 for batch in batches[:3])  # later a kind may run out
-    assert mined_order(vectors, 8, seed=0) != mined_order(vectors, 8, seed=1)
+    assert mined(0) != mined(1)
 
 
 def test_lists_are_drawn_as_often_as_their_probability_says():

@@ -23,7 +23,9 @@ def training_arguments(recipe: Recipe, epochs: float = 1) -> TrainingArguments:
     Raises ConfigError where the ranks cannot share the batch.
     """
     optimizer, checkpoints, dataset = recipe.optimizer, recipe.checkpoints, recipe.dataset
-    stage = _stage_arguments(recipe) if isinstance(recipe, StageRecipe) else {"dataloader_drop_last": True}
+    stage: dict[str, Any] = (
+        _stage_arguments(recipe) if isinstance(recipe, StageRecipe) else {"dataloader_drop_last": True}
+    )
     return TrainingArguments(
         output_dir=recipe.output,
         use_cpu=rank_device().type == "cpu",

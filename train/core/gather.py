@@ -1,4 +1,4 @@
-"""Rows of all ranks, with their gradients: collectives live in losses, never in models."""
+"""Gather rows from all ranks, with their gradients. Only losses use it: models do not know about ranks."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,11 @@ import torch.distributed.nn.functional as collective
 
 
 def gather(rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each tensor (N,...) of one rank -> (ranks·N,...), in the order of ranks; shapes must agree across ranks.
+    """Each tensor (N,...) of one rank to (ranks * N,...), in order of rank; shapes must agree across ranks.
 
-    The gradient of a row is the sum over ranks of what each rank's loss asks of it. Where every rank computes the same
-    loss of all rows and gradients are then averaged over ranks (as data parallel training does), the result is the
-    gradient of that one loss: as if one process had seen the whole batch. CLIP4Clip's gather keeps the local part
-    alone, which makes it 1/ranks of that.
+    The gradient of a row is the sum of its gradients over all ranks' losses. Where every rank computes the same loss of
+    all rows, and data parallel training then averages gradients over ranks, the result is the gradient of that loss, as
+    if one process had seen the whole batch. CLIP4Clip's gather keeps only the local part, which is 1/ranks of it.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return dict(rows)

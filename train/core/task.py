@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from train.core.trainer import TaskTrainer
 
 
-class Task:
+class TrainingTask:
     """Model, data and hooks of one training run.
 
     recipe: of the run. module: what is trained; called with a batch it returns `{"loss": scalar, ...}`. rows: training

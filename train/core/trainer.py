@@ -18,14 +18,14 @@ from transformers import Trainer, TrainerCallback
 
 from train.core.arguments import training_arguments
 from train.core.resume import COMPLETE, complete_checkpoint
-from train.core.task import Task
+from train.core.task import TrainingTask
 from videollm.errors import ConfigError
 
 TRAINED_FILE = "trained.safetensors"
 
 
-def run_task(task: Task) -> Any:
-    """Train, from the checkpoint that the recipe resumes if there is one. Returns what `Task.finish` returns."""
+def run_task(task: TrainingTask) -> Any:
+    """Train, from the checkpoint that the recipe resumes if there is one. Returns the result of the task's `finish`."""
     trainer = TaskTrainer(task)
     trainer.train_from(task.recipe.checkpoints.resume)
     return task.finish(trainer)
@@ -34,7 +34,7 @@ def run_task(task: Task) -> Any:
 class TaskTrainer(Trainer):
     """Runs one task."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: TrainingTask):
         self.task = task
         self.started = time.perf_counter()
         super().__init__(
@@ -87,18 +87,23 @@ class TaskTrainer(Trainer):
             self.log(measured)
         return metrics | measured
 
+    @property
+    def _engine(self) -> Any:
+        """DeepSpeed's engine, which transformers keeps as the wrapped model."""
+        return self.model_wrapped
+
     # Checkpoints: trained parameters, then the optimizer, then the mark that all of it is there
 
     @property
     def trained_names(self) -> set[str]:
-        return {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        return {name for name, parameter in self.task.module.named_parameters() if parameter.requires_grad}
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         """What is trained, on the first rank; all ranks must call it, because ZeRO-3 holds each parameter in shards."""
         if self.task.recipe.parallelism.zero_stage == 3:
-            state = self.model_wrapped._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True) or {}
+            state = self._engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True) or {}
         else:
-            state = self.model.state_dict()
+            state = self.task.module.state_dict()
         trained = self.trained_names
         return {name: tensor.contiguous() for name, tensor in state.items() if name in trained}
 
@@ -111,7 +116,7 @@ class TaskTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_deepspeed_enabled:
-            self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
+            self._engine.save_checkpoint(output_dir, exclude_frozen_parameters=True)
         else:
             super()._save_optimizer_and_scheduler(output_dir)
 
@@ -129,7 +134,7 @@ class TaskTrainer(Trainer):
                 f"{resume_from_checkpoint} and this recipe do not train the same parameters; they differ in "
                 f"{', '.join(different[:5])}{', ...' if len(different) > 5 else ''}"
             )
-        own = dict((model or self.model).named_parameters())
+        own = dict((model or self.task.module).named_parameters())
         with torch.no_grad():
             for name, tensor in state.items():
                 own[name].copy_(tensor)
@@ -151,7 +156,7 @@ class TaskTrainer(Trainer):
 
     def _load_shards(self, directory: str) -> None:
         """Load weights, optimizer and schedule that DeepSpeed wrote."""
-        path, _ = self.model_wrapped.load_checkpoint(directory, load_module_strict=False)
+        path, _ = self._engine.load_checkpoint(directory, load_module_strict=False)
         if path is None:
             raise ConfigError(
                 f"{directory} holds no DeepSpeed checkpoint; resume with the zero_stage that it was trained with"

@@ -11,6 +11,9 @@ import torch
 from videollm.models.video_llm import VisualBatch
 
 
+_UNREAD: Any = None  # typed so that a loss can read its fields without asking whether they are there
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextBatch:
     """Token ids (B,L) as `Aligner.tokenize` makes them, and mask (B,L), True at real tokens."""
@@ -33,18 +36,18 @@ class PairBatch:
     prompt: arguments of `VideoLLM.forward`.
     """
 
-    videos: VisualBatch | None = None
-    groups: torch.Tensor | None = None
-    texts: TextBatch | None = None
-    masked: TextBatch | None = None
-    masked_labels: torch.Tensor | None = None
-    changed: TextBatch | None = None
-    has_changed: torch.Tensor | None = None
-    scenes: VisualBatch | None = None
-    words: torch.Tensor | None = None
-    word_mask: torch.Tensor | None = None
-    named: torch.Tensor | None = None
-    prompt: dict[str, Any] | None = None
+    videos: VisualBatch = _UNREAD
+    groups: torch.Tensor = _UNREAD
+    texts: TextBatch = _UNREAD
+    masked: TextBatch = _UNREAD
+    masked_labels: torch.Tensor = _UNREAD
+    changed: TextBatch = _UNREAD
+    has_changed: torch.Tensor = _UNREAD
+    scenes: VisualBatch = _UNREAD
+    words: torch.Tensor = _UNREAD
+    word_mask: torch.Tensor = _UNREAD
+    named: torch.Tensor = _UNREAD
+    prompt: dict[str, Any] = _UNREAD
 
     def to(self, *args: Any) -> "PairBatch":
         """A copy on another device; the trainer calls it as it does for tensors."""

@@ -10,7 +10,7 @@ from train.configs.clip import ClipRecipe
 from train.configs.retrieval import RetrievalRecipe
 from train.core.gradcache import TensorBatch
 from train.data.frames import FrameStore, frame_store
-from train.data.pairs import CaptionPair, VideoPart
+from train.data.pairs import CaptionPair, VideoInterval
 from train.data.tower_features import TowerFeatureStore, feature_store
 from videollm.errors import ConfigError
 from videollm.retrieval.clip import VisionTransformer
@@ -71,7 +71,7 @@ class FrameCaptions:
 
     def __init__(self, pairs: Sequence[CaptionPair], recipe: ClipRecipe):
         dataset = recipe.dataset
-        whole = [VideoPart(p.part.video) for p in pairs]
+        whole = [VideoInterval(p.part.video) for p in pairs]
         self.store: FrameStore = frame_store(
             whole,
             fps=dataset.fps or None,
@@ -85,7 +85,7 @@ class FrameCaptions:
         self.words = Words(dataset.max_words)
         self.random = np.random.default_rng(recipe.seed)
 
-    def _inside(self, row: int, part: VideoPart) -> np.ndarray:
+    def _inside(self, row: int, part: VideoInterval) -> np.ndarray:
         times = self.store.times_s[row]
         inside = np.flatnonzero((times >= (part.start or 0)) & (times < (np.inf if part.end is None else part.end)))
         if not len(inside):

@@ -24,7 +24,7 @@ FIELDS = ("video", "caption", "start", "end", "group", "false")
 
 
 @dataclass(frozen=True, slots=True)
-class VideoPart:
+class VideoInterval:
     """A video, or a part of it in seconds."""
 
     video: Path
@@ -40,7 +40,7 @@ class CaptionPair:
     not describe the part.
     """
 
-    part: VideoPart
+    part: VideoInterval
     caption: str
     group: str = ""
     false: tuple[str, ...] = ()
@@ -72,13 +72,13 @@ def _pair(path: Path, number: int, row: Mapping[str, Any]) -> CaptionPair:
             f"{', '.join(FIELDS[2:])}"
         )
     start, end = (float(row[k]) if row.get(k) not in (None, "") else None for k in ("start", "end"))
-    part = VideoPart(path.parent / row["video"], start, end)
+    part = VideoInterval(path.parent / row["video"], start, end)
     return CaptionPair(part, row["caption"], row.get("group") or "", tuple(row.get("false") or ()))
 
 
 def _said(folder: Path, sample: data.Sample) -> Iterator[CaptionPair]:
     if sample.task.split("/")[0] == "caption":
-        part = VideoPart(folder / sample.video, sample.start, sample.end)
+        part = VideoInterval(folder / sample.video, sample.start, sample.end)
         yield from (CaptionPair(part, m.content) for m in sample.messages if m.role == "assistant")
 
 

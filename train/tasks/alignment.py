@@ -6,7 +6,7 @@ from typing import Any
 from train.configs.stage1 import AlignmentRecipe
 from train.core.report import loss_curve
 from train.core.samplers import Draws, Order
-from train.core.task import Task
+from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
 from train.data.captions import Captions, Narrations, PairCollator
 from train.data.conversations import Conversations
@@ -17,7 +17,7 @@ from train.tasks.stages import read_rows, stage_card
 from train.tasks.video_llm import save_checkpoint, starting_model
 
 
-class AlignmentTask(Task):
+class AlignmentTask(TrainingTask):
     """A weighted sum of losses on captioned videos, or on simulated ones."""
 
     recipe: AlignmentRecipe

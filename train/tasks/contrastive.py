@@ -21,7 +21,7 @@ from train.core.gather import gather
 from train.core.gradcache import TensorBatch, average_over_ranks, cached_backward
 from train.core.optimizers import BertAdam
 from train.core.schedules import lr_multiplier
-from train.core.task import Task
+from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
 from train.data.pairs import CaptionPair, GroupedSampler
 from videollm.encoders.base import FrameFeatures, TextFeatures
@@ -109,7 +109,7 @@ class RowNumbers(Dataset[int]):
         return index
 
 
-class ContrastiveTask(Task):
+class ContrastiveTask(TrainingTask):
     """A contrastive run, of a CLIP from scratch or of a retrieval head.
 
     module: the loss. groups: parameters with their learning rates, for the optimizer. chunk: pairs that are encoded at
@@ -118,6 +118,7 @@ class ContrastiveTask(Task):
 
     recipe: ContrastiveConfig
     module: ContrastiveLoss
+    sampler: GroupedSampler
     groups: list[dict[str, Any]]
     chunk: int = 0
 
@@ -150,7 +151,7 @@ class ContrastiveTask(Task):
     def backward(self, trainer: TaskTrainer, inputs: Any) -> torch.Tensor | None:
         if not self.chunk:
             return None
-        trainer.model.train()
+        self.module.train()
         batch: Any = trainer._prepare_inputs(inputs)["batch"]
         with trainer.accelerator.autocast():
             loss = cached_backward(self.module, batch, self.chunk)

@@ -23,7 +23,7 @@ from torch.utils.data import Sampler
 from train.configs.rl import GRPORecipe
 from train.core.report import card, plot
 from train.core.schedules import lr_multiplier
-from train.core.task import Task
+from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
 from train.data.conversations import Conversations
 from train.data.features import VideoFeatures
@@ -150,7 +150,7 @@ class RandomRows(Sampler[int]):
         yield from (rng.randrange(self.rows) for _ in range(self.count))
 
 
-class GRPOTask(Task):
+class GRPOTask(TrainingTask):
     """GRPO on multiple-choice questions and questions for a span of time."""
 
     recipe: GRPORecipe
@@ -199,11 +199,12 @@ class GRPOTask(Task):
 
     def _examine(self, trainer: TaskTrainer) -> None:
         found = self.module.examine(self.examined)
-        trainer.state.log_history.append({"step": trainer.state.global_step, **found})
+        history: list[dict[str, Any]] = trainer.state.log_history  # type: ignore[assignment]
+        history.append({"step": trainer.state.global_step, **found})
 
     def finish(self, trainer: TaskTrainer) -> dict[str, Any]:
         """Write the checkpoint directory, reward.json and reward.png. Returns what reward.json holds."""
-        history = trainer.state.log_history
+        history: list[dict[str, Any]] = trainer.state.log_history  # type: ignore[assignment]
         found = [h for h in history if "greedy" in h]
         clips = [sample.video for sample in self.examined]
         gains = {how: gain(found[0][how], found[-1][how], clips) for how in ("greedy", "drawn")}

@@ -9,7 +9,7 @@ from torch import nn
 from train.configs.stage2 import InstructionRecipe
 from train.core.report import loss_curve
 from train.core.samplers import Draws, Order
-from train.core.task import Task
+from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
 from train.data.conversations import Conversations, PromptCollator
 from train.data.rows import InstructionRows
@@ -20,7 +20,7 @@ from videollm.checkpoint import Model
 from videollm.models.processor import Message, Prompt
 
 
-class InstructionTask(Task):
+class InstructionTask(TrainingTask):
     """Conversations about videos, images or nothing; only the answers bear a loss."""
 
     recipe: InstructionRecipe

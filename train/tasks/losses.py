@@ -28,7 +28,12 @@ class LossInputs:
     """A batch, and what several losses compute from it: computed at most once, when first read."""
 
     def __init__(self, llm: VideoLLM | None, aligner: Aligner | None, pairs: PairBatch):
-        self.llm, self._aligner, self.pairs = llm, aligner, pairs
+        self._llm, self._aligner, self.pairs = llm, aligner, pairs
+
+    @property
+    def llm(self) -> VideoLLM:
+        assert self._llm is not None, "the run has losses on the language model"
+        return self._llm
 
     @property
     def aligner(self) -> Aligner:

@@ -1,5 +1,6 @@
 """Train a retrieval head on a CLIP: InfoNCE over the batch of all ranks, or REINFORCE on recall itself."""
 
+import random
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 from train.configs.retrieval import RetrievalRecipe
 from train.core.report import card
 from train.core.trainer import TaskTrainer
-from train.data.hard_negatives import mined_order
+from train.data.hard_negatives import alike
 from train.data.pair_batches import PairBatches
 from train.data.pairs import CaptionPair, GroupedSampler, read_pairs
 from train.tasks.adapters import add_lora, merge_lora
@@ -32,6 +33,7 @@ class RetrievalTask(ContrastiveTask):
     """A retrieval head on a CLIP."""
 
     recipe: RetrievalRecipe
+    collate: PairBatches
 
     def __init__(self, recipe: RetrievalRecipe):
         pairs = read_pairs(Path(recipe.dataset.data))
@@ -155,9 +157,10 @@ def mined(model: RetrievalModel, batches: PairBatches, order: GroupedSampler, ep
     text, video = encode_pairs(model, batches)
     model.train(was_training)
     vectors = unit(text.embed) + unit(video.embed)[batches.video_of]
-    firsts = vectors[torch.tensor([group[0] for group in order.groups])]
+    firsts = unit(vectors[torch.tensor([group[0] for group in order.groups])])
     size = max(1, batches.recipe.dataset.batch_size * len(order.groups) // order.count)
-    chosen = [mined_order(firsts, size, batches.recipe.seed + epoch)]
+    rng = random.Random(batches.recipe.seed + epoch)
+    chosen = [alike(rng.sample(range(len(firsts)), len(firsts)), firsts, size, rng)]
     if dist.is_initialized():
         dist.broadcast_object_list(chosen)  # ranks round differently, and must agree on the order
     return [row for g in chosen[0] for row in order.groups[g]]

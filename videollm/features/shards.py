@@ -30,7 +30,8 @@ class FeatureShards:
     """
 
     def __init__(self, root: str | os.PathLike[str], dtype: StoredDtype = "auto"):
-        self.root, self.dtype = Path(root), dtype
+        self.root = Path(root)
+        self.dtype: StoredDtype = dtype
         self.root.mkdir(parents=True, exist_ok=True)
         self._lines: dict[str, tuple[Path, int]] = {}
         self._contents: dict[str, str] = {}
