@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to an answer about a video: bash scripts/quickstart.sh [VIDEO] [QUESTION]
+# Install videollm, fetch the weights of the default model and ask a question about a video:
+# bash scripts/quickstart.sh [VIDEO] [QUESTION]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
 

@@ -50,7 +50,7 @@ def serving(*options: str) -> Iterator[Served]:
     does not start."""
     with tempfile.TemporaryDirectory() as name:
         folder, log = Path(name), Path(name) / "server.log"
-        command = [sys.executable, "-m", "serve.api.app", "--port", "0", *options]
+        command = [sys.executable, "-m", "serve", "--port", "0", *options]
         with open(log, "wb") as stderr:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stderr=stderr, env=os.environ | {"TMPDIR": name}

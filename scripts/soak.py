@@ -161,7 +161,7 @@ def main() -> int:
     # What is kept of prompts fills up before memory is read for the first time.
     with serving("--model", "debug", "--prefix-bytes", str(16 * MiB)) as server:
         seen = asyncio.run(soak(server, options.clients, 60 * options.minutes))
-        inside, left = int(server.metric("videollm_requests_inside")), server.left_over()
+        inside, left = int(server.metric("videollm_requests_active")), server.left_over()
 
     memory = seen.memory[int(WARM * len(seen.memory)) :]
     third = max(1, len(memory) // 3)

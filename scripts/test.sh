@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Every check of the project: lint, format, types, import contracts, tests. Arguments, if any, go to pytest in place of
-# the whole suite: bash scripts/test.sh tests/video -k rotation
+# Run every check of the project: lint, format, types, import contracts, tests. Arguments are passed to pytest and
+# replace the whole suite: bash scripts/test.sh -m fast, or bash scripts/test.sh tests/video -k rotation
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
 
-# What the page's tests drive; they are skipped without it, except where CI is set, as in .ci/run: there they fail.
+# The tests of the page drive Chromium. Without it they are skipped, but under CI they fail.
 if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-wqy-microhei ||
         echo "chromium could not be installed" >&2
@@ -28,7 +28,8 @@ check videollm assets fetch
 if [ $# -gt 0 ]; then
     check pytest "$@"
 else
-    # A process holds up to 2 GB, hence no more than four; a file's tests share its fixtures, hence loadfile.
+    # A process takes up to 2 GB of memory, so there are at most four. The tests of a file share its fixtures
+    # (loadfile).
     check pytest -q --numprocesses logical --maxprocesses 4 --dist loadfile
 fi
 exit $status

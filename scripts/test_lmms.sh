@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests that need lmms-eval, in an environment of its own, for it asks for an older av: apart from the others.
+# Run the tests that need lmms-eval, in an environment of its own, since lmms-eval asks for an older av than ours.
 set -euo pipefail
 SCRIPTS=$(dirname "${BASH_SOURCE[0]}")
 VENV=${VENV:-$SCRIPTS/../.venv-lmms}

@@ -1,8 +1,8 @@
-"""How near the llm generator comes to what a server's delay allows: requests a second with 64 in flight.
+"""How close data generation with a language model comes to what the delay of its server allows, in requests a second.
 
     python scripts/bench/generator.py [--requests 6400] [--in-flight 64] [--delay 0.2]
 
-The server is `scripts/stand_in.py`, in a process of its own. The ideal is in-flight / delay: 320 a second.
+The server is `scripts/stand_in.py`, in a process of its own. The ideal is in-flight / delay, which is 320 a second.
 """
 
 import argparse
@@ -20,7 +20,7 @@ ITEM = "qa_spatial"
 
 
 async def measure(url: str, requests: int, in_flight: int) -> float:
-    """Seconds that so many items take, prompts written and replies read."""
+    """Seconds for so many requests, including the writing of prompts and the reading of replies."""
     notes = (Note(kind="short", text="A man opens the door and lets his dog out into the garden."),)
     clips = iter(Clip(id=str(n), video=Path("v.mp4"), source="bench", notes=notes) for n in range(requests))
     async with ChatClient(url, "stand-in", concurrency=in_flight) as client:

@@ -1,9 +1,12 @@
 """Answering and training against three video models of transformers: python scripts/bench/peers.py [--out FILE]
 
-Sizes as in `chat.py`: ViT-B/32, SmolLM2-135M's, random weights, 16 frames, equal number formats; the peers' own
-ways from frames to visual tokens. Rounds go through all models in turn. A training step is forward, backward and AdamW
-of what the first stage trains, batch 4; what is frozen is in that format, what we train in float32, which is our
-recipe. "cached": features of the frozen tower come from the cache, as our training has them; peers encode each time.
+Sizes are those of `chat.py`: a ViT-B/32 and a language model of SmolLM2-135M's size with random weights, 16 frames,
+equal number formats. Each peer turns frames into visual tokens in its own way. Every round goes through all models in
+turn.
+
+A training step is forward, backward and AdamW on what the first stage trains, with a batch of 4. Frozen weights are in
+the given format; what we train is in float32, as in our recipes. "cached" means that the features of the frozen tower
+come from the cache, as in our training. Peers have no such cache and encode in each step.
 """
 
 import argparse

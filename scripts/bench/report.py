@@ -20,8 +20,8 @@ from videollm.device import resolve_dtype
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement; value is None where it was left out, and note says why. A goal is met from below, or from above
-    where more is better."""
+    """One measurement. value is None if it was left out, and note then says why. The goal is an upper limit, or a lower
+    limit if more_is_better."""
 
     part: str
     name: str
@@ -45,7 +45,7 @@ class Row:
 
 
 class Times:
-    """Seconds by name, one a repeat, in the order they were taken."""
+    """Seconds by name, one for each repeat, in the order in which they were taken."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
@@ -62,7 +62,7 @@ class Times:
 
 
 def publish(rows: list[Row], machine: dict[str, Any], out: Path | None) -> None:
-    """Print a Markdown table, and write JSON where `out` says."""
+    """Print a Markdown table of the rows and, if `out` is given, write the same rows to it as JSON."""
     print("; ".join(f"{name} {value}" for name, value in machine.items()))
     print("\n| part | measure | measured | goal | | |\n|---|---|---|---|---|---|", *rows, sep="\n")
     if out:
@@ -77,7 +77,8 @@ def timed(function: Callable[..., Any], *arguments: Any, **options: Any) -> floa
 
 
 def describe_machine(dtype: torch.dtype, matrix: int) -> dict[str, Any]:
-    """matrix: rows and columns of the product that gives the matmul rate."""
+    """Return what the table says about the machine. matrix: rows and columns of the product that gives the matmul
+    rate."""
     return {
         "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.processor(),
         "cores": os.cpu_count(),

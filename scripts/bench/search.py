@@ -27,7 +27,7 @@ from videollm.encoders.concepts import imagenet_concepts
 from videollm.presets import LITE
 from videollm.retrieval.index import Index
 from videollm.retrieval.vectors import Vectors
-from videollm.retrieval.walk import video_files
+from videollm.retrieval.video_files import video_files
 
 WIDTH, K, REPEATS = 512, 10, 7
 CLUSTERS = 2000

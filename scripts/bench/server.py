@@ -66,7 +66,7 @@ class Server:
         return first, perf_counter() - started, made, text
 
     def rate(self, at_once: int, requests: int, questions: Iterator[int]) -> float:
-        """Tokens a second over that many requests."""
+        """Tokens a second over so many requests."""
         asked = [[{"role": "user", "content": f"{next(questions)}: tell a story."}] for _ in range(requests)]
         with ThreadPoolExecutor(at_once) as pool:
             started = perf_counter()
@@ -81,7 +81,7 @@ class Server:
 @contextmanager
 def serving(model: str, name: str, *options: str) -> Iterator[Server]:
     with tempfile.NamedTemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "serve.api.app", "--model", model, "--port", "0", "--waiting", "64", *options]
+        command = [sys.executable, "-m", "serve", "--model", model, "--port", "0", "--waiting", "64", *options]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
         try:
             while not (found := re.search(r"running on (http://\S+)", Path(log.name).read_text())):
@@ -96,7 +96,8 @@ def serving(model: str, name: str, *options: str) -> Iterator[Server]:
 
 
 def measure_engine(repeats: int) -> list[Row]:
-    """Our reader against transformers' generate: the 135M model in bfloat16, 300 positions read, one conversation."""
+    """Our `ModelRunner` against transformers' generate: a 135M model in bfloat16 and one conversation of 300
+    positions."""
     language_model: Any = load_language_model(LanguageModelConfig(source=SMOLLM2, dtype="bfloat16"))
     ours, times = make_runner(language_model), Times()
     ids = torch.randint(5, 1000, (1, 300), generator=torch.Generator().manual_seed(0))
@@ -138,7 +139,8 @@ def measure_engine(repeats: int) -> list[Row]:
 
 
 def measure_overhead(model: Model, server: Server, repeats: int, questions: Iterator[int]) -> list[Row]:
-    """The same prompt, seed and tokens in this process and through HTTP. No prompt begins as another did."""
+    """Time the same prompt, seed and tokens in this process and through HTTP. No two prompts share a prefix, so that no
+    turn profits from the cache of another."""
     engine, times = LocalEngine(model.llm, model.processor.stop_ids), Times()
     generation = GenerationConfig(max_new_tokens=TOKENS, **SETTINGS)
 
@@ -179,7 +181,7 @@ def about(clip: str, text: str) -> dict[str, Any]:
 
 
 def new_clip(questions: Iterator[int]) -> str:
-    """The sample, as a file that no server has seen: with another box that players skip."""
+    """Return the sample as a file that no server has seen: a `free` box, which players skip, makes its content new."""
     box = f"{next(questions):016d}".encode()
     data = SAMPLE.read_bytes() + (8 + len(box)).to_bytes(4, "big") + b"free" + box
     return f"data:video/mp4;base64,{base64.b64encode(data).decode()}"
@@ -201,7 +203,7 @@ def measure_turns(server: Server, repeats: int, questions: Iterator[int]) -> lis
 
 
 def measure_chats(server: Server, questions: Iterator[int]) -> list[Row]:
-    """Eight people ask about one new clip at once; then each again, alone."""
+    """Eight clients ask about one new clip at once, and then once more one after another."""
     clip, decoded = new_clip(questions), server.metric('videollm_step_seconds_count{step="decode"}')
     asked = [[about(clip, f"What is in this video? {number}")] for number in range(8)]
     started = perf_counter()

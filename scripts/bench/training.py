@@ -42,7 +42,7 @@ Step = Callable[[], None]
 
 
 def stepper(model: Any, batch: Callable[[], dict[str, Any]], bf16: bool) -> Step:
-    """Trainer's step on a batch that is made anew each time, with AdamW."""
+    """Return Trainer's step with AdamW on a batch that is made again for each step."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(folder, use_cpu=True, bf16=bf16, report_to="none", disable_tqdm=True)
     trainer = Trainer(model, arguments)
@@ -58,7 +58,8 @@ def stepper(model: Any, batch: Callable[[], dict[str, Any]], bf16: bool) -> Step
 
 
 def ours(sizes: Sizes, dtype: Dtype, cached: bool) -> Step:
-    """dtype: of what is frozen; the rest is trained in float32, under autocast where that differs."""
+    """Return our step. dtype is that of the frozen parts; the rest is trained in float32, under autocast if dtype
+    differs."""
     config = replace(
         sizes.model,
         segments=ONE_SEGMENT,
@@ -80,7 +81,7 @@ def ours(sizes: Sizes, dtype: Dtype, cached: bool) -> Step:
 
 
 def theirs(sizes: Sizes, dtype: Dtype) -> Step:
-    """Weights in float32; Trainer's autocast for bfloat16."""
+    """Return the peer's step, with weights in float32 and Trainer's autocast for bfloat16."""
     config = replace(sizes.model, llm=replace(sizes.model.llm, dtype="float32"))
     peer = build_peer(replace(sizes, model=config))
     peer.parameters()  # freezes all others
@@ -133,7 +134,7 @@ def peak(sizes: Sizes, name: str) -> float:
 
 
 def measure_memory(sizes: Sizes) -> list[Row]:
-    """Call it while this process is small: see `chat.measure_apart`."""
+    """Measure peak memory. Call this while the calling process is small; see `chat.measure_apart`."""
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         peaks = {name: pool.submit(peak, sizes, name).result() for name in STEPS}
     rows = [Row("memory", name, mb, "MB") for name, mb in peaks.items()]
@@ -144,7 +145,7 @@ def measure_memory(sizes: Sizes) -> list[Row]:
 
 
 def measure_cache(sizes: Sizes, repeats: int) -> list[Row]:
-    """What an epoch spends on a video before its step: decoding and encoding it, or reading its features."""
+    """Time what an epoch spends on a video before its step: decoding and encoding it, or reading its features."""
     model, times = build(replace(sizes.model, segments=ONE_SEGMENT)), Times()
     with tempfile.TemporaryDirectory() as folder:
         shards = FeatureShards(folder)
@@ -160,13 +161,13 @@ def measure_cache(sizes: Sizes, repeats: int) -> list[Row]:
 
 
 def padded(batch: Sequence[Prompt]) -> int:
-    """Tokens that a step computes."""
+    """The tokens that a step computes, padding included."""
     return len(batch) * max(map(len, batch))
 
 
 def measure_padding(sizes: Sizes, data: Path, repeats: int) -> list[Row]:
-    """The sample stands for each row's video, in one segment. Steps are timed on `repeats` batches of either kind,
-    spread from the shortest to the longest."""
+    """Measure padding. The sample clip stands for the video of each row, in one segment. Steps are timed on `repeats`
+    batches of either kind, spread from the shortest to the longest."""
     config = replace(sizes.model, segments=ONE_SEGMENT)
     model, rows, rng = build(config), InstructionRows([str(data)]), random.Random(0)
     model.llm.language_model.requires_grad_(False)
@@ -200,7 +201,7 @@ def measure_padding(sizes: Sizes, data: Path, repeats: int) -> list[Row]:
 
 
 def measure(sizes: Sizes, repeats: int, data: Path | None, memory: bool = True) -> list[Row]:
-    """All rows. data: also padding, on this file's; memory: also in processes of their own."""
+    """Return all rows: padding too if `data` is given, and peak memory too if `memory` is set."""
     rows = measure_memory(sizes) if memory else []
     rows += measure_padding(sizes, data, 4 * repeats) if data else []
     return [*measure_steps(sizes, repeats), *rows, *measure_cache(sizes, repeats)]

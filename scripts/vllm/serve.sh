@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# vLLM with an exported model, and our server on top of it, which ends with it: bash scripts/vllm/serve.sh MODEL_DIR
-# [OPTION OF videollm serve ...]. MODEL_DIR is what `videollm export` wrote. VLLM_PORT (8001) says where vLLM listens,
-# VLLM_OPTIONS what else it is told, such as "--tensor-parallel-size 2".
+# Run vLLM with an exported model, and our server on top of it: bash scripts/vllm/serve.sh MODEL_DIR [OPTION OF videollm
+# serve ...]. MODEL_DIR is what `videollm export` wrote. VLLM_PORT is the port of vLLM (8001). VLLM_OPTIONS holds
+# further options of vLLM, such as "--tensor-parallel-size 2". Both servers end when one of them ends.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV=${VENV:-$ROOT/.venv}
@@ -16,13 +16,13 @@ from videollm.checkpoint import config_of
 config = config_of(sys.argv[1])
 print(config.prompt.context, config.llm.dtype)' "$model")
 
-# On a CPU: GiB for keys and values, and small blocks of them, because prompts have only whole blocks in common.
+# On a CPU: the memory of the KV cache in GiB, and small blocks, since two prompts share only whole blocks.
 export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-2}
 cpu=()
 nvidia-smi >/dev/null 2>&1 || cpu=(--block-size 32)
 
-# Started again where it was killed, but not where it refuses to start. As a module: the command `vllm` fails where
-# torchvision is missing.
+# Run vLLM, and start it again when it was killed by a signal (status above 128), but not when it refuses to start. It
+# runs as a module, since the command `vllm` fails where torchvision is missing.
 run_vllm() {
     local status=137
     while [ $status -gt 128 ]; do
@@ -37,10 +37,10 @@ run_vllm() {
     return $status
 }
 
-set -m # each with its children in a process group of its own, which ends as a whole
+set -m # gives each server a process group of its own, so that it can be ended with its children
 run_vllm &
 vllm=$!
-"$VENV/bin/python" -m serve.api.app --model "$model" --engine vllm --vllm-url "http://127.0.0.1:$port" "$@" &
+"$VENV/bin/python" -m serve --model "$model" --engine vllm --vllm-url "http://127.0.0.1:$port" "$@" &
 server=$!
 set +m
 trap 'kill -- -$vllm -$server 2>/dev/null; wait' EXIT

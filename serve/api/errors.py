@@ -1,6 +1,8 @@
 """Errors in the shape that OpenAI's clients read: {"error": {"message", "type", "param", "code"}}."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import Request
@@ -14,7 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 class APIError(Exception):
-    """A refusal. status: of HTTP. param: the part of the request that is at fault."""
+    """A refusal of a request.
+
+    Args:
+        status: The HTTP status.
+        code: What went wrong, for programs.
+        param: The field of the request that is at fault, such as "messages.0.content.1".
+        kind: OpenAI's class of error, the field `type`.
+        retry_after_s: When to try again, for the header Retry-After.
+    """
 
     def __init__(
         self,
@@ -43,7 +53,7 @@ class APIError(Exception):
 
 
 def as_api_error(error: Exception, param: str | None = None) -> APIError:
-    """What a client may know of an error. Paths and addresses of this machine are left out."""
+    """Returns what a client may learn about an error. Paths and addresses of this machine are left out."""
     if isinstance(error, APIError):
         return error
     if isinstance(error, ContextOverflowError):
@@ -56,12 +66,22 @@ def as_api_error(error: Exception, param: str | None = None) -> APIError:
         return APIError(400, f"the video cannot be used: {error.reason}", "invalid_media", param=param)
     if isinstance(error, VideoLLMError):
         return APIError(400, str(error), "invalid_value", param=param)
-    return APIError(500, "the server failed at this request; its log says why", "internal_error", kind="server_error")
+    return APIError(500, "the server failed on this request; see its log", "internal_error", kind="server_error")
+
+
+@contextmanager
+def api_errors(param: str | None = None) -> Iterator[None]:
+    """Turns errors of the library into APIError. param: the field of the request that the work inside is about."""
+    try:
+        yield
+    except VideoLLMError as error:
+        raise as_api_error(error, param) from error
 
 
 def validation_error(error: RequestValidationError) -> APIError:
-    """The first thing that is wrong with a request, and where."""
+    """Returns the first problem of a request, with the field that has it."""
     first = error.errors()[0]
+    # Pydantic puts validators and union members into the location, which are no fields of the request.
     where = [str(part) for part in first["loc"][1:] if not str(part).startswith(("function-", "tagged-"))]
     param = ".".join(where) or None
     if first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""From a chat's pieces to the bodies and events of OpenAI's two chat APIs."""
+"""Turns the pieces of a generated answer into the bodies and server-sent events of OpenAI's two chat APIs."""
 
 import json
 import secrets
@@ -7,15 +7,20 @@ from time import time
 from typing import Any
 
 from serve.api.errors import APIError
-from serve.api.schemas import (
+from serve.api.schemas.chat import (
     AssistantMessage,
     CachedTokens,
+    ChatChoice,
     ChatChunk,
     ChatCompletion,
-    Choice,
+    ChatUsage,
     ChoiceLogprobs,
     ChunkChoice,
-    Delta,
+    ChunkDelta,
+    TokenLogprob,
+    TopLogprob,
+)
+from serve.api.schemas.responses import (
     IncompleteDetails,
     InputTokens,
     OutputMessage,
@@ -23,41 +28,41 @@ from serve.api.schemas import (
     ResponseObject,
     ResponsesRequest,
     ResponseUsage,
-    TokenLogprob,
-    TopLogprob,
-    Usage,
 )
-from serve.runtime.service import Chat, Service, evidence_out
+from serve.runtime.chat import PreparedChat, evidence_json, make_receipt
+from serve.runtime.service import Service
 from videollm.chat.answer import Answer, Receipt
 from videollm.chat.turn import Piece
 from videollm.inference.sampling import Token
 
-Items = AsyncGenerator[tuple[int, Piece | Answer]]
+# Pieces of the answers to one request, each with the number of its answer, and an Answer at the end of each.
+AnswerStream = AsyncGenerator[tuple[int, Piece | Answer]]
+LEAST_LOGPROB = -9999.0  # OpenAI's number for an impossible token: JSON has no infinity
 
 
-class Chunks:
-    """One chat completion, whole or in chunks."""
+class ChatCompletionWriter:
+    """Writes one chat completion, as one object or as chunks."""
 
-    def __init__(self, service: Service, chat: Chat):
+    def __init__(self, service: Service, chat: PreparedChat):
         self.service, self.chat = service, chat
         self.id, self.created = f"chatcmpl-{secrets.token_hex(12)}", int(time())
         self.model = service.model.config.name
 
-    async def whole(self, items: Items) -> ChatCompletion:
+    async def whole(self, stream: AnswerStream) -> ChatCompletion:
         tokens: list[list[Token]] = [[] for _ in range(self.chat.request.n)]
         answers: list[Answer] = []
-        async for number, item in items:
+        async for number, item in stream:
             if isinstance(item, Answer):
                 answers.append(item)
             elif item.token:
                 tokens[number].append(item.token)
         choices = [
-            Choice(
+            ChatChoice(
                 index=number,
                 message=AssistantMessage(content=answer.text),
                 finish_reason=answer.receipt.finish,
                 logprobs=self._logprobs(tokens[number]),
-                evidence=evidence_out(answer),
+                evidence=evidence_json(answer),
             )
             for number, answer in enumerate(answers)
         ]
@@ -67,28 +72,32 @@ class Chunks:
             model=self.model,
             choices=choices,
             usage=_usage([answer.receipt for answer in answers]),
-            receipt=self.service.receipt(self.chat, answers[0]),
+            receipt=make_receipt(self.chat, answers[0]),
         )
 
-    async def events(self, items: Items) -> AsyncIterator[str]:
+    async def events(self, stream: AnswerStream) -> AsyncIterator[str]:
         request, receipts = self.chat.request, []
         try:
             for number in range(request.n):
-                yield self._chunk(ChunkChoice(index=number, delta=Delta(role="assistant", content="")))
-            async for number, item in items:
+                yield self._chunk(ChunkChoice(index=number, delta=ChunkDelta(role="assistant", content="")))
+            async for number, item in stream:
                 if isinstance(item, Answer):
                     receipts.append(item.receipt)
                     last = ChunkChoice(
-                        index=number, delta=Delta(), finish_reason=item.receipt.finish, evidence=evidence_out(item)
+                        index=number,
+                        delta=ChunkDelta(),
+                        finish_reason=item.receipt.finish,
+                        evidence=evidence_json(item),
                     )
-                    yield self._chunk(last, receipt=self.service.receipt(self.chat, item) if number == 0 else None)
+                    yield self._chunk(last, receipt=make_receipt(self.chat, item) if number == 0 else None)
                 elif item.text or (item.token and request.logprobs):
                     logprobs = self._logprobs([item.token] if item.token else [])
-                    yield self._chunk(ChunkChoice(index=number, delta=Delta(content=item.text), logprobs=logprobs))
+                    yield self._chunk(ChunkChoice(index=number, delta=ChunkDelta(content=item.text), logprobs=logprobs))
             if request.stream_options and request.stream_options.include_usage:
                 yield self._chunk(usage=_usage(receipts))
             yield "data: [DONE]\n\n"
         except APIError as error:
+            # The status 200 is sent already. OpenAI's clients raise an error for an event that has this field.
             yield f"data: {json.dumps(error.body)}\n\n"
 
     def _chunk(self, *choices: ChunkChoice, **more: Any) -> str:
@@ -100,51 +109,51 @@ class Chunks:
             return None
         content = []
         for token in tokens:
-            assert token.logprob is not None  # asked for
+            assert token.logprob is not None  # the request asked for them
             top = [self._logprob(*one) for one in token.top]
             content.append(TokenLogprob(**dict(self._logprob(token.id, token.logprob)), top_logprobs=top))
         return ChoiceLogprobs(content=content)
 
     def _logprob(self, token: int, logprob: float) -> TopLogprob:
         text = self.service.model.processor.tokenizer.decode([token])
-        return TopLogprob(token=text, logprob=max(logprob, -9999.0), bytes=list(text.encode()))
+        return TopLogprob(token=text, logprob=max(logprob, LEAST_LOGPROB), bytes=list(text.encode()))
 
 
-def _usage(receipts: list[Receipt]) -> Usage:
-    """The prompt counts once, however many answers it had."""
-    made = sum(receipt.completion_tokens for receipt in receipts)
+def _usage(receipts: list[Receipt]) -> ChatUsage:
+    """Counts the prompt once, as OpenAI does, however many answers it had."""
+    completion_tokens = sum(receipt.completion_tokens for receipt in receipts)
     first = receipts[0]
-    return Usage(
+    return ChatUsage(
         prompt_tokens=first.prompt_tokens,
-        completion_tokens=made,
-        total_tokens=first.prompt_tokens + made,
+        completion_tokens=completion_tokens,
+        total_tokens=first.prompt_tokens + completion_tokens,
         prompt_tokens_details=CachedTokens(cached_tokens=first.cached_tokens),
     )
 
 
-class ResponseEvents:
-    """One response of the Responses API, whole or as events."""
+class ResponseWriter:
+    """Writes one response of the Responses API, as one object or as events."""
 
-    def __init__(self, service: Service, chat: Chat, request: ResponsesRequest):
+    def __init__(self, service: Service, chat: PreparedChat, request: ResponsesRequest):
         self.service, self.chat, self.request = service, chat, request
         self.id, self.created = f"resp_{secrets.token_hex(12)}", int(time())
         self.message_id = f"msg_{secrets.token_hex(12)}"
-        self._number = -1
+        self._sequence_number = -1
 
-    async def whole(self, items: Items) -> ResponseObject:
-        async for _, item in items:
+    async def whole(self, stream: AnswerStream) -> ResponseObject:
+        async for _, item in stream:
             if isinstance(item, Answer):
                 return self._response(item)
         raise RuntimeError("the stream ended without an answer")
 
-    async def events(self, items: Items) -> AsyncIterator[str]:
+    async def events(self, stream: AnswerStream) -> AsyncIterator[str]:
         place = {"item_id": self.message_id, "output_index": 0, "content_index": 0}
         try:
             for name in ("created", "in_progress"):
                 yield self._event(f"response.{name}", response=self._response(None).model_dump())
             yield self._event("response.output_item.added", output_index=0, item=self._message("in_progress"))
             yield self._event("response.content_part.added", **place, part=OutputText(text="").model_dump())
-            async for _, item in items:
+            async for _, item in stream:
                 if isinstance(item, Piece):
                     if item.text:
                         yield self._event("response.output_text.delta", **place, delta=item.text, logprobs=[])
@@ -158,8 +167,9 @@ class ResponseEvents:
             yield self._event("error", code=error.code, message=str(error), param=error.param)
 
     def _event(self, kind: str, **values: Any) -> str:
-        self._number += 1
-        return f"event: {kind}\ndata: {json.dumps({'type': kind, 'sequence_number': self._number, **values})}\n\n"
+        self._sequence_number += 1
+        data = {"type": kind, "sequence_number": self._sequence_number, **values}
+        return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
 
     def _message(self, status: str, *content: OutputText) -> dict[str, Any]:
         return OutputMessage.model_validate(
@@ -168,7 +178,7 @@ class ResponseEvents:
 
     def _response(self, answer: Answer | None) -> ResponseObject:
         request = self.request
-        made = ResponseObject(
+        response = ResponseObject(
             id=self.id,
             created_at=self.created,
             model=self.service.model.config.name,
@@ -181,17 +191,18 @@ class ResponseEvents:
             max_output_tokens=request.max_output_tokens,
         )
         if answer is None:
-            return made
+            return response
         receipt = answer.receipt
-        cut = receipt.finish == "length"
-        made.status = "incomplete" if cut else "completed"
-        made.incomplete_details = IncompleteDetails(reason="max_output_tokens") if cut else None
-        made.output = [OutputMessage(id=self.message_id, status=made.status, content=[OutputText(text=answer.text)])]
-        made.evidence, made.receipt = evidence_out(answer), self.service.receipt(self.chat, answer)
-        made.usage = ResponseUsage(
+        truncated = receipt.finish == "length"
+        response.status = "incomplete" if truncated else "completed"
+        response.incomplete_details = IncompleteDetails(reason="max_output_tokens") if truncated else None
+        content = [OutputText(text=answer.text)]
+        response.output = [OutputMessage(id=self.message_id, status=response.status, content=content)]
+        response.evidence, response.receipt = evidence_json(answer), make_receipt(self.chat, answer)
+        response.usage = ResponseUsage(
             input_tokens=receipt.prompt_tokens,
             input_tokens_details=InputTokens(cached_tokens=receipt.cached_tokens),
             output_tokens=receipt.completion_tokens,
             total_tokens=receipt.prompt_tokens + receipt.completion_tokens,
         )
-        return made
+        return response

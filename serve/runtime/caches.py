@@ -1,6 +1,7 @@
-"""What stays between stateless requests: features of videos, and keys and values of prompts. Bounded in bytes.
+"""What is kept between stateless requests: features of videos and KV caches of conversations, each bounded in bytes.
 
-Both are kept apart by owner, so that no key learns from another's speed what videos it asks about.
+Both are kept apart by owner. If they were shared, a fast answer would tell the holder of one key which videos another
+key asks about.
 """
 
 import asyncio
@@ -14,113 +15,123 @@ from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import PromptCache, shared_prefix
 
 
-class Features:
-    """Encoded videos. Requests for one that is being encoded wait for it instead of doing it again."""
+class EncodedVideoCache:
+    """Encoded videos, of which the least recently used make room. Requests for one that is being encoded wait for it.
+
+    Args:
+        max_bytes: Most bytes of tensors to keep.
+    """
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
         self.nbytes = 0
         self._videos: OrderedDict[Hashable, EncodedVideo] = OrderedDict()
-        self._making: dict[Hashable, asyncio.Future[EncodedVideo]] = {}
+        self._pending: dict[Hashable, asyncio.Future[EncodedVideo]] = {}
 
     async def get(
-        self, key: Hashable, make: Callable[[], Coroutine[Any, Any, EncodedVideo]]
+        self, key: Hashable, encode: Callable[[], Coroutine[Any, Any, EncodedVideo]]
     ) -> tuple[EncodedVideo, bool]:
-        """The video, and whether it was there or being made already; then its `ms` are 0."""
+        """Returns the video, and whether it was kept or being encoded already. In that case its `ms` are 0."""
         while True:
             if video := self._videos.get(key):
                 self._videos.move_to_end(key)
                 return video, True
-            if key not in self._making:
-                self._making[key] = own = asyncio.ensure_future(make())
+            if key not in self._pending:
+                self._pending[key] = own = asyncio.ensure_future(encode())
                 try:
-                    made = await own
+                    video = await own
                 finally:
-                    del self._making[key]
-                self._keep(key, made)
-                return made, False
-            others = self._making[key]
+                    del self._pending[key]
+                self._keep(key, video)
+                return video, False
+            pending = self._pending[key]
             try:
-                return _paid(await asyncio.shield(others)), True
+                return _without_ms(await asyncio.shield(pending)), True
             except asyncio.CancelledError:
                 task = asyncio.current_task()
-                if not others.cancelled() or (task and task.cancelling()):
-                    raise  # otherwise who made it went away: the next one in line makes it
+                if not pending.cancelled() or (task and task.cancelling()):
+                    raise  # this request itself was cancelled
+                # The request that was encoding was cancelled. The loop lets the next one that waits encode.
 
     def _keep(self, key: Hashable, video: EncodedVideo) -> None:
-        if _size(video) > self.max_bytes:
+        if _nbytes(video) > self.max_bytes:
             return
-        self._videos[key] = _paid(video)
-        self.nbytes += _size(video)
+        self._videos[key] = _without_ms(video)
+        self.nbytes += _nbytes(video)
         while self.nbytes > self.max_bytes:
             _, oldest = self._videos.popitem(last=False)
-            self.nbytes -= _size(oldest)
+            self.nbytes -= _nbytes(oldest)
 
 
-def _paid(video: EncodedVideo) -> EncodedVideo:
+def _without_ms(video: EncodedVideo) -> EncodedVideo:
+    """The time for decoding and encoding belongs to the receipt of the request that spent it, and to no other."""
     return replace(video, ms=dict.fromkeys(video.ms, 0.0))
 
 
-def _size(video: EncodedVideo) -> int:
+def _nbytes(video: EncodedVideo) -> int:
     return sum(tensor.nbytes for tensor in video.tensors().values())
 
 
 @dataclass(slots=True, eq=False)
-class _Kept:
-    """shown: what stands behind the prompt's visual tokens, and whose it is. used: by an answer being made."""
+class _PrefixEntry:
+    """A KV cache. videos: what its visual tokens stand for, and who owns them. in_use: by an answer in work."""
 
-    shown: Hashable
+    videos: Hashable
     cache: PromptCache
-    used: bool = True
+    in_use: bool = True
 
 
-class Prefixes:
-    """Keys and values of conversations, also of those that go on now.
+class PrefixCache:
+    """KV caches of conversations, including those of answers in work.
 
-    A prompt takes over the conversation that it continues whole. From one that it shares only a beginning with, such as
-    another question about the same video, or that another answer is using, it takes a copy of that beginning.
+    A prompt takes over the cache of a conversation that it continues. If it shares only the beginning of one, such as
+    another question about the same video, or if another answer is using that one, it gets a copy of the shared part.
+
+    Args:
+        max_bytes: Most bytes of caches to keep. Caches in use are never dropped.
     """
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
-        self._kept: list[_Kept] = []  # the longest unused first
-        self._lock = Lock()  # with vLLM answers are made in many threads
+        self._entries: list[_PrefixEntry] = []  # least recently used first
+        self._lock = Lock()  # with vLLM, answers are generated in many threads
 
     @property
     def nbytes(self) -> int:
-        return sum(kept.cache.nbytes for kept in list(self._kept))
+        return sum(entry.cache.nbytes for entry in list(self._entries))
 
-    def take(self, shown: Hashable, ids: list[int]) -> PromptCache:
-        """What is kept of this prompt, to be used for it until it is `put` back."""
+    def take(self, videos: Hashable, ids: list[int]) -> PromptCache:
+        """Returns the best cache for a prompt, empty if nothing is kept of it. The caller must `put` it back."""
         with self._lock:
-            return self._take(shown, ids)
+            return self._take(videos, ids)
 
-    def _take(self, shown: Hashable, ids: list[int]) -> PromptCache:
-        alike = [kept for kept in self._kept if kept.shown == shown]
-        best = max(alike, key=lambda kept: (shared_prefix(kept.cache.ids, ids), not kept.used), default=None)
+    def _take(self, videos: Hashable, ids: list[int]) -> PromptCache:
+        candidates = [entry for entry in self._entries if entry.videos == videos]
+        best = max(candidates, key=lambda entry: (shared_prefix(entry.cache.ids, ids), not entry.in_use), default=None)
         length = shared_prefix(best.cache.ids, ids) if best else 0
-        if best and 0 < length == len(best.cache.ids) and not best.used:
-            best.used = True
+        if best and 0 < length == len(best.cache.ids) and not best.in_use:
+            best.in_use = True
             return best.cache
-        own = _Kept(shown, best.cache.fork(length) if best and length else PromptCache())
-        if best and not best.used:
-            self._move_last(best)
-        self._kept.append(own)
+        own = _PrefixEntry(videos, best.cache.fork(length) if best and length else PromptCache())
+        if best and not best.in_use:
+            self._move_to_end(best)
+        self._entries.append(own)
         return own.cache
 
     def put(self, cache: PromptCache) -> None:
-        """Kept in place of the conversations that it continues."""
+        """Keeps a cache that `take` gave, in place of the conversations that it continues."""
         with self._lock:
-            own = next(kept for kept in self._kept if kept.cache is cache)
-            own.used = False
-            self._move_last(own)
-            for kept in [k for k in self._kept if k is not own and not k.used and k.shown == own.shown]:
-                if cache.ids[: len(kept.cache.ids)] == kept.cache.ids:
-                    self._kept.remove(kept)
-            for oldest in [kept for kept in self._kept if not kept.used]:
+            own = next(entry for entry in self._entries if entry.cache is cache)
+            own.in_use = False
+            self._move_to_end(own)
+            idle = [entry for entry in self._entries if entry is not own and not entry.in_use]
+            for entry in idle:
+                if entry.videos == own.videos and cache.ids[: len(entry.cache.ids)] == entry.cache.ids:
+                    self._entries.remove(entry)
+            for oldest in [entry for entry in self._entries if not entry.in_use]:
                 if self.nbytes > self.max_bytes:
-                    self._kept.remove(oldest)
+                    self._entries.remove(oldest)
 
-    def _move_last(self, kept: _Kept) -> None:
-        self._kept.remove(kept)
-        self._kept.append(kept)
+    def _move_to_end(self, entry: _PrefixEntry) -> None:
+        self._entries.remove(entry)
+        self._entries.append(entry)

@@ -1,4 +1,8 @@
-"""Where the model works: requests take turns in one thread, an item of each, and the engine computes them together."""
+"""Where the model computes: one thread, in which requests take turns, one item of each.
+
+Torch uses every core for one operation. Two threads that compute at the same time only slow each other down, so all
+computation of the model goes through one thread, and the engine batches the requests that take turns in it.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -14,68 +18,79 @@ from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Prompt
 
 T = TypeVar("T")
-END: Any = object()
+END: Any = object()  # what `next` returns at the end of a generator
 
 
 class ModelExecutor:
-    """Threads, and who works in them when. Torch uses every core for one thing: where it computes, there is one.
+    """Runs calls and generators in its threads, in the order in which they are submitted.
 
-    Every call and every item of an iterator is a job, done in the order in which they come. Whoever waits for items has
-    one job in line at a time, so iterators advance side by side. What begins, a call or an iterator with its prompt,
-    gets in line only when the last one that began is through: whoever runs waits for one of them at most.
+    Every call and every item of a generator is one job. A generator has at most one job in the queue, so generators
+    advance side by side. A new call, and the first item of a new generator (which reads its prompt), enters the queue
+    only when the previous new one is through. Generators that are running thus wait for at most one of them at a time,
+    however many requests arrive together.
+
+    Args:
+        threads: Number of threads. 1 where the jobs compute; more where they wait for another server.
+        max_running: Most generators that run at a time; further ones wait.
     """
 
-    def __init__(self, threads: int = 1, most: int = 16):
-        """most: iterators that run at a time."""
+    def __init__(self, threads: int = 1, max_running: int = 16):
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
-        self._beginning, self._places = asyncio.Semaphore(threads), asyncio.Semaphore(most)
+        self._starting, self._slots = asyncio.Semaphore(threads), asyncio.Semaphore(max_running)
         self.running = self.waiting = 0
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        async with self._beginning:
+        """Returns what the function returns in one of the threads."""
+        async with self._starting:
             return await asyncio.wrap_future(self._pool.submit(function, *arguments))
 
     async def iterate(
         self, make: Callable[[], Generator[T]], interrupt: Callable[[], None] = lambda: None
     ) -> AsyncGenerator[T]:
-        """The items of a generator that runs in the threads, an item ahead. Closing this one, or cancelling who waits
-        for it, closes that one before its item after next.
+        """Yields the items of a generator that runs in the threads, one item ahead of the consumer.
 
-        interrupt: called when nobody wants an item any more, to end the wait for the one that is being made.
+        Closing this generator, or cancelling the task that awaits it, closes the other one before its item after next.
+
+        Args:
+            make: Makes the generator once there is a slot for it.
+            interrupt: Called when no further item is wanted, to end a wait inside the generator.
         """
         self.waiting += 1
         try:
-            await self._places.acquire()
+            await self._slots.acquire()
         finally:
             self.waiting -= 1
         items, upcoming = make(), Future[Any]()
         self.running += 1
         try:
-            async with self._beginning:
+            async with self._starting:
                 upcoming = self._pool.submit(next, items, END)
                 item = await asyncio.wrap_future(upcoming)
             while item is not END:
-                upcoming = self._pool.submit(next, items, END)
+                upcoming = self._pool.submit(next, items, END)  # before the yield: computed while this one is sent
                 yield item
                 item = await asyncio.wrap_future(upcoming)
         finally:
             self.running -= 1
-            self._places.release()
-            upcoming.cancel()  # it may not have begun
+            self._slots.release()
+            upcoming.cancel()  # has no effect on a job that has begun
             interrupt()
             await asyncio.wrap_future(self._pool.submit(_close, items, upcoming))
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """For threads of others: wait for a turn and what it gives."""
+    def run_blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns what the function returns in one of the threads, to a thread that is none of them."""
         return self._pool.submit(function, *arguments).result()
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-async def aside(function: Callable[..., T], *arguments: Any) -> T:
-    """What the function gives in a thread of its own, which ends with it. OpenMP starts threads for every thread in
-    which torch computes, and while more of them live than there are cores, the model takes 1.6 times as long."""
+async def run_in_new_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Returns what the function returns in a thread of its own, which ends with it.
+
+    `asyncio.to_thread` would keep the thread. OpenMP starts worker threads for every thread in which torch computes,
+    and while more of them live than there are cores, the model takes 1.6 times as long.
+    """
     pool = ThreadPoolExecutor(1)
     done = pool.submit(function, *arguments)
     pool.shutdown(wait=False)
@@ -83,7 +98,7 @@ async def aside(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _close(items: Generator[Any], upcoming: Future[Any]) -> None:
-    """Once nobody is inside."""
+    """Closes the generator when its last job has ended: a generator that is running cannot be closed."""
     if not upcoming.cancelled():
         wait([upcoming])
     items.close()
@@ -91,26 +106,26 @@ def _close(items: Generator[Any], upcoming: Future[Any]) -> None:
 
 @dataclass(frozen=True)
 class ExecutorEngine:
-    """An engine for threads of others: each of its tokens takes a turn."""
+    """An engine for other threads than the executor's: each token is one job of the executor."""
 
     engine: Engine
-    turns: ModelExecutor
+    executor: ModelExecutor
 
     def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
         tokens = self.engine.stream(prompt, cache, generation)
         try:
-            while (token := self.turns.call(next, tokens, END)) is not END:
+            while (token := self.executor.run_blocking(next, tokens, END)) is not END:
                 yield token
         finally:
-            self.turns.call(tokens.close)
+            self.executor.run_blocking(tokens.close)
 
 
 @dataclass(frozen=True)
 class ExecutorEncoder:
-    """The same for an encoder: each of its batches takes a turn."""
+    """A frame encoder for other threads than the executor's: each batch is one job of the executor."""
 
     encoder: FrameEncoder
-    turns: ModelExecutor
+    executor: ModelExecutor
 
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        return self.turns.call(self.encoder.encode_frames, pixels)
+        return self.executor.run_blocking(self.encoder.encode_frames, pixels)

@@ -1,4 +1,4 @@
-"""From what a request names, a data: URL, an uploaded file, an address or a path, to a file that may be decoded."""
+"""Loads what a request names (a data: URL, an uploaded file, an address or a path) into a file that may be decoded."""
 
 import asyncio
 import base64
@@ -13,15 +13,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from serve.api.errors import APIError
-from serve.limits import ServerConfig
-from serve.runtime.files import Files
+from serve.config import ServerConfig
+from serve.runtime.files import FileStore
 from serve.security.fetch import Fetcher
 from videollm.config import SamplingConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Media:
-    """A file of known content. source: how the request named it, for receipts; a data: URL is only said to be one."""
+class MediaFile:
+    """A file with the SHA-256 of its content. source: how the request named it; "data:" for any data: URL."""
 
     path: Path
     sha: str
@@ -29,26 +29,32 @@ class Media:
 
 
 class MediaLoader:
-    def __init__(self, config: ServerConfig, files: Files, folder: Path, fetcher: Fetcher | None = None):
+    """Loads media within the server's limits, from the sources that its configuration allows."""
+
+    def __init__(self, config: ServerConfig, files: FileStore, folder: Path, fetcher: Fetcher | None = None):
         self.config, self.files, self.folder = config, files, folder
         self._fetcher = fetcher or Fetcher(config.limits)
         self._root = config.media_root and config.media_root.resolve(strict=True)
 
     @asynccontextmanager
-    async def open(self, url: str, owner: str) -> AsyncIterator[Media]:
-        """The file, which is deleted afterwards where it came with the request. Raises APIError with the reason."""
+    async def open(self, url: str, owner: str) -> AsyncIterator[MediaFile]:
+        """Provides the file for as long as the context lasts. What came with the request is then deleted.
+
+        Raises APIError with the reason.
+        """
         scheme = url.partition(":")[0].lower()
         if url.startswith("file-"):
             file = self.files.get(owner, url)
-            yield Media(file.path, file.sha, file.id)
+            yield MediaFile(file.path, file.sha, file.id)
         elif scheme == "file":
             path = self._below_root(url)
             stat = path.stat()
             sha = await asyncio.to_thread(_sha256, str(path), stat.st_size, stat.st_mtime_ns)
-            yield Media(path, sha, url)
+            yield MediaFile(path, sha, url)
         elif scheme in ("data", "http", "https"):
             with tempfile.NamedTemporaryFile(dir=self.folder) as target:
                 if scheme == "data":
+                    # In a thread: base64 of 64 MiB would stop the event loop for a tenth of a second.
                     data = await asyncio.to_thread(_decode_data, url, self.config.limits.media_bytes)
                     target.write(data)
                     digest, source = hashlib.sha256(data), "data:"
@@ -58,19 +64,20 @@ class MediaLoader:
                         digest.update(piece)
                         target.write(piece)
                 target.flush()
-                yield Media(Path(target.name), digest.hexdigest(), source)
+                yield MediaFile(Path(target.name), digest.hexdigest(), source)
         else:
             raise _refusal("give a data: URL, the id of an uploaded file, or an address or path that the server allows")
 
     def _remote(self, url: str) -> AsyncIterator[bytes]:
         if not self.config.allow_remote:
-            raise _refusal(
-                "this server fetches nothing from elsewhere; upload the file, or start it with --allow-remote"
-            )
+            raise _refusal("this server fetches no remote files; upload the file, or start it with --allow-remote")
         return self._fetcher.fetch(url)
 
     def _below_root(self, url: str) -> Path:
-        """Raises the same refusal for what is not there and for what lies elsewhere."""
+        """Returns the path of a file:// URL. Raises APIError.
+
+        A missing file and one outside the media root get the same error, which reveals nothing about other folders.
+        """
         if self._root is None:
             raise _refusal("this server reads no local files; upload the file, or start it with --media-root DIR")
         parts = urlsplit(url)
@@ -90,15 +97,15 @@ class MediaLoader:
         return path
 
 
-def _decode_data(url: str, most: int) -> bytes:
+def _decode_data(url: str, max_bytes: int) -> bytes:
     head, comma, body = url.partition(",")
     kind, *parameters = head[len("data:") :].split(";")
     if not comma or parameters[-1:] != ["base64"]:
         raise _refusal("a data: URL must look like data:video/mp4;base64,AAAA...")
     if not kind.startswith(("video/", "image/", "application/octet-stream")):
-        raise _refusal(f"its data is said to be {kind[:40] or 'text/plain'!r}, not a video or an image")
-    if len(body) * 3 // 4 > most + 3:
-        raise _refusal(f"it is larger than {most >> 20} MiB")
+        raise _refusal(f"its type is {kind[:40] or 'text/plain'!r}, not a video or an image")
+    if len(body) * 3 // 4 > max_bytes + 3:  # base64 has 4 characters for 3 bytes, and up to 3 bytes of padding
+        raise _refusal(f"it is larger than {max_bytes >> 20} MiB")
     try:
         return base64.b64decode(unquote(body) if "%" in body else body, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -107,7 +114,7 @@ def _decode_data(url: str, most: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: str, size: int, mtime_ns: int) -> str:
-    """size and mtime_ns: those of now, so that a changed file is read again."""
+    """size and mtime_ns are part of the key of the cache, so that a changed file is read again."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -116,9 +123,9 @@ def _refusal(reason: str) -> APIError:
     return APIError(400, f"the video cannot be used: {reason}", "invalid_media_url")
 
 
-def sampling_of(
+def request_sampling(
     model: SamplingConfig,
-    most: int,
+    max_frames: int,
     *,
     frames: int | None,
     fps: float | None,
@@ -126,8 +133,11 @@ def sampling_of(
     end_s: float | None,
     detail: str,
 ) -> SamplingConfig:
-    """What a request's `video` object asks for, over the model's own choice. low and high detail halve and double the
-    model's rate; without a rate or count of its own, a request gets at most `most` frames, spread evenly."""
+    """Returns the sampling that a request's `video` object asks for, with the model's own as the default.
+
+    Details low and high halve and double the model's rate. A request that sets neither a rate nor a number of frames
+    gets at most `max_frames`, spread evenly; one that sets more than that is refused when its video is decoded.
+    """
     if frames is not None or fps is not None:
         return SamplingConfig(frames=frames, fps=fps, start_s=start_s, end_s=end_s)
     factor = {"low": 0.5, "auto": 1.0, "high": 2.0}[detail]
@@ -135,7 +145,7 @@ def sampling_of(
         frames=None if model.frames is None else max(1, round(factor * model.frames)),
         fps=None if model.fps is None else factor * model.fps,
         keyframes=model.keyframes,
-        max_frames=min(most, model.max_frames or most),
+        max_frames=min(max_frames, model.max_frames or max_frames),
         start_s=start_s,
         end_s=end_s,
     )

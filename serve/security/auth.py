@@ -1,15 +1,15 @@
-"""Who sends a request: keys compared in constant time."""
+"""Who sends a request: API keys, compared in constant time."""
 
 import hashlib
 import hmac
 
 from serve.api.errors import APIError
 
-ANYBODY = "anybody"
+ANYBODY = "anybody"  # the owner of every request to a server without keys
 
 
-class Keys:
-    """The API keys of a server. Only their hashes are kept."""
+class ApiKeys:
+    """The API keys of a server. Only their hashes are kept in memory."""
 
     def __init__(self, keys: tuple[str, ...]):
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
@@ -19,12 +19,15 @@ class Keys:
         return bool(self._digests)
 
     def owner(self, authorization: str | None) -> str:
-        """A name for whoever holds the key in the header, fit for logs. Every key is compared, so that the time taken
-        says nothing of them. Raises APIError 401."""
+        """Returns a name for the holder of the key in an Authorization header. Raises APIError 401.
+
+        The name is derived from the key's hash, so that logs may contain it.
+        """
         if not self._digests:
             return ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
         given = hashlib.sha256(key.strip().encode()).digest()
+        # Every key is compared, and each in constant time: how long this takes reveals nothing about the keys.
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             raise APIError(401, "no valid API key; send it as Authorization: Bearer KEY", "invalid_api_key")

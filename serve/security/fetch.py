@@ -1,7 +1,8 @@
-"""Videos from other servers, if the operator allows it, and never from this machine or its network.
+"""Fetches videos from other servers, where the operator allows it, and never from this machine or its network.
 
-A name is resolved once; every address it has must be public, and the connection goes to an address that was checked. So
-a name that is public when asked first and private when asked again gains nothing. Redirects take the same way.
+This prevents server-side request forgery. A host name is resolved once, all of its addresses must be public, and the
+connection goes to an address that was checked. A name that resolves to a public address first and to a private one
+later (DNS rebinding) thus gains nothing. Each redirect is checked in the same way.
 """
 
 import asyncio
@@ -15,22 +16,22 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 
 from serve.api.errors import APIError
-from serve.limits import Limits
+from serve.config import Limits
 
-REDIRECTS = 3
-TYPES = ("video/", "image/", "application/octet-stream", "binary/octet-stream", "application/mp4")
+MAX_REDIRECTS = 3
+MEDIA_TYPES = ("video/", "image/", "application/octet-stream", "binary/octet-stream", "application/mp4")
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Every address of a name."""
+    """Returns every address of a host name. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the open internet, also where an IPv6 address wraps an IPv4 one."""
+    """Returns whether an address belongs to the public internet. An IPv4 address inside an IPv6 one is checked too."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         wrapped = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
@@ -41,12 +42,13 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
+# RFC 6052 and RFC 4291: prefixes whose last 32 bits are an IPv4 address.
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to checked addresses only."""
+    """A network backend for httpcore that connects to checked addresses only."""
 
     def __init__(self, resolve: Resolve, allowed: Callable[[str], bool]):
         self._resolve, self._allowed = resolve, allowed
@@ -76,14 +78,19 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
 
 
 class Fetcher:
-    """resolve and allowed are open for tests, which have no public address to fetch from."""
+    """Fetches media within the server's limits.
+
+    Args:
+        resolve, allowed: How names are resolved and which addresses are allowed. Tests, which have no public address to
+            fetch from, replace them.
+    """
 
     def __init__(self, limits: Limits, resolve: Resolve = resolve, allowed: Callable[[str], bool] = is_public):
         self.limits = limits
         self._network = CheckedNetwork(resolve, allowed)
 
     async def fetch(self, url: str) -> AsyncIterator[bytes]:
-        """The body, piece by piece. Raises APIError 400 for a forbidden address, a wrong type, too much or too slow."""
+        """Yields the body in pieces. Raises APIError 400 for a forbidden address or type, or too large or slow."""
         try:
             async with asyncio.timeout(self.limits.fetch_s):
                 async for piece in self._fetch(url):
@@ -96,7 +103,7 @@ class Fetcher:
     async def _fetch(self, url: str) -> AsyncIterator[bytes]:
         context = ssl.create_default_context()
         async with httpcore.AsyncConnectionPool(ssl_context=context, network_backend=self._network) as pool:
-            for _ in range(1 + REDIRECTS):
+            for _ in range(1 + MAX_REDIRECTS):
                 parts = urlsplit(url)
                 if parts.scheme not in ("http", "https") or not parts.hostname:
                     raise _refusal("only http and https addresses are fetched")
@@ -113,13 +120,13 @@ class Fetcher:
                         self._check_size(size)
                         yield piece
                     return
-            raise _refusal(f"it redirects more than {REDIRECTS} times")
+            raise _refusal(f"it redirects more than {MAX_REDIRECTS} times")
 
     def _check(self, status: int, fields: dict[bytes, str]) -> None:
         if status != 200:
             raise _refusal(f"its server answered {status}")
         kind = fields.get(b"content-type", "application/octet-stream").lower()
-        if not kind.startswith(TYPES):
+        if not kind.startswith(MEDIA_TYPES):
             raise _refusal(f"it is {kind.partition(';')[0]}, not a video or an image")
         if (length := fields.get(b"content-length", "0")).isdigit():
             self._check_size(int(length))

@@ -1,39 +1,37 @@
-"""What every request passes first: who sends it, whether there is room, and how much it may send.
+"""The first middleware of every request: who sends it, whether there is room, and how much it may send.
 
-Refusals are sent before the body is read. What the client is still sending is then read and dropped, for a while: a
-connection closed in the face of a sender loses the answer too.
+A refusal is sent before the body is read. What the client still sends is then read and dropped for a few seconds: if
+the connection were closed while the client sends, it would often lose the refusal too (TCP reset).
 """
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack, suppress
 from time import perf_counter
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.errors import APIError
-from serve.limits import LOOPBACK
+from serve.config import LOOPBACK
 from serve.runtime.service import Service
-from serve.security.auth import Keys
+from serve.security.auth import ApiKeys
 from serve.web.sessions import UPLOAD as PAGE_UPLOAD
 from serve.web.sessions import is_page
 
-logger = logging.getLogger(__name__)
-
-OPEN = ("/health", "/ready")  # for those who watch over the server
+OPEN = ("/health", "/ready")  # need no key, for monitoring
 UPLOAD = "/v1/files"
-MESSAGE_S = 60.0  # between two pieces of a request's body
-DROP_S = 5.0
-FORM_BYTES = 1 << 16  # around an uploaded file
+MESSAGE_S = 60.0  # longest pause between two pieces of a request's body
+DROP_S = 5.0  # how long the body of a refused request is read
+FORM_BYTES = 1 << 16  # what a multipart form adds to the file inside it
 
 
 class Guard:
+    """ASGI middleware that admits or refuses requests and counts them in the metrics."""
+
     def __init__(self, app: ASGIApp, service: Service):
         self.app, self.service = app, service
-        self.keys = Keys(service.config.api_keys)
+        self.keys = ApiKeys(service.config.api_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,71 +39,76 @@ class Guard:
             return
         started, status = perf_counter(), 500
 
-        async def watched_send(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            async with AsyncExitStack() as held:
+            async with AsyncExitStack() as slots:
                 try:
-                    most = await self._admit(scope, held)
+                    max_bytes = await self._admit(scope, slots)
                 except APIError as error:
-                    await _refuse(error, receive, watched_send)
+                    await _refuse(error, receive, send_and_note_status)
                     return
-                await self.app(scope, _limited(receive, most), watched_send)
+                await self.app(scope, _limit_body(receive, max_bytes), send_and_note_status)
         finally:
+            # The route's pattern and not the path, which clients choose: every distinct label is kept for good.
             path = getattr(scope.get("route"), "path", "other")
             self.service.metrics.requests.labels(path, status).inc()
             self.service.metrics.seconds.labels("request").observe(perf_counter() - started)
 
-    async def _admit(self, scope: Scope, held: AsyncExitStack) -> int:
-        """The most bytes that the body may have. What the request holds while it lasts goes into `held`."""
+    async def _admit(self, scope: Scope, slots: AsyncExitStack) -> int:
+        """Returns the most bytes that the body may have, and enters the request's slot into `slots`.
+
+        Raises APIError.
+        """
         headers, config = Headers(scope=scope), self.service.config
         scope.setdefault("state", {})
-        # A page of another site may reach loopback under a name of its own; it cannot hide that name.
+        # DNS rebinding: a site can point a name of its own to loopback. The browser still sends that name as Host.
         if config.is_loopback and _host_name(headers.get("host", "")) not in LOOPBACK:
             raise APIError(421, "this server answers to localhost only", "wrong_host")
         if scope["path"] in OPEN:
             return 0
-        page = is_page(scope["path"])  # which has sessions of its own
+        page = is_page(scope["path"])  # the page has sessions of its own, see serve.web.sessions
         owner = scope["state"]["owner"] = "" if page else self.keys.owner(headers.get("authorization"))
         upload = scope["path"] in (UPLOAD, PAGE_UPLOAD)
-        most = config.limits.media_bytes + FORM_BYTES if upload else config.limits.body_bytes
+        max_bytes = config.limits.media_bytes + FORM_BYTES if upload else config.limits.body_bytes
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > most:
+        if length.isdigit() and int(length) > max_bytes:
             advice = "" if upload else "; upload the file"
-            raise APIError(413, f"the request is larger than {most >> 20} MiB{advice}", "request_too_large")
+            raise APIError(413, f"the request is larger than {max_bytes >> 20} MiB{advice}", "request_too_large")
         if scope["method"] == "POST" and not page:
-            self.service.rate.take(owner)
+            self.service.rate_limiter.take(owner)
             if not upload:
-                await held.enter_async_context(self.service.admission.slot())
-        return most
+                await slots.enter_async_context(self.service.concurrency.slot())
+        return max_bytes
 
 
 def _host_name(host: str) -> str:
+    """Returns a Host header without its port."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower()
 
 
-def _limited(receive: Receive, most: int) -> Receive:
-    """Ends a body that is too large, or too slow."""
-    size, whole = 0, False
+def _limit_body(receive: Receive, max_bytes: int) -> Receive:
+    """Wraps `receive` so that a body raises HTTPException where it gets too large or pauses for too long."""
+    size, complete = 0, False
 
     async def limited() -> Message:
-        nonlocal size, whole
-        if whole:
+        nonlocal size, complete
+        if complete:  # waits for the disconnect, which may come much later
             return await receive()
         try:
             message = await asyncio.wait_for(receive(), MESSAGE_S)
         except TimeoutError as error:
             raise HTTPException(408, f"nothing of the request's body came for {MESSAGE_S:g} s") from error
         size += len(message.get("body", b""))
-        if size > most:
-            raise HTTPException(413, f"the request is larger than {most >> 20} MiB")
-        whole = not message.get("more_body", False)
+        if size > max_bytes:
+            raise HTTPException(413, f"the request is larger than {max_bytes >> 20} MiB")
+        complete = not message.get("more_body", False)
         return message
 
     return limited
@@ -120,30 +123,3 @@ async def _refuse(error: APIError, receive: Receive, send: Send) -> None:
             while (message := await receive())["type"] == "http.request" and message.get("more_body"):
                 pass
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def unless_gone(receive: Receive, work: Any) -> Any:
-    """The work's result, unless the client goes away first: then it is cancelled, and ClientGoneError raised."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        return task.result()
-    finally:
-        for unfinished in (task, gone):
-            unfinished.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-class ClientGoneError(APIError):
-    """Nobody waits for the answer any more."""
-
-    def __init__(self) -> None:
-        super().__init__(499, "the client closed the connection", "client_closed_request")

@@ -1,8 +1,8 @@
-"""The page without the API."""
+"""`python -m serve.web` serves the page without the API."""
 
 import sys
 
-from serve.api.app import main
+from serve.command import main
 
 if __name__ == "__main__":
     sys.exit(main(api=False))

@@ -1,64 +1,73 @@
-"""What a tab shows, and its conversation as files to keep."""
+"""What a tab of the page shows, and its conversation as files to save."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pysubs2
+from pydantic import TypeAdapter
 
-from serve.api.schemas import EvidenceOut, ReceiptOut, TimedText
-from videollm.features.encode import format_time
+from serve.api.schemas.chat import ChatReceipt
+from videollm.cli.shapes import CaptionJSON, EvidenceJSON
+from videollm.datasets.schema import format_time
+
+_RECEIPT = TypeAdapter(ChatReceipt)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """chips: the evidence as it is shown. receipt: None while the answer is being made, and where it was stopped."""
+class PageTurn:
+    """A question and its answer. evidence_html: how its evidence is shown. receipt: None while the answer is generated,
+    and if it was stopped."""
 
     question: str
     answer: str = ""
-    chips: str = ""
-    evidence: list[EvidenceOut] = field(default_factory=list)
-    receipt: ReceiptOut | None = None
+    evidence_html: str = ""
+    evidence: list[EvidenceJSON] = field(default_factory=list)
+    receipt: ChatReceipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PageVideo:
-    """The video of a tab, and what was said about it. file: its id among the session's files. choice: its name on the
-    shelf."""
+    """The video that a tab shows and the conversation about it.
+
+    Attributes:
+        file: Its id among the files of the session.
+        choice: Its name in the catalog.
+        name: What the page calls it.
+    """
 
     file: str = ""
     choice: str = ""
     name: str = ""
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[PageTurn, ...] = ()
 
-    def asked(self, question: str) -> "PageVideo":
-        return replace(self, turns=(*self.turns, Turn(question)))
+    def with_question(self, question: str) -> "PageVideo":
+        return replace(self, turns=(*self.turns, PageTurn(question)))
 
-    def answered(self, **changes: Any) -> "PageVideo":
-        """With the last turn changed."""
+    def with_answer(self, **changes: Any) -> "PageVideo":
+        """Returns this with changes to its last turn."""
         return replace(self, turns=(*self.turns[:-1], replace(self.turns[-1], **changes)))
 
-    def until(self, number: int) -> "PageVideo":
-        """Before turn `number`."""
+    def before_turn(self, number: int) -> "PageVideo":
         return replace(self, turns=self.turns[:number])
 
 
-def as_json(watched: PageVideo) -> str:
+def as_json(video: PageVideo) -> str:
     turns = [
         {
             "question": turn.question,
             "answer": turn.answer,
-            "evidence": [one.model_dump() for one in turn.evidence],
-            "receipt": turn.receipt and turn.receipt.model_dump(),
+            "evidence": [asdict(evidence) for evidence in turn.evidence],
+            "receipt": turn.receipt and _RECEIPT.dump_python(turn.receipt),
         }
-        for turn in watched.turns
+        for turn in video.turns
     ]
-    return json.dumps({"video": watched.name, "turns": turns}, ensure_ascii=False, indent=2)
+    return json.dumps({"video": video.name, "turns": turns}, ensure_ascii=False, indent=2)
 
 
-def as_markdown(watched: PageVideo) -> str:
-    lines = [f"# {watched.name}", ""]
-    for turn in watched.turns:
+def as_markdown(video: PageVideo) -> str:
+    lines = [f"# {video.name}", ""]
+    for turn in video.turns:
         lines += [f"**{turn.question}**", "", turn.answer, ""]
         lines += [
             f"- {format_time(one.start)}-{format_time(one.end)}: {', '.join(word for word, _ in one.tags)}"
@@ -70,8 +79,8 @@ def as_markdown(watched: PageVideo) -> str:
     return "\n".join(lines)
 
 
-def subtitles(captions: list[TimedText], kind: str) -> str:
-    """kind: srt or vtt."""
+def subtitles(captions: list[CaptionJSON], kind: str) -> str:
+    """Returns the captions as a subtitle file. kind: srt or vtt."""
     file = pysubs2.SSAFile()
     for caption in captions:
         event = pysubs2.SSAEvent(start=round(1000 * caption.start), end=round(1000 * caption.end))

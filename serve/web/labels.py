@@ -1,4 +1,4 @@
-"""Every word of the page, in its languages."""
+"""The texts of the page, in each of its languages."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class Labels:
     language: str
-    other: str  # the page's other language, in its own words
+    other: str  # the name of the other language, in that language
     other_path: str
     tagline: str
     theme: str
-    leave: str
+    logout: str
     video: str
     drop: str
     uploading: str
@@ -22,10 +22,10 @@ class Labels:
     no_timeline: str
     settings: str
     model: str
-    looks: str
-    looks_auto: str
-    looks_fps: str
-    looks_frames: str
+    sampling: str
+    sampling_auto: str
+    sampling_fps: str
+    sampling_frames: str
     fps: str
     frames: str
     temperature: str
@@ -33,7 +33,7 @@ class Labels:
     apply: str
     chat: str
     ask: str
-    hello: str
+    chat_hint: str
     questions: tuple[str, ...]
     evidence: str
     save_chat: str
@@ -49,21 +49,21 @@ class Labels:
     search_index: str
     search_make: str
     search_note: str
-    nothing: str
+    no_results: str
     summary: str
     summary_note: str
     parts: str
     summary_make: str
     share: str
-    saw: str
-    saw_note: str
-    saw_answer: str
-    saw_frames: str
-    saw_range: str
-    saw_segments: str
-    saw_tokens: str
-    saw_time: str
-    frames_seen: str
+    receipt: str
+    receipt_note: str
+    receipt_question: str
+    receipt_frames: str
+    receipt_range: str
+    receipt_segments: str
+    receipt_tokens: str
+    receipt_time: str
+    frames_used: str
     frames_lost: str
     frames_shown: str
     merged_from: str
@@ -71,12 +71,12 @@ class Labels:
     prompt_tokens: str
     cached_tokens: str
     completion_tokens: str
-    cut: str
+    truncated: str
     ms: dict[str, str]
     no_video: str
     no_question: str
     no_query: str
-    refused: str
+    failed: str
     key: str
     key_note: str
     key_wrong: str
@@ -89,30 +89,30 @@ ENGLISH = Labels(
     other_path="/zh/",
     tagline="Ask your videos. Every answer shows where it comes from.",
     theme="Light or dark",
-    leave="Log out",
+    logout="Log out",
     video="Video",
     drop="Drop a video here, or choose a file",
     uploading="Uploading",
     upload_failed="The upload failed",
-    unplayable="Your browser cannot play this file; questions about it work all the same.",
+    unplayable="Your browser cannot play this file. You can still ask about it.",
     example="Example clip",
-    uploads_note="Uploads are seen by this browser alone and deleted after {hours} hours.",
+    uploads_note="Only this browser can see your uploads. They are deleted after {hours} hours.",
     timeline="Timeline",
-    no_timeline="The timeline appears when the video has been looked at.",
+    no_timeline="The timeline appears when the video has been analysed.",
     settings="Settings",
     model="Model",
-    looks="Frames to look at",
-    looks_auto="Automatic",
-    looks_fps="Per second",
-    looks_frames="In all",
+    sampling="Frames to use",
+    sampling_auto="Automatic",
+    sampling_fps="Per second",
+    sampling_frames="In all",
     fps="Frames per second",
     frames="Frames in all",
     temperature="Temperature",
     temperature_note="0 gives the same answer every time",
-    apply="RequestVideo again",
+    apply="Apply",
     chat="Chat",
     ask="Ask about this video",
-    hello="Ask anything about the video",
+    chat_hint="Ask anything about the video",
     questions=("What is in this video?", "What comes first?", "How does it end?"),
     evidence="Evidence",
     save_chat="Save the conversation",
@@ -127,37 +127,37 @@ ENGLISH = Labels(
     search_here="This video",
     search_index="All indexed videos",
     search_make="Search",
-    search_note="Finds moments by what they show. The best ones come first, however bad: mind the score.",
-    nothing="Nothing found.",
+    search_note="Finds moments by what they show, best first. Even the best may not match: check the score.",
+    no_results="Nothing found.",
     summary="Summary",
-    summary_note="A storyboard of the parts that best stand for the video.",
+    summary_note="A storyboard of the parts that best represent the video.",
     parts="Parts",
     summary_make="Make a storyboard",
     share="{percent} of the video looks most like this",
-    saw="What the model saw",
-    saw_note="After an answer, this shows the frames, tokens and time behind it.",
-    saw_answer="Question",
-    saw_frames="Frames",
-    saw_range="Part of the video",
-    saw_segments="Segments",
-    saw_tokens="Tokens",
-    saw_time="Time",
-    frames_seen="{count} seen",
+    receipt="What the model saw",
+    receipt_note="After an answer, this shows the frames, tokens and time that it took.",
+    receipt_question="Question",
+    receipt_frames="Frames",
+    receipt_range="Part of the video",
+    receipt_segments="Segments",
+    receipt_tokens="Tokens",
+    receipt_time="Time",
+    frames_used="{count} used",
     frames_lost="{count} lost",
     frames_shown="{shown} of {count} frames, evenly spread:",
     merged_from="merged from {count}",
     visual_tokens="{count} visual",
     prompt_tokens="{count} in the prompt",
-    cached_tokens="{count} of them kept from earlier",
+    cached_tokens="{count} of them cached",
     completion_tokens="{count} in the answer",
-    cut="The answer stopped at its length limit, or segments were merged to fit.",
-    ms={"decode": "decode", "encode": "encode", "first_token": "first token", "total": "in all"},
+    truncated="The answer reached its length limit, or segments were merged to fit the context.",
+    ms={"decode": "decode", "encode": "encode", "first_token": "first token", "total": "total"},
     no_video="Choose a video first.",
     no_question="Write a question first.",
     no_query="Write what to search for first.",
-    refused="That did not work",
+    failed="That did not work",
     key="API key",
-    key_note="This server asks for a key. It is one of those that its API accepts.",
+    key_note="This server requires an API key, the same as its API.",
     key_wrong="That is not a key of this server.",
     enter="Enter",
 )
@@ -168,7 +168,7 @@ CHINESE = Labels(
     other_path="/en/",
     tagline="向视频提问，每个回答都注明出处。",
     theme="浅色或深色",
-    leave="退出",
+    logout="退出",
     video="视频",
     drop="将视频拖到此处，或选择文件",
     uploading="正在上传",
@@ -180,18 +180,18 @@ CHINESE = Labels(
     no_timeline="视频分析完成后将显示时间轴。",
     settings="设置",
     model="模型",
-    looks="查看的帧",
-    looks_auto="自动",
-    looks_fps="按每秒",
-    looks_frames="按总数",
+    sampling="使用的帧",
+    sampling_auto="自动",
+    sampling_fps="按每秒",
+    sampling_frames="按总数",
     fps="每秒帧数",
     frames="总帧数",
     temperature="温度",
     temperature_note="为 0 时每次回答相同",
-    apply="重新查看",
+    apply="应用",
     chat="对话",
     ask="就此视频提问",
-    hello="关于视频，想问什么都可以（默认模型只懂英语）",
+    chat_hint="关于视频，想问什么都可以（默认模型只懂英语）",
     questions=("What is in this video?", "What comes first?", "How does it end?"),
     evidence="依据",
     save_chat="保存对话",
@@ -207,34 +207,34 @@ CHINESE = Labels(
     search_index="索引中的所有视频",
     search_make="搜索",
     search_note="按画面内容查找。结果按分数排序，最好的也可能不相关，请留意分数。",
-    nothing="没有找到。",
+    no_results="没有找到。",
     summary="摘要",
     summary_note="由最能代表视频的片段组成的分镜。",
     parts="片段数",
     summary_make="生成分镜",
     share="视频的 {percent} 与此最相似",
-    saw="模型所见",
-    saw_note="回答之后，这里显示所用的帧、词元和时间。",
-    saw_answer="问题",
-    saw_frames="帧",
-    saw_range="视频范围",
-    saw_segments="片段",
-    saw_tokens="词元",
-    saw_time="用时",
-    frames_seen="看了 {count} 帧",
+    receipt="模型所见",
+    receipt_note="回答之后，这里显示所用的帧、词元和时间。",
+    receipt_question="问题",
+    receipt_frames="帧",
+    receipt_range="视频范围",
+    receipt_segments="片段",
+    receipt_tokens="词元",
+    receipt_time="用时",
+    frames_used="使用 {count} 帧",
     frames_lost="丢失 {count} 帧",
     frames_shown="均匀显示 {count} 帧中的 {shown} 帧：",
     merged_from="由 {count} 个合并",
     visual_tokens="视觉 {count}",
     prompt_tokens="提示 {count}",
-    cached_tokens="其中 {count} 个沿用之前",
+    cached_tokens="其中 {count} 个来自缓存",
     completion_tokens="回答 {count}",
-    cut="回答达到长度上限，或片段经过合并。",
+    truncated="回答达到长度上限，或片段经过合并。",
     ms={"decode": "解码", "encode": "编码", "first_token": "首个词元", "total": "总计"},
     no_video="请先选择视频。",
     no_question="请先输入问题。",
     no_query="请先输入搜索内容。",
-    refused="无法完成",
+    failed="无法完成",
     key="API 密钥",
     key_note="此服务器需要密钥，与其 API 所用的相同。",
     key_wrong="这不是此服务器的密钥。",

@@ -1,4 +1,4 @@
-"""What is where on the page, and which event does what."""
+"""The components of the page, and which event calls which action."""
 
 from typing import Any
 
@@ -33,25 +33,30 @@ THEME = Base(
     button_primary_background_fill_dark="*primary_700",
     button_primary_text_color="white",
 )
-# The events of these are told to the page by page.js, which knows where they happen.
-NAMED = "element.addEventListener('vl-named', event => trigger('named', event.detail));"
+# page.js dispatches this event on an upload and on a click on a found moment. Gradio then triggers the action.
+OPEN_VIDEO = "element.addEventListener('vl-open', event => trigger('open_video', event.detail));"
 
 
-def layout(actions: Actions, labels: Labels, *, model: str, hours: float, leave: bool, indexed: bool) -> gr.Blocks:
-    """hours: how long uploads are kept. leave: whether there is something to log out of. indexed: whether there is an
-    index to search in."""
+def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout: bool, indexed: bool) -> gr.Blocks:
+    """Builds the page.
+
+    Args:
+        hours: How long uploads are kept.
+        logout: Whether to show a link to log out.
+        indexed: Whether there is an index to search.
+    """
     with gr.Blocks(title="videollm", analytics_enabled=False, fill_width=True) as page:
-        watched = gr.State(PageVideo())
-        gr.HTML(render.header(labels, leave=leave))
+        video = gr.State(PageVideo())
+        gr.HTML(render.header(labels, logout=logout))
         with gr.Row(elem_classes="vl-columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="vl-left"):
-                player = gr.HTML(render.waiting_player(), elem_id="player")
-                timeline = gr.HTML(render.empty(labels.no_timeline), elem_id="timeline")
+                player = gr.HTML(render.empty_player(), elem_id="player")
+                timeline = gr.HTML(render.note(labels.no_timeline), elem_id="timeline")
                 choice = gr.Dropdown([], label=labels.video, elem_id="choice")
-                drop = gr.HTML(render.dropzone(labels, hours), elem_id="drop", js_on_load=NAMED)
+                drop = gr.HTML(render.dropzone(labels, hours), elem_id="drop", js_on_load=OPEN_VIDEO)
                 with gr.Accordion(labels.settings, open=False, elem_id="settings"):
                     settings = _settings(labels, model)
-                    again = gr.Button(labels.apply, size="sm")
+                    apply = gr.Button(labels.apply, size="sm")
             with gr.Column(scale=6, min_width=320, elem_classes="vl-right"), gr.Tabs():
                 with gr.Tab(labels.chat, id="chat"):
                     chat = gr.Chatbot(
@@ -62,7 +67,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, leave:
                         editable="user",
                         buttons=["copy"],
                         feedback_options=None,
-                        placeholder=labels.hello,
+                        placeholder=labels.chat_hint,
                         examples=[{"text": question} for question in labels.questions],
                         layout="bubble",
                     )
@@ -77,7 +82,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, leave:
                     )
                     saves = gr.HTML("", elem_id="saves")
                 with gr.Tab(labels.captions, id="captions"):
-                    gr.HTML(render.empty(labels.captions_note))
+                    gr.HTML(render.note(labels.captions_note))
                     describe = gr.Button(labels.captions_make, variant="primary", elem_id="describe")
                     captions = gr.HTML("", elem_id="captions", min_height=120)
                 with gr.Tab(labels.search, id="search"):
@@ -96,67 +101,67 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, leave:
                         visible=indexed,
                         elem_id="scope",
                     )
-                    gr.HTML(render.empty(labels.search_note))
-                    found = gr.HTML("", elem_id="found", min_height=120, js_on_load=NAMED)
+                    gr.HTML(render.note(labels.search_note))
+                    found = gr.HTML("", elem_id="found", min_height=120, js_on_load=OPEN_VIDEO)
                 with gr.Tab(labels.summary, id="summary"):
-                    gr.HTML(render.empty(labels.summary_note))
+                    gr.HTML(render.note(labels.summary_note))
                     with gr.Row(equal_height=True):
                         parts = gr.Slider(2, 12, value=6, step=1, label=labels.parts, elem_id="parts")
                         make = gr.Button(labels.summary_make, variant="primary", elem_id="summarize")
                     summary = gr.HTML("", elem_id="summary", min_height=120)
-                with gr.Tab(labels.saw, id="saw") as saw_tab:
-                    saw = gr.HTML(render.empty(labels.saw_note), elem_id="saw", min_height=120)
+                with gr.Tab(labels.receipt, id="receipt") as receipt_tab:
+                    receipt = gr.HTML(render.note(labels.receipt_note), elem_id="receipt", min_height=120)
 
-        video: dict[str, Any] = {
-            "outputs": [watched, choice, player, timeline, chat, saves, captions, summary, saw],
+        opening: dict[str, Any] = {
+            "outputs": [video, choice, player, timeline, chat, saves, captions, summary, receipt],
             "show_progress_on": timeline,
             "show_progress": "minimal",
         }
-        seen = [watched, *settings]
-        page.load(actions.load, settings, **video)
-        choice.input(actions.open, [choice, *seen], **video)
-        drop.named(actions.open_named, seen, **video)
-        found.named(actions.open_named, seen, **video)
-        again.click(actions.look_again, seen, timeline)
+        inputs = [video, *settings]
+        page.load(actions.load_page, settings, **opening)
+        choice.input(actions.open, [choice, *inputs], **opening)
+        drop.open_video(actions.open_by_name, inputs, **opening)
+        found.open_video(actions.open_by_name, inputs, **opening)
+        apply.click(actions.refresh_timeline, inputs, timeline)
 
-        talk: dict[str, Any] = {"outputs": [watched, chat, question, saves], "show_progress": "hidden"}
+        talking: dict[str, Any] = {"outputs": [video, chat, question, saves], "show_progress": "hidden"}
         asking: list[Any] = [
-            question.submit(actions.ask, [question, *seen], **talk),
-            chat.retry(actions.retry, seen, **talk),
-            chat.edit(actions.edit, seen, **talk),
-            chat.example_select(actions.ask_example, seen, **talk),
+            question.submit(actions.ask, [question, *inputs], **talking),
+            chat.retry(actions.retry, inputs, **talking),
+            chat.edit(actions.edit, inputs, **talking),
+            chat.example_select(actions.ask_example, inputs, **talking),
         ]
         for event in asking:
-            event.then(actions.idle, None, question, show_progress="hidden")
-        question.stop(actions.stopped, watched, cancels=asking, **talk)
-        chat.undo(actions.undo, watched, **talk)
-        chat.clear(actions.clear, watched, **talk)
+            event.then(actions.enable_input, None, question, show_progress="hidden")
+        question.stop(actions.stop, video, cancels=asking, **talking)
+        chat.undo(actions.undo, video, **talking)
+        chat.clear(actions.clear, video, **talking)
 
-        describe.click(actions.caption, seen, captions)
-        query.submit(actions.search, [query, scope, *seen], found)
-        make.click(actions.summarize, [parts, *seen], summary)
-        saw_tab.select(actions.saw, watched, saw)
+        describe.click(actions.caption, inputs, captions)
+        query.submit(actions.search, [query, scope, *inputs], found)
+        make.click(actions.summarize, [parts, *inputs], summary)
+        receipt_tab.select(actions.show_receipt, video, receipt)
     return page
 
 
 def _settings(labels: Labels, model: str) -> list[Any]:
-    """In the order in which `Actions` reads them."""
+    """The inputs that `Actions` reads as its settings, in that order."""
     models = gr.Dropdown([model], value=model, label=labels.model, elem_id="model")
-    looks = gr.Radio(
-        [(labels.looks_auto, "auto"), (labels.looks_fps, "fps"), (labels.looks_frames, "frames")],
+    sampling = gr.Radio(
+        [(labels.sampling_auto, "auto"), (labels.sampling_fps, "fps"), (labels.sampling_frames, "frames")],
         value="auto",
-        label=labels.looks,
-        elem_id="looks",
+        label=labels.sampling,
+        elem_id="sampling",
     )
     fps = gr.Number(2, label=labels.fps, minimum=0.01, maximum=240, visible=False, elem_id="fps")
     frames = gr.Number(16, label=labels.frames, minimum=1, precision=0, visible=False, elem_id="frames")
     temperature = gr.Slider(
         0, 2, value=0, step=0.1, label=labels.temperature, info=labels.temperature_note, elem_id="temperature"
     )
-    looks.change(
+    sampling.change(
         lambda chosen: (gr.update(visible=chosen == "fps"), gr.update(visible=chosen == "frames")),
-        looks,
+        sampling,
         [fps, frames],
         show_progress="hidden",
     )
-    return [models, looks, fps, frames, temperature]
+    return [models, sampling, fps, frames, temperature]

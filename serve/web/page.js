@@ -10,16 +10,16 @@
     if (box.top < 0 || box.bottom > innerHeight) player.scrollIntoView({ behavior: "smooth", block: "center" });
   }
 
-  function named(element, detail) {
+  function openVideo(element, detail) {
     // Gradio's listener sits on an element around the component's content.
-    element.dispatchEvent(new CustomEvent("vl-named", { bubbles: true, detail }));
+    element.dispatchEvent(new CustomEvent("vl-open", { bubbles: true, detail }));
   }
 
   document.addEventListener("click", (event) => {
     const target = event.target.closest("[data-seek], [data-open], [data-theme]");
     if (!target) return;
     if ("seek" in target.dataset) seek(Number(target.dataset.seek));
-    else if ("open" in target.dataset) named(target, { name: target.dataset.open, at: Number(target.dataset.at) });
+    else if ("open" in target.dataset) openVideo(target, { name: target.dataset.open, at: Number(target.dataset.at) });
     else setDark(!document.body.classList.contains("dark"), true);
   });
 
@@ -62,7 +62,7 @@
       const reply = request.response;
       const problem = drop.parentElement.querySelector("[role=alert]");
       problem.textContent = request.status === 200 ? "" : `${problem.dataset.text}: ${reply?.error?.message ?? request.status}`;
-      if (request.status === 200) named(drop, { name: reply.name, at: 0 });
+      if (request.status === 200) openVideo(drop, { name: reply.name, at: 0 });
     };
     request.responseType = "json";
     request.open("POST", "/media");

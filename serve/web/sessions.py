@@ -1,7 +1,7 @@
-"""Who looks at the page: a browser's session, opened with an API key where the server has keys.
+"""Sessions of the page, one a browser, opened with an API key where the server has keys.
 
-A session is a random token in a cookie that scripts cannot read and other sites cannot send. What it uploads, and what
-is computed from that, belongs to it alone.
+A session is a random token in a cookie that scripts cannot read (HttpOnly) and other sites cannot send (SameSite). What
+a session uploads, and what is computed from that, is visible to this session only.
 """
 
 import hashlib
@@ -19,62 +19,76 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.errors import APIError
-from serve.runtime.files import Files
-from serve.security.auth import Keys
+from serve.runtime.files import FileStore
+from serve.security.auth import ApiKeys
 
-# Everything of the page that can be reached. Gradio has many more routes, among them ones that serve or take files.
-PAGE = re.compile(
+# The paths that the page needs; all others are closed. Gradio has many more, some of which serve files or take them.
+PAGE_PATHS = re.compile(
     r"/|/(en|zh)/((assets|static|svelte)/.+|theme\.css|favicon\.ico|manifest\.json|config|"
     r"gradio_api/(queue/(join|data)|heartbeat/[^/]+|cancel|reset|startup-events))?|"
     r"/login|/logout|/favicon\.ico|/media(/[^/]+)?"
 )
-STARTS = ("/", "/en/", "/zh/")
-OPEN = (*STARTS, "/login", "/favicon.ico")
+ENTRIES = ("/", "/en/", "/zh/")
+OPEN = (*ENTRIES, "/login", "/favicon.ico")
 UPLOAD = "/media"
-MOST = 1000  # sessions; the one unused for longest makes room
+MAX_SESSIONS = 1000  # the least recently used one makes room
 HEADERS = {
-    # Nothing from elsewhere is ever loaded. Gradio runs scripts that are in the page, and makes functions from text.
+    # Nothing is loaded from other sites. Gradio needs the unsafe parts: inline scripts, and functions made from text.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # without any, browsers hide from which site a form comes
+    "Referrer-Policy": "same-origin",  # "no-referrer" would make browsers send Origin: null with forms
 }
 
 
 def is_page(path: str) -> bool:
-    return PAGE.fullmatch(path) is not None
+    return PAGE_PATHS.fullmatch(path) is not None
 
 
 @dataclass(slots=True)
-class Session:
-    """owner: of its files and features. key: the name of the API key that opened it. seen: when it was last used.
-    tabs: Gradio's names for its open pages."""
+class PageSession:
+    """A session of one browser.
+
+    Attributes:
+        owner: The owner of its files and features.
+        key: The owner name of the API key that opened it.
+        used_at: When it was last used.
+        tabs: Gradio's names (session hashes) of its open tabs.
+    """
 
     owner: str
     key: str
-    seen: float
+    used_at: float
     tabs: set[str] = field(default_factory=set)
 
 
-class Sessions:
-    """lasts_s: how long an unused session is kept."""
+class PageSessions:
+    """All sessions of a server.
 
-    def __init__(self, files: Files, lasts_s: float, now: Callable[[], float] = monotonic):
-        self._files, self._lasts_s, self._now = files, lasts_s, now
-        self._sessions: OrderedDict[bytes, Session] = OrderedDict()  # by the hash of the token, longest unused first
+    Args:
+        files: Where their uploads are.
+        timeout_s: How long an unused session is kept.
+        now: The clock, in seconds; tests replace it.
+    """
+
+    def __init__(self, files: FileStore, timeout_s: float, now: Callable[[], float] = monotonic):
+        self._files, self._timeout_s, self._now = files, timeout_s, now
+        # By the hash of the token, least recently used first. Tokens themselves are not kept.
+        self._sessions: OrderedDict[bytes, PageSession] = OrderedDict()
 
     def open(self, key: str) -> str:
-        """A new session's token."""
+        """Opens a session and returns its token. key: the owner name of the API key."""
         token = secrets.token_urlsafe(32)
-        self._sessions[_digest(token)] = Session(f"page-{secrets.token_hex(12)}", key, self._now())
-        while len(self._sessions) > MOST:
+        self._sessions[_digest(token)] = PageSession(f"page-{secrets.token_hex(12)}", key, self._now())
+        while len(self._sessions) > MAX_SESSIONS:
             self._end(next(iter(self._sessions)))
         return token
 
-    def get(self, token: str | None) -> Session | None:
-        self.sweep()
+    def get(self, token: str | None) -> PageSession | None:
+        """Returns the session of a token, or None if there is none or it has expired."""
+        self.expire()
         found = self._sessions.get(_digest(token or ""))
         if found is not None:
-            found.seen = self._now()
+            found.used_at = self._now()
             self._sessions.move_to_end(_digest(token or ""))
         return found
 
@@ -82,25 +96,29 @@ class Sessions:
         if _digest(token or "") in self._sessions:
             self._end(_digest(token or ""))
 
-    def sweep(self) -> None:
-        """Ends what has not been used for long."""
+    def expire(self) -> None:
+        """Ends the sessions that have not been used for `timeout_s`."""
         for digest, session in list(self._sessions.items()):
-            if session.seen + self._lasts_s > self._now():
+            if session.used_at + self._timeout_s > self._now():
                 return
             self._end(digest)
 
     def _end(self, digest: bytes) -> None:
         session = self._sessions.pop(digest)
-        for file in self._files.of(session.owner):
+        for file in self._files.owned_by(session.owner):
             self._files.delete(session.owner, file.id)
 
-    def claim(self, session: Session, tab: str) -> None:
-        """Raises APIError 404 for a tab of another session, whose answers and state are not this one's to read."""
+    def claim(self, session: PageSession, tab: str) -> None:
+        """Assigns a tab to the session. Raises APIError 404 if it belongs to another one.
+
+        Gradio gives the state and the answers of a tab to everybody who knows its name.
+        """
         if any(tab in other.tabs for other in self._sessions.values() if other is not session):
             raise APIError(404, "no such page", "not_found")
         session.tabs.add(tab)
 
     def owners(self, key: str) -> list[str]:
+        """Returns the owners of all sessions that this API key has opened."""
         return [session.owner for session in self._sessions.values() if session.key == key]
 
 
@@ -108,10 +126,10 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-class Access:
-    """Before the page: lets in requests of a session, and opens one for whoever needs no key."""
+class SessionGuard:
+    """ASGI middleware of the page: admits requests of a session, and opens one if no key is required."""
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, keys: Keys):
+    def __init__(self, app: ASGIApp, sessions: PageSessions, keys: ApiKeys):
         self.app, self.sessions, self.keys = app, sessions, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,12 +139,12 @@ class Access:
         request, token = Request(scope), None
         try:
             session = self._admit(request)
-            if session is None and request.url.path in STARTS and not self.keys.required:
+            if session is None and request.url.path in ENTRIES and not self.keys.required:
                 session = self.sessions.get(token := self.sessions.open(self.keys.owner(None)))
         except APIError as error:
             await error.response()(scope, receive, send)
             return
-        if session is None and request.url.path in STARTS:
+        if session is None and request.url.path in ENTRIES:
             await RedirectResponse("/login", 303)(scope, receive, send)
             return
         scope.setdefault("state", {})["session"] = session
@@ -141,11 +159,12 @@ class Access:
 
         await self.app(scope, receive, send_with_headers)
 
-    def _admit(self, request: Request) -> Session | None:
-        """None where there is no session yet but the request may open one. Raises APIError."""
+    def _admit(self, request: Request) -> PageSession | None:
+        """Returns the session, or None if there is none but the request may open one. Raises APIError."""
+        # Cross-site request forgery: SameSite does not stop another port of the same host, which Origin names.
         origin = request.headers.get("origin")
         if request.method not in ("GET", "HEAD") and origin and urlsplit(origin).netloc != request.headers.get("host"):
-            raise APIError(403, "this page takes no requests from other sites", "wrong_origin")
+            raise APIError(403, "this page accepts no requests from other sites", "wrong_origin")
         session = self.sessions.get(request.cookies.get(cookie_name(request)))
         path = request.url.path
         if session is None and path not in OPEN:
@@ -159,7 +178,7 @@ class Access:
 
 
 def cookie_name(request: Request) -> str:
-    """Of its own for each port: browsers share cookies between all servers of a machine."""
+    """Returns a name for each port: browsers share cookies between all ports of a host."""
     _, port = request.scope["server"]
     return f"videollm-{port}"
 

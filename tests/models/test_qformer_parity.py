@@ -33,7 +33,7 @@ def tiny_video_llama() -> VideoLlamaQFormer:
 
 @pytest.fixture(scope="module")
 def official() -> dict[str, Arrays]:
-    return load_parity("BLIP2_QFormer", "blip2_stage1")
+    return load_parity("BLIP2_QFormer/blip2_stage1")
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_blip2_padding_and_later_words_are_not_seen():
 
 @torch.inference_mode()
 def test_video_llama():
-    data = load_parity("VideoLLaMA_QFormer", "video_qformer")
+    data = load_parity("VideoLLaMA_QFormer/video_qformer")
     state, inter, output = data["state"], data["inter"], data["output"]
     model = tiny_video_llama()
     load_video_llama(model, state)
@@ -163,14 +163,14 @@ def test_video_llama():
 
 
 @pytest.mark.parametrize(
-    ("make", "load", "system", "file"),
+    ("make", "load", "case"),
     [
-        (tiny_blip2, load_blip2, "BLIP2_QFormer", "blip2_stage1"),
-        (tiny_video_llama, load_video_llama, "VideoLLaMA_QFormer", "video_qformer"),
+        (tiny_blip2, load_blip2, "BLIP2_QFormer/blip2_stage1"),
+        (tiny_video_llama, load_video_llama, "VideoLLaMA_QFormer/video_qformer"),
     ],
 )
-def test_every_official_key_is_accounted_for(make, load, system: str, file: str):
-    state = load_parity(system, file)["state"]
+def test_every_official_key_is_accounted_for(make, load, case: str):
+    state = load_parity(case)["state"]
     model = make()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     missing = "Qformer.bert.encoder.layer.2.output_query.dense.bias"

@@ -17,7 +17,7 @@ from videollm.retrieval.official import load as load_official
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("system", ["CLIP4Clip/seqTransf", "X-CLIP/seqTransf", "TeachCLIP/student"])
+@pytest.mark.parametrize("system", ["CLIP4Clip/tightTransf", "X-CLIP/seqTransf", "TeachCLIP/student"])
 def test_a_converted_checkpoint_scores_as_the_official_one(system: str, tmp_path: Path, capsys):
     arrays, config = parity(system)
     file, out = tmp_path / "pytorch_model.bin.4", tmp_path / "ours"

@@ -1,10 +1,7 @@
 """Retrieval metrics: the official numbers, a plain implementation, and blocks that need little memory."""
 
-import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.parity import BESIDE, load_parity
+from tests.parity import load_parity, load_parity_config
 from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval.metrics import Scores, average_precision, evaluate, grouped_ranks, text_ranks
@@ -22,9 +19,7 @@ OFFICIAL = {"R1": "R1", "R5": "R5", "R10": "R10", "MdR": "MedianR", "MnR": "Mean
 
 @pytest.fixture(scope="module")
 def official() -> tuple[dict[str, torch.Tensor], dict]:
-    arrays = load_parity("CLIP4Clip", "metrics")["input"]
-    root = next(f for f in (Path(os.environ.get("VIDEOLLM_PARITY_DIR", BESIDE)), BESIDE) if f.is_dir())
-    return arrays, json.loads((root / "CLIP4Clip" / "README.json").read_text())["metrics.safetensors"]["config"]
+    return load_parity("CLIP4Clip/metrics")["input"], load_parity_config("CLIP4Clip/metrics")
 
 
 def assert_official(ours: dict[str, float], expected: dict) -> None:

@@ -14,7 +14,7 @@ VIDEO_S = 118
 
 
 def test_draws_what_the_official_code_draws():
-    data = load_parity("VideoCLIP", "mmfusion_separate")
+    data = load_parity("VideoCLIP/mmfusion_separate")
     starts, ends, lengths = (data["input"][f"sampling_{n}"].tolist() for n in ("start", "end", "caplens"))
     rng, sampling, rows = random.Random(1234), OverlappedSampling(), []
     for _ in range(len(data["output"]["sampling_rows"])):

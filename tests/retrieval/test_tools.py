@@ -18,10 +18,10 @@ from videollm.errors import ConfigError
 from videollm.features.encode import EncodedVideo, encode_video
 from videollm.presets import DEBUG
 from videollm.retrieval.classify import classify, label_embeddings
+from videollm.retrieval.contact_sheet import CELL, Panel, contact_sheet
 from videollm.retrieval.dedupe import find_copies, fingerprint, groups, perceptual_hashes
 from videollm.retrieval.grounding import ground, maximal_runs, otsu
 from videollm.retrieval.keyframes import keyframes, representatives
-from videollm.retrieval.sheet import CELL, Panel, contact_sheet
 
 ENCODER = DebugEncoder()
 

@@ -25,7 +25,7 @@ START_S = 400
 class Server:
     """A running `python -m MODULE`, whose log is a file."""
 
-    def __init__(self, log: Path, *arguments: str, module: str = "serve.api.app", **environment: str):
+    def __init__(self, log: Path, *arguments: str, module: str = "serve", **environment: str):
         self.log = log
         with open(log, "wb") as stderr:
             self.process = subprocess.Popen(

@@ -54,7 +54,7 @@ class RecordedMatching(VideoTextMatching):
 
 
 def test_blip2_losses_and_gradient_norms_are_the_official_ones():
-    data = load_parity("BLIP2_QFormer", "blip2_stage1")
+    data = load_parity("BLIP2_QFormer/blip2_stage1")
     inputs, inter, output = data["input"], data["inter"], data["output"]
     tiny = QFormerConfig(
         queries=5, width=32, layers=4, heads=4, ffn_width=64, memory_width=48, vocab_size=41, max_positions=32

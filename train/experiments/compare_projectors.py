@@ -267,7 +267,7 @@ def answered(model: Model, prompts: Sequence[Prompt], batch: int = 64) -> np.nda
         made = collate(prompts[start : start + batch], model.processor.tokenizer.pad_token_id)
         targets = made["labels"][:, 1:]  # type: ignore[index]
         labelled = targets != IGNORE
-        likeliest = model.llm(**made).logits.argmax(-1)
+        likeliest = model.llm.labelled_logits(**made).argmax(-1)
         wrong = torch.zeros_like(labelled)
         wrong[labelled] = likeliest != targets[labelled]
         right += (~wrong.any(1)).tolist()

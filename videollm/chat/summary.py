@@ -9,8 +9,8 @@ from videollm.checkpoint import Model
 from videollm.encoders.tags import Tag
 from videollm.features.encode import EncodedVideo, SegmentFeatures, format_time
 from videollm.inference.engine import Engine
+from videollm.retrieval.contact_sheet import Panel
 from videollm.retrieval.keyframes import representatives
-from videollm.retrieval.sheet import Panel
 
 
 @dataclass(frozen=True, slots=True)

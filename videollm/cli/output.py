@@ -11,7 +11,7 @@ from videollm.errors import ConfigError
 
 if TYPE_CHECKING:
     from videollm.encoders.tags import Tag
-    from videollm.retrieval.sheet import Panel
+    from videollm.retrieval.contact_sheet import Panel
 
 
 class TimeSpan(Protocol):
@@ -69,7 +69,7 @@ def save_sheet(file: str | None, panels: "Sequence[Panel]") -> str | None:
 
     Writes nothing and returns None where no file was asked for or there are no panels. Raises ConfigError.
     """
-    from videollm.retrieval.sheet import contact_sheet
+    from videollm.retrieval.contact_sheet import contact_sheet
 
     if file is None or not panels:
         return None

@@ -14,7 +14,7 @@ def serve(arguments: list[str]) -> NoReturn:
     """
     import uvicorn  # noqa: F401  # fails here, where the missing extra can still be named
 
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "serve.api.app", *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "serve", *arguments])
 
 
 def evaluate(arguments: list[str]) -> None:

@@ -21,9 +21,9 @@ from videollm.errors import ConfigError, VideoError
 if TYPE_CHECKING:
     import torch
 
+    from videollm.retrieval.contact_sheet import Panel
     from videollm.retrieval.index import Index
     from videollm.retrieval.search import Filter, Moment
-    from videollm.retrieval.sheet import Panel
 
 RERANK_CANDIDATES = 20  # least number of moments that --rerank scores again
 
@@ -159,7 +159,7 @@ def _line(moment: "Moment") -> str:
 
 
 def _panels(found: "list[Moment]") -> "list[Panel]":
-    from videollm.retrieval.sheet import Panel
+    from videollm.retrieval.contact_sheet import Panel
 
     panels = []
     for number, moment in enumerate(found, 1):
@@ -171,7 +171,7 @@ def _panels(found: "list[Moment]") -> "list[Panel]":
 
 def dedupe(options: Options) -> None:
     from videollm.retrieval.dedupe import find_copies, fingerprint, groups
-    from videollm.retrieval.walk import video_files
+    from videollm.retrieval.video_files import video_files
 
     fingerprints, problems = [], []
     for file in video_files(options.sources):

@@ -5,7 +5,7 @@ Times are seconds from the start of the video.
 """
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ class EvidenceJSON:
     tags: TagsJSON
 
     @classmethod
-    def of(cls, evidence: "Evidence") -> "EvidenceJSON":
+    def of(cls, evidence: "Evidence") -> Self:
         return cls(
             video=evidence.video,
             start=evidence.start_s,
@@ -50,7 +50,7 @@ class CaptionJSON:
     text: str
 
     @classmethod
-    def of(cls, caption: "TimedCaption") -> "CaptionJSON":
+    def of(cls, caption: "TimedCaption") -> Self:
         return cls(start=caption.start_s, end=caption.end_s, text=caption.text)
 
 
@@ -66,7 +66,7 @@ class PartJSON:
     tags: TagsJSON
 
     @classmethod
-    def of(cls, part: "Part") -> "PartJSON":
+    def of(cls, part: "Part") -> Self:
         return cls(
             start=part.start_s,
             end=part.end_s,
@@ -89,7 +89,7 @@ class MomentJSON:
     tags: TagsJSON
 
     @classmethod
-    def of(cls, moment: "Moment", video: str | None = None) -> "MomentJSON":
+    def of(cls, moment: "Moment", video: str | None = None) -> Self:
         """video: what to call the video; its path if None."""
         return cls(
             video=moment.path if video is None else video,
@@ -112,7 +112,7 @@ class CitationJSON:
     text: str
 
     @classmethod
-    def of(cls, citation: "Citation") -> "CitationJSON":
+    def of(cls, citation: "Citation") -> Self:
         return cls(
             video=citation.path,
             start=citation.start_s,

@@ -67,8 +67,8 @@ def moments(options: Options) -> None:
 def keyframes(options: Options) -> None:
     from videollm.chat.summary import describe_at
     from videollm.datasets.schema import format_time
+    from videollm.retrieval.contact_sheet import Panel
     from videollm.retrieval.keyframes import keyframes as choose
-    from videollm.retrieval.sheet import Panel
 
     if options.describe:
         session = open_session(options)

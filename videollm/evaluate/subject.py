@@ -79,6 +79,6 @@ class Subject:
         for answer in answers:
             prompt = self.model.processor([asked, Message("assistant", answer)], segments)
             batch = collate([prompt], self.model.processor.tokenizer.pad_token_id or 0, self.model.device)
-            output = self.model.llm(**batch)
-            found.append((output.logits.float().cpu(), torch.tensor([i for i in prompt.labels if i >= 0])))
+            logits = self.model.llm.labelled_logits(**batch).cpu()
+            found.append((logits, torch.tensor([i for i in prompt.labels if i >= 0])))
         return found

@@ -16,9 +16,8 @@ from transformers import PreTrainedTokenizerBase
 from videollm.config import ModelConfig
 from videollm.datasets.schema import Message, format_time
 from videollm.features.encode import SegmentFeatures
-from videollm.models.video_llm import VISUAL_TOKEN_ID, VisualBatch
+from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VisualBatch
 
-IGNORE = -100  # torch's label for "no loss here"
 _SLOT = "\ue000{}\ue001"  # private-use characters: stand for a message's text while the template is applied
 _SLOTS = re.compile("\ue000(\\d+)\ue001")
 

@@ -1,14 +1,13 @@
-"""The video language model: segment features in, text out.
+"""The video language model: features of a video's segments and a prompt in, logits, a loss or new tokens out.
 
-Shapes: B prompts, L prompt tokens, S segments over the whole batch, T frames, N tokens a frame, D encoder width,
-Q query tokens a segment, H language-model width.
+Shapes: B prompts, L prompt tokens, S segments over the whole batch, T frames, N patch tokens per frame, D encoder
+width, Q query tokens per segment, H language-model width, V vocabulary size.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -16,19 +15,25 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from videollm.config import ModelConfig
 from videollm.models.temporal import build_temporal
 
-VISUAL_TOKEN_ID = -1  # stands for one visual token in input_ids; no vocabulary has it, so none is lost
+# The id of one visual token in `input_ids`. It is negative because ids of the vocabulary are not, so that no word of
+# any tokenizer is taken for a visual token and the language model needs no new row of embeddings.
+VISUAL_TOKEN_ID = -1
+IGNORE = -100  # the label of a position without a loss, as in torch and transformers
 
 
 @dataclass(frozen=True, slots=True)
 class VisualBatch:
-    """Features of all segments of a batch, in prompt order: tokens (S,T,N,D), times_s (S,T) in seconds, and
-    mask (S,T), True at real frames."""
+    """Features of all segments of a batch, in the order in which the prompts contain them.
+
+    tokens (S,T,N,D). times_s (S,T), seconds. mask (S,T) bool, True at real frames and False at padding.
+    """
 
     tokens: torch.Tensor
     times_s: torch.Tensor
     mask: torch.Tensor
 
     def to(self, *args: Any) -> "VisualBatch":
+        """Apply `torch.Tensor.to` to every field."""
         return VisualBatch(self.tokens.to(*args), self.times_s.to(*args), self.mask.to(*args))
 
     @staticmethod
@@ -44,7 +49,7 @@ class VisualBatch:
 
 
 class VideoLLMConfig(PretrainedConfig):
-    """Holds `ModelConfig.to_dict()` and the encoder's widths where transformers expects a config."""
+    """`ModelConfig.to_dict()` and the sizes of the encoder, in the form that transformers expects of a config."""
 
     model_type = "videollm"
 
@@ -56,16 +61,19 @@ class VideoLLMConfig(PretrainedConfig):
 
 
 class VideoLLM(PreTrainedModel):
-    """A temporal module whose tokens are placed among the embeddings of a language model.
+    """A temporal module whose query tokens are placed among the word embeddings of a language model.
 
-    language_model is composed, never changed: any `AutoModelForCausalLM`, bare, quantised or with a PEFT adapter.
+    The language model is composed and never changed: it is any `AutoModelForCausalLM`, bare, quantised or with a PEFT
+    adapter. Checkpoints are written and read by `videollm.checkpoint`, not by `save_pretrained` and `from_pretrained`.
     """
 
     language_model: Any
     config_class = VideoLLMConfig
     base_model_prefix = "language_model"
     supports_gradient_checkpointing = True
-    accepts_loss_kwargs = True  # Trainer counts the labels of a step, over ranks and accumulated batches
+    # Trainer then passes `num_items_in_batch`, the number of labels of a whole step over ranks and accumulated batches.
+    # A mean per batch would give the tokens of a batch with few labels more weight than others.
+    accepts_loss_kwargs = True
     _supports_sdpa = True
     _supports_flash_attn = True
 
@@ -75,7 +83,8 @@ class VideoLLM(PreTrainedModel):
         embeddings = language_model.get_input_embeddings().weight
         width = embeddings.shape[1]
         self.temporal = build_temporal(settings.temporal, config.token_dim, width, config.tokens_per_frame)
-        # Visual tokens start at the scale of word embeddings, else the language model sees only noise or nothing.
+        # Visual tokens start at the scale of word embeddings. At a larger scale the language model sees only noise, at
+        # a smaller one it sees nothing.
         self.visual_norm = nn.LayerNorm(width)
         nn.init.constant_(self.visual_norm.weight, embeddings.detach().float().pow(2).mean().sqrt().item())
         self.language_model = language_model
@@ -84,19 +93,20 @@ class VideoLLM(PreTrainedModel):
         return self.language_model.get_input_embeddings()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Submodules initialise themselves."""
+        """Do nothing: submodules initialise themselves."""
 
     def embed_segments(self, visual: VisualBatch) -> torch.Tensor:
-        """(S,Q,H): each segment's query tokens."""
+        """Return each segment's query tokens, (S,Q,H)."""
         dtype = self.visual_norm.weight.dtype
         tokens = self.temporal(visual.tokens.to(dtype), visual.times_s, visual.mask)
         return self.visual_norm(tokens)
 
     def embed_prompt(self, input_ids: torch.Tensor, visual: VisualBatch | None) -> torch.Tensor:
-        """Word embeddings of `input_ids` (B,L) with visual tokens at `VISUAL_TOKEN_ID`: (B,L,H).
+        """Return the word embeddings of `input_ids` (B,L) with query tokens at `VISUAL_TOKEN_ID`: (B,L,H).
 
-        Raises ValueError where the number of places differs from the number of visual tokens.
+        Raises ValueError if the number of visual places in `input_ids` is not the number of query tokens, S * Q.
         """
+        # `VISUAL_TOKEN_ID` has no row in the embedding; any row does, because it is overwritten below.
         embeds = self.get_input_embeddings()(input_ids.clamp(min=0))
         places = input_ids == VISUAL_TOKEN_ID
         have = 0 if visual is None else len(visual.tokens) * self.temporal.queries
@@ -105,11 +115,13 @@ class VideoLLM(PreTrainedModel):
         if visual is not None:
             embeds = embeds.masked_scatter(places[..., None], self.embed_segments(visual).to(embeds.dtype))
         elif self.training:
-            # Ranks reduce gradients together: one whose batch holds text alone must have gradients too, of zero.
+            # Ranks reduce gradients together, so a rank whose batch holds only text needs gradients of zero: without
+            # them the other ranks would wait for it forever.
             embeds = embeds + 0 * self.embed_segments(self._blank()).sum().to(embeds.dtype)
         return embeds
 
     def _blank(self) -> VisualBatch:
+        """Return one segment of one frame, all zeros."""
         shape = (1, 1, self.config.tokens_per_frame, self.config.token_dim)
         one = torch.ones(1, 1, device=self.visual_norm.weight.device)
         return VisualBatch(one.new_zeros(shape), one, one.bool())
@@ -122,23 +134,80 @@ class VideoLLM(PreTrainedModel):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> CausalLMOutputWithPast:
-        """Next-token loss over `labels` (B,L) that are not -100; without labels, logits (B,L,V).
+        """Run the language model on prompts `input_ids` (B,L) whose visual tokens come from `visual`.
 
-        The vocabulary product is taken only where there is a label: at 49k words it costs as much as the layers.
+        Without labels the output holds `logits` (B,L,V) and no loss. With labels (B,L) it holds `loss`, the language
+        model's own next-token loss over the labels that are not `IGNORE`, and no logits: they are computed only where
+        there is a label (see `labelled_logits`).
+
+        num_items_in_batch: what the sum of the tokens' losses is divided by; None divides by the number of labels of
+        this batch. If every label is `IGNORE`, the loss is 0 and all gradients are 0.
+        """
+        if labels is None:
+            return self._run(input_ids, visual, attention_mask)
+        targets, keep = _next_labels(labels)
+        count = keep.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        output = self._run(
+            input_ids,
+            visual,
+            attention_mask,
+            labels=labels,  # only says that a loss is wanted; `shift_labels` holds the labels of the kept positions
+            shift_labels=targets[keep],
+            logits_to_keep=keep,
+            num_items_in_batch=count.clamp(min=1),  # without a label the loss would be 0 / 0
+        )
+        return CausalLMOutputWithPast(loss=output.loss)
+
+    def labelled_logits(
+        self,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        visual: VisualBatch | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the float32 logits (n,V) that predict the n labels (B,L) that are not `IGNORE`, row by row.
+
+        The first position of each row has no logits, because no token comes before it.
+        """
+        _, keep = _next_labels(labels)
+        return self._run(input_ids, visual, attention_mask, logits_to_keep=keep).logits.float()
+
+    def _run(
+        self,
+        input_ids: torch.Tensor,
+        visual: VisualBatch | None,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call the language model's own forward: families scale logits (Granite, Cohere) or cap them (Gemma 2) after
+        the output layer, and add losses of their own (mixtures of experts), which a copy of it here would miss.
+
+        kwargs: `logits_to_keep`, a bool mask (B,L), restricts the product with the vocabulary to positions that are
+        True and makes logits (n,V); with a vocabulary of 49,152 words that product costs as much as the layers of a
+        small model.
         """
         embeds = self.embed_prompt(input_ids, visual)
-        if labels is None:
-            return self.language_model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False)
-        decoder = self.language_model.get_decoder()
-        hidden = decoder(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False).last_hidden_state
-        targets = labels[:, 1:]
-        labelled = targets != -100
-        logits = self.language_model.get_output_embeddings()(hidden[:, :-1][labelled]).float()
-        loss = F.cross_entropy(logits, targets[labelled], reduction="sum")
-        loss = loss / (labelled.sum() if num_items_in_batch is None else num_items_in_batch)
-        return CausalLMOutputWithPast(loss=loss, logits=logits)
+        return self.language_model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False, **kwargs)
 
     @torch.inference_mode()
     def generate(self, input_ids: torch.Tensor, visual: VisualBatch | None = None, **kwargs: Any) -> torch.Tensor:
-        """`language_model.generate` from the fused prompt; new token ids only (B,<=max_new_tokens)."""
+        """Return the ids of new tokens only, (B, at most max_new_tokens); kwargs are `language_model.generate`'s."""
         return self.language_model.generate(inputs_embeds=self.embed_prompt(input_ids, visual), **kwargs)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise NotImplementedError: a checkpoint also holds the tokenizer, the adapter and the encoder's name."""
+        raise NotImplementedError("VideoLLM has no save_pretrained; use videollm.checkpoint.save(model, directory)")
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise NotImplementedError: the language model and the encoder are loaded from sources of their own."""
+        raise NotImplementedError(
+            "VideoLLM has no from_pretrained; use videollm.load(name), whose `.llm` is the VideoLLM of a checkpoint"
+        )
+
+
+def _next_labels(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return labels (B,L) moved to the positions whose logits predict them, and where they are not `IGNORE`, bool
+    (B,L). The last position predicts nothing."""
+    targets = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+    return targets, targets != IGNORE

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from tests.parity import BESIDE, load_parity
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Arrays by their official names; config is what the weights do not tell."""
+    """Arrays by their official names; config is what the weights do not tell, text the exact prompts."""
 
     state: dict[str, torch.Tensor]
     input: dict[str, torch.Tensor]
@@ -22,13 +21,21 @@ class Recorded:
     output: dict[str, torch.Tensor]
     gradnorm: dict[str, torch.Tensor]
     config: dict[str, Any]
+    text: dict[str, Any]
 
 
 def recorded(system: str) -> Recorded:
     folder, file = system.split("/")
     arrays = load_parity(folder, file)
-    root = next(f for f in (Path(os.environ.get("VIDEOLLM_PARITY_DIR", BESIDE)), BESIDE) if f.is_dir())
-    with safe_open(root / folder / f"{file}.safetensors", "pt") as tensors:
-        config = json.loads(tensors.metadata()["config"])
+    about = json.loads((_root() / folder / "README.json").read_text())[f"{file}.safetensors"]
     groups = {name: arrays.get(name, {}) for name in ("state", "input", "inter", "output", "gradnorm")}
-    return Recorded(**groups, config=config)
+    return Recorded(**groups, config=about["config"], text=about.get("text", {}))
+
+
+def tokenizer_file(system: str) -> Path:
+    """LLaMA's tokenizer, tiny, that the system's recorded ids come from."""
+    return _root() / system / "tokenizer.model"
+
+
+def _root() -> Path:
+    return next(f for f in (Path(os.environ.get("VIDEOLLM_PARITY_DIR", BESIDE)), BESIDE) if f.is_dir())

@@ -7,6 +7,7 @@ H language-model width.
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ from videollm.models.published.transformer import BlockConfig
 from videollm.models.published.umt import TRAINED_GRID, UmtEncoder, position_table
 from videollm.models.qformer import BERT_EPS, QFormer, QFormerConfig
 
+Media = Literal["video", "image"]
 PAD_ID = 2  # </s>, where the tokenizer has no padding token
 ALPHA_PER_RANK = 2  # of the published adapters: rank 16, alpha 32
 SHOWN_LOGITS = 6  # how many last positions the recorded demo logits have

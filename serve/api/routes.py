@@ -1,0 +1,215 @@
+"""The routes of the HTTP API: each turns a request into a call of the runtime."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
+from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict
+
+from serve.api.errors import APIError
+from serve.api.schemas.chat import ChatCompletion, ChatRequest
+from serve.api.schemas.embeddings import EmbeddingsReply, EmbeddingsRequest
+from serve.api.schemas.responses import ResponseObject, ResponsesRequest
+from serve.api.schemas.server import ErrorReply, FileDeleted, FileList, FileReply, HealthReply, ModelList, ModelReply
+from serve.api.schemas.videos import (
+    CaptionReply,
+    CaptionRequest,
+    SearchReply,
+    SearchRequest,
+    SummarizeRequest,
+    SummaryReply,
+)
+from serve.api.streams import AnswerStream, ChatCompletionWriter, ResponseWriter
+from serve.runtime.chat import prepare_chat, stream_answers
+from serve.runtime.files import StoredFile
+from serve.runtime.service import Service
+from serve.runtime.tasks import caption_video, embed, search_index, summarize_video
+from serve.security.disconnect import cancel_on_disconnect
+
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorReply}, "5XX": {"model": ErrorReply}}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "one object, or events"}
+}
+
+PURPOSES = ("user_data", "vision")
+NAME_CHARACTERS = 200  # kept of an upload's name
+
+public = APIRouter(responses=ERRORS)
+# The guard checks keys. HTTPBearer is here for the OpenAPI document, which says that the routes need one.
+keyed = APIRouter(prefix="/v1", responses=ERRORS, dependencies=[Depends(HTTPBearer(auto_error=False))])
+
+
+class FileUpload(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    file: UploadFile
+    purpose: str
+
+
+def service_of(request: Request) -> Service:
+    return request.app.state.service
+
+
+def owner_of(request: Request) -> str:
+    return request.state.owner
+
+
+ServiceOf = Annotated[Service, Depends(service_of)]
+Owner = Annotated[str, Depends(owner_of)]
+
+
+@public.get("/health")
+async def health(service: ServiceOf) -> HealthReply:
+    """Tells that the process answers, and which parts of it work."""
+    decoder, engine = service.decoder.alive, await service.engine_alive()
+    return HealthReply(
+        status="ok" if decoder and engine else "degraded",
+        decoder="up" if decoder else "down",
+        engine="up" if engine else "down",
+        waiting=service.concurrency.active,
+    )
+
+
+@public.get("/ready")
+async def ready(service: ServiceOf) -> HealthReply:
+    """Answers 200 once requests can be answered, else 503."""
+    found = await health(service)
+    if found.status != "ok":
+        missing = "videos cannot be decoded yet" if found.decoder == "down" else "the language model's server is down"
+        raise APIError(503, missing, "not_ready", kind="server_error", retry_after_s=1)
+    return found
+
+
+@public.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(service: ServiceOf) -> Response:
+    """Metrics in the format of Prometheus."""
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+@keyed.get("/models")
+async def models(service: ServiceOf) -> ModelList:
+    return ModelList(data=[_model_reply(service)])
+
+
+@keyed.get("/models/{model}")
+async def model(model: str, service: ServiceOf) -> ModelReply:
+    service.check_model(model)
+    return _model_reply(service)
+
+
+def _model_reply(service: Service) -> ModelReply:
+    return ModelReply(id=service.model.config.name, created=service.started_at)
+
+
+@keyed.post("/chat/completions", response_model=ChatCompletion, responses=EVENTS)
+async def chat_completions(body: ChatRequest, request: Request, service: ServiceOf, owner: Owner) -> Any:
+    """Answers a question about the videos in the messages; with `stream`, in chunks."""
+    chat = await cancel_on_disconnect(request.receive, prepare_chat(service, body, owner))
+    return await _respond(request, ChatCompletionWriter(service, chat), stream_answers(service, chat), body.stream)
+
+
+@keyed.post("/responses", response_model=ResponseObject, responses=EVENTS)
+async def responses(body: ResponsesRequest, request: Request, service: ServiceOf, owner: Owner) -> Any:
+    """Answers in the shape of the Responses API. Nothing is stored."""
+    chat = await cancel_on_disconnect(request.receive, prepare_chat(service, body.chat(), owner))
+    return await _respond(request, ResponseWriter(service, chat, body), stream_answers(service, chat), body.stream)
+
+
+async def _respond(
+    request: Request, writer: ChatCompletionWriter | ResponseWriter, answers: AnswerStream, stream: bool
+) -> Any:
+    if not stream:
+        return await cancel_on_disconnect(request.receive, writer.whole(answers))
+    # Most errors show before the first token. Waiting for it lets them have an HTTP status of their own.
+    first = await cancel_on_disconnect(request.receive, anext(answers))
+
+    async def events() -> AsyncIterator[str]:
+        async with aclosing(answers):
+            async for event in writer.events(_prepend(first, answers)):
+                yield event
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _prepend(first: Any, rest: AnswerStream) -> AnswerStream:
+    yield first
+    async for item in rest:
+        yield item
+
+
+@keyed.post("/embeddings")
+async def embeddings(body: EmbeddingsRequest, request: Request, service: ServiceOf, owner: Owner) -> EmbeddingsReply:
+    """Embeds texts, videos and pictures in the space that search uses."""
+    return await cancel_on_disconnect(request.receive, embed(service, body, owner))
+
+
+@keyed.post("/videos/caption")
+async def video_caption(body: CaptionRequest, request: Request, service: ServiceOf, owner: Owner) -> CaptionReply:
+    """Describes the video, and with `dense` each part of it."""
+    return await cancel_on_disconnect(request.receive, caption_video(service, body, owner))
+
+
+@keyed.post("/videos/summarize")
+async def video_summary(body: SummarizeRequest, request: Request, service: ServiceOf, owner: Owner) -> SummaryReply:
+    """Chooses the parts that represent the video, and describes each."""
+    return await cancel_on_disconnect(request.receive, summarize_video(service, body, owner))
+
+
+@keyed.post("/videos/search")
+async def video_search(body: SearchRequest, request: Request, service: ServiceOf, owner: Owner) -> SearchReply:
+    """Finds moments of the indexed videos, best first."""
+    return await cancel_on_disconnect(request.receive, search_index(service, body, owner))
+
+
+@keyed.post("/files")
+async def upload(
+    body: Annotated[FileUpload, Form(media_type="multipart/form-data")], service: ServiceOf, owner: Owner
+) -> FileReply:
+    """Keeps a video for later requests of the same key."""
+    if body.purpose not in PURPOSES:
+        raise APIError(400, f"purpose must be one of {', '.join(PURPOSES)}", "invalid_value", param="purpose")
+    name = Path(body.file.filename or "video").name[:NAME_CHARACTERS]
+    stored = await asyncio.to_thread(service.files.add, owner, body.file.file, name, body.purpose)
+    return _file_reply(stored)
+
+
+@keyed.get("/files")
+async def files(service: ServiceOf, owner: Owner) -> FileList:
+    return FileList(data=[_file_reply(file) for file in service.files.owned_by(owner)])
+
+
+@keyed.get("/files/{file_id}")
+async def file(file_id: str, service: ServiceOf, owner: Owner) -> FileReply:
+    return _file_reply(service.files.get(owner, file_id))
+
+
+@keyed.get(
+    "/files/{file_id}/content",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+)
+async def content(file_id: str, service: ServiceOf, owner: Owner) -> FileResponse:
+    stored = service.files.get(owner, file_id)
+    return FileResponse(stored.path, media_type="application/octet-stream", filename=stored.name)
+
+
+@keyed.delete("/files/{file_id}")
+async def delete(file_id: str, service: ServiceOf, owner: Owner) -> FileDeleted:
+    service.files.delete(owner, file_id)
+    return FileDeleted(id=file_id)
+
+
+def _file_reply(stored: StoredFile) -> FileReply:
+    return FileReply(
+        id=stored.id,
+        bytes=stored.size,
+        created_at=stored.created_at,
+        expires_at=stored.expires_at,
+        filename=stored.name,
+        purpose=stored.purpose,
+    )

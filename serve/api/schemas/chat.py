@@ -1,0 +1,153 @@
+"""Chat completions, as OpenAI's API has them, with the evidence and the receipt of each answer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from serve.api.schemas.base import ReplyModel, RequestModel
+from serve.api.schemas.media import ContentPart, UsedVideo, VideoOptions
+from videollm.chat.answer import GenerationReceipt
+from videollm.cli.shapes import EvidenceJSON
+
+
+class ChatMessage(RequestModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[ContentPart]
+
+
+class StreamOptions(RequestModel):
+    include_usage: bool = False
+
+
+class TextFormat(RequestModel):
+    type: Literal["text"] = "text"
+
+
+class SamplingOptions(RequestModel):
+    """temperature 0, the default, is greedy: the same answer every time."""
+
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    stream: bool = False
+    video: VideoOptions = VideoOptions()
+
+
+class ChatRequest(SamplingOptions):
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stop: str | list[str] = Field(default_factory=list)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    n: int = Field(default=1, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    stream_options: StreamOptions | None = None
+    # Clients send these with their default values, which have no effect. Other values are refused.
+    frequency_penalty: Literal[0] = 0
+    presence_penalty: Literal[0] = 0
+    response_format: TextFormat = TextFormat()
+
+    @model_validator(mode="after")
+    def _check(self) -> "ChatRequest":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options needs stream: true")
+        if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens differ; give one")
+        if len(self.stops) > 4 or "" in self.stops:
+            raise ValueError("stop takes up to 4 texts, none of them empty")
+        return self
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatReceipt(GenerationReceipt):
+    """How an answer was made: the videos and the sampling parameters of the request, with what the model reports."""
+
+    videos: list[UsedVideo]
+    temperature: float
+    top_p: float
+    seed: int | None
+
+
+class TopLogprob(ReplyModel):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(ReplyModel):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class AssistantMessage(ReplyModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(ReplyModel):
+    index: int
+    message: AssistantMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: ChoiceLogprobs | None
+    evidence: list[EvidenceJSON]
+
+
+class CachedTokens(ReplyModel):
+    cached_tokens: int
+
+
+class ChatUsage(ReplyModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class ChatCompletion(ReplyModel):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: ChatUsage
+    receipt: ChatReceipt
+
+
+class ChunkDelta(ReplyModel):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(ReplyModel):
+    """evidence comes with the last chunk of an answer."""
+
+    index: int
+    delta: ChunkDelta
+    finish_reason: Literal["stop", "length"] | None = None
+    logprobs: ChoiceLogprobs | None = None
+    evidence: list[EvidenceJSON] | None = None
+
+
+class ChatChunk(ReplyModel):
+    """receipt comes with the last chunk of the first answer."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: ChatUsage | None = None
+    receipt: ChatReceipt | None = None

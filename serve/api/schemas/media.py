@@ -1,0 +1,94 @@
+"""How requests name videos and pictures, and how replies describe the videos that were used."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from serve.api.schemas.base import ReplyModel, RequestModel
+
+Detail = Literal["low", "auto", "high"]
+
+
+class VideoOptions(RequestModel):
+    """Which frames of a video to use.
+
+    frames: this many, evenly spread; or fps: this many a second; or detail: half the model's own rate (low), that rate
+    (auto), or twice that rate (high). start, end: the part of the video, in seconds.
+    """
+
+    frames: int | None = Field(default=None, ge=1)
+    fps: float | None = Field(default=None, gt=0, le=240)
+    start: float | None = Field(default=None, ge=0)
+    end: float | None = Field(default=None, gt=0)
+    detail: Detail = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> "VideoOptions":
+        if sum([self.frames is not None, self.fps is not None, self.detail != "auto"]) > 1:
+            raise ValueError("set one of frames, fps and detail")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise ValueError("end must be above start")
+        return self
+
+
+class VideoUrl(RequestModel):
+    """url: data:video/...;base64,..., the id of an uploaded file, or where the server allows it http(s):// or file://"""
+
+    url: str
+
+
+class ImageUrl(RequestModel):
+    url: str
+    detail: Literal["auto"] = "auto"
+
+
+class FileId(RequestModel):
+    file_id: str
+
+
+class TextPart(RequestModel):
+    type: Literal["text"]
+    text: str
+
+
+class VideoPart(RequestModel):
+    type: Literal["video_url"]
+    video_url: VideoUrl
+
+
+class ImagePart(RequestModel):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class FilePart(RequestModel):
+    type: Literal["file"]
+    file: FileId
+
+
+MediaPart = Annotated[VideoPart | ImagePart | FilePart, Field(discriminator="type")]
+ContentPart = Annotated[TextPart | VideoPart | ImagePart | FilePart, Field(discriminator="type")]
+
+
+def url_of(part: VideoPart | ImagePart | FilePart) -> str:
+    match part:
+        case VideoPart():
+            return part.video_url.url
+        case ImagePart():
+            return part.image_url.url
+        case FilePart():
+            return part.file.file_id
+
+
+class UsedVideo(ReplyModel):
+    """A video of the request and the options in effect. times: presentation times of the encoded frames, in seconds."""
+
+    source: str
+    duration: float
+    frames: int
+    lost_frames: int
+    fps: float | None
+    start: float
+    end: float
+    detail: Detail | None
+    times: list[float]

@@ -1,0 +1,69 @@
+"""Captions, summaries and searches of videos. OpenAI's API has none of these."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from serve.api.schemas.base import ReplyModel, RequestModel
+from serve.api.schemas.media import MediaPart, UsedVideo, VideoOptions, VideoUrl
+from videollm.cli.shapes import CaptionJSON, MomentJSON, PartJSON
+
+
+class CaptionRequest(RequestModel):
+    """dense: describe each part too, with its times."""
+
+    model: str
+    video: VideoUrl
+    options: VideoOptions = VideoOptions()
+    dense: bool = False
+
+
+class CaptionReply(ReplyModel):
+    object: Literal["video.caption"] = "video.caption"
+    model: str
+    text: str
+    captions: list[CaptionJSON]
+    video: UsedVideo
+
+
+class SummarizeRequest(RequestModel):
+    model: str
+    video: VideoUrl
+    options: VideoOptions = VideoOptions()
+    parts: int = Field(default=6, ge=1, le=64)
+
+
+class SummaryReply(ReplyModel):
+    object: Literal["video.summary"] = "video.summary"
+    model: str
+    text: str
+    parts: list[PartJSON]
+    video: UsedVideo
+
+
+class SearchRequest(RequestModel):
+    """query: a text; or like: a video or picture. limit: most moments to return."""
+
+    query: str | None = None
+    like: MediaPart | None = None
+    options: VideoOptions = VideoOptions()
+    limit: int = Field(default=10, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SearchRequest":
+        if (self.query is None) == (self.like is None):
+            raise ValueError("give either query, a text, or like, a video or picture")
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundMoment(MomentJSON):
+    """A moment of a search. video: file://... where the server's media root holds it, else its file name."""
+
+    object: Literal["video.moment"] = "video.moment"
+
+
+class SearchReply(ReplyModel):
+    object: Literal["list"] = "list"
+    data: list[FoundMoment]

@@ -1,0 +1,133 @@
+"""The command line of the server: `videollm serve`, which runs `python -m serve`."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import Field, fields
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from transformers.utils.logging import disable_progress_bar
+
+from serve.api.app import create_app
+from serve.config import Limits, ServerConfig
+from serve.runtime.service import Service
+from serve.web.app import close_tabs
+from videollm.checkpoint import load
+from videollm.errors import VideoLLMError
+
+# Longer than clients keep an unused connection, so that none sends a request into one that is being closed.
+KEEP_ALIVE_S = 30
+
+
+def build_parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="videollm serve",
+        description="Serve a model: a web page, and an OpenAI-style HTTP API.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
+    top.add_argument("--host", default="127.0.0.1", help="address to listen on; all but loopback need --api-key")
+    top.add_argument("--port", type=int, default=8000, help="0 takes a free port, which the log names (default: 8000)")
+    top.add_argument(
+        "--api-key",
+        action="append",
+        metavar="KEY",
+        help="a key that may use the server; may be repeated. Better: keys in VIDEOLLM_API_KEYS, separated by commas",
+    )
+    top.add_argument("--allow-remote", action="store_true", help="fetch videos from public http(s) addresses")
+    top.add_argument("--media-root", type=Path, metavar="DIR", help="let requests name files below this folder")
+    top.add_argument("--index", metavar="DIR", help="the search index that /v1/videos/search reads")
+    top.add_argument("--engine", choices=["local", "vllm"], default="local", help="what runs the language model")
+    top.add_argument("--vllm-url", metavar="URL", help="the vLLM server that runs the exported language model")
+    top.add_argument("--cors-origin", action="append", metavar="URL", help="a site whose pages may call the server")
+    limits = top.add_argument_group("limits", "the most that requests may take; further ones are refused")
+    for limit in fields(Limits):
+        limits.add_argument(
+            f"--{limit.name.replace('_', '-')}",
+            type=float if limit.type is float else int,
+            default=limit.default,
+            metavar="N",
+            help=_limit_help(limit),
+        )
+    return top
+
+
+def _limit_help(limit: "Field[Any]") -> str:
+    """The default is added where the sentence does not name it itself."""
+    help = limit.metadata["help"]
+    return help if limit.default is None else f"{help} (default: {limit.default})"
+
+
+def config_of(options: argparse.Namespace) -> ServerConfig:
+    """Returns the configuration that the options and VIDEOLLM_API_KEYS stand for. Raises ConfigError."""
+    keys = [*(options.api_key or ()), *os.environ.get("VIDEOLLM_API_KEYS", "").split(",")]
+    return ServerConfig(
+        model=options.model,
+        host=options.host,
+        port=options.port,
+        api_keys=tuple(key.strip() for key in keys if key.strip()),
+        allow_remote=options.allow_remote,
+        media_root=options.media_root,
+        index=options.index,
+        engine=options.engine,
+        vllm_url=options.vllm_url,
+        cors_origins=tuple(options.cors_origin or ()),
+        limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
+    )
+
+
+def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
+    """Serves until a signal and returns the exit code. api: whether to serve the routes below /v1 beside the page."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Libraries address these messages to developers who call them. Operators of a server can do nothing about them.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    disable_progress_bar()
+    try:
+        config = config_of(build_parser().parse_args(argv))
+        # In a thread that then ends, and its OpenMP threads with it: see serve.runtime.executor.run_in_new_thread.
+        with ThreadPoolExecutor(1) as loading:
+            service = loading.submit(lambda: Service(config, load(config.model))).result()
+    except VideoLLMError as error:
+        print(f"videollm serve: {error}", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn handles the signal, drains, and then raises it again. The exit code is to be 0, and not the signal's.
+        signal.signal(number, lambda *_: None)
+    app = create_app(service, api=api)
+    server = PageServer(
+        uvicorn.Config(
+            app,
+            host=config.host,
+            port=config.port,
+            access_log=False,
+            server_header=False,
+            log_config=None,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=config.limits.drain_s,
+        ),
+        app.state.page,
+    )
+    server.run()
+    return 0 if server.started else 1
+
+
+class PageServer(uvicorn.Server):
+    """A uvicorn server that closes the connections which open tabs of the page hold; it would else wait for them."""
+
+    def __init__(self, config: uvicorn.Config, page: FastAPI):
+        super().__init__(config)
+        self.page = page
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        close_tabs(self.page)
+        await super().shutdown(sockets)

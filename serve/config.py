@@ -1,0 +1,99 @@
+"""How a server is configured: what it serves, to whom, and the most that requests may take."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from videollm.errors import ConfigError
+
+MiB = 1 << 20
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SHORTEST_KEY = 16  # characters
+
+
+def _limit(default: Any, help: str) -> Any:
+    """A field with the sentence that `videollm serve --help` prints about it."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The most that one request, one video and the server as a whole may take. Every number is above 0."""
+
+    body_bytes: int = _limit(64 * MiB, "size of a request, including the videos inside it")
+    media_bytes: int = _limit(512 * MiB, "size of a video that is uploaded, fetched or below the media root")
+    video_s: float = _limit(4 * 3600, "duration of a video")
+    pixels: int = _limit(4096 * 2304, "pixels of a frame")
+    frames: int = _limit(2048, "frames used of one video")
+    videos: int = _limit(8, "videos of one request")
+    turns: int = _limit(64, "messages of one conversation")
+    answers: int = _limit(8, "answers to one request, its `n`")
+    embeddings: int = _limit(64, "inputs of one embeddings request")
+    decode_s: float = _limit(120, "seconds for decoding one video")
+    decode_bytes: int = _limit(2048 * MiB, "memory for decoding one video")
+    decoders: int = _limit(2, "videos decoded at a time")
+    fetch_s: float = _limit(60, "seconds for fetching a remote video")
+    waiting: int = _limit(32, "requests that wait or are in work; further ones get 429")
+    batch: int = _limit(16, "answers generated at a time in this process")
+    requests_per_minute: int | None = _limit(None, "requests a minute of one key (default: no limit)")
+    files: int = _limit(100, "uploads kept for one key")
+    files_bytes: int = _limit(2048 * MiB, "size of all uploads of one key together")
+    file_s: float = _limit(24 * 3600, "seconds that an upload is kept")
+    features_bytes: int = _limit(512 * MiB, "memory for the features of videos")
+    prefix_bytes: int = _limit(512 * MiB, "memory for the KV caches of conversations")
+    drain_s: int = _limit(60, "seconds that a stopping server gives to answers in work")
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{limit.name} is {value}; it must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """What a server serves, and to whom.
+
+    Args:
+        model: A preset, a checkpoint directory or a hub id.
+        api_keys: Who may use the server. None: everybody who reaches it, which is allowed on loopback only.
+        allow_remote: Whether requests may name videos by public http(s) addresses.
+        media_root: A folder whose files requests may name.
+        index: The search index that `/v1/videos/search` reads.
+        engine: What runs the language model: this process, or the vLLM server at `vllm_url`.
+        cors_origins: Sites whose pages may call the server.
+
+    Raises ConfigError.
+    """
+
+    model: str = "lite"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_keys: tuple[str, ...] = ()
+    allow_remote: bool = False
+    media_root: Path | None = None
+    index: str | None = None
+    engine: Literal["local", "vllm"] = "local"
+    vllm_url: str | None = None
+    cors_origins: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not self.is_loopback and not self.api_keys:
+            raise ConfigError(
+                f"host {self.host} can be reached from other machines; give --api-key, or leave it at 127.0.0.1"
+            )
+        if any(len(key) < SHORTEST_KEY for key in self.api_keys):
+            raise ConfigError(
+                f"an API key is shorter than {SHORTEST_KEY} characters; make one with: openssl rand -hex 24"
+            )
+        if (self.engine == "vllm") != (self.vllm_url is not None):
+            raise ConfigError(f"engine is {self.engine}, the vLLM server's URL {self.vllm_url}; give both or neither")
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
+        if self.media_root is not None and not self.media_root.is_dir():
+            raise ConfigError(f"media root {self.media_root} is not a folder")
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in LOOPBACK

@@ -1,0 +1,93 @@
+"""Loads the videos of requests: opens what a request names, decodes it in the sandbox and encodes its frames."""
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from serve.api.errors import APIError, as_api_error
+from serve.api.schemas.media import UsedVideo, VideoOptions
+from serve.runtime.executor import ExecutorEncoder, run_in_new_thread
+from serve.runtime.media import MediaFile, request_sampling
+from serve.runtime.service import Service
+from videollm.config import SamplingConfig
+from videollm.errors import VideoLLMError
+from videollm.features.encode import EncodedVideo, encode_frames
+
+
+@dataclass(frozen=True, slots=True)
+class RequestVideo:
+    """A video of a request. key: content hash and sampling, which determine its features. used: for the receipt."""
+
+    key: tuple[str, SamplingConfig]
+    video: EncodedVideo
+    used: UsedVideo
+
+
+async def load_video(
+    service: Service, url: str, owner: str, options: VideoOptions, *, param: str, image: bool = False
+) -> RequestVideo:
+    """Returns the features of a video or picture, from the cache if they are there.
+
+    Args:
+        param: The field of the request that names the video, for errors.
+        image: Whether the request says that it is a picture, of which one frame is used.
+
+    Raises APIError.
+    """
+    metrics, started = service.metrics, perf_counter()
+    try:
+        sampling = _sampling(service, options, image)
+        async with service.media_loader.open(url, owner) as media:
+            metrics.seconds.labels("load").observe(perf_counter() - started)
+            key = owner, media.sha, sampling
+            video, hit = await service.video_cache.get(key, lambda: _encode(service, media, sampling))
+    except (VideoLLMError, APIError) as error:
+        refusal = as_api_error(error, param)
+        refusal.param = param
+        raise refusal from error
+    metrics.lookups.labels("features", str(hit).lower()).inc()
+    return RequestVideo((media.sha, sampling), video, _used(media, video, sampling, options, image))
+
+
+def _sampling(service: Service, options: VideoOptions, image: bool) -> SamplingConfig:
+    if image:
+        return SamplingConfig(frames=1)
+    return request_sampling(
+        service.model.config.sampling,
+        service.config.limits.frames,
+        frames=options.frames,
+        fps=options.fps,
+        start_s=options.start,
+        end_s=options.end,
+        detail=options.detail,
+    )
+
+
+async def _encode(service: Service, media: MediaFile, sampling: SamplingConfig) -> EncodedVideo:
+    encoder, started = service.model.encoder, perf_counter()
+    async with service.decoder.decode(media.path, sampling, encoder.image_size) as decoded:
+        decode_ms = round(1000 * (perf_counter() - started), 1)
+        executor_encoder: Any = ExecutorEncoder(encoder, service.executor)  # has the part of FrameEncoder used here
+        video = await run_in_new_thread(encode_frames, decoded.info, decoded.pieces, executor_encoder, sampling)
+    video.ms["decode"] = decode_ms
+    for step, ms in video.ms.items():
+        service.metrics.seconds.labels(step).observe(ms / 1000)
+    return video
+
+
+def _used(
+    media: MediaFile, video: EncodedVideo, sampling: SamplingConfig, options: VideoOptions, image: bool
+) -> UsedVideo:
+    times = video.times_s.tolist()
+    by_detail = not image and options.frames is None and options.fps is None
+    return UsedVideo(
+        source=media.source,
+        duration=video.info.duration_s,
+        frames=len(times),
+        lost_frames=video.lost,
+        fps=sampling.fps,
+        start=sampling.start_s or 0.0,
+        end=video.end_s,
+        detail=options.detail if by_detail else None,
+        times=[round(t, 3) for t in times],
+    )
