@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.train.rows import SAMPLE, sample, write_rows
 from train import stage1, stage2

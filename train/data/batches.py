@@ -10,7 +10,6 @@ import torch
 
 from videollm.models.video_llm import VisualBatch
 
-
 _UNREAD: Any = None  # typed so that a loss can read its fields without asking whether they are there
 
 

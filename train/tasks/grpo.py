@@ -121,7 +121,7 @@ class Policy(nn.Module):
         batch = {k: None if v is None else v.to(self.model.device) for k, v in batch.items()}
         targets = batch["labels"][:, 1:]
         labelled = targets != IGNORE
-        logits = self.llm(**batch).logits / self.drawing.temperature
+        logits = self.llm.labelled_logits(**batch) / self.drawing.temperature
         log_p = -F.cross_entropy(logits, targets[labelled], reduction="none")
         return (log_p * weights.to(log_p)[:, None].expand_as(labelled)[labelled]).mean()
 
