@@ -94,7 +94,8 @@ def shots(story: Story, taxonomy: Taxonomy) -> list[Shot]:
         true = {word for c in scene.classes for word in taxonomy.of_class(c)}
         segments = [s for s, k in zip(story.segments, story.scene_of, strict=True) if k == i]
         tags = [t for s in segments for t in s.tags]
-        weight = {word: sum(t.prob for t in tags if t.word == word) for word in true & {t.word for t in tags}}
+        # Sorted, because the order of a set of words differs between processes, and the finest name depends on it.
+        weight = {word: sum(t.prob for t in tags if t.word == word) for word in sorted(true & {t.word for t in tags})}
         name = max(weight, key=lambda word: (weight[word], word), default=None)
         for word in weight:
             if taxonomy.compatible(name, word):
