@@ -2,9 +2,9 @@
 
     python train/experiments/prove_retrieval.py --out DIR
 
-Makes the world, pre-trains the CLIP on its frames, freezes its visual tower and trains the text tower with the light
-heads together, then each heavy head on both towers frozen. Writes DIR/table.md, DIR/table.json, DIR/costs.json and
-DIR/plot.png. What is there already is not made again, so a stopped run goes on.
+Renders the world, pre-trains the CLIP on its frames, freezes its visual tower and trains the text tower together with
+the light heads, then each heavy head on both towers frozen. Writes DIR/table.md, DIR/table.json, DIR/costs.json and
+DIR/plot.png. Parts that exist are not made again, so a run that was stopped resumes.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,14 @@ from typing import Any
 import torch
 
 from train import clip, retrieval
-from train.configs.contrastive import CLIP_WORLD, WORLD, RetrievalRecipe
+from train.configs.clip import CLIP_WORLD
+from train.configs.retrieval import WORLD, RetrievalRecipe
+from train.data.pair_batches import PairBatches
 from train.data.pairs import write_pairs
 from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs
-from train.experiments.joint_heads import train_together
-from train.retrieval import PairBatches, encode_pairs
-from train.tasks.backbone import save_trunk, towers
+from train.experiments.joint_heads import train_jointly
+from train.tasks.backbone import save_backbone, towers
+from train.tasks.retrieval import encode_pairs
 from videollm.encoders.base import TextFeatures
 from videollm.retrieval import metrics
 from videollm.retrieval.head import VideoRepr
@@ -37,7 +38,7 @@ from videollm.retrieval.model import RetrievalModel, load
 ROOT = Path(__file__).parents[2]
 FRAMES = 8
 TESTS = ("order", "test", "unseen", "style", "perturbed", "long_tail")
-TIE = 1e-5  # cosines nearer than this are equal but for the order of additions
+TIE = 1e-5  # cosines that differ by less are equal up to rounding
 
 TOGETHER: dict[str, dict[str, Any]] = {
     "mean": {"head": "mean"},
@@ -48,7 +49,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "tcn": {"head": "tcn"},
     "xclip": {"head": "xclip"},
 }
-SLOW = ("stan", "stan_conv", "mug", "tight")  # these see a third of the clips, twice
+SLOW = ("stan", "stan_conv", "mug", "tight")  # trained on a third of the clips, for two epochs
 ALONE: dict[str, dict[str, Any]] = {
     "teachclip": {"head": "attentive", "teachers": "xclip", "epochs": 2},
     "stan": {"head": "stan"},
@@ -73,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         (out / "clip/zero_shot.json").write_text(json.dumps(found))
     if not (out / "words/open_clip_model.safetensors").exists():
         with timed(out, "together"):
-            train_together({name: head_recipe(out, name, "clip", changes) for name, changes in TOGETHER.items()})
+            train_jointly({name: head_recipe(out, name, "clip", changes) for name, changes in TOGETHER.items()})
         learned = load(out / "heads/mean")
-        save_trunk(out / "words", *towers(learned), learned.logit_scale)
+        save_backbone(out / "words", *towers(learned), learned.logit_scale)
     for name in options.heads:
         if not (out / "heads" / name / "config.json").exists():
             with timed(out, name):
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def timed(out: Path, step: str) -> Iterator[None]:
-    """Adds to DIR/costs.json what a step took, stopped or not: by the clock, and of all processors together."""
+    """Add the seconds of a step to DIR/costs.json, also of one that is stopped: wall-clock and processor seconds."""
 
     def cpu() -> float:
         return sum(os.times()[:4])
@@ -104,7 +105,7 @@ def timed(out: Path, step: str) -> Iterator[None]:
 
 
 def world(out: Path, scale: float) -> None:
-    """Training clips from one seed, tests from another."""
+    """Render training clips from one seed and test clips from another."""
     folder = out / "world"
 
     def count(clips: int) -> int:
@@ -131,19 +132,19 @@ def pairs(out: Path) -> None:
 
 
 def _recipe(recipe: Any, out: Path, *, output: str, data: str, test: str, **changes: Any) -> Any:
-    files = {"data": str(out / f"{data}.jsonl"), "test": str(out / f"{test}.jsonl") if test else ""}
+    files = {"data": str(out / f"{data}.jsonl"), "eval_data": str(out / f"{test}.jsonl") if test else ""}
     places = {"output": str(out / output), "resume": "last", "cache": str(out / "cache")}
-    return replace(recipe, **places, **files, **changes)
+    return recipe.changed(**places, **files, **changes)
 
 
 def head_recipe(out: Path, name: str, backbone: str, changes: Mapping[str, Any]) -> RetrievalRecipe:
     teachers = str(out / "heads" / changes["teachers"]) if "teachers" in changes else ""
     start = {"backbone": f"local-dir:{out / backbone}", "teachers": teachers}
-    return replace(_recipe(WORLD, out, output=f"heads/{name}", data="train", test=""), **{**changes, **start})
+    return _recipe(WORLD, out, output=f"heads/{name}", data="train", test="").changed(**{**changes, **start})
 
 
 def asked(out: Path, name: str) -> dict[str, Any]:
-    """What `ask` found, once."""
+    """What `ask` finds, from its file where it was asked before."""
     folder = out / "heads" / name
     if not (folder / "proof.json").exists():
         recipe = head_recipe(out, name, "words", (TOGETHER | ALONE)[name])
@@ -158,7 +159,9 @@ def ask(model: RetrievalModel, recipe: RetrievalRecipe, out: Path) -> dict[str, 
     found: dict[str, Any] = {}
     for split in TESTS:
         known = annotations(out / "world/test" / split)
-        batches = PairBatches(clip_pairs(out / "world/test" / split), recipe, model, model.head.hidden_layers)
+        batches = PairBatches(
+            clip_pairs(out / "world/test" / split), recipe, towers(model)[0], model.head.hidden_layers
+        )
         text, video = encode_pairs(model, batches)
         scores = _score(model, text, video)
         found[f"{split}_R1"] = metrics.evaluate(metrics.Scores.of(scores))["text_to_video"]["R1"]
@@ -182,8 +185,11 @@ def ask(model: RetrievalModel, recipe: RetrievalRecipe, out: Path) -> dict[str, 
 
 
 def order_accuracy(scores: torch.Tensor, known: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """How often a text prefers its clip to the one of the same frames in another order; equal scores count half.
-    Pairs lie beside each other; "exchanged" ones have two scenes in either order, "reversed" ones run backwards."""
+    """How often a text prefers its clip to the clip of the same frames in another order; ties count half.
+
+    The clips of a pair are neighbours. "exchanged" pairs have two scenes in either order, "reversed" ones run
+    backwards.
+    """
     own = scores.diagonal()
     other = scores[torch.arange(len(scores)), torch.arange(len(scores)) ^ 1]
     right = torch.where((own - other).abs() < TIE, 0.5, (own > other).double())
@@ -198,7 +204,7 @@ def order_accuracy(scores: torch.Tensor, known: Sequence[Mapping[str, Any]]) -> 
 def told_apart(
     model: RetrievalModel, batches: PairBatches, video: VideoRepr, captions: Sequence[str], false: Sequence[str]
 ) -> float:
-    """How often a clip prefers its caption to a false one."""
+    """How often a clip prefers its caption to a false one; ties count half."""
     right, wrong = (_diagonal(model, _texts(model, batches, texts), video) for texts in (captions, false))
     return float(torch.where((right - wrong).abs() < TIE, 0.5, (right > wrong).double()).mean())
 

@@ -127,10 +127,11 @@ class Blip2QFormer(nn.Module):
         )
 
 
-def contrastive_loss(similarity: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
-    """Each row of similarity (B,C) shall choose evenly among the columns that `fits` (B,C) bool marks."""
+def contrastive_loss(similarity: torch.Tensor, fits: torch.Tensor, smoothing: float = SMOOTHING) -> torch.Tensor:
+    """InfoNCE of similarity (B,C) whose right answers are the columns that fits (B,C) bool marks, all to an equal
+    share."""
     targets = fits / fits.sum(1, keepdim=True)
-    return F.cross_entropy(similarity, targets, label_smoothing=SMOOTHING)
+    return F.cross_entropy(similarity, targets, label_smoothing=smoothing)
 
 
 def negative_weights(similarity: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
