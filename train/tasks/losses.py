@@ -91,7 +91,7 @@ class View:
     @cached_property
     def memory(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What the queries read (B,T*N,W), and where it is real (B,T*N)."""
-        return self.aligner.memory(self.pairs.videos)
+        return self.aligner.encoder_hidden_states(self.pairs.videos)
 
     @cached_property
     def queries(self) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
@@ -250,7 +250,7 @@ class FrameOrder(nn.Module):
         self.head = nn.Linear(width, 2)
 
     def logits(self, view: View, visual: VisualBatch) -> torch.Tensor:
-        memory, real = view.aligner.memory(visual)
+        memory, real = view.aligner.encoder_hidden_states(visual)
         return self.head(view.aligner.pair.encode_images(memory, real)[0].mean(1))
 
     def forward(self, view: View) -> torch.Tensor:

@@ -18,7 +18,7 @@ from torch import nn
 
 from videollm.encoders.base import TextFeatures
 from videollm.errors import CheckpointError, ConfigError
-from videollm.models.official import bert_name, load_official
+from videollm.models.published.key_mapping import bert_name, load_official
 from videollm.retrieval.clip import TextConfig, VisionConfig
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.heads.videoclip import BertConfig, VideoCLIP
