@@ -1,4 +1,4 @@
-"""The datasheet that lies beside a file of samples: what is in it, what was kept out and why, as Markdown and a PNG."""
+"""The datasheet beside a file of samples: what the file holds, what was rejected and why, as Markdown and a PNG."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +13,19 @@ from data_gen.store import Store, Totals
 from videollm.datasets.annotation_file import BrokenRows
 from videollm.datasets.schema import Sample, Stats, quantile, stats
 
-BARS = 24  # of a chart, the largest
+BARS = 24  # shown in a chart, the largest ones
 EXAMPLES = 3
 COLOUR = "#3b6ea5"
 
 
 def write(store: Store, broken: BrokenRows, command: str) -> Path:
-    """FILE.datasheet.md and FILE.datasheet.png beside the store's file; returns the first. report: of this run's
-    source. command: what made it, for others to make it again."""
+    """Writes FILE.datasheet.md and FILE.datasheet.png beside the file of the store, and returns the path of the first.
+
+    Args:
+        store: The open store.
+        broken: The broken rows of the source.
+        command: The command line of this run, so that others can repeat it.
+    """
     page = store.path.with_name(f"{store.path.name}.datasheet.md")
     examples: dict[str, Sample] = {}
     shas: set[str | None] = set()
@@ -76,9 +81,12 @@ def _page(
     ]
     if broken.reasons:
         parts.append(_table("reason", dict(broken.reasons.most_common(BARS))))
-    if totals.prompt_tokens or totals.lost:
-        parts += ["## Language model", f"Tokens: {tokens}. Replies that could not be used: {totals.lost.total():,}."]
-        parts += [_table("reason", dict(totals.lost.most_common(BARS)))] if totals.lost else []
+    if totals.prompt_tokens or totals.unusable:
+        parts += [
+            "## Language model",
+            f"Tokens: {tokens}. Replies that could not be used: {totals.unusable.total():,}.",
+        ]
+        parts += [_table("reason", dict(totals.unusable.most_common(BARS)))] if totals.unusable else []
     if used:
         rows = [f"| {prompt.name} | {prompt.sha} | {prompt.purpose} |" for prompt in used]
         parts.append("| prompt | version | purpose |\n|---|---|---|\n" + "\n".join(rows))
@@ -123,7 +131,7 @@ def _bars(axes: Axes, title: str, counts: Mapping[str, int]) -> None:
 
 
 def _histogram(axes: Axes, title: str, counts: Mapping[int, int]) -> None:
-    """The longest hundredth is left out, else one long answer would press all others into one bar."""
+    # The longest hundredth is left out: one long answer would press all others into one bar.
     most = max(quantile(counts, 0.99), 1)
     kept = {length: n for length, n in counts.items() if length <= most}
     edges = [edge - 0.5 for edge in range(0, most + 2 + most // 40, 1 + most // 40)]

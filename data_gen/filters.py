@@ -1,16 +1,16 @@
-"""What keeps bad samples out: named steps, each with the reason for what it rejects, in the order of `STEPS`.
+"""Filters that reject bad samples with a reason, in the order of `STEPS`.
 
-schema      the row is no valid sample
+schema      the row is not a valid sample
 origin      a translation whose original was rejected
 length      too few or too many words for its kind
 language    written in another language than it says
-blocked     a word or phrase that does not belong in an answer about a video
-times       times outside the clip
+blocked     a word or phrase that does not belong in a sample about a video
+times       times lie outside the clip
 leak        the question gives the answer away
-unsupported the annotation does not bear the answer
+unsupported the annotation does not support the answer
 duplicate   the same question and answer about the same part of a video
-near        nearly the same
-judge       a second language model says no (`data_gen/judge.py`; only where asked for)
+near        nearly the same words about the same part of a video
+judge       a second language model rejects it (`generators/llm.py`; only with --judge)
 """
 
 import functools
@@ -51,11 +51,11 @@ LENGTHS = {
     "creative": (15, 800),
 }
 QUESTION_WORDS = (2, 200)
-LANGUAGE_LETTERS = 24  # shorter text cannot be told
-LANGUAGE_CHANCE = 0.01  # a claimed language that is less likely than this is wrong
-SUPPORT = 0.5  # share of an answer's content words that the annotation must have
+LANGUAGE_LETTERS = 24  # the language of a shorter text cannot be recognised
+LANGUAGE_CHANCE = 0.01  # a stated language that is less likely than this is wrong
+SUPPORT = 0.5  # share of an answer's content words that must occur in the annotation
 NEAR = 0.8  # estimated Jaccard similarity of word triples
-PERMUTATIONS = 64
+PERMUTATIONS = 64  # of MinHash; more estimate the similarity better and cost more
 
 _ALTERNATIVES = re.compile(r"\bor\b|\bo\b|\bou\b|\boder\b|还是|或|和.*哪", re.IGNORECASE)
 _CLOCK = re.compile(r"\b(?:(\d+):)?(\d{1,2}):(\d{2}(?:\.\d+)?)\b")
@@ -63,10 +63,13 @@ _HAN = re.compile(r"[\u3400-\u9fff]")
 
 
 class Filters:
-    """The steps from `length` to `near` for samples one after the other.
+    """The steps from `length` to `near`, for one sample after the other.
 
-    blocked: phrases besides those of `blocked.txt`. Keeps the samples that it has let through in mind, as hashes, to
-    find their like; `remember` tells it of those that an earlier run wrote.
+    Samples that pass are remembered as hashes, so that later ones can be compared with them. `remember` adds the
+    samples that an earlier run wrote.
+
+    Args:
+        blocked: Phrases in addition to those of `blocked.txt`.
     """
 
     def __init__(self, blocked: Iterable[str] = ()):
@@ -76,10 +79,10 @@ class Filters:
         self._annotated: tuple[Clip | None, dict[str, str | None]] = (None, {})
 
     def reject(self, sample: Sample, clip: Clip, *, grounded: bool) -> tuple[str, str] | None:
-        """The step that rejects the sample and its reason; None lets it through and remembers it.
+        """Returns the step that rejects the sample and its reason, or None; then the sample is remembered.
 
-        grounded: the text is the annotation's own. Its language is then told from all that the annotation says, and
-        it needs no support.
+        If grounded, the text is the annotation's own. It needs no support then, and its language is recognised from the
+        whole annotation, which is longer than one sample.
         """
         steps: tuple[tuple[str, Callable[[], str | None]], ...] = (
             ("length", lambda: length(sample)),
@@ -95,7 +98,7 @@ class Filters:
                 return name, reason
         mine = signature(sample)
         if any(mine.jaccard(other) >= NEAR for other in self._like[_part(sample)]):
-            return "near", f"this part has a sample that is alike in {NEAR:.0%} of its word triples or more"
+            return "near", f"another sample about this part has at least {NEAR:.0%} of its word triples"
         self._remember(sample, mine)
         return None
 
@@ -115,7 +118,7 @@ class Filters:
         return next((f"has {phrase!r}" for phrase in found), None)
 
     def _annotation_language(self, clip: Clip, claimed: str) -> str | None:
-        """What is wrong with the language of an annotation; looked at once for a clip."""
+        """What is wrong with the language of an annotation; computed once a clip."""
         if self._annotated[0] is not clip:
             self._annotated = (clip, {})
         known = self._annotated[1]
@@ -129,7 +132,7 @@ def _part(sample: Sample) -> tuple[object, ...]:
 
 
 def default_blocked() -> list[str]:
-    """The phrases of `blocked.txt`: one a line, # starts a comment."""
+    """The phrases of `blocked.txt`, one a line; # starts a comment."""
     return _lines_of("blocked.txt")
 
 
@@ -139,7 +142,7 @@ def _lines_of(name: str) -> list[str]:
 
 
 def _phrase_pattern(phrase: str) -> re.Pattern[str]:
-    """Whole words of lower-case text; a Chinese phrase anywhere, since nothing separates words there."""
+    """Matches whole words of lower-case text; a Chinese phrase anywhere, because Chinese does not separate words."""
     part = re.escape(phrase.strip().lower())
     return re.compile(part if _HAN.search(phrase) else rf"(?<!\w){part}(?!\w)")
 
@@ -160,14 +163,16 @@ def _identifier() -> LanguageIdentifier:
 
 
 def language(sample: Sample) -> str | None:
-    """Questions and answers apart: models slip into another language in their answers."""
+    """Checks questions and answers apart, because models slip into another language in their answers."""
     sides = (" ".join(m.content for m in sample.messages if m.role == role) for role in ("user", "assistant"))
     return next((wrong for side in sides if (wrong := wrong_language(side, sample.language))), None)
 
 
 def wrong_language(text: str, claimed: str) -> str | None:
-    """What it reads as, if not as the language that it is said to be. Chinese is known by its characters; others by
-    py3langid, where there is text enough to be certain."""
+    """How a text reads if not as the stated language, otherwise None.
+
+    Chinese is recognised by its characters, other languages by py3langid if there is enough text.
+    """
     letters, han = sum(map(str.isalpha, text)), len(_HAN.findall(text))
     claimed = claimed.partition("-")[0]
     if claimed == "zh":
@@ -176,13 +181,14 @@ def wrong_language(text: str, claimed: str) -> str | None:
         return "Chinese characters"
     if letters < LANGUAGE_LETTERS:
         return None
-    # Not the certainty of the first: kin (Spanish, Catalan, Extremaduran) share it between them.
+    # The rank of the stated language counts, not the probability of the first one: related languages (Spanish,
+    # Catalan, Extremaduran) share it between them.
     ranked = _identifier().rank(text)
     return f"reads as {ranked[0][0]}" if dict(ranked).get(claimed, 1.0) < LANGUAGE_CHANCE else None
 
 
 def times(sample: Sample, clip: Clip) -> str | None:
-    """Times of the answer, and times in its text, against the part of the video that is shown."""
+    """Compares the times of the answer, and times in its text, with the part of the video that is shown."""
     start = sample.start or 0.0
     ends = [t for t in (sample.end, clip.duration) if t is not None]
     end = min(ends, default=float("inf"))
@@ -198,8 +204,11 @@ def times(sample: Sample, clip: Clip) -> str | None:
 
 
 def leak(sample: Sample) -> str | None:
-    """An answer that its own question spells out. Not where the question offers alternatives: options of a multiple
-    choice, "this or that", or a quotation to be judged, which all hold the answer beside what is false."""
+    """Rejects an answer that its own question spells out.
+
+    A question that offers alternatives may hold its answer: options of a multiple choice, "this or that", or a
+    quotation to judge.
+    """
     if not sample.task.startswith("qa/"):
         return None
     for question, answer in sample.turns():
@@ -214,8 +223,11 @@ def _within(part: list[str], whole: list[str]) -> bool:
 
 
 def unsupported(sample: Sample, clip: Clip) -> str | None:
-    """Content words of the answer (in Chinese, pairs of characters) that neither the annotation nor the question has.
-    Only where the annotation is in the sample's language; creative tasks may add to it."""
+    """Rejects an answer with many content words (in Chinese, pairs of characters) that neither the annotation nor the
+    question has.
+
+    It applies if the annotation is in the language of the sample. Creative tasks may add to the annotation.
+    """
     if sample.task.startswith("creative") or sample.language not in clip.languages:
         return None
     known = stems(annotated(clip, sample.language))
@@ -223,19 +235,19 @@ def unsupported(sample: Sample, clip: Clip) -> str | None:
         if needed := stems(answer):
             missing = needed - known - stems(question)
             if len(missing) > (1 - SUPPORT) * len(needed):
-                return f"the annotation has nothing of {', '.join(sorted(missing)[:5])}"
+                return f"the annotation does not mention {', '.join(sorted(missing)[:5])}"
     return None
 
 
 def annotated(clip: Clip, language: str) -> str:
-    """All that the annotation says in one language; conversations are taken to be in each that is asked for."""
+    """Everything that the annotation says in one language. Conversations do not state theirs and always count."""
     questions = [f"{q.question} {q.answer}" for q in clip.questions if q.language == language]
     spoken = [message.content for dialogue in clip.dialogues for message in dialogue]
     return " ".join([*(n.text for n in clip.notes if n.language == language), *questions, *spoken])
 
 
 def stems(text: str) -> set[str]:
-    """Content words without their endings, so that walks is walking; pairs of Chinese characters."""
+    """Content words without their endings, so that walks equals walking; for Chinese, pairs of characters."""
     if len(_HAN.findall(text)) > len(text) / 3:
         characters = [w for w in words(text) if _HAN.fullmatch(w)]
         return {a + b for a, b in pairwise(characters)}
@@ -244,7 +256,7 @@ def stems(text: str) -> set[str]:
 
 @functools.cache
 def _empty_words() -> frozenset[str]:
-    """Words that say nothing of what is in a video."""
+    """Words that say nothing about the content of a video."""
     return frozenset(" ".join(_lines_of("empty_words.txt")).split())
 
 
@@ -253,7 +265,7 @@ def _stem(word: str) -> str:
 
 
 def signature(sample: Sample) -> RMinHash:
-    """MinHash of the triples of words in questions and answers."""
+    """MinHash (Broder 1997) of the triples of words in questions and answers."""
     said = [w for m in sample.messages if m.role != "system" for w in ("", *words(m.content), "")]
     made = RMinHash(num_perm=PERMUTATIONS, seed=1)
     made.update([" ".join(triple) for triple in zip(said, said[1:], said[2:], strict=False)])

@@ -2,8 +2,8 @@
 
     python data_gen/make_world.py --out DIR --split train=1600 val=200 test=200 [--contact-sheet]
 
-Each split goes to DIR/NAME: annotations.jsonl, one line a clip, and clips/ID.mp4. The same arguments give the same
-bytes of annotation and the same pixels, whatever the number of processes.
+Each split is written to DIR/NAME: annotations.jsonl, with one line a clip, and clips/ID.mp4. The same arguments give
+the same bytes of annotation and the same pixels with any number of processes.
 """
 
 import argparse
@@ -25,26 +25,27 @@ from data_gen.world.make import Job, jobs, run
 from data_gen.world.sheet import write_sheet
 from data_gen.world.splits import SPLITS
 from data_gen.world.vocabulary import GLYPHS
+from videollm.datasets.world_annotation import ANNOTATIONS
 from videollm.errors import ConfigError, VideoLLMError
 
-Made = Callable[[list[Job]], Iterator[list[str]]]
+JobRunner = Callable[[list[Job]], Iterator[list[str]]]
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
-class _Parser(argparse.ArgumentParser):
+class _OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, as for every other bad input."""
+        """Prints one line, as for every other bad input, instead of the whole usage."""
         self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = _Parser(
+    made = _OneLineParser(
         prog="make_world.py",
         description=(__doc__ or "").partition("\n")[0],
         epilog="splits: " + "; ".join(f"{name}: {split.about}" for name, split in SPLITS.items()),
     )
-    made.add_argument("--out", type=Path, required=True, metavar="DIR")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that gets a folder for each split")
     made.add_argument(
         "--split",
         nargs="+",
@@ -53,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"one or more of {', '.join(SPLITS)}; without =N, --videos says how many (default: train)",
     )
     made.add_argument("--videos", type=int, metavar="N", help="clips in each split that has no number of its own")
-    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--seed", type=int, default=0, help="of everything that is random (default: 0)")
     made.add_argument("--size", type=int, default=96, help="width and height in pixels, 64 to 224 (default: 96)")
     made.add_argument(
         "--fps", type=_fraction, default=Fraction(12), help="such as 12, 29.97 or 30000/1001 (default: 12)"
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _checked(options: argparse.Namespace) -> tuple[WorldConfig, dict[str, int]]:
-    """The configuration and how many clips of each split. Raises ConfigError, also rather than overwrite."""
+    """The configuration and the number of clips of each split. Raises ConfigError, also if a split exists already."""
     if len(options.seconds) > 2:
         raise ConfigError(f"--seconds takes one or two numbers, got {len(options.seconds)}")
     if options.processes < 1:
@@ -118,7 +119,7 @@ def _checked(options: argparse.Namespace) -> tuple[WorldConfig, dict[str, int]]:
         raise ConfigError(f"{config.font} has none of the glyphs {' '.join(GLYPHS.values())}; give another --font")
     counts = dict(_count(text, options.videos) for text in options.split)
     for split in counts:
-        done = options.out / split / "annotations.jsonl"
+        done = options.out / split / ANNOTATIONS
         if done.exists():
             raise ConfigError(f"{done} exists; give another --out or remove the split's folder")
     return config, counts
@@ -142,7 +143,7 @@ def _count(text: str, videos: int | None) -> tuple[str, int]:
 
 
 def _fraction(text: str) -> Fraction:
-    """As near as a denominator up to 1001 comes, which holds the rates of broadcasting exactly."""
+    """The nearest fraction with a denominator up to 1001; the rates of broadcasting, 30000/1001, are exact then."""
     try:
         return Fraction(text).limit_denominator(1001)
     except (ValueError, ZeroDivisionError):
@@ -158,11 +159,11 @@ def _photos(folder: Path) -> tuple[Path, ...]:
     return found
 
 
-def _make(made: Made, work: list[Job], folder: Path, videos: int) -> None:
-    """The clips of one split. The annotation gets its name once it is whole."""
+def _make(made: JobRunner, work: list[Job], folder: Path, videos: int) -> None:
+    """Makes the clips of one split. The annotation gets its final name when it is complete."""
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    unfinished = folder / "annotations.jsonl.part"
+    unfinished = folder / f"{ANNOTATIONS}.part"
     with (
         unfinished.open("w", encoding="utf-8", newline="\n") as file,
         tqdm(total=videos, desc=folder.name, unit="clip", disable=None) as progress,
@@ -170,13 +171,13 @@ def _make(made: Made, work: list[Job], folder: Path, videos: int) -> None:
         for lines in made(work):
             file.writelines(f"{line}\n" for line in lines)
             progress.update(len(lines))
-    path = unfinished.replace(folder / "annotations.jsonl")
+    path = unfinished.replace(folder / ANNOTATIONS)
     print(f"{path}: {videos} clips, {videos / (time.perf_counter() - began):.1f} a second")
 
 
 @contextmanager
-def _workers(processes: int) -> Iterator[Made]:
-    """What turns jobs into their lines, in the jobs' order."""
+def _workers(processes: int) -> Iterator[JobRunner]:
+    """Yields a function that turns jobs into lines of annotation, in the order of the jobs."""
     if processes == 1:
         yield lambda work: map(run, work)
         return

@@ -1,4 +1,4 @@
-"""From annotated clips to a file of samples: read, make, filter, keep."""
+"""The steps from annotated clips to a file of samples: read, make, filter, store."""
 
 import asyncio
 import dataclasses
@@ -9,7 +9,7 @@ from os.path import relpath
 from pathlib import Path
 
 from data_gen.filters import Filters
-from data_gen.generators.base import Draft, Generator, Judge, Made
+from data_gen.generators.base import Draft, DraftBatch, Generator, SampleJudge
 from data_gen.store import Reject, Store
 from videollm.datasets.annotation_file import AnnotationFile, BrokenRows, ClipReader
 from videollm.datasets.clip import Clip
@@ -18,8 +18,8 @@ from videollm.errors import DataError, VideoError, VideoLLMError
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One item of work. key: unique in the store."""
+class WorkItem:
+    """An item of work. key identifies it in the store, in every run."""
 
     key: str
     clip: Clip
@@ -57,31 +57,31 @@ def measure(clips: Iterable[Clip], broken: BrokenRows, duration_s: Callable[[Pat
         yield replace(clip, duration=length, notes=notes)
 
 
-def plan(clips: Iterable[Clip], generator: Generator) -> Iterator[Work]:
+def plan(clips: Iterable[Clip], generator: Generator) -> Iterator[WorkItem]:
     for clip in clips:
         for item in generator.items(clip):
             key = "-".join(part for part in (clip.source, clip.id, generator.name, item) if part)
-            yield Work(key, clip, item)
+            yield WorkItem(key, clip, item)
 
 
 def duration_s(path: Path) -> float:
-    from videollm.video.decode import probe  # brings torch; not every source needs it
+    from videollm.video.decode import probe  # loads torch, which a source that states its durations does not need
 
     return probe(path).duration_s
 
 
 async def run(
-    work: Iterable[Work],
+    work: Iterable[WorkItem],
     generator: Generator,
     store: Store,
     filters: Filters,
     seed: int = 0,
-    judge: Judge | None = None,
+    judge: SampleJudge | None = None,
     concurrency: int = 1,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Do the work, `concurrency` items at a time. Raises the VideoLLMError of an item that
-    cannot be made; what is done by then stays done."""
+    """Does the work, `concurrency` items at a time. Raises the VideoLLMError of the first item that cannot be made;
+    items that are done by then stay done."""
     todo = iter(work)
 
     async def worker() -> None:
@@ -98,9 +98,15 @@ async def run(
 
 
 async def keep(
-    work: Work, made: Made, store: Store, filters: Filters, name: str, seed: int, judge: Judge | None = None
+    work: WorkItem,
+    made: DraftBatch,
+    store: Store,
+    filters: Filters,
+    name: str,
+    seed: int,
+    judge: SampleJudge | None = None,
 ) -> None:
-    """Filter what an item gave and commit it."""
+    """Filters the drafts of an item, then stores what passed and what was rejected."""
     samples: list[Sample] = []
     rejects: list[Reject] = []
     fallen: set[int] = set()
@@ -131,14 +137,14 @@ async def keep(
         work.key,
         samples,
         rejects,
-        lost=made.lost,
+        unusable=made.unusable,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
     )
 
 
-def to_sample(work: Work, number: int, draft: Draft, folder: Path, name: str, seed: int) -> Sample:
-    """Raises DataError for a draft that is no valid sample."""
+def to_sample(work: WorkItem, number: int, draft: Draft, folder: Path, name: str, seed: int) -> Sample:
+    """Raises DataError if the draft is not a valid sample."""
     clip = work.clip
     return Sample(
         id=f"{work.key}-{number:03}",

@@ -1,5 +1,8 @@
-"""The work of one run spread over a Ray cluster by Ray Data. Workers make drafts; this process reads, filters and
-writes, as it does without Ray, so the output and going on after a stop are the same."""
+"""The work of one run, spread over a Ray cluster by Ray Data.
+
+Workers make drafts; this process reads, filters and writes as it does without Ray. The output and the continuation of a
+stopped run are therefore the same.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -10,17 +13,18 @@ import ray
 import ray.data
 
 from data_gen.filters import Filters
-from data_gen.generators.base import Made
-from data_gen.generators.build import GeneratorConfig, build_generator
-from data_gen.pipeline import Work, keep
+from data_gen.generators.base import DraftBatch
+from data_gen.generators.build import build_generator
+from data_gen.generators.config import GeneratorConfig
+from data_gen.pipeline import WorkItem, keep
 from data_gen.store import Store
 from videollm.errors import ConfigError
 
-BLOCK = 4096  # items that are handed to the cluster at once, which bounds this process's memory
+BLOCK = 4096  # items handed to the cluster at a time; bounds the memory of this process
 
 
-class Maker:
-    """One worker: a generator that makes a batch of items at once."""
+class DraftWorker:
+    """One worker: a generator that makes the items of a batch concurrently."""
 
     def __init__(self, config: GeneratorConfig):
         self.generator = build_generator(config)
@@ -29,12 +33,12 @@ class Maker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"work": batch["work"], "made": self.loop.run_until_complete(self._make(list(batch["work"])))}
 
-    async def _make(self, works: list[Work]) -> list[Made]:
+    async def _make(self, works: list[WorkItem]) -> list[DraftBatch]:
         return await asyncio.gather(*(self.generator.make(work.clip, work.item) for work in works))
 
 
 def run_on_ray(
-    work: Iterable[Work],
+    work: Iterable[WorkItem],
     config: GeneratorConfig,
     store: Store,
     filters: Filters,
@@ -42,8 +46,11 @@ def run_on_ray(
     address: str,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """address: of a running cluster, "auto" for the one of this machine, "local" to start one. Each CPU of the cluster
-    is a worker, with an equal share of the requests in flight and of the rate."""
+    """Does the work on a cluster and stores the results.
+
+    address is that of a running cluster, "auto" for the cluster of this machine, or "local" to start one. Each CPU of
+    the cluster is a worker with an equal share of the requests in flight. Raises ConfigError if a judge is configured.
+    """
     if config.judge:
         raise ConfigError("--judge cannot be used with --ray; judge the file in a run of its own")
     ray.init(address, ignore_reinit_error=True, log_to_driver=False)
@@ -54,7 +61,7 @@ def run_on_ray(
         made = ray.data.from_items(
             [{"work": w} for w in block], override_num_blocks=min(len(block), workers)
         ).map_batches(
-            Maker,
+            DraftWorker,
             fn_constructor_args=(config,),
             batch_size=flying,
             batch_format="numpy",
@@ -66,6 +73,6 @@ def run_on_ray(
             on_done()
 
 
-def _blocks(work: Iterator[Work]) -> Iterator[list[Work]]:
+def _blocks(work: Iterator[WorkItem]) -> Iterator[list[WorkItem]]:
     while block := list(islice(work, BLOCK)):
         yield block

@@ -1,8 +1,9 @@
-"""Samples on disk: appended as they come, so that a killed run goes on where it stopped, with none lost and none twice.
+"""Samples on disk, appended as they are made. A killed run continues without losing or repeating any.
 
-Beside FILE lie FILE.rejects.jsonl (what the filters kept out, and why) and FILE.journal.jsonl. An item of work is done
-when its journal line is: that line comes last and holds how long the other two files then are. What lies beyond is of
-an item that was cut off; it is dropped at the next start, and the item is made again.
+Beside FILE are FILE.rejects.jsonl (what the filters rejected, and why) and FILE.journal.jsonl. The journal line of an
+item of work is written last and holds the lengths of the other two files at that moment, so an item is done once its
+journal line is complete. Bytes beyond these lengths belong to an item that was cut off; the next start removes them and
+makes the item again.
 """
 
 import json
@@ -21,7 +22,7 @@ from videollm.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reject:
-    """A draft that a step kept out. draft: its content as JSON values."""
+    """A draft that a filter rejected. draft: its content as JSON values."""
 
     step: str
     reason: str
@@ -30,14 +31,14 @@ class Reject:
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over all items of the file, those of earlier runs included."""
+    """Sums over all items of the file, including those of earlier runs. unusable counts replies by reason."""
 
     items: int = 0
     rows: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    lost: Counter[str] = field(default_factory=Counter)
+    unusable: Counter[str] = field(default_factory=Counter)
 
     def add(self, entry: dict[str, Any]) -> None:
         self.items += 1
@@ -45,11 +46,14 @@ class Totals:
         self.prompt_tokens += entry["prompt_tokens"]
         self.completion_tokens += entry["completion_tokens"]
         self.rejected.update(entry["rejected"])
-        self.lost.update(entry["lost"])
+        self.unusable.update(entry["lost"])
 
 
 class Store:
-    """Use as a context manager. One process at a time; DataError where another has the file open."""
+    """A file of samples that is open for writing. Use it as a context manager.
+
+    Raises DataError if another process has the file open, or if it exists without its journal.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -97,11 +101,11 @@ class Store:
         samples: Iterable[Sample],
         rejects: Iterable[Reject] = (),
         *,
-        lost: Iterable[str] = (),
+        unusable: Iterable[str] = (),
         prompt_tokens: int = 0,
         completion_tokens: int = 0,
     ) -> None:
-        """Write what an item gave and that it is done."""
+        """Writes the results of an item, then marks it as done."""
         samples, rejects = list(samples), list(rejects)
         rows, kept_out, journal = self._files
         _append(rows, (sample.to_json() for sample in samples))
@@ -110,7 +114,7 @@ class Store:
             "item": item,
             "rows": len(samples),
             "rejected": Counter(r.step for r in rejects),
-            "lost": Counter(lost),
+            "lost": Counter(unusable),  # the name in journals that earlier versions began
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "ends": [rows.tell(), kept_out.tell()],
@@ -120,7 +124,7 @@ class Store:
         self.totals.add(entry)
 
     def samples(self) -> Iterator[Sample]:
-        """Those written so far."""
+        """Yields the samples written so far."""
         return (Sample.from_json(line.decode()) for line in _whole_lines(self.path))
 
 

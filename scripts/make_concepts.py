@@ -1,11 +1,11 @@
-"""Write the words that the lite encoder tags frames with: ImageNet's classes and everyday words above them.
+"""Write the words that the lite encoder tags frames with: ImageNet's classes, and everyday words for groups of them.
 
     python scripts/make_concepts.py WORDNET_DICT_DIR videollm/encoders/data/imagenet_concepts.json
 
-WORDNET_DICT_DIR holds WordNet 3.0's `data.noun`. The 1,000 leaves are ImageNet-1k's classes in class order, named as
-open_clip names them, described by WordNet's definitions. Above a leaf stand the ancestors listed in WORDS, because
-most of WordNet's own inner nodes ("placental", "instrumentality") are not words that a person would use for what a
-frame shows. A few classes are moved to where their photographs belong (a car's wheel shows a car).
+WORDNET_DICT_DIR holds `data.noun` of WordNet 3.0. The 1,000 leaves are the classes of ImageNet-1k in class order, with
+the names of open_clip and the definitions of WordNet. The ancestors of a leaf are limited to those listed in WORDS,
+because nobody would describe a frame with most of WordNet's inner nodes ("placental", "instrumentality"). Some classes
+are moved to where their photographs belong: a photograph of a car's wheel shows a car.
 """
 
 import argparse
@@ -191,7 +191,7 @@ WORDS = {
     "n04586932": "wind instrument",
 }
 
-# Where WordNet's place is not what the class's photographs show: synset -> parent ("" makes a root).
+# Classes whose photographs do not show what WordNet's parent says: synset -> new parent ("" makes a root).
 PARENTS = {
     "n07555863": "n00021265",  # two senses of food
     "n07565083": "",  # menu
@@ -298,7 +298,7 @@ PARENTS = {
     "n03259280": "n03101986",  # Dutch oven
 }
 
-# Class names that are not a word or two to put into a sentence: open_clip's name -> ours.
+# Class names that do not fit into a sentence: open_clip's name -> ours.
 NAMES = {
     "baguette": "french bread",
     "kite (bird of prey)": "kite bird",
@@ -361,12 +361,12 @@ NAMES = {
     "plate": "plate of food",
 }
 
-# Four classes share two names.
+# Four classes share two names; these are the names of three of them.
 SYNSET_NAMES = {"n04008634": "projectile", "n04355933": "sunglass", "n04356056": "dark glasses"}
 
 
 def read_nouns(path: Path) -> dict[str, tuple[list[str], str]]:
-    """synset -> (hypernyms, definition). Format: wndb(5WN) of WordNet 3.0."""
+    """Reads synset -> (hypernyms, definition). The format is described in wndb(5WN) of WordNet 3.0."""
     nouns = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("  "):  # licence
@@ -381,7 +381,7 @@ def read_nouns(path: Path) -> dict[str, tuple[list[str], str]]:
 
 
 def parent_of(synset: str, nouns: dict[str, tuple[list[str], str]]) -> str:
-    """The nearest kept ancestor in WORDS, the first-named one where several are equally near; "" at a root."""
+    """The nearest ancestor in WORDS; of several equally near ones the first; "" if there is none."""
     level = [synset]
     while level:
         above = [h for s in level for h in ([PARENTS[s]] if s in PARENTS else nouns[s][0]) if h]
@@ -393,9 +393,9 @@ def parent_of(synset: str, nouns: dict[str, tuple[list[str], str]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("wordnet", type=Path, help="folder of WordNet 3.0's data.noun")
-    parser.add_argument("output", type=Path)
+    parser.add_argument("output", type=Path, help="the JSON file to write")
     args = parser.parse_args()
 
     nouns = read_nouns(args.wordnet / "data.noun")
@@ -406,12 +406,12 @@ def main() -> None:
     parents = {s: parent_of(s, nouns) for s in [*leaves, *WORDS]}
     children = Counter(parents.values())
     if lonely := [word for s, word in WORDS.items() if children[s] < 2]:
-        raise SystemExit(f"words that say no more than their only child: {', '.join(lonely)}")
+        raise SystemExit(f"words with fewer than two children, which add nothing to them: {', '.join(lonely)}")
 
     synsets = leaves + list(WORDS)
     index = {s: i for i, s in enumerate(synsets)}
     classes = zip(leaves, IMAGENET_CLASSNAMES, strict=True)
-    names = [SYNSET_NAMES.get(s, NAMES.get(name, name)).lower() for s, name in classes]
+    names = [(SYNSET_NAMES.get(s) or NAMES.get(name, name)).lower() for s, name in classes]
     words = names + list(WORDS.values())
     if repeated := [w for w, n in Counter(words).items() if n > 1]:
         raise SystemExit(f"words used twice: {', '.join(repeated)}")

@@ -1,4 +1,4 @@
-"""Make the sample clip: photographs of scikit-image under a slowly moving camera, cut hard from one to the next.
+"""Make the sample clip: three photographs of scikit-image under a slowly moving camera, with a hard cut between them.
 
     python scripts/make_sample.py PHOTO_DIR scripts/samples/sample.mp4
 
@@ -15,19 +15,19 @@ import av
 from PIL import Image
 
 WIDTH, HEIGHT, FPS = 480, 320, 24
-SHOT_S = 4
+SHOT_S = 4  # seconds
 
 
 @dataclass(frozen=True)
-class View:
-    """What the camera sees of a photograph: the middle and the width of its picture, as shares of the photograph's."""
+class CameraView:
+    """The part of a photograph that the camera sees: its middle and its width, as shares of the photograph's size."""
 
     x: float
     y: float
     width: float
 
-    def towards(self, other: "View", t: float) -> "View":
-        return View(
+    def towards(self, other: "CameraView", t: float) -> "CameraView":
+        return CameraView(
             x=self.x + (other.x - self.x) * t,
             y=self.y + (other.y - self.y) * t,
             width=self.width + (other.width - self.width) * t,
@@ -35,21 +35,23 @@ class View:
 
 
 @dataclass(frozen=True)
-class Shot:
+class PhotoShot:
+    """A photograph, and where the camera moves over it."""
+
     photo: str
-    start: View
-    end: View
+    start: CameraView
+    end: CameraView
 
 
 SHOTS = (
-    Shot("chelsea.png", View(0.50, 0.50, 0.99), View(0.51, 0.48, 0.84)),
-    Shot("coffee.png", View(0.44, 0.50, 0.86), View(0.53, 0.48, 0.76)),
-    Shot("rocket.jpg", View(0.50, 0.50, 0.60), View(0.50, 0.50, 0.38)),
+    PhotoShot("chelsea.png", CameraView(0.50, 0.50, 0.99), CameraView(0.51, 0.48, 0.84)),
+    PhotoShot("coffee.png", CameraView(0.44, 0.50, 0.86), CameraView(0.53, 0.48, 0.76)),
+    PhotoShot("rocket.jpg", CameraView(0.50, 0.50, 0.60), CameraView(0.50, 0.50, 0.38)),
 )
 
 
-def frames() -> Iterator[tuple[Shot, View]]:
-    """Each frame's shot and view; the camera speeds up and slows down smoothly within a shot."""
+def frames() -> Iterator[tuple[PhotoShot, CameraView]]:
+    """Yields the shot and the view of each frame. The camera starts and stops smoothly in each shot."""
     count = SHOT_S * FPS
     for shot in SHOTS:
         for i in range(count):
@@ -57,7 +59,7 @@ def frames() -> Iterator[tuple[Shot, View]]:
             yield shot, shot.start.towards(shot.end, t * t * (3 - 2 * t))
 
 
-def render(photo: Image.Image, view: View) -> Image.Image:
+def render(photo: Image.Image, view: CameraView) -> Image.Image:
     scale = view.width * photo.width / WIDTH
     left = view.x * photo.width - scale * WIDTH / 2
     top = view.y * photo.height - scale * HEIGHT / 2

@@ -1,9 +1,9 @@
-"""A stand-in for a language model server: answers chat completions after a fixed delay, with words of the prompt.
+"""A stand-in for a language model server, which answers chat completions after a fixed delay with words of the prompt.
 
     python scripts/stand_in.py [--delay SECONDS] [--port PORT]
 
-It prints its address, keeps to the JSON Schema of a request, and holds any number of requests at once: what is measured
-against it is the client.
+It prints its address. Replies follow the JSON Schema of the request. It holds any number of requests at once, so a
+benchmark against it measures the client.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def reply(body: dict[str, Any]) -> str:
-    """JSON of the shape that the request asks for. Answers are lines of the annotation, so that they stand checks."""
+    """JSON that follows the schema of the request. Answers are lines of the annotation, so they pass the filters."""
     prompt = body["messages"][-1]["content"]
     lines = re.findall(r"^\d+\. (?:[\d:.-]+ )?(?:\w+: )?(.+)$", prompt, re.MULTILINE) or [prompt[-60:]]
     texts = {"question": "What is there to be seen, as number {n}?", "instruction": "Tell a story that begins here."}
@@ -57,7 +57,7 @@ async def serve(port: int, delay_s: float) -> None:
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await answer(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):  # the client has gone
+        except (asyncio.IncompleteReadError, ConnectionError):  # the client has disconnected
             writer.close()
 
     server = await asyncio.start_server(connection, "127.0.0.1", port)
@@ -67,8 +67,8 @@ async def serve(port: int, delay_s: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--delay", type=float, default=0.2, help="seconds before an answer")
-    parser.add_argument("--port", type=int, default=0, help="0 takes any that is free")
+    parser.add_argument("--delay", type=float, default=0.2, help="seconds before an answer (default: 0.2)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one (default: 0)")
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(options.port, options.delay))

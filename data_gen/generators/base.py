@@ -1,4 +1,4 @@
-"""The contract between what makes instruction data and what checks, counts and keeps it."""
+"""The contract between generators, which make drafts of samples, and the pipeline, which checks and keeps them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,13 @@ from videollm.datasets.schema import Message, Sample
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A sample before it is checked; task, language, messages and answer_times as in `Sample`.
+    """A sample before it is checked.
 
-    grounded: the answer is the annotation's own, so it needs no support from it. origin: the index of the draft that
-    this one translates; it falls with it. model, prompt_sha: what wrote it.
+    Args:
+        task, language, messages, answer_times: As in `Sample`.
+        grounded: The answer is the annotation's own text, so the filters need not look for support.
+        origin: The index of the draft that this one translates. If that draft is rejected, this one is too.
+        model, prompt_sha: The language model and the prompt that wrote the draft.
     """
 
     task: str
@@ -27,41 +30,44 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Made:
-    """What one item of work gave. lost: how often a reply could not be used, by reason."""
+class DraftBatch:
+    """What one item of work gave. unusable: the reason for each reply of a language model that could not be used."""
 
     drafts: tuple[Draft, ...] = ()
-    lost: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """reason: why a sample is no good, None where it is."""
+class SampleVerdict:
+    """The opinion of a judge. reason: why the sample is bad, or None if it is good."""
 
     reason: str | None
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
-class Judge(Protocol):
-    async def verdict(self, sample: Sample, clip: Clip) -> Verdict: ...
+class SampleJudge(Protocol):
+    """A second opinion on samples that have passed the filters."""
+
+    async def verdict(self, sample: Sample, clip: Clip) -> SampleVerdict: ...
 
 
 class Generator(Protocol):
-    """ModelExecutor clips into drafts, one item of work at a time; an item is done wholly or not at all."""
+    """Turns clips into drafts, one item of work at a time. An item is done completely or not at all."""
 
     name: str
 
     def items(self, clip: Clip) -> Sequence[str]:
-        """Names of the pieces of work for a clip, the same whenever asked; none where there is nothing to do."""
+        """Names the items of work for a clip, or nothing. A clip must give the same names in every run, because the
+        store records finished items by name."""
         ...
 
-    async def make(self, clip: Clip, item: str) -> Made: ...
+    async def make(self, clip: Clip, item: str) -> DraftBatch: ...
 
     def preview(self, clip: Clip, item: str) -> str:
-        """What a dry run shows: the prompt, or whatever else the item starts from."""
+        """What a dry run shows: the prompt, or the drafts if there is none."""
         ...
 
 

@@ -1,56 +1,18 @@
-"""From plain settings to a generator and a judge, in this process or in a worker's."""
+"""Builds a generator and a judge from their settings, in this process or in a worker of a cluster."""
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
-from data_gen.generators.base import Generator, Judge
+from data_gen.generators.base import Generator, SampleJudge
+from data_gen.generators.config import GeneratorConfig
 from data_gen.generators.llm import LlmGenerator, LlmJudge
 from data_gen.generators.semi import SemiGenerator
 from data_gen.generators.template import TemplateGenerator
-from videollm.errors import ConfigError
 from videollm.inference.openai import ChatClient
-
-GENERATORS = ("template", "llm", "semi")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneratorConfig:
-    """Which generator, and how. languages, tasks: see the generators. base_url, model, key_variable (the environment
-    variable with the key), concurrency, rate: of the language model's server. judge: a second model there.
-    review: the file of `semi`."""
-
-    generator: str = "template"
-    seed: int = 0
-    languages: tuple[str, ...] | None = None
-    tasks: tuple[str, ...] | None = None
-    base_url: str | None = None
-    model: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
-    concurrency: int = 64
-    rate: float | None = None
-    judge: str | None = None
-    review: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.generator not in GENERATORS:
-            raise ConfigError(f"generator is {self.generator!r}; choose one of {', '.join(GENERATORS)}")
-        if (self.generator == "llm" and not self.model) or ((self.model or self.judge) and not self.base_url):
-            raise ConfigError("a language model needs --base-url, such as http://127.0.0.1:8000/v1, and --model")
-        if self.generator == "semi" and self.review is None:
-            raise ConfigError("generator semi needs --review, the file of proposals")
-        if self.concurrency < 1 or (self.rate is not None and self.rate <= 0):
-            raise ConfigError(f"concurrency {self.concurrency} must be 1 or more and rate {self.rate} above 0")
-
-    @property
-    def reviewed(self) -> bool:
-        """Whether there is something to merge."""
-        return self.review is not None and self.review.exists()
 
 
 def build_generator(config: GeneratorConfig) -> Generator:
     if config.generator == "llm":
-        assert config.model
+        assert config.model  # checked by GeneratorConfig, as is `review` below
         client = _client(config, config.model)
         return LlmGenerator(client, seed=config.seed, languages=config.languages, tasks=config.tasks)
     if config.generator == "semi":
@@ -59,7 +21,7 @@ def build_generator(config: GeneratorConfig) -> Generator:
     return TemplateGenerator(seed=config.seed, languages=config.languages, tasks=config.tasks)
 
 
-def build_judge(config: GeneratorConfig) -> Judge | None:
+def build_judge(config: GeneratorConfig) -> SampleJudge | None:
     return LlmJudge(_client(config, config.judge), seed=config.seed) if config.judge else None
 
 

@@ -1,4 +1,4 @@
-"""Instruction data written by a language model from an annotation, through any OpenAI-compatible server."""
+"""Instruction data that a language model writes from an annotation, through any OpenAI-compatible server."""
 
 import random
 import zlib
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from data_gen.generators.base import Draft, Made, Verdict, turn
+from data_gen.generators.base import Draft, DraftBatch, SampleVerdict, turn
 from data_gen.generators.replies import REPLY_FORMATS, ReplyError, parse
 from data_gen.generators.template import phrasings
 from data_gen.prompts import GenerationPrompt, prompts
@@ -14,13 +14,13 @@ from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import Message, Sample, format_time
 from videollm.inference.openai import ChatClient, Completion, RefusedError
 
-ASKS = 3  # times a model is asked for one reply before it is given up
-COUNT = 4  # samples, or turns, that a prompt asks for
-MOST_LINES = 60  # of an annotation, spread evenly where there are more
+ASKS = 3  # attempts to get one usable reply
+COUNT = 4  # samples or turns that a prompt asks for
+MOST_LINES = 60  # of an annotation in a prompt; a longer one is thinned out evenly
 MAX_TOKENS = 1500
 TEMPERATURE = 0.7
-SPEECH_S = 15.0
-NOT_ASKED = ("translation", "judge")  # prompts that need samples
+SPEECH_S = 15.0  # seconds of speech in one line, about
+NEED_SAMPLES = ("translation", "judge")  # prompts about samples, not about clips
 LANGUAGES = {
     "ar": "Arabic",
     "de": "German",
@@ -40,8 +40,14 @@ KINDS = {"short": "seen", "detailed": "seen", "event": "seen", "label": "action"
 
 
 class LlmGenerator:
-    """One item of work for each prompt that a clip has what it needs for. languages: also translate to these.
-    tasks: families ("qa") or tasks ("qa/causal"), None for all."""
+    """One item of work for each prompt whose needs a clip satisfies.
+
+    Args:
+        client: The server and the model.
+        seed: Seeds the model and the order of choices.
+        languages: Languages that samples are translated to.
+        tasks: Families ("qa") or tasks ("qa/causal"); None for all.
+    """
 
     name = "llm"
 
@@ -57,7 +63,7 @@ class LlmGenerator:
         self.prompts = {
             p.name: p
             for p in prompts().values()
-            if p.name not in NOT_ASKED and (tasks is None or p.task in tasks or p.task.partition("/")[0] in tasks)
+            if p.name not in NEED_SAMPLES and (tasks is None or p.task in tasks or p.task.partition("/")[0] in tasks)
         }
 
     def items(self, clip: Clip) -> Sequence[str]:
@@ -77,23 +83,23 @@ class LlmGenerator:
         language = LANGUAGES.get(clip.languages[0], clip.languages[0])
         return prompt.render(annotation=annotation(clip), language=language, count=COUNT)
 
-    async def make(self, clip: Clip, item: str) -> Made:
+    async def make(self, clip: Clip, item: str) -> DraftBatch:
         prompt, base = self.prompts[item], clip.languages[0]
         seed = zlib.crc32(f"{self.seed}/{clip.id}/{item}".encode())
-        asked = Asked(self.client, seed)
+        asked = Conversation(self.client, seed)
         entries = await asked.entries(prompt, self._messages(clip, prompt))
         drafts = [*_drafts(prompt, entries, clip, random.Random(seed), self.client.model)]
         for language in self.languages if drafts else []:
             if language != base:
                 drafts += await self._translated(asked, [d for d in drafts if d.origin is None], language)
-        return Made(
+        return DraftBatch(
             drafts=tuple(drafts),
-            lost=tuple(asked.lost),
+            unusable=tuple(asked.unusable),
             prompt_tokens=asked.prompt_tokens,
             completion_tokens=asked.completion_tokens,
         )
 
-    async def _translated(self, asked: "Asked", drafts: list[Draft], language: str) -> list[Draft]:
+    async def _translated(self, asked: "Conversation", drafts: list[Draft], language: str) -> list[Draft]:
         prompt = prompts()["translation"]
         contents = [message.content for draft in drafts for message in draft.messages]
         numbered = "\n".join(f"{n}. {text}" for n, text in enumerate(contents, 1))
@@ -123,28 +129,28 @@ class LlmGenerator:
 
 
 class LlmJudge:
-    """A second model's yes or no to each sample. One whose reply cannot be used says no."""
+    """A second model that accepts or rejects each sample. A reply that cannot be used rejects it."""
 
     def __init__(self, client: ChatClient, *, seed: int = 0):
         self.client, self.seed = client, seed
 
-    async def verdict(self, sample: Sample, clip: Clip) -> Verdict:
+    async def verdict(self, sample: Sample, clip: Clip) -> SampleVerdict:
         prompt = prompts()["judge"]
         said = "\n".join(f"{message.role}: {message.content}" for message in sample.messages)
-        asked = Asked(self.client, zlib.crc32(f"{self.seed}/{sample.id}".encode()))
+        asked = Conversation(self.client, zlib.crc32(f"{self.seed}/{sample.id}".encode()))
         entries = await asked.entries(prompt, prompt.render(sample=said, annotation=annotation(clip)))
-        reason = "no usable verdict"
+        reason = "the judge gave no usable verdict"
         if entries:
             reason = None if entries[0]["good"] else entries[0]["reason"]
-        return Verdict(reason, asked.prompt_tokens, asked.completion_tokens)
+        return SampleVerdict(reason, asked.prompt_tokens, asked.completion_tokens)
 
 
-class Asked:
-    """Requests for one item, with what they cost and why replies were lost."""
+class Conversation:
+    """The requests of one item of work, with their cost and the reasons why replies could not be used."""
 
     def __init__(self, client: ChatClient, seed: int):
         self.client, self.seed = client, seed
-        self.lost: list[str] = []
+        self.unusable: list[str] = []
         self.prompt_tokens = self.completion_tokens = 0
 
     async def entries(
@@ -153,8 +159,11 @@ class Asked:
         messages: list[dict[str, str]],
         check: Callable[[list[dict[str, Any]]], None] = lambda entries: None,
     ) -> list[dict[str, Any]]:
-        """The entries of a reply that can be used; a model that gives none is told why and asked again. None after
-        ASKS times, or where the server refuses the request."""
+        """The entries of the first usable reply. A model that gives none is told why and asked again.
+
+        The list is empty after ASKS attempts, or if the server rejects the request. check raises ReplyError if the
+        entries do not fit the request.
+        """
         reply_format = REPLY_FORMATS[prompt.shape]
         for attempt in range(ASKS):
             try:
@@ -166,7 +175,7 @@ class Asked:
                     max_tokens=MAX_TOKENS,
                 )
             except RefusedError:
-                self.lost.append("refused by the server")
+                self.unusable.append("rejected by the server")
                 return []
             self._count(reply)
             try:
@@ -174,7 +183,7 @@ class Asked:
                 check(entries)
                 return entries
             except ReplyError as error:
-                self.lost.append(f"{prompt.shape}: {error}")
+                self.unusable.append(f"{prompt.shape}: {error}")
                 again = f"That cannot be used: {error}. Reply again, in the form asked for, with nothing else."
                 messages = [
                     *messages[:2],
@@ -189,8 +198,8 @@ class Asked:
 
 
 def annotation_notes(clip: Clip) -> list[Note]:
-    """What a model is told of a clip, in the clip's first language: what is seen as it is noted, what is heard in
-    stretches of about SPEECH_S, by time."""
+    """The notes of a prompt, in the first language of the clip, by time. Speech is joined to stretches of about
+    SPEECH_S seconds."""
     notes = [note for note in clip.notes if note.kind != "speech" and note.language == clip.languages[0]]
     heard: list[Note] = []
     for note in clip.notes_of("speech"):
@@ -205,7 +214,7 @@ def annotation_notes(clip: Clip) -> list[Note]:
 
 
 def annotation(clip: Clip) -> str:
-    """Numbered lines: what is seen or heard, and when."""
+    """The annotation as numbered lines that say what is seen or heard, and when."""
     lines = []
     if end := clip.end or clip.duration:
         lines.append(f"(the video from {format_time(clip.start or 0, 1)} to {format_time(end, 1)})")
@@ -219,7 +228,8 @@ def annotation(clip: Clip) -> str:
 def _drafts(
     prompt: GenerationPrompt, entries: list[dict[str, Any]], clip: Clip, rng: random.Random, model: str
 ) -> Iterator[Draft]:
-    """Samples from a reply's entries. Times are those of the annotation's lines that the model names, never its own."""
+    """Drafts from the entries of a reply. Their times come from the lines of the annotation that the model names,
+    because times that a model writes itself are often wrong."""
     language, notes = clip.languages[0], annotation_notes(clip)
 
     def times(lines: Sequence[int]) -> tuple[tuple[float, float], ...]:
@@ -245,7 +255,9 @@ def _drafts(
             yield from (draft(turn(e["question"], e["answer"]), e["lines"]) for e in entries)
         case "choice":
             for e in entries:
-                order = rng.sample(range(len(e["choices"])), len(e["choices"]))  # models favour some places
+                order = rng.sample(
+                    range(len(e["choices"])), len(e["choices"])
+                )  # models put the right one first too often
                 options = [f"{letter}. {e['choices'][i]}" for letter, i in zip(ascii_uppercase, order, strict=False)]
                 question = "\n".join([e["question"], *options])
                 yield draft(turn(question, options[order.index(e["correct"])]), e["lines"])

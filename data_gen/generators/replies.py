@@ -1,5 +1,8 @@
-"""What a language model is asked to reply, and how a reply is read: strictly where the server keeps to the schema,
-leniently where it does not."""
+"""The replies that prompts ask for, and how they are read.
+
+A server that supports JSON Schema replies exactly. Replies of other servers are read leniently, because small models
+rarely write valid JSON.
+"""
 
 import json
 import re
@@ -15,23 +18,28 @@ LINES = {"type": "array", "items": {"type": "integer"}}
 
 
 class ReplyError(ValueError):
-    """A reply that cannot be used; the message says why, to the model that is asked again and to the user."""
+    """A reply that cannot be used. The message goes to the model, which is asked again, and to the datasheet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyFormat:
-    """schema: JSON Schema of the reply. read: the entries of a parsed reply; it raises ReplyError for one without any
-    and leaves out single entries that are no good."""
+    """The form of a reply.
+
+    Args:
+        schema: JSON Schema of the reply.
+        read: Returns the entries of a parsed reply. It leaves out malformed entries and raises ReplyError if no entry
+            remains.
+    """
 
     schema: Mapping[str, Any]
     read: Callable[[dict[str, Any]], list[dict[str, Any]]]
 
 
 def parse(reply_format: ReplyFormat, text: str) -> list[dict[str, Any]]:
-    """The entries of a reply. Raises ReplyError.
+    """Returns the entries of a reply. Raises ReplyError if there are none.
 
-    JSON is taken from among other words and mended (missing brackets, single quotes); questions and answers are also
-    read from lines that begin with Q: and A:, as small models write them.
+    JSON is found among other words and repaired (missing brackets, single quotes). Questions and answers are also read
+    from lines that begin with Q: and A:, as small models write them.
     """
     values: dict[str, Any] | list[Any] | None = _json(text)
     if values is None and "question" in _item_fields(reply_format.schema) and (spoken := _SPOKEN.findall(text)):
@@ -40,7 +48,7 @@ def parse(reply_format: ReplyFormat, text: str) -> list[dict[str, Any]]:
         values = {"text": text.strip().strip('"')}
     if values is None:
         raise ReplyError("the reply has no JSON object")
-    if isinstance(values, list):  # the list without the object around it
+    if isinstance(values, list):  # the list without the object around it; the format decides which name applies
         values = {"items": values, "texts": values}
     return reply_format.read(values)
 
@@ -70,7 +78,7 @@ def _array(items: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(values: Any, name: str) -> str:
-    """Raises ReplyError where the field is no text; numbers are taken as text."""
+    """A field as text; numbers are accepted. Raises ReplyError if it is missing, empty or of another type."""
     value = values.get(name) if isinstance(values, dict) else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
@@ -87,7 +95,7 @@ def _lines(values: dict[str, Any]) -> list[int]:
 def _entries(values: dict[str, Any], read: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
     items = values.get("items")
     if not isinstance(items, list):
-        raise ReplyError('"items" is missing or no list')
+        raise ReplyError('"items" is missing or not a list')
     made, reasons = [], []
     for item in items:
         try:
@@ -110,13 +118,13 @@ def _choice(item: Any) -> dict[str, Any]:
         or len({str(choice).strip() for choice in choices}) != len(choices)
         or len(choices) < 2
     ):
-        raise ReplyError('"choices" is no list of different texts')
+        raise ReplyError('"choices" is not a list of different texts')
     choices = [re.sub(r"^[A-Da-d][.):]\s+", "", str(choice).strip()) for choice in choices]
     return {"question": question, "choices": choices, "correct": _correct(item, choices), "lines": _lines(item)}
 
 
 def _correct(item: dict[str, Any], choices: list[str]) -> int:
-    """The index that the item names as a number, a letter or the text of the choice."""
+    """The index of the right choice, which the item gives as a number, a letter or the text of the choice."""
     correct = item.get("correct", item.get("answer"))
     if isinstance(correct, str):
         correct = correct.strip()
@@ -133,7 +141,7 @@ def _correct(item: dict[str, Any], choices: list[str]) -> int:
 
 def _dense(item: Any) -> dict[str, Any]:
     if not isinstance(item, dict) or not isinstance(item.get("line"), int):
-        raise ReplyError('"line" is missing or no number')
+        raise ReplyError('"line" is missing or not a number')
     return {"line": item["line"], "text": _text(item, "text")}
 
 
@@ -147,7 +155,7 @@ def _turns(values: dict[str, Any]) -> list[dict[str, Any]]:
 def _texts(values: dict[str, Any]) -> list[dict[str, Any]]:
     texts = values.get("texts")
     if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ReplyError('"texts" is missing or no list of texts')
+        raise ReplyError('"texts" is missing or not a list of texts')
     return [{"text": text.strip()} for text in texts]
 
 

@@ -1,10 +1,10 @@
-"""Instruction data from proposals that a person has looked at.
+"""Instruction data from captions that a person has reviewed.
 
 `propose` writes a table (CSV or JSON Lines) with a row for each segment of a video: what the frame encoder recognises,
-a key frame, and a caption, from a captioning model if there is one, else of the recognised words. A reviewer writes
-`accept`, `edit` (with the right text under `text`) or `reject` under `decision`. `SemiGenerator` merges the decisions:
-accepted segments become an annotation, and that becomes samples by templates. A clip counts once all its rows are
-decided; the others wait for the next run.
+a key frame, and a caption. The caption comes from a captioning model if one is given, otherwise from the recognised
+words. A reviewer writes `accept`, `edit` (with the right text in the column `text`) or `reject` in the column
+`decision`. `SemiGenerator` merges the decisions: accepted segments become an annotation, which the templates turn into
+samples. A clip is used once all its rows are decided; other clips wait for the next run.
 """
 
 import csv
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from data_gen.generators.base import Made
+from data_gen.generators.base import DraftBatch
 from data_gen.generators.template import TemplateGenerator
 from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import format_time
@@ -26,7 +26,17 @@ DECISIONS = ("accept", "edit", "reject")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proposal:
-    """One row of the table. id: the clip's. start, end: seconds. key_frame: a picture, relative to the table."""
+    """One row of the table.
+
+    Args:
+        id: The id of the clip.
+        start, end: The segment in seconds.
+        tags: What the encoder recognises, with probabilities.
+        key_frame: A picture, relative to the table.
+        caption: The proposed caption.
+        decision: One of `DECISIONS`, or empty.
+        text: The right caption, if the decision is `edit`.
+    """
 
     id: str
     start: float
@@ -38,12 +48,14 @@ class Proposal:
     text: str = ""
 
     @property
-    def verdict(self) -> str | None:
-        """The text that was decided on, "" for none; None while nothing is."""
+    def decided_text(self) -> str | None:
+        """The text that was decided on, "" if the proposal was rejected, None if there is no decision yet."""
         return {"accept": self.caption, "edit": self.text, "reject": ""}.get(self.decision)
 
 
 class SemiGenerator:
+    """Samples from a reviewed table. review is its path; tasks and seed are those of `TemplateGenerator`."""
+
     name = "semi"
 
     def __init__(self, review: Path, *, seed: int = 0, tasks: Sequence[str] | None = None):
@@ -54,34 +66,34 @@ class SemiGenerator:
 
     def items(self, clip: Clip) -> Sequence[str]:
         rows = self._rows[clip.id]
-        return [""] if rows and all(row.verdict is not None for row in rows) else []
+        return [""] if rows and all(row.decided_text is not None for row in rows) else []
 
-    async def make(self, clip: Clip, item: str) -> Made:
-        return Made(drafts=tuple(self._templates.drafts(self._reviewed(clip))))
+    async def make(self, clip: Clip, item: str) -> DraftBatch:
+        return DraftBatch(drafts=tuple(self._templates.drafts(self._reviewed(clip))))
 
     def preview(self, clip: Clip, item: str) -> str:
         return self._templates.preview(self._reviewed(clip), item)
 
     def _reviewed(self, clip: Clip) -> Clip:
-        kept = [row for row in self._rows[clip.id] if row.verdict]
-        notes = [Note(kind="event", text=row.verdict or "", start=row.start, end=row.end) for row in kept]
+        kept = [row for row in self._rows[clip.id] if row.decided_text]
+        notes = [Note(kind="event", text=row.decided_text or "", start=row.start, end=row.end) for row in kept]
         return replace(clip, notes=tuple(notes), questions=(), negatives=(), dialogues=())
 
 
 def read_proposals(path: Path) -> list[Proposal]:
-    """Raises DataError, which names the row, for a decision that is none and an edit without text."""
+    """Raises DataError, which names the row, if a decision is unknown or an edit has no text."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [json.loads(line) for line in file] if path.suffix == ".jsonl" else list(csv.DictReader(file))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     proposals = []
-    for number, row in enumerate(rows, 1 if path.suffix == ".jsonl" else 2):
+    for number, row in enumerate(rows, 1 if path.suffix == ".jsonl" else 2):  # a CSV begins with its header
         try:
             values: dict[str, Any] = {f.name: (row[f.name] or "") for f in fields(Proposal)}
             values |= {"start": float(row["start"]), "end": float(row["end"])}
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}, row {number}: no proposal ({error})") from error
+            raise DataError(f"{path}, row {number}: not a proposal ({error})") from error
         proposal = Proposal(**values | {"decision": values["decision"].strip().lower()})
         if proposal.decision and proposal.decision not in DECISIONS:
             raise DataError(
@@ -94,9 +106,11 @@ def read_proposals(path: Path) -> list[Proposal]:
 
 
 def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
-    """Write the table and a folder of key frames beside it; returns the number of rows. captioner: a preset or
-    checkpoint; None leaves captions to the lite encoder's tags."""
-    # The models come with torch, which merging decisions does not need.
+    """Writes the table and a folder of key frames beside it, and returns the number of rows.
+
+    captioner is a preset or a checkpoint. None writes the tags of the lite encoder as captions.
+    """
+    # Imported here, because merging decisions does not need torch.
     from PIL import Image
 
     from videollm.chat.caption import dense_captions

@@ -1,6 +1,6 @@
-"""Instruction data without a language model: an annotation's own words and truths in many phrasings.
+"""Instruction data without a language model: the statements of an annotation in many phrasings.
 
-`phrasings.json` holds the phrasings by task and language; a language that a task has none for gets no such sample.
+`phrasings.json` holds the phrasings by task and language. A task gives no samples in a language without phrasings.
 """
 
 import functools
@@ -12,14 +12,14 @@ from itertools import pairwise
 from string import Template, ascii_uppercase
 from typing import TypeVar
 
-from data_gen.generators.base import Draft, Made, turn
+from data_gen.generators.base import Draft, DraftBatch, turn
 from videollm.datasets.clip import Clip, ClipQuestion, Note, NoteKind
 from videollm.datasets.schema import Message, format_time
 
-EVENTS = 4  # events of a clip that are asked about one by one
+EVENTS = 4  # events of a clip that get samples of their own, at most
 TURNS = 4  # questions of a conversation, at most
-FINE_S = 5.0  # times of a shorter event are written in tenths of a second
-SPEECH_S = 15.0  # length of what is asked for of what is said
+FINE_S = 5.0  # seconds; times of shorter events are written in tenths of a second
+SPEECH_S = 15.0  # seconds of speech that one question asks for, about
 
 T = TypeVar("T")
 
@@ -30,8 +30,13 @@ def phrasings() -> dict[str, dict[str, list[str]]]:
 
 
 class TemplateGenerator:
-    """Every sample that an annotation bears, the same for the same seed. languages: None for the annotation's own;
-    tasks: families ("qa") or tasks ("qa/order"), None for all."""
+    """Every sample that an annotation supports, the same for the same seed.
+
+    Args:
+        seed: Chooses phrasings, events and the order of choices.
+        languages: Languages to keep; None for all of the annotation.
+        tasks: Families ("qa") or tasks ("qa/order"); None for all.
+    """
 
     name = "template"
 
@@ -41,8 +46,8 @@ class TemplateGenerator:
     def items(self, clip: Clip) -> Sequence[str]:
         return [""]
 
-    async def make(self, clip: Clip, item: str) -> Made:
-        return Made(drafts=tuple(self.drafts(clip)))
+    async def make(self, clip: Clip, item: str) -> DraftBatch:
+        return DraftBatch(drafts=tuple(self.drafts(clip)))
 
     def preview(self, clip: Clip, item: str) -> str:
         return "\n".join(
@@ -62,7 +67,7 @@ class TemplateGenerator:
 
 
 class _Phrase:
-    """One of the ways to say something in one language; makes drafts of it."""
+    """Picks phrasings in one language and makes drafts from them."""
 
     def __init__(self, language: str, rng: random.Random):
         self.language, self.rng = language, rng
@@ -127,7 +132,7 @@ def _in_order(notes: list[Note], phrase: _Phrase) -> str:
 
 
 def _speech(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
-    """What is said in stretches of about SPEECH_S."""
+    """Questions about stretches of speech of about SPEECH_S seconds."""
     stretches: list[list[Note]] = []
     for note in clip.notes_of("speech", language=phrase.language):
         if stretches and (note.end or 0) - (stretches[-1][0].start or 0) <= SPEECH_S:
@@ -141,7 +146,7 @@ def _speech(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
 
 
 def _negatives(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
-    """For every false description a true one, so that yes is as likely as no."""
+    """For every false description there is a question about a true one, so that yes and no are equally frequent."""
     true = clip.notes_of("short", language=phrase.language)
     for false in [note for note in clip.negatives if note.language == phrase.language] if true else []:
         note = phrase.rng.choice(true)
@@ -162,7 +167,7 @@ def _negatives(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
 
 
 def _choice(question: ClipQuestion, phrase: _Phrase) -> Draft:
-    assert question.correct is not None  # a ClipQuestion with choices has it
+    assert question.correct is not None  # ClipQuestion checks it
     options = "\n".join(f"{letter}. {text}" for letter, text in zip(ascii_uppercase, question.choices, strict=False))
     letter, text = ascii_uppercase[question.correct], question.choices[question.correct]
     asked = phrase("choice", question=question.question, options=options)
@@ -181,7 +186,7 @@ def _conversation(clip: Clip, questions: list[ClipQuestion], phrase: _Phrase) ->
 
 
 def _some(items: Sequence[T], most: int, rng: random.Random) -> list[T]:
-    """At most `most` of them, in their order."""
+    """A random choice of at most `most` items, in their order."""
     return [items[i] for i in sorted(rng.sample(range(len(items)), min(most, len(items))))]
 
 
@@ -190,7 +195,7 @@ def _times(note: Note) -> list[tuple[float, float]]:
 
 
 def _clock(note: Note) -> dict[str, str]:
-    """Its times as text, in tenths of a second where it is short."""
+    """The times of a note as text, in tenths of a second if the note is short."""
     start, end = note.start or 0.0, note.end or 0.0
     decimals = 1 if end - start < FINE_S else 0
     return {"start": format_time(start, decimals), "end": format_time(end, decimals)}

@@ -1,4 +1,4 @@
-"""A clip as data: its things, the state of everything at each frame, its events. No drawing and no words.
+"""A clip as data: its things, the state of everything at each frame, and its events, without drawing and words.
 
 F frames, K things. Positions and radii are shares of the frame's width; angles are degrees, clockwise.
 """
@@ -14,10 +14,14 @@ from data_gen.world.vocabulary import REVERSED
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thing:
-    """One object. colour is the one it has first; next_colour the one it turns into, if it does.
+    """One object.
 
-    group: things of one group look the same and are only ever spoken of together. by_size: something else differs from
-    it in size alone, so that its size is part of its name.
+    Args:
+        colour: The colour at the start.
+        radius: As a share of the frame's width.
+        next_colour: The colour that it turns into, or None.
+        group: Things of one group look the same, and captions speak of them only together.
+        by_size: Another thing differs from it in size alone, so that its size is part of its name.
     """
 
     id: int
@@ -34,9 +38,16 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """start: the last frame before anything of it shows; end: the first frame when all is done.
+    """Something that happens to one or two things, or to the camera.
 
-    times: how often it blinks. turn: degrees it rotates. counts and colours: before and after.
+    Args:
+        kind: One of `vocabulary.KINDS`.
+        start: The last frame before anything of it can be seen.
+        end: The first frame in which it is over.
+        thing, other: Ids of the things that take part; None for the camera.
+        times: How often a thing blinks.
+        turn: Degrees of a rotation, clockwise.
+        counts, colours: The values before and after.
     """
 
     kind: str
@@ -66,8 +77,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The state at each frame. x, y, radius, angle, alpha, mix: float64 (K,F), before the camera; mix is how far the
-    colour has turned into the next one. camera: float64 (3,F), the x and y it looks at and its zoom."""
+    """The state at each frame.
+
+    Args:
+        x, y, radius, angle, alpha: float64 (K,F), before the camera moves.
+        mix: float64 (K,F), how far the colour has turned into the next one, 0 to 1.
+        camera: float64 (3,F), the x and y that the camera looks at, and its zoom.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -81,7 +97,7 @@ class Stage:
         return Stage(*(getattr(self, name).copy() for name in self.__slots__))
 
     def frames(self, order: np.ndarray) -> "Stage":
-        """The frames numbered `order`, in that order."""
+        """The states of the frames with these numbers, in this order."""
         return Stage(*(getattr(self, name)[:, order] for name in self.__slots__))
 
     def on_screen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -92,7 +108,15 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Background:
-    """level: grey level, 0 to 255; tint: what is added to it in red, green and blue. seed draws its pattern."""
+    """The background of a scene.
+
+    Args:
+        kind: "plain", "gradient", "noise" or "photo".
+        level: Grey level, 0 to 255.
+        tint: Red, green and blue that are added to the level.
+        seed: Of the pattern.
+        photo: Index of a photograph of the configuration.
+    """
 
     kind: str
     level: int
@@ -103,10 +127,15 @@ class Background:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldClip:
-    """scenes: the frame each scene starts with, the first 0. backgrounds: one a scene. frame_s: seconds a frame.
+    """A clip before it is drawn. Things that are not in the scene of a frame have alpha 0 there.
 
-    Whatever is not in a frame's scene has alpha 0 there. dropped: frames that are not stored.
-    lossless: stored without loss, so that clips of the same frames decode to the same pictures.
+    Args:
+        scenes: The first frame of each scene; the first one is 0.
+        backgrounds: One a scene.
+        frame_s: Seconds a frame.
+        perturbation: An image fault, or None.
+        lossless: Store without loss, so that clips of the same frames decode to the same pictures.
+        dropped: Frames that are not stored.
     """
 
     things: tuple[Thing, ...]
@@ -142,7 +171,7 @@ class WorldClip:
         return replace(self, **changes)
 
     def reversed(self) -> "WorldClip":
-        """The same frames, last first."""
+        """The same frames in reverse order, with the events as they look then."""
         count = self.frame_count
         last = len(self.scenes) - 1
         turned = {event.thing: event.colours[1] for event in self.events if event.colours}
@@ -168,7 +197,7 @@ class WorldClip:
         )
 
     def swapped(self) -> "WorldClip":
-        """The same frames, the second of two scenes first."""
+        """The same frames with the second of two scenes first."""
         _, cut = self.scenes
         count = self.frame_count
         shift = {0: count - cut, 1: -cut}

@@ -1,4 +1,4 @@
-"""What a world is made with: everything that decides its pixels and its words, besides the seed."""
+"""The configuration of a world: everything that its pixels and words depend on."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,10 +14,17 @@ MOST_THINGS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """seconds: the shortest and the longest clip of the in-domain splits. size: width and height in pixels. things: the
-    fewest and the most single things of a scene; groups of like things join them only where four may be there.
+    """Raises ConfigError if a value is out of range.
 
-    photos: files that backgrounds may be made of. font: a symbol or emoji font that adds glyphs to the shapes.
+    Args:
+        seed: Of everything that is random.
+        size: Width and height in pixels.
+        fps: Frames a second.
+        seconds: The shortest and the longest clip of the in-domain splits.
+        things: The fewest and the most single things of a scene. Groups of equal things are added only if four single
+            things are allowed.
+        photos: Files that backgrounds may be made from.
+        font: A symbol or emoji font whose glyphs become shapes.
     """
 
     seed: int = 0

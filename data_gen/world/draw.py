@@ -1,4 +1,4 @@
-"""From a clip to pixels. Each thing is drawn once, large, and then only turned, scaled and placed.
+"""Draws the frames of a clip. Each thing is drawn once, large, and then turned, scaled and placed in every frame.
 
 P is the frame's width and height in pixels. The background is painted twice as wide and high, so that the camera can
 move: it spans -0.5 to 1.5 where the frame at rest spans 0 to 1.
@@ -27,7 +27,7 @@ Sprite = tuple[Image.Image, Image.Image]  # colours (RGB, filled beyond the outl
 
 
 def frames(clip: WorldClip, size: int, photos: tuple[Path, ...], font: Path | None) -> Iterator[np.ndarray]:
-    """uint8 (P,P,3) for each stored frame, in order. Neighbours that show the same are the same array."""
+    """Yields uint8 (P,P,3) for each stored frame, in order. Neighbouring frames that look alike are the same array."""
     painter = _Painter(clip, size, photos, font)
     disturb = _Disturbance(clip, size)
     last_state, picture = None, np.empty(0)
@@ -55,7 +55,7 @@ class _Painter:
         )
 
     def state(self, frame: int) -> tuple[int, bytes]:
-        """Equal for frames that look the same."""
+        """A value that is equal for frames that look the same, which are painted once."""
         return self._clip.scene_of(frame), self._values[:, frame].tobytes()
 
     def paint(self, frame: int) -> np.ndarray:
@@ -165,7 +165,7 @@ def _drawing(shape: str, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=128)
 def _glyph(name: str, width: int, font: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The same from a font: its dark and light parts become the tones."""
+    """The same for a glyph of a font, whose dark and light parts become the tones."""
     side = width * _FINER
     glyph = draw_glyph(font, GLYPHS[name])
     scale = 1.9 / _EXTENT / 2 * side / float(np.hypot(*glyph.size))
@@ -181,7 +181,7 @@ def _glyph(name: str, width: int, font: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=128)
 def _pattern(texture: str, side: int) -> np.ndarray:
-    """bool (side,side): where the second colour shows."""
+    """bool (side,side): where the second colour of the texture is."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side * 2 * _EXTENT - _EXTENT
     match texture:
         case "striped":
@@ -199,7 +199,7 @@ def _flat(colours: np.ndarray, coverage: np.ndarray, colour: str) -> tuple[np.nd
 
 
 def _shaded(colours: np.ndarray, coverage: np.ndarray, colour: str) -> tuple[np.ndarray, np.ndarray]:
-    """Lit from above."""
+    """Light from above."""
     light = np.linspace(1.12, 0.74, len(colours))[:, None, None]
     return np.minimum(colours * light, 255).astype(np.uint8), coverage
 
@@ -213,7 +213,7 @@ def _outline(colours: np.ndarray, coverage: np.ndarray, colour: str) -> tuple[np
 
 
 def _chalk(colours: np.ndarray, coverage: np.ndarray, colour: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rubbed on rough ground: grains stay free."""
+    """Chalk on rough ground, which leaves grains uncovered."""
     grains = np.random.default_rng(len(coverage)).random((len(coverage) // 6 + 1,) * 2)
     rough = np.asarray(
         Image.fromarray((grains * 255).astype(np.uint8)).resize(coverage.shape, Image.Resampling.BICUBIC)
@@ -285,7 +285,7 @@ def _photo(path: Path, side: int) -> np.ndarray:
 
 
 class _Disturbance:
-    """What the split of perturbed clips does to the pixels."""
+    """Changes the pixels of the split of perturbed clips."""
 
     def __init__(self, clip: WorldClip, size: int):
         self._rng = np.random.default_rng(clip.backgrounds[0].seed + 1)
@@ -308,7 +308,7 @@ class _Disturbance:
         return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(0.018 * self._size)))
 
     def _occlude(self, picture: np.ndarray) -> np.ndarray:
-        """Three upright bars before everything, narrower than any thing."""
+        """Three upright bars in front of everything, narrower than any thing."""
         covered = picture.copy()
         for left in self._bars:
             covered[:, left : left + max(2, round(0.06 * self._size))] = 100

@@ -1,4 +1,4 @@
-"""Glyphs of a symbol or emoji font, as further shapes."""
+"""Glyphs of a symbol or emoji font as additional shapes."""
 
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ def _load(font: Path) -> ImageFont.FreeTypeFont:
 
 
 def draw_glyph(font: Path, glyph: str) -> Image.Image:
-    """The glyph, cropped, as RGBA in the font's own colours, or white."""
+    """The cropped glyph as RGBA, in the colours of the font, or white if it has none."""
     canvas = Image.new("RGBA", (3 * _BITMAP_SIZE, 3 * _BITMAP_SIZE))
     ImageDraw.Draw(canvas).text(
         (_BITMAP_SIZE, _BITMAP_SIZE), glyph, font=_load(font), fill="white", embedded_color=True

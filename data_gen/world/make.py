@@ -1,4 +1,4 @@
-"""One or two clips from nothing to files: what each worker process does."""
+"""The work of each process: draws a clip or a pair of clips, and writes their files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from data_gen.world.write import write_video
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The clip of a split with this index, or in a split of pairs the pair with this index."""
+    """The clip with this index in its split; in a split of pairs, the pair with this index."""
 
     config: WorldConfig
     folder: Path
@@ -26,7 +26,7 @@ def jobs(config: WorldConfig, folder: Path, split: str, videos: int) -> list[Job
 
 
 def run(job: Job) -> list[str]:
-    """Write the clips and return their lines of annotations.jsonl."""
+    """Writes the clips and returns their lines of annotations.jsonl."""
     clips = draw_clips(job.config, job.split, job.index)
     numbers = [job.index * len(clips) + k for k in range(len(clips))]
     names = [f"{job.split}-{number:06d}" for number in numbers]

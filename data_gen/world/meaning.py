@@ -1,4 +1,4 @@
-"""What can be said of a clip, before it is said in a language: nouns, clauses and the values that answers have.
+"""What can be said about a clip, independent of a language: nouns, clauses, questions and the values of answers.
 
 Seconds are rounded as they will be read.
 """
@@ -15,7 +15,7 @@ from videollm.datasets.world_annotation import SHAPES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noun:
-    """A thing, or the things of a group, by as many of its attributes as are given. new: not spoken of before."""
+    """A thing, or the things of a group, named by the attributes that are given. new: it was not mentioned before."""
 
     shape: str
     colour: str | None = None
@@ -84,12 +84,12 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What the video does not show."""
+    """The answer to a question about what the video does not show."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A made-up answer to what the video does not show; `name` is its key in each language."""
+    """An invented answer to such a question. name is its key in each language."""
 
     name: str
 
@@ -97,9 +97,34 @@ class Guess:
 Value = Noun | Clause | Colour | Direction | Number | Length | Instant | YesNo | Change | Growth | Unknown | Guess
 
 
+@dataclass(frozen=True, kw_only=True)
+class AbstractQuestion:
+    """A question before it is worded in a language.
+
+    Args:
+        form: The name of its wording, "kind.form".
+        answer: The right answer.
+        wrong: Answers that do not hold.
+        times: Spans in seconds in which the answer can be seen.
+        slots: The values that the wording speaks of.
+        choices: All answers that are offered, in the order to show them; none for an open question.
+    """
+
+    form: str
+    answer: Value
+    wrong: tuple[Value, ...]
+    times: tuple[tuple[float, float], ...]
+    slots: dict[str, Value]
+    choices: tuple[Value, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return self.form.partition(".")[0]
+
+
 def name_of(thing: Thing) -> Noun:
-    """The words that fit this thing alone in its whole clip, whenever they are said: a thing that changes colour is the
-    only one of its shape."""
+    """Attributes that fit this thing only, at any time of the clip. A thing that changes colour is the only one of its
+    shape, so its colour is not needed."""
     return Noun(
         shape=thing.shape,
         colour=None if thing.next_colour else thing.colour,
@@ -109,7 +134,7 @@ def name_of(thing: Thing) -> Noun:
 
 
 def clause_of(clip: WorldClip, event: Event) -> Clause:
-    """The event in words that fit it alone in its clip."""
+    """The event in attributes that fit it only."""
     subject, other = (None if number is None else clip.things[number] for number in (event.thing, event.other))
     return Clause(
         kind=event.kind,
@@ -121,7 +146,7 @@ def clause_of(clip: WorldClip, event: Event) -> Clause:
 
 
 class Teller:
-    """Tells events in order: things are new when first spoken of, and have the colour that they have by then."""
+    """Tells events in order. A thing is new when it is first mentioned, and has the colour of that moment."""
 
     def __init__(self, clip: WorldClip):
         self._clip = clip
@@ -172,7 +197,7 @@ def detailed(clip: WorldClip) -> list[SceneAccount]:
 
 
 def groups(things: Iterable[Thing]) -> list[list[Thing]]:
-    """The things, those of a group together."""
+    """The things, with those of a group in one list."""
     together: dict[tuple[str, int], list[Thing]] = {}
     for thing in things:
         key = ("thing", thing.id) if thing.group is None else ("group", thing.group)
@@ -187,13 +212,16 @@ def in_order(clip: WorldClip, events: Iterable[Event]) -> list[Clause]:
 
 
 def looks(clip: WorldClip) -> set[tuple[str, str]]:
-    """Every shape and colour that is ever seen together."""
+    """Every pair of shape and colour that is seen at some time."""
     return {(thing.shape, colour) for thing in clip.things for colour in (thing.colour, thing.next_colour) if colour}
 
 
 def with_one_wrong(clip: WorldClip, clauses: list[Clause], rng: np.random.Generator) -> list[Clause]:
-    """The same story but for one attribute: the colour or, where that changes anyway, the shape of one thing, borrowed
-    from another thing of the clip where possible; the direction, where only the camera acts."""
+    """The same story with one wrong attribute.
+
+    It is the colour of one thing, or its shape if the colour changes anyway, taken from another thing of the clip if
+    possible. If only the camera acts, it is the direction.
+    """
     nouns = [noun for clause in clauses for noun in (clause.subject, clause.other) if noun]
     if not nouns:
         return [replace(clauses[0], kind=REVERSED[clauses[0].kind]), *clauses[1:]]

@@ -1,4 +1,4 @@
-"""What is in a clip, drawn from a seed: things, their places, what happens, backgrounds."""
+"""Draws from a seed what is in a clip: things, their places, events and backgrounds."""
 
 import zlib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 
 from data_gen.world.clip import Background, Event, Stage, Thing, WorldClip
 from data_gen.world.config import LONGEST_S, MOST_THINGS, SHORTEST_S, WorldConfig
-from data_gen.world.events import ACTIONS, Moment, is_clear
+from data_gen.world.events import ACTIONS, EventSlot, is_clear
 from data_gen.world.fonts import glyph_names
 from data_gen.world.splits import SPLITS, Split, are_kinds_held_out, is_look_held_out
 from data_gen.world.vocabulary import (
@@ -45,7 +45,7 @@ _KIND_WEIGHTS = {
 
 
 class _StuckError(Exception):
-    """The random choices so far cannot be completed; start over with the next ones."""
+    """The random choices so far cannot be completed, so the clip starts over with the next ones."""
 
 
 def draw_clips(config: WorldConfig, split: str, index: int) -> list[WorldClip]:
@@ -60,7 +60,7 @@ def draw_clips(config: WorldConfig, split: str, index: int) -> list[WorldClip]:
 
 
 def _pair(config: WorldConfig, rules: Split, rng: np.random.Generator, index: int) -> list[WorldClip]:
-    """Played backwards where the index is even, its two scenes exchanged where it is odd."""
+    """A clip and the same frames played backwards (even index) or with its two scenes exchanged (odd index)."""
     clip = _clip(config, rules, rng, index, scene_count=None if index % 2 == 0 else 2).variant(lossless=True)
     other = clip.reversed() if index % 2 == 0 else clip.swapped()
     if _story(clip) == _story(other):
@@ -97,10 +97,10 @@ def _clip(
     events: list[Event] = []
     for number in range(event_count):
         scene = max(s for s, first in enumerate(first_events) if first <= number)
-        slot = (bounds[number] - scenes[scene], bounds[number + 1] - scenes[scene])
-        moment = _moment(config, rules, rng, things[scene], everything, stages[scene], events, slot)
+        span = (bounds[number] - scenes[scene], bounds[number + 1] - scenes[scene])
+        slot = _slot(config, rules, rng, things[scene], everything, stages[scene], events, span)
         is_last = number == event_count - 1
-        stages[scene], event = _happen(rng, moment, _allowed(rules, [e.kind for e in events], is_last), rules.tail)
+        stages[scene], event = _happen(rng, slot, _allowed(rules, [e.kind for e in events], is_last), rules.tail)
         events.append(replace(event, start=event.start + scenes[scene], end=event.end + scenes[scene]))
     turned = {event.thing: event.colours[1] for event in events if event.colours}
     everything = [replace(thing, next_colour=turned.get(thing.id)) for thing in everything]
@@ -125,7 +125,7 @@ def _scene_count(rng: np.random.Generator, seconds: float, event_count: int, *, 
 
 
 def _divide(rng: np.random.Generator, frames: int, parts: int) -> list[int]:
-    """parts + 1 bounds of parts of unequal lengths, none shorter than a slot."""
+    """Bounds (parts + 1 of them) of parts with unequal lengths, none shorter than _SLOT_FRAMES."""
     shares = rng.uniform(0.7, 1.3, parts)
     spare = frames - parts * _SLOT_FRAMES
     inner = np.cumsum(shares / shares.sum())[:-1] * spare
@@ -145,8 +145,11 @@ def _has_rare(things: list[Thing], events: list[Event]) -> bool:
 def _things(
     config: WorldConfig, rules: Split, rng: np.random.Generator, scene: int, earlier: list[Thing]
 ) -> list[Thing]:
-    """Single things and perhaps a group. No two things of a clip that are not of one group share shape and colour,
-    except two that differ in size."""
+    """Single things and perhaps a group.
+
+    No two things of a clip share shape and colour, unless they are of one group or differ in size: captions name things
+    by these attributes.
+    """
     shapes = [*SHAPES, *glyph_names(config.font)]
     colours = list(COLOURS)
     shape_weights, colour_weights = _weights(shapes, RARE_SHAPES, rules), _weights(colours, RARE_COLOURS, rules)
@@ -154,7 +157,7 @@ def _things(
     things: list[Thing] = []
 
     def look() -> tuple[str, str]:
-        """Often like what is there already in shape or in colour, so that only both together tell things apart."""
+        """A shape and a colour. One of them is often that of another thing, so that only both together name a thing."""
         known = [*earlier, *things]
         taken = {(thing.shape, thing.colour) for thing in known}
         while True:
@@ -202,7 +205,7 @@ def _things(
 
 
 def _placed(rng: np.random.Generator, things: list[Thing], frames: int) -> Stage:
-    """Everything at rest at random places, apart from each other."""
+    """All things at rest at random places that do not overlap."""
     places: list[tuple[float, float]] = []
     for thing in things:
         for _ in range(60):
@@ -226,7 +229,7 @@ def _placed(rng: np.random.Generator, things: list[Thing], frames: int) -> Stage
     return Stage(still(x), still(y), still(radius), still(nothing), still(nothing + 1), still(nothing), camera)
 
 
-def _moment(
+def _slot(
     config: WorldConfig,
     rules: Split,
     rng: np.random.Generator,
@@ -234,12 +237,12 @@ def _moment(
     everything: list[Thing],
     stage: Stage,
     events: list[Event],
-    slot: tuple[int, int],
-) -> Moment:
-    before, after = (max(1, int((slot[1] - slot[0]) * share)) for share in rng.uniform(0.06, 0.28, 2))
-    start, end = slot[0] + before, slot[1] - 1 - after
+    span: tuple[int, int],
+) -> EventSlot:
+    before, after = (max(1, int((span[1] - span[0]) * share)) for share in rng.uniform(0.06, 0.28, 2))
+    start, end = span[0] + before, span[1] - 1 - after
     used = {(event.kind, thing) for event in events for thing in (event.thing, event.other)}
-    return Moment(
+    return EventSlot(
         things=tuple(things),
         shapes=tuple({(t.shape, t.id if t.group is None else -1 - t.group): t.shape for t in everything}.values()),
         stage=stage,
@@ -253,24 +256,24 @@ def _moment(
 
 
 def _allowed(rules: Split, kinds: list[str], is_last: bool) -> Callable[[str], bool]:
-    """Which kinds may happen next, given those before."""
+    """Tells which kinds of events may happen next, given those before."""
     if rules.combinations == "trained":
         return lambda kind: not are_kinds_held_out([*kinds, kind])
     return lambda kind: not is_last or are_kinds_held_out([*kinds, kind])
 
 
 def _happen(
-    rng: np.random.Generator, moment: Moment, allowed: Callable[[str], bool], tail: bool
+    rng: np.random.Generator, slot: EventSlot, allowed: Callable[[str], bool], tail: bool
 ) -> tuple[Stage, Event]:
     """One event that is possible now, of a kind drawn by weight."""
     kinds = [kind for kind in KINDS if allowed(kind)]
     rare = _TAIL_WEIGHT if tail else RARE_WEIGHT
     weights = np.array([_KIND_WEIGHTS[kind] * (rare if kind in RARE_KINDS else 1) for kind in kinds])
-    rows = {thing.id: row for row, thing in enumerate(moment.things)}
+    rows = {thing.id: row for row, thing in enumerate(slot.things)}
     while weights.any():
         choice = int(rng.choice(len(kinds), p=weights / weights.sum()))
         for _ in range(20):
-            result = ACTIONS[kinds[choice]](moment, rng, kinds[choice])
+            result = ACTIONS[kinds[choice]](slot, rng, kinds[choice])
             if result is None:
                 continue
             stage, event = result
@@ -282,7 +285,7 @@ def _happen(
 
 
 def _joined(stages: list[Stage]) -> Stage:
-    """The stages of all scenes, one after the other; whatever is not in a scene rests there, unseen."""
+    """The stages of all scenes, one after the other. Things of other scenes rest there, unseen."""
     lengths = [stage.camera.shape[1] for stage in stages]
     rows: dict[str, list[np.ndarray]] = {name: [] for name in Stage.__slots__ if name != "camera"}
     for scene, stage in enumerate(stages):
@@ -302,7 +305,7 @@ def _background(
     events: list[Event],
     scenes: list[int],
 ) -> Background:
-    """One that all colours of the scene stand out from; with a pattern where the camera moves."""
+    """A background that all colours of the scene stand out from. It has a pattern if the camera moves."""
     colours = {c for thing in things if thing.scene == scene for c in (thing.colour, thing.next_colour) if c}
     levels = [
         level

@@ -1,4 +1,4 @@
-"""Vector drawings of the shapes and pictograms: for each, layers from back to front, within the unit circle.
+"""Vector drawings of the shapes and pictograms. Each is a list of layers from back to front, within the unit circle.
 
 x runs to the right, y down. A layer is a polygon, or an ellipse given by its box, in a tone: "main" is the thing's
 colour, "dark" and "light" are shades of it, "hole" takes away.

@@ -1,4 +1,4 @@
-"""A picture of a split for the eye: for each clip frames over time, times and what the annotation says."""
+"""An overview picture of a split: for each clip frames over time, their times, and the annotation."""
 
 import textwrap
 from itertools import islice
@@ -20,7 +20,7 @@ _LINES = 2  # for the facts, and as many for the caption
 
 
 def write_sheet(folder: Path) -> Path:
-    """From the files of a split, as a reader would see them: `folder`/contact_sheet.png."""
+    """Writes contact_sheet.png into the folder of a split, from the files in it, and returns its path."""
     rows = list(islice(read_world(folder), _CLIPS))
     font = ImageFont.load_default(11)
     width = _FRAMES * _SIDE + 12
@@ -48,7 +48,7 @@ def _facts(row: WorldAnnotation) -> str:
 
 
 def _spread(video: Path) -> list[tuple[float, Image.Image]]:
-    """Frames at equal distances from first to last, with their times."""
+    """Evenly spaced frames from the first to the last, with their times in seconds."""
     with av.open(str(video)) as container:
         frames = list(container.decode(video=0))
     chosen = np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)

@@ -1,6 +1,6 @@
-"""The splits: what each changes against training, and the combinations that training never holds.
+"""The splits: how each differs from training, and the combinations that training never shows.
 
-The in-domain splits draw from a long-tailed distribution. Each other split changes one thing only, so that a drop in a
+The in-domain splits draw from a long-tailed distribution. Each other split changes one thing only, so that a drop of a
 score has one cause: combinations of known parts, drawing style, image quality, rare parts, or length.
 """
 
@@ -21,8 +21,17 @@ Combinations = Literal["trained", "held_out"]
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """combinations: "held_out" has only untrained pairs of shape and colour, and at least one untrained pair of kinds
-    of events in each clip. tail: each clip holds something rare. stretch: times the in-domain duration."""
+    """How the clips of a split are drawn.
+
+    Args:
+        about: One line for the help.
+        combinations: "held_out" has only pairs of shape and colour that training never shows, and in each clip such a
+            pair of kinds of events.
+        styles, perturbations: The drawing styles and image faults to choose from.
+        tail: Each clip shows something rare.
+        stretch: Factor of the in-domain duration.
+        pairs: Clips come in pairs of the same frames in another order.
+    """
 
     about: str
     combinations: Combinations = "trained"
@@ -52,7 +61,8 @@ _COLOUR_NUMBER = {name: number for number, name in enumerate(COLOURS)}
 
 
 def is_look_held_out(shape: str, colour: str) -> bool:
-    """Whether training never shows this shape in this colour: one pair in five, spread over all shapes and colours."""
+    """Whether training never shows this shape in this colour: one pair in five, spread over all
+    shapes and colours, so that each is seen in training with others."""
     return (_SHAPE_NUMBER[shape] + 2 * _COLOUR_NUMBER[colour]) % 5 == 0
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from data_gen.world.clip import Event, Thing, WorldClip
 from data_gen.world.config import WorldConfig
 from data_gen.world.language import LANGUAGES
-from data_gen.world.meaning import in_order, with_one_wrong
-from data_gen.world.questions import AbstractQuestion, ask
+from data_gen.world.meaning import AbstractQuestion, in_order, with_one_wrong
+from data_gen.world.questions import ask
 from videollm.datasets.world_annotation import (
     EventCaption,
     TrackPoint,

@@ -1,4 +1,4 @@
-"""Clips to H.264 files with real times."""
+"""Writes clips as H.264 files with real times."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,7 @@ _KEY_FRAME_S = 2  # at most this long between frames that decoding can start fro
 
 
 def write_video(path: Path, clip: WorldClip, config: WorldConfig) -> None:
-    """Each kept frame, stored at its own time. One thread, so that the file is the same each time."""
+    """Stores each kept frame at its own time. The encoder's output depends on its number of threads, so it has one."""
     rate = 1 / clip.frame_s
     options = {
         "preset": "veryfast",

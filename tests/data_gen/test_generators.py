@@ -198,13 +198,13 @@ def test_a_busy_server_is_asked_again_and_a_poor_one_with_less():
     (draft,) = made.drafts
     assert draft.answer_times == ((0.0, 4.0),)  # line 2's; line 99 is none
     assert draft.prompt_sha == prompts()["qa_spatial"].sha and draft.model == "m"
-    assert len(made.lost) == 1 and (made.prompt_tokens, made.completion_tokens) == (20, 10)
+    assert len(made.unusable) == 1 and (made.prompt_tokens, made.completion_tokens) == (20, 10)
 
 
 def test_a_model_that_never_gives_json_loses_the_item_only():
     with chat_server(lambda body: (200, "no", {})) as url:
         made = make(url)
-    assert made.drafts == () and len(made.lost) == 3
+    assert made.drafts == () and len(made.unusable) == 3
 
 
 @pytest.mark.parametrize("status", [401, 404, 503])

@@ -148,6 +148,23 @@ def test_a_dry_run_shows_three_prompts_and_writes_nothing(tmp_path: Path):
     assert run(source, "--out", out, "--generator", "llm").returncode == 2
 
 
+@pytest.mark.parametrize("module", ["py3langid", "matplotlib", "json_repair", "openai"])
+def test_a_missing_extra_is_named_in_one_line_and_help_needs_none(tmp_path: Path, module: str):
+    source = captions(tmp_path, 1)
+    program = (
+        f"import sys; sys.modules['{module}'] = None; from data_gen.make_instructions import main; sys.exit(main())"
+    )
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
+
+    done = call(source, "--out", tmp_path / "out.jsonl")
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert module in line and "pip install 'videollm[" in line and not (tmp_path / "out.jsonl").exists()
+    assert call("--help").returncode == 0
+
+
 def test_the_lite_language_model_writes_samples(tmp_path: Path):
     """The smallest model there is, without any help to write JSON: what passes must be valid; how much is printed."""
     import torch
@@ -192,7 +209,7 @@ def test_the_lite_language_model_writes_samples(tmp_path: Path):
     with Store(out) as store:
         totals = store.totals
     drafts = totals.rows + totals.rejected.total()
-    print(f"{totals.rows} of {drafts} drafts usable, {totals.lost.total()} replies lost")
+    print(f"{totals.rows} of {drafts} drafts usable, {totals.unusable.total()} replies lost")
     assert totals.items == 4 and totals.completion_tokens > 0
     assert check(out, duration_s).problems == ()
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_gen.world.config import WorldConfig
-from data_gen.world.questions import QUESTION_KINDS
+from data_gen.world.question_kinds import QUESTION_KINDS
 from data_gen.world.scene import draw_clips
 from data_gen.world.splits import SPLITS
 from data_gen.world.truth import annotate

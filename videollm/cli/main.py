@@ -5,14 +5,13 @@ Exit codes: 0 on success, 2 for bad input (with one line on stderr), 1 for an in
 
 import argparse
 import logging
-import re
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import metadata
 
 from videollm.cli import chat, checkpoints, data, programs, search, senses, video
 from videollm.errors import VideoLLMError
+from videollm.extras import explain_missing
 
 GROUPS = (video, chat, search, senses, data, checkpoints, programs)  # in the order of `videollm --help`
 
@@ -44,22 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"videollm: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        extra = _extra_with((error.name or "").partition(".")[0])
-        if extra is None:
+        if (message := explain_missing(error)) is None:
             raise
-        print(f"videollm: {error}; it comes with pip install 'videollm[{extra}]'", file=sys.stderr)
+        print(f"videollm: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as shells report it
     return 0
-
-
-def _extra_with(module: str) -> str | None:
-    """Returns the first extra that lists the distribution of this module, or None."""
-    for line in metadata.requires("videollm") or ():
-        package, _, marker = line.partition(";")
-        extra = re.search(r"extra == ['\"](\w+)", marker)
-        # Requirements name distributions ("json-repair"), errors name modules ("json_repair").
-        if extra and re.split(r"[^\w-]", package)[0].replace("-", "_").lower() == module:
-            return extra[1]
-    return None

@@ -1,4 +1,4 @@
-"""The one format of instruction data: JSON Lines, a sample a line. data_gen writes it, train reads it.
+"""The format of instruction data: JSON Lines with one sample a line. data_gen writes it and training reads it.
 
     {"id": "trip-1", "video": "trip.mp4", "start": null, "end": null, "task": "qa/temporal", "language": "en",
      "messages": [{"role": "user", "content": "What comes first?"}, {"role": "assistant", "content": "A boat."}],
@@ -22,16 +22,17 @@ from typing import Any
 from videollm.errors import DataError, VideoError
 
 FAMILIES = ("caption", "qa", "choice", "conversation", "locate", "summary", "creative")
-SLACK_S = 0.1  # how far a time may lie outside its clip: annotations are rounded, and durations end with a frame
+SLACK_S = 0.1  # seconds that a time may lie outside its clip: annotations are rounded, and so are durations
 
 _TASK = re.compile(rf"(?:{'|'.join(FAMILIES)})(?:/[a-z0-9_]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z]{2,4})?")
+# A character of Chinese, Japanese or Korean, or a run of other letters and digits.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """role is "system", "user" or "assistant"."""
+    """One message of a conversation. role is "system", "user" or "assistant"."""
 
     role: str
     content: str
@@ -39,8 +40,15 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """Where a sample comes from. source: the annotation's format. generator: what made the text of it. model and
-    prompt_sha: the language model and the prompt file's hash, if any. created: ISO 8601 with a time zone."""
+    """Where a sample comes from.
+
+    Args:
+        source: The format of the annotation.
+        generator: What made the text from it.
+        model, prompt_sha: The language model and the hash of the prompt, or None.
+        created: ISO 8601 with a time zone.
+        seed: The seed of the generator, or None.
+    """
 
     source: str
     generator: str
@@ -52,14 +60,17 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One conversation about one video.
+    """One conversation about one video. Raises DataError, which lists every problem, if it is invalid.
 
-    video: a path, relative to the file's folder or absolute, of a video or an image; "" for text alone.
-    start, end: the part of the video that is shown, in seconds; None means its start and its end.
-    task: one of `FAMILIES`, or one of them and a kind, "qa/temporal".
-    answer_times: spans of the video (not of the part) in which the answer can be seen.
-
-    Raises DataError with everything that is wrong.
+    Args:
+        id: Unique in its file.
+        video: The path of a video or an image, absolute or relative to the folder of the file; "" for text alone.
+        start, end: The part of the video that is shown, in seconds; None means its start and its end.
+        task: One of `FAMILIES`, or a family and a kind such as "qa/temporal".
+        language: A code such as en, zh or pt-BR.
+        messages: An optional system message, then user and assistant in turn.
+        answer_times: Spans in seconds of the video (not of the part) in which the answer can be seen.
+        provenance: Where the sample comes from.
     """
 
     id: str
@@ -109,24 +120,24 @@ class Sample:
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What makes two samples the same whatever they are called."""
+        """What makes two samples equal, whatever their ids."""
         return self.video, self.start, self.end, self.messages
 
     def turns(self) -> Iterator[tuple[str, str]]:
-        """Each question with its answer."""
+        """Yields each question with its answer."""
         spoken = [m.content for m in self.messages if m.role != "system"]
         return zip(spoken[::2], spoken[1::2], strict=True)
 
     def to_json(self) -> str:
-        """One line, without its end."""
-        values = {name: getattr(self, name) for name in _NAMES}  # dataclasses.asdict copies deeply and takes its time
+        """The sample as one line of the file, without its end."""
+        values = {name: getattr(self, name) for name in _NAMES}  # dataclasses.asdict would copy deeply, which is slow
         values["messages"] = [{"role": m.role, "content": m.content} for m in self.messages]
         values["provenance"] = dataclasses.asdict(self.provenance)
         return json.dumps(values, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, line: str) -> "Sample":
-        """Raises DataError for text that is no JSON, for missing, unknown or wrongly typed fields."""
+        """Parses a line. Raises DataError if it is not JSON, or if a field is missing, unknown or of a wrong type."""
         try:
             values = json.loads(line)
         except json.JSONDecodeError as error:
@@ -170,12 +181,12 @@ def _fields(values: object, what: str, **types: type | tuple[type, ...]) -> dict
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words; in Chinese, Japanese and Korean each character counts as one."""
+    """The words of a text in lower case. In Chinese, Japanese and Korean each character counts as a word."""
     return _WORD.findall(text.lower())
 
 
 def format_time(seconds: float, decimals: int = 0) -> str:
-    """0:04, 12:30 or 1:02:03, to the nearest second, or 0:04.2: how prompts and answers write times."""
+    """Writes a time as prompts and answers do: 0:04, 12:30 or 1:02:03; with one decimal, 0:04.2."""
     minutes, rest = divmod(round(seconds, decimals), 60)
     hours, minutes = divmod(int(minutes), 60)
     s = f"{rest:0{3 + decimals if decimals else 2}.{decimals}f}"
@@ -183,7 +194,7 @@ def format_time(seconds: float, decimals: int = 0) -> str:
 
 
 def read(path: str | Path) -> Iterator[Sample]:
-    """The samples of a file in order. Raises DataError, which names the row, at the first that is not one."""
+    """Yields the samples of a file in order. Raises DataError, which names the row, at the first invalid one."""
     for row, line in _rows(Path(path)):
         try:
             sample = Sample.from_json(line)
@@ -202,6 +213,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
+    """What is wrong with a row, counted from 1."""
+
     row: int
     reason: str
 
@@ -211,7 +224,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `check` found. rows and videos count all there are, good or not."""
+    """The result of `check`. rows and videos count all of them, valid or not."""
 
     rows: int
     videos: int
@@ -219,10 +232,10 @@ class Check:
 
 
 def check(path: str | Path, duration_s: Callable[[Path], float]) -> Check:
-    """Every row against the schema, its video and the rows before it.
+    """Checks every row against the schema, against its video and against the rows before it.
 
-    duration_s: the length of a video file; it raises a VideoError where the file is missing or broken. Each file is
-    asked for once. Raises DataError where the file itself cannot be read.
+    duration_s returns the length of a video file, or raises a VideoError if the file is missing or broken. It is called
+    once for each video. Raises DataError if the file of samples cannot be read.
     """
     path, problems = Path(path), []
     ids: dict[str, int] = {}
@@ -236,9 +249,9 @@ def check(path: str | Path, duration_s: Callable[[Path], float]) -> Check:
             problems.append(Problem(row, str(error)))
             continue
         if (first := ids.setdefault(sample.id, row)) != row:
-            problems.append(Problem(row, f"id {sample.id!r} is that of row {first}"))
+            problems.append(Problem(row, f"id {sample.id!r} is also the id of row {first}"))
         if (first := contents.setdefault(sample.content, row)) != row:
-            problems.append(Problem(row, f"video and messages are those of row {first}"))
+            problems.append(Problem(row, f"video and messages are the same as in row {first}"))
         if not sample.video:
             continue
         if sample.video not in lengths:
@@ -258,8 +271,8 @@ def check(path: str | Path, duration_s: Callable[[Path], float]) -> Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:
-    """How many samples there are of each kind, most frequent first, and how many questions and answers have so many
-    `words`."""
+    """Counts of samples by task, language and so on, the most frequent first, and of questions and answers by their
+    number of `words`."""
 
     rows: int
     videos: int
@@ -282,7 +295,7 @@ class Stats:
 
 
 def stats(samples: Iterable[Sample]) -> Stats:
-    """Count `read(path)` or any other samples."""
+    """Counts samples, such as those of `read(path)`."""
     videos: set[str] = set()
     counts: defaultdict[str, Counter] = defaultdict(Counter)
     rows = 0
@@ -303,7 +316,7 @@ def stats(samples: Iterable[Sample]) -> Stats:
 
 
 def quantile(counts: Mapping[int, int], share: float) -> int:
-    """The smallest value that at least `share` of what was counted does not exceed; 0 where nothing was."""
+    """The smallest value that at least `share` of the counted values do not exceed; 0 if nothing was counted."""
     reached, total = 0, sum(counts.values())
     for value in sorted(counts):
         reached += counts[value]

@@ -1,12 +1,11 @@
-"""What all languages do alike: sentences from clauses, questions from wordings. Each adds its words and grammar."""
+"""What all languages have in common: sentences from clauses, questions from wordings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
 from data_gen.world.clip import Background, Event, WorldClip
-from data_gen.world.meaning import Clause, Noun, SceneAccount, Value, detailed, in_order
-from data_gen.world.questions import AbstractQuestion
+from data_gen.world.meaning import AbstractQuestion, Clause, Noun, SceneAccount, Value, detailed, in_order
 
 
 class _Said:
@@ -21,7 +20,12 @@ class _Said:
 
 
 class Language(ABC):
-    """code: ISO 639-1. wordings: for each form of question, the ways to put it."""
+    """A language of the world. A subclass adds words and grammar.
+
+    Attributes:
+        code: ISO 639-1.
+        wordings: The ways to ask each form of question.
+    """
 
     code: ClassVar[str]
     wordings: ClassVar[dict[str, tuple[str, ...]]]
@@ -32,11 +36,11 @@ class Language(ABC):
 
     @abstractmethod
     def narrate(self, clauses: list[str]) -> str:
-        """One sentence of clauses in their order in time, the last one being the end of the story."""
+        """One sentence from clauses in their order in time."""
 
     @abstractmethod
     def set_scene(self, background: Background, things: list[str], *, is_first: bool, many: bool) -> str:
-        """A sentence about where a scene is set and what is there. many: whether the first thing named is several."""
+        """A sentence about the background and the things of a scene. many: the first noun is plural."""
 
     @abstractmethod
     def step(self, clause: str, *, is_first: bool, is_last: bool) -> str:
@@ -44,14 +48,14 @@ class Language(ABC):
 
     @abstractmethod
     def sentence(self, text: str) -> str:
-        """With a capital and a full stop, or what the language has."""
+        """The text with a capital and a full stop, or what the language uses instead."""
 
     @abstractmethod
     def answer(self, text: str) -> str:
-        """As the answer to a question: a sentence without its full stop."""
+        """The text as the answer to a question: a sentence without its full stop."""
 
     def question(self, question: AbstractQuestion, variant: int) -> str:
-        """variant: any number; picks one of the wordings."""
+        """The question in words. variant is any number; it picks one of the wordings."""
         wordings = self.wordings[question.form]
         slots = {name: _Said(self, value) for name, value in question.slots.items()}
         return self.polish(wordings[variant % len(wordings)].format(**slots))
@@ -60,7 +64,7 @@ class Language(ABC):
         return self.answer(self.polish(self.say(value)))
 
     def polish(self, text: str) -> str:
-        """Sounds that merge across words."""
+        """Joins words that merge, such as "de el" in Spanish."""
         return text
 
     def short(self, clauses: Iterable[Clause]) -> str:

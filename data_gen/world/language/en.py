@@ -1,4 +1,4 @@
-"""English."""
+"""The world in English."""
 
 from typing import ClassVar
 
@@ -209,7 +209,7 @@ class English(Language):
 
 
 def _noun(noun: Noun, *, bare: bool = False) -> str:
-    """With its article or number, unless bare."""
+    """The noun with its article or number, or without if bare."""
     name = noun.shape if noun.count == 1 else _PLURALS.get(noun.shape, f"{noun.shape}s")
     words = " ".join(word for word in (noun.size, noun.texture, noun.colour, name) if word)
     if bare:

@@ -1,4 +1,4 @@
-"""Spanish."""
+"""The world in Spanish."""
 
 import re
 from dataclasses import dataclass

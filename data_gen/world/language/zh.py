@@ -1,4 +1,4 @@
-"""Chinese, in simplified characters."""
+"""The world in Chinese, in simplified characters."""
 
 from typing import ClassVar
 

@@ -1,14 +1,13 @@
 """Recorded runs of the official code: weights, inputs, outputs and gradient norms, with their config."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.parity import BESIDE, load_parity
+from tests.parity import RECORDED, load_parity
 
 
 @dataclass(frozen=True)
@@ -24,18 +23,15 @@ class Recorded:
     text: dict[str, Any]
 
 
-def recorded(system: str) -> Recorded:
-    folder, file = system.split("/")
-    arrays = load_parity(folder, file)
-    about = json.loads((_root() / folder / "README.json").read_text())[f"{file}.safetensors"]
+def recorded(case: str) -> Recorded:
+    """The recorded case "SYSTEM/FILE"."""
+    arrays = load_parity(case)
+    folder, file = case.split("/")
+    about = json.loads((RECORDED / folder / "README.json").read_text())[f"{file}.safetensors"]
     groups = {name: arrays.get(name, {}) for name in ("state", "input", "inter", "output", "gradnorm")}
     return Recorded(**groups, config=about["config"], text=about.get("text", {}))
 
 
-def tokenizer_file(system: str) -> Path:
-    """LLaMA's tokenizer, tiny, that the system's recorded ids come from."""
-    return _root() / system / "tokenizer.model"
-
-
-def _root() -> Path:
-    return next(f for f in (Path(os.environ.get("VIDEOLLM_PARITY_DIR", BESIDE)), BESIDE) if f.is_dir())
+def tokenizer_file() -> Path:
+    """LLaMA's tokenizer, tiny, that all recorded ids come from."""
+    return RECORDED / "VideoLLaMA" / "tokenizer.model"

@@ -13,7 +13,7 @@ def padded(rows: list[list[int]], value: int) -> torch.Tensor:
 
 
 def video_llama_tokenizer() -> LegacyTokenizer:
-    return LegacyTokenizer(tokenizer_file("VideoLLaMA"), {"<ImageHere>": 448, "<AudioHere>": 449})
+    return LegacyTokenizer(tokenizer_file(), {"<ImageHere>": 448, "<AudioHere>": 449})
 
 
 @pytest.mark.parametrize(("file", "template"), [("vision", "vicuna"), ("vision", "llama_v2"), ("audio", "vicuna")])
@@ -88,7 +88,7 @@ def test_video_llama_answers():
 
 def test_video_chatgpt():
     data = recorded("VideoChatGPT/video_chatgpt")
-    tokenize = LegacyTokenizer(tokenizer_file("VideoChatGPT"), data.config["special_tokens"])
+    tokenize = LegacyTokenizer(tokenizer_file(), data.config["special_tokens"])
     rows = data.input["train/features"].shape[1]
     shown = f"<vid_patch>*{rows}"
     asked = data.text["inputs"]["turns"]
@@ -113,7 +113,7 @@ def test_video_chatgpt():
 
 def test_video_chatgpt_ignores_a_sample_whose_pieces_do_not_add_up():
     data = recorded("VideoChatGPT/video_chatgpt")
-    tokenize = LegacyTokenizer(tokenizer_file("VideoChatGPT"), data.config["special_tokens"])
+    tokenize = LegacyTokenizer(tokenizer_file(), data.config["special_tokens"])
     ids, labels = video_chatgpt_text.training_labels("A chat. USER: a ASSISTANT: b ASSISTANT: c</s>", tokenize)
     assert labels == [-100] * len(ids)
 
@@ -122,7 +122,7 @@ def test_video_chatgpt_ignores_a_sample_whose_pieces_do_not_add_up():
 def test_videochat2_texts(media: videochat2_text.Media):
     data = recorded("VideoChat2/videochat2_it")
     given = data.text["inputs"]
-    tokenize = LegacyTokenizer(tokenizer_file("VideoChat2"), {})
+    tokenize = LegacyTokenizer(tokenizer_file(), {})
     for i, sample in enumerate(given["qas"]):
         turns = [(turn["q"], turn["a"]) for turn in sample]
         text, instruction = videochat2_text.training_text(turns, sample[0]["i"], given["msg"], media)

@@ -1,0 +1,113 @@
+"""One run of `make_instructions.py`: from the options to the file of samples and its datasheet."""
+
+import argparse
+import asyncio
+import itertools
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_gen import datasheet
+from data_gen.filters import Filters
+from data_gen.generators.base import Generator
+from data_gen.generators.build import build_generator, build_judge
+from data_gen.generators.config import GeneratorConfig
+from data_gen.pipeline import duration_s, measure, plan, read_clips, run
+from data_gen.store import Store
+from videollm.datasets.annotation_file import AnnotationFile, BrokenRows
+from videollm.datasets.clip import Clip
+from videollm.datasets.registry import choose_clip_reader
+from videollm.errors import DataError
+
+PREVIEWS = 3  # items that a dry run shows
+
+
+def make_instructions(options: argparse.Namespace, config: GeneratorConfig) -> None:
+    """Raises a VideoLLMError if the source, the options or the server cannot be used."""
+    broken = BrokenRows(strict=options.strict)
+    first_look = AnnotationFile(options.source, options.videos or _folder(options.source), broken)
+    reader = choose_clip_reader(first_look, options.format)
+    # The second reading counts its broken rows apart, otherwise each would be counted twice.
+    second_look = AnnotationFile(first_look.path, first_look.videos)
+    clips = measure(itertools.islice(read_clips(reader, second_look), options.limit), broken, duration_s)
+    if config.generator == "semi" and not config.is_reviewed:
+        _propose(options, clips, broken)
+        return
+    generator = build_generator(config)
+    # Everything is read once before anything is made: mistakes show before they cost, and the work can be counted.
+    keys = {work.key for work in plan(itertools.islice(read_clips(reader, first_look), options.limit), generator)}
+    _print_broken(broken)
+    if options.dry_run:
+        for work in itertools.islice(plan(clips, generator), PREVIEWS):
+            print(f"--- {work.key}\n{generator.preview(work.clip, work.item)}\n")
+        return
+    if not keys:
+        raise DataError(f"{options.source} gives the generator {generator.name} nothing to do")
+    with Store(options.out) as store:
+        _fill(store, keys, clips, generator, options, config)
+        page = datasheet.write(store, broken, shlex.join(["python", *sys.argv]))
+        rejected = store.totals.rejected.total()
+        print(f"{store.path}: {store.totals.rows} rows of {store.totals.items} items, {rejected} rejected; see {page}")
+
+
+def _fill(
+    store: Store,
+    keys: set[str],
+    clips: Iterator[Clip],
+    generator: Generator,
+    options: argparse.Namespace,
+    config: GeneratorConfig,
+) -> None:
+    """Does the work that the store does not hold yet. keys: those of all work, for the progress bar."""
+    filters = Filters(_phrases(options.blocked))
+    for sample in store.samples():
+        filters.remember(sample)
+    todo = (work for work in plan(clips, generator) if work.key not in store.done)
+    with tqdm(total=len(keys), unit="item", disable=None) as bar:
+        bar.update(len(keys & store.done))
+
+        def on_done() -> None:
+            totals = store.totals
+            bar.set_postfix(rows=totals.rows, tokens=totals.prompt_tokens + totals.completion_tokens, refresh=False)
+            bar.update()
+
+        if options.ray:
+            from data_gen.spread import run_on_ray
+
+            run_on_ray(todo, config, store, filters, address=options.ray, on_done=on_done)
+        else:
+            # Only a language model makes an item wait; other generators would gain nothing from several at once.
+            concurrency = config.concurrency if config.generator == "llm" else 1
+            judge = build_judge(config)
+            asyncio.run(run(todo, generator, store, filters, config.seed, judge, concurrency, on_done))
+
+
+def _propose(options: argparse.Namespace, clips: Iterator[Clip], broken: BrokenRows) -> None:
+    from data_gen.generators.semi import propose
+
+    count = propose(clips, options.review, options.captioner)
+    _print_broken(broken)
+    print(f"{options.review}: {count} proposals; write accept, edit or reject into each, then run this again")
+
+
+def _folder(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
+
+
+def _phrases(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise DataError(f"--blocked {path} cannot be read: {error}") from error
+
+
+def _print_broken(broken: BrokenRows) -> None:
+    for line in broken.shown:
+        print(line, file=sys.stderr)
+    if broken.count:
+        print(f"{broken.count} broken rows left out, {len(broken.shown)} of them shown", file=sys.stderr)
