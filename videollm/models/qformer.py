@@ -95,8 +95,8 @@ class QFormerFeedForward(nn.Module):
 
 
 class QFormerBlock(nn.Module):
-    """One layer: self-attention shared by queries and text, cross-attention from the queries to the encoder tokens, and a
-    feed-forward layer each for queries and text."""
+    """One layer. Queries and text share self-attention and have a feed-forward layer each; only queries have
+    cross-attention to the encoder tokens."""
 
     def __init__(self, config: QFormerConfig, has_cross_attention: bool):
         super().__init__()

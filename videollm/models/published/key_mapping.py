@@ -1,5 +1,6 @@
-"""Load published weights under their official names, strictly: a tensor that is neither used nor listed as ignored is an
-error, so that a checkpoint never loads in part.
+"""Load published weights under their official names, strictly.
+
+A tensor that is neither used nor listed as ignored is an error, so a checkpoint never loads in part.
 """
 
 import re

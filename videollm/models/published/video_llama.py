@@ -1,5 +1,6 @@
-"""Video-LLaMA's video branch: one Q-Former reads each frame, a second reads the queries of all frames (Zhang et al. 2023;
-DAMO-NLP-SG Video-LLaMA `video_llama/models/video_llama.py`).
+"""Video-LLaMA's video branch: one Q-Former reads each frame, a second reads the queries of all frames.
+
+Zhang et al. 2023; DAMO-NLP-SG Video-LLaMA `video_llama/models/video_llama.py`.
 
 Shapes: B segments, T frames, N tokens per frame, D encoder width, F queries per frame, Q queries per video, W width of
 the Q-Formers, H language-model width.
@@ -82,8 +83,9 @@ def official_names(model: VideoLlamaQFormer) -> dict[str, str]:
 
 
 def load_video_llama(model: VideoLlamaQFormer, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy the tensors of Video-LLaMA's video branch into `model`: those of its checkpoint, entry "model", together with
-    those of the BLIP-2 Q-Former that it was trained on.
+    """Copy the tensors of Video-LLaMA's video branch into `model`.
+
+    state: the entry "model" of its checkpoint together with the BLIP-2 Q-Former that it was trained on.
 
     Raises CheckpointError that lists missing and unknown names and wrong shapes.
     """
