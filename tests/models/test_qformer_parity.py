@@ -10,10 +10,10 @@ from tests.parity import load_parity
 from videollm.errors import CheckpointError
 from videollm.models import blip2
 from videollm.models.blip2 import Blip2QFormer, load_blip2, negative_weights
+from videollm.models.published.video_llama import VideoLlamaQFormer, load_video_llama
 from videollm.models.qformer import QFormerConfig
-from videollm.models.video_llama import VideoLlamaQFormer, load_video_llama
 
-TINY = QFormerConfig(queries=5, width=32, layers=4, heads=4, ffn_width=64, memory_width=48)
+TINY = QFormerConfig(queries=5, width=32, layers=4, heads=4, ffn_width=64, encoder_width=48)
 Arrays = dict[str, torch.Tensor]
 Texts = tuple[torch.Tensor, torch.Tensor]  # ids, mask
 
@@ -27,7 +27,7 @@ def tiny_blip2() -> Blip2QFormer:
 
 
 def tiny_video_llama() -> VideoLlamaQFormer:
-    video = replace(TINY, queries=6, layers=2, memory_width=32, cross_attention_every=1)
+    video = replace(TINY, queries=6, layers=2, encoder_width=32, cross_attention_every=1)
     return VideoLlamaQFormer(20, TINY, video, max_frames=8).eval()
 
 

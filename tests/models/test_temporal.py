@@ -13,9 +13,9 @@ from videollm.errors import ConfigError
 from videollm.models.concat import ConcatMLP
 from videollm.models.merge import merge_tokens
 from videollm.models.pool import SpatioTemporalPool, adaptive_pool
+from videollm.models.published.video_llama import VideoLlamaQFormer
 from videollm.models.qformer import QFormerConfig
 from videollm.models.temporal import TEMPORAL, TemporalModule, build_temporal
-from videollm.models.video_llama import VideoLlamaQFormer
 
 D, H = 20, 24
 
@@ -29,8 +29,8 @@ def build(kind: str, queries: int = 4, tokens_per_frame: int | None = None) -> T
 def build_video_llama(queries: int = 4) -> TemporalModule:
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"width": 32, "heads": 4, "ffn_width": 64, "layers": 2}
-    frame = QFormerConfig(queries=3, memory_width=D, **sizes)
-    video = QFormerConfig(queries=queries, memory_width=32, cross_attention_every=1, **sizes)
+    frame = QFormerConfig(queries=3, encoder_width=D, **sizes)
+    video = QFormerConfig(queries=queries, encoder_width=32, cross_attention_every=1, **sizes)
     return VideoLlamaQFormer(H, frame, video, max_frames=9).eval()
 
 

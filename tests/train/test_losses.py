@@ -40,7 +40,7 @@ class OfficialAligner(nn.Module):
         super().__init__()
         self.pair = pair
 
-    def memory(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def encoder_hidden_states(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.pair.vision_norm(tokens), torch.ones(tokens.shape[:2], dtype=torch.bool)
 
 
@@ -57,7 +57,7 @@ def test_blip2_losses_and_gradient_norms_are_the_official_ones():
     data = load_parity("BLIP2_QFormer/blip2_stage1")
     inputs, inter, output = data["input"], data["inter"], data["output"]
     tiny = QFormerConfig(
-        queries=5, width=32, layers=4, heads=4, ffn_width=64, memory_width=48, vocab_size=41, max_positions=32
+        queries=5, width=32, layers=4, heads=4, ffn_width=64, encoder_width=48, vocab_size=41, max_positions=32
     )
     pair = Blip2QFormer(tiny, embed_dim=16, bos_id=40).eval()
     load_blip2(pair, data["state"])

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from videollm.errors import CheckpointError, ConfigError
-from videollm.models.official import load_official
+from videollm.models.published.key_mapping import load_official
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
 from videollm.retrieval.inputs import MEAN, STD
 from videollm.retrieval.model import RetrievalModel

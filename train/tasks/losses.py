@@ -43,7 +43,7 @@ class LossInputs:
     @cached_property
     def memory(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What the queries attend to, (B,T*N,W), and the mask of real tokens, (B,T*N)."""
-        return self.aligner.memory(self.pairs.videos)
+        return self.aligner.encoder_hidden_states(self.pairs.videos)
 
     @cached_property
     def queries(self) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
@@ -212,7 +212,7 @@ class FrameOrder(nn.Module):
         self.head = nn.Linear(width, 2)
 
     def logits(self, inputs: LossInputs, visual: VisualBatch) -> torch.Tensor:
-        memory, real = inputs.aligner.memory(visual)
+        memory, real = inputs.aligner.encoder_hidden_states(visual)
         return self.head(inputs.aligner.pair.encode_images(memory, real)[0].mean(1))
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:

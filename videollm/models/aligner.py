@@ -1,7 +1,9 @@
-"""Texts for the temporal Q-Former: a second path through its own blocks, so that one module aligns, matches, captions
-(BLIP-2's first stage) and embeds videos and texts for search.
+"""A text path for the temporal Q-Former: the Q-Former's own blocks also read text.
 
-Shapes: B videos or texts, T frames, N tokens a frame, Q queries, W Q-Former width, L text tokens, E shared width.
+One module then aligns, matches and captions (BLIP-2's first stage), and embeds videos and texts for search.
+
+Shapes: B videos or texts, I segments, T frames, N tokens per frame, Q queries, W width of the Q-Former, L text tokens,
+E width of the space shared by videos and texts.
 """
 
 from collections.abc import Sequence
@@ -20,25 +22,29 @@ from videollm.models.temporal_base import TemporalModule, clean
 from videollm.models.video_llm import VisualBatch
 
 FILE = "aligner.safetensors"  # in a checkpoint directory, beside the projector
-MAX_WORDS = 64
+MAX_WORDS = 64  # text tokens, the start token included; longer texts are cut
 EMBED_DIM = 256
-START, DECODE, MASK = range(3)  # ids that follow the tokenizer's own
+START, DECODE, MASK = range(3)  # special tokens, whose ids follow the tokenizer's own
 
 
 class Aligner(nn.Module):
-    """`pair` is BLIP-2's model whose query side is `temporal`'s: the same parameters, trained by either.
+    """BLIP-2's model, `pair`, whose query side is that of `temporal`: the same parameters, whichever of them trains.
 
-    Raises ConfigError for a temporal module that is no Q-Former.
+    Raises ConfigError if the temporal module is not a Q-Former.
     """
 
     def __init__(self, temporal: TemporalModule, tokenizer: Any):
         super().__init__()
         if not isinstance(temporal, TemporalQFormer):
-            raise ConfigError(f"texts are read by a Q-Former; this temporal module is a {type(temporal).__name__}")
+            raise ConfigError(
+                f"training on texts (itc, itm, itg) needs the temporal module qformer; this one is a "
+                f"{type(temporal).__name__}"
+            )
         self.tokenizer, self.words = tokenizer, len(tokenizer)
         own = temporal.qformer
         config = replace(own.config, vocab_size=self.words + 3, max_positions=MAX_WORDS)
         self.pair = Blip2QFormer(config, embed_dim=EMBED_DIM, bos_id=self.words + DECODE)
+        # The temporal module normalises the encoder's tokens itself, before it adds times and positions to them.
         self.pair.vision_norm = nn.Identity()
         for made, shared in zip(self.pair.qformer.blocks, own.blocks, strict=True):
             made.self_attention = shared.self_attention
@@ -53,7 +59,7 @@ class Aligner(nn.Module):
         return self.words + MASK
 
     def tokenize(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """ids (B,L) that start with the start token, and mask (B,L), True at real ones."""
+        """Return ids (B,L), which begin with the start token, and mask (B,L) bool, False at padding."""
         rows = [[self.words + START, *ids[: MAX_WORDS - 1]] for ids in self._ids(texts)]
         pad = nn.utils.rnn.pad_sequence
         return (
@@ -66,40 +72,47 @@ class Aligner(nn.Module):
             "input_ids"
         ]
 
-    def memory(self, visual: VisualBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the queries read of each segment, (B,T*N,W), and where it is real, (B,T*N)."""
+    def encoder_hidden_states(self, visual: VisualBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the queries attend to in each segment, (B,T*N,W), and its mask (B,T*N), False at padding."""
         tokens, elapsed_s = clean(visual.tokens.to(self.temporal.time.weight.dtype), visual.times_s, visual.mask)
-        return self.temporal.memory(tokens, elapsed_s), visual.mask.repeat_interleave(tokens.shape[2], dim=1)
+        mask = visual.mask.repeat_interleave(tokens.shape[2], dim=1)
+        return self.temporal.encoder_hidden_states(tokens, elapsed_s), mask
 
     @torch.inference_mode()
     def embed_segments(self, visual: VisualBatch) -> torch.Tensor:
-        """Unit vectors (B,Q,E), one a query; a text is as near as its nearest query."""
-        hidden, _ = self.pair.encode_images(*self.memory(visual))
+        """Return unit vectors (B,Q,E), one for each query."""
+        hidden, _ = self.pair.encode_images(*self.encoder_hidden_states(visual))
         return self.pair.embed_images(hidden)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Unit vectors (B,E)."""
+        """Return unit vectors (B,E)."""
         device = self.pair.temperature.device
         ids, mask = self.tokenize(texts)
         return self.pair.embed_texts(ids.to(device), mask.to(device))
 
     def similarity(self, segments: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-        """Cosines of the best query, (I,Q,E) and (B,E) to (I,B)."""
+        """Return (I,B): the cosine of each text (B,E) with the nearest query of each segment (I,Q,E)."""
         return torch.einsum("iqe,be->ibq", segments, texts).amax(-1)
 
     def own_state(self) -> dict[str, torch.Tensor]:
-        """What is not the temporal module's: the checkpoint's projector holds that."""
+        """Return the parameters that are not the temporal module's, which the checkpoint's projector holds."""
         shared = {id(p) for p in self.temporal.parameters()}
         return {n: p.detach() for n, p in self.named_parameters() if id(p) not in shared}
 
     def save(self, directory: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-        """state: by the names of `own_state`, where ZeRO-3 holds the parameters in shards."""
+        """Write `FILE` to `directory`.
+
+        state: the tensors by the names of `own_state`. Give it under ZeRO-3, where the parameters are in shards.
+        """
         save_file({k: v.contiguous() for k, v in (state or self.own_state()).items()}, directory / FILE)
 
 
 def load_aligner(directory: Path, temporal: TemporalModule, tokenizer: Any) -> Aligner:
-    """What `Aligner.save` wrote, for the temporal module of the same checkpoint. Raises CheckpointError."""
+    """Read what `Aligner.save` wrote, for the temporal module of the same checkpoint.
+
+    Raises CheckpointError if the file is missing or its names are not those of this aligner.
+    """
     path = directory / FILE
     if not path.is_file():
         raise CheckpointError(f"{path}: missing; stage 1 writes it where it trains on texts (itc, itm, itg)")

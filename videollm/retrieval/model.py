@@ -13,7 +13,7 @@ from torch import nn
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import CheckpointError, ConfigError
-from videollm.models.official import load_official
+from videollm.models.published.key_mapping import load_official
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer, visual_tower
 from videollm.retrieval.head import RetrievalHead, VideoRepr
 from videollm.retrieval.heads.lstm import LSTM

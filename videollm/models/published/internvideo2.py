@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from videollm.models.published.transformer import BlockConfig, PatchEmbed, vit_blocks
-from videollm.models.qformer import BERT_EPS, Attention, FeedForward, QFormerConfig
+from videollm.models.qformer import BERT_EPS, QFormerAttention, QFormerConfig, QFormerFeedForward
 
 POOL_EPS = 1e-5
 
@@ -149,9 +149,9 @@ class FusionBlock(nn.Module):
 
     def __init__(self, config: QFormerConfig, fusion: bool):
         super().__init__()
-        self.self_attention = Attention(config, config.width)
-        self.cross_attention = Attention(config, config.memory_width) if fusion else None
-        self.text_ffn = FeedForward(config)
+        self.self_attention = QFormerAttention(config, config.width)
+        self.cross_attention = QFormerAttention(config, config.encoder_width) if fusion else None
+        self.text_ffn = QFormerFeedForward(config)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, video: torch.Tensor | None) -> torch.Tensor:
         x, _ = self.self_attention(x, x, mask)

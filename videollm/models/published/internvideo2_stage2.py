@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videollm.models.official import bert_name
 from videollm.models.published.internvideo2 import (
     FusionBert,
     InternVideo2Sizes,
     InternVideo2Vision,
     sincos_3d_positions,
 )
+from videollm.models.published.key_mapping import bert_name
 from videollm.models.published.system import (
     Config,
     OfficialName,
@@ -173,7 +173,7 @@ def _text(shapes: StateShapes, config: Config) -> FusionBert:
         layers=shapes.count(layers),
         heads=int(setting(config, "heads")),
         ffn_width=ffn_width,
-        memory_width=shapes[f"{layers}.{fusion_layer}.crossattention.self.key.weight"][1],
+        encoder_width=shapes[f"{layers}.{fusion_layer}.crossattention.self.key.weight"][1],
         vocab_size=shapes["text_encoder.bert.embeddings.word_embeddings.weight"][0],
         max_positions=shapes["text_encoder.bert.embeddings.position_embeddings.weight"][0],
     )

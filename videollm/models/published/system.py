@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from videollm.errors import CheckpointError, ConfigError
-from videollm.models.official import load_official
+from videollm.models.published.key_mapping import load_official
 
 State = Mapping[str, torch.Tensor]
 Config = Mapping[str, Any]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from videollm.models.official import bert_name
 from videollm.models.published.imagebind import RENAMES as IMAGEBIND_RENAMES
 from videollm.models.published.imagebind import build_imagebind
+from videollm.models.published.key_mapping import bert_name
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
 from videollm.models.published.llama import (
     build_llama,
@@ -38,8 +38,8 @@ from videollm.models.published.system import (
     setting,
 )
 from videollm.models.published.transformer import BlockConfig, EvaViT
+from videollm.models.published.video_llama import VideoLlamaQFormer, official_names
 from videollm.models.qformer import QFormer, QFormerConfig
-from videollm.models.video_llama import VideoLlamaQFormer, official_names
 
 DEMO_FRAMES = 8
 DEMO_CLIPS = 8
@@ -52,7 +52,7 @@ class AudioQFormer(nn.Module):
 
     def __init__(self, config: QFormerConfig, clips: int, out_dim: int):
         super().__init__()
-        self.position = nn.Embedding(clips, config.memory_width)
+        self.position = nn.Embedding(clips, config.encoder_width)
         self.qformer = QFormer(config)
         self.output = nn.Linear(config.width, out_dim)
 
@@ -290,6 +290,6 @@ def _qformer_config(shapes: StateShapes, name: str, queries: int, config: Config
         layers=shapes.count(layers),
         heads=int(setting(config, "qformer", "heads")),
         ffn_width=ffn_width,
-        memory_width=shapes[f"{layers}.0.crossattention.self.key.weight"][1],
+        encoder_width=shapes[f"{layers}.0.crossattention.self.key.weight"][1],
         cross_attention_every=every,
     )

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from videollm.models.official import bert_name
+from videollm.models.published.key_mapping import bert_name
 from videollm.models.published.llama import (
     BOS_ID,
     IGNORE_LABEL,
@@ -252,7 +252,7 @@ def _qformer_config(shapes: StateShapes, config: Config) -> QFormerConfig:
         layers=shapes.count(layers),
         heads=int(setting(config, "qformer", "heads")),
         ffn_width=ffn_width,
-        memory_width=shapes[f"{layers}.0.crossattention.self.key.weight"][1],
+        encoder_width=shapes[f"{layers}.0.crossattention.self.key.weight"][1],
         vocab_size=vocabulary,
         max_positions=positions,
     )

@@ -9,7 +9,7 @@ from torch import nn
 
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import ConfigError
-from videollm.models.qformer import BERT_EPS, Attention, FeedForward, QFormerConfig
+from videollm.models.qformer import BERT_EPS, QFormerAttention, QFormerConfig, QFormerFeedForward
 from videollm.models.temporal_base import init_weights
 from videollm.retrieval.head import RetrievalHead, VideoRepr, masked_mean
 
@@ -32,8 +32,8 @@ class BertConfig:
 class BertBlock(nn.Module):
     def __init__(self, config: QFormerConfig):
         super().__init__()
-        self.self_attention = Attention(config, config.width)
-        self.text_ffn = FeedForward(config)
+        self.self_attention = QFormerAttention(config, config.width)
+        self.text_ffn = QFormerFeedForward(config)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return self.text_ffn(self.self_attention(x, x, mask[:, None, None])[0])

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from videollm.errors import ConfigError
-from videollm.models.official import load_official
+from videollm.models.published.key_mapping import load_official
 from videollm.models.published.system import StateShapes
 from videollm.retrieval.model import RetrievalModel
 from videollm.retrieval.published.clip4clip import CLIP4CLIP

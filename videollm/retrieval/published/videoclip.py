@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 
 from videollm.encoders.base import TextFeatures
-from videollm.models.official import bert_name
+from videollm.models.published.key_mapping import bert_name
 from videollm.models.published.system import StateShapes
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.heads.videoclip import BertConfig, VideoCLIP

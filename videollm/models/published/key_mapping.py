@@ -1,4 +1,7 @@
-"""Load published Q-Former weights, strictly: every tensor is used, is named here as not ours, or is an error."""
+"""Load published weights under their official names, strictly.
+
+A tensor that is neither used nor listed as ignored is an error, so a checkpoint never loads in part.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +11,8 @@ from torch import nn
 
 from videollm.errors import CheckpointError
 
-# Our names inside a QFormer -> BERT's, as in LAVIS `Qformer.py`; applied in this order, each where it matches.
+# Names inside `QFormer` -> names of BERT, as LAVIS `Qformer.py` has them. All patterns that match are applied, in this
+# order: later ones see the results of earlier ones.
 _BERT_NAMES = (
     (r"^(word|position)_embedding\.", r"bert.embeddings.\1_embeddings."),
     (r"^norm\.", "bert.embeddings.LayerNorm."),
@@ -28,7 +32,10 @@ _BERT_NAMES = (
 
 
 def bert_name(name: str) -> str:
-    """What LAVIS calls the parameter that is `name` inside our QFormer (all but query_tokens, which it keeps apart)."""
+    """Return the name in LAVIS of the parameter `name` of a `QFormer`.
+
+    `query_tokens` has no such name: LAVIS keeps it outside the Q-Former.
+    """
     for pattern, replacement in _BERT_NAMES:
         name = re.sub(pattern, replacement, name)
     return name
@@ -40,11 +47,13 @@ def load_official(
     official_names: Mapping[str, str | tuple[str, ...]],
     ignored: Sequence[str],
 ) -> None:
-    """Copy `state` into `model`, in the model's precision.
+    """Copy `state` into `model`, converted to the model's dtype.
 
-    official_names: each name in `model.state_dict()` -> its name in `state`, or the names of equal parts of its rows.
-    ignored: patterns (`re.fullmatch`) of names in `state` that are not this model's. Raises CheckpointError that lists
-    missing and unknown names and wrong shapes; the model is then unchanged.
+    official_names: maps each name in `model.state_dict()` to its name in `state`, or to several names whose tensors,
+    joined along the first axis, are the parameter. ignored: patterns (for `re.fullmatch`) of names in `state` that the
+    model has no use for.
+
+    Raises CheckpointError that lists missing and unknown names and wrong shapes; the model is then unchanged.
     """
     own = model.state_dict()
     parts: dict[str, tuple[str, ...]] = {
