@@ -49,7 +49,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where prompts are embedded. A language model that is spread over several GPUs takes its input there."""
-        return self.llm.visual_norm.weight.device
+        return next(self.llm.temporal.parameters()).device
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:

@@ -27,7 +27,6 @@ from videollm.models.published.llama import (
 )
 from videollm.models.published.mel import MelConfig, clip_spectrograms
 from videollm.models.published.pixels import eval_video
-from videollm.models.published.sampling import uniform_indices
 from videollm.models.published.system import (
     Config,
     OfficialName,
@@ -40,6 +39,7 @@ from videollm.models.published.system import (
 from videollm.models.published.transformer import BlockConfig, EvaViT
 from videollm.models.published.video_llama import VideoLlamaQFormer, official_names
 from videollm.models.qformer import QFormer, QFormerConfig
+from videollm.video.rules import uniform_indices
 
 DEMO_FRAMES = 8
 DEMO_CLIPS = 8
