@@ -22,6 +22,7 @@ from serve.config import Limits, ServerConfig
 from serve.runtime.service import Service
 from serve.web.app import close_tabs
 from videollm.checkpoint import load
+from videollm.device_arguments import add_device_arguments
 from videollm.errors import VideoLLMError
 
 # Longer than clients keep an unused connection, so that none sends a request into one that is being closed.
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
+    add_device_arguments(top)
     top.add_argument("--host", default="127.0.0.1", help="address to listen on; all but loopback need --api-key")
     top.add_argument("--port", type=int, default=8000, help="0 takes a free port, which the log names (default: 8000)")
     top.add_argument(
@@ -93,10 +95,12 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     disable_progress_bar()
     try:
-        config = config_of(build_parser().parse_args(argv))
+        options = build_parser().parse_args(argv)
+        config = config_of(options)
         # In a thread that then ends, and its OpenMP threads with it: see serve.runtime.executor.run_in_new_thread.
         with ThreadPoolExecutor(1) as loading:
-            service = loading.submit(lambda: Service(config, load(config.model))).result()
+            model = loading.submit(load, config.model, options.device, options.device_map).result()
+            service = loading.submit(Service, config, model).result()
     except VideoLLMError as error:
         print(f"videollm serve: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,9 @@
-"""What holds for every test: no model hub, the same random numbers each time, no fight over cores."""
+"""Settings of every test: no model hub, the same random numbers each time, one thread a worker, and which are fast."""
 
 import os
 import random
+import tempfile
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["VIDEOLLM_DEVICE"] = "cpu"  # the suite compares numbers on the CPU, also where there is a GPU
@@ -22,3 +24,56 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+TESTS = Path(__file__).parent
+# Folders and files whose tests start servers, browsers or training runs, install packages, or load the weights of
+# `lite`. A single test of this kind in another file is marked slow there. All others are fast: `pytest -m fast`.
+SLOW = (
+    "bench",
+    "cli",
+    "data_gen/test_make_instructions.py",
+    "data_gen/test_world_files.py",
+    "encoders/test_lite.py",
+    "encoders/test_protocol.py",
+    "evaluate/test_judge.py",
+    "evaluate/test_lmms.py",
+    "evaluate/test_page.py",
+    "evaluate/test_run.py",
+    "evaluate/test_trust.py",
+    "retrieval/test_commands.py",
+    "retrieval/test_index.py",
+    "retrieval/test_ray_cluster.py",
+    "senses",
+    "serve",
+    "test_assets.py",
+    "test_examples.py",
+    "test_export.py",
+    "test_project.py",
+    "test_readmes.py",
+    "train/test_clip.py",
+    "train/test_compare_projectors.py",
+    "train/test_recipes.py",
+    "train/test_resume.py",
+    "train/test_retrieval.py",
+    "train/test_rl.py",
+    "train/test_stages.py",
+    "vllm",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "fast":
+        # With an empty cache and no package index, a test that needs weights fails instead of fetching them, so that
+        # `pytest -m fast` never comes to depend on a download.
+        os.environ["VIDEOLLM_CACHE"] = tempfile.mkdtemp(prefix="videollm-fast-")
+        os.environ["PIP_NO_INDEX"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path = item.path.relative_to(TESTS).as_posix()
+        if any(path == name or path.startswith(f"{name}/") for name in SLOW):
+            item.add_marker("slow")
+        if not item.get_closest_marker("slow"):
+            item.add_marker("fast")

@@ -8,6 +8,7 @@ CUDA raises, so the tests find every tensor that was left behind, on a machine w
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -29,15 +30,20 @@ class FakeCudaTensor(torch.Tensor):
     """
 
     inner: torch.Tensor
-    device = property(lambda self: CUDA)
-    is_cuda = property(lambda self: True)
-    is_meta = property(lambda self: False)
+    device = property(lambda self: CUDA)  # type: ignore[assignment]
+    is_cuda = property(lambda self: True)  # type: ignore[assignment]
+    is_meta = property(lambda self: False)  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "FakeCudaTensor":
         with torch.inference_mode(False):  # views of parameters share a version counter, which it does not make
             made = torch.Tensor._make_wrapper_subclass(
-                cls, inner.size(), inner.stride(), inner.storage_offset(), dtype=inner.dtype, device="meta"
+                cls,
+                inner.size(),
+                inner.stride(),
+                inner.storage_offset(),
+                dtype=inner.dtype,
+                device=torch.device("meta"),
             )
         made.inner = inner
         return made
@@ -74,15 +80,17 @@ def run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     wanted = kwargs.get("device")
     if function not in COPIES:
         _check(function, args, tensors)
-    if wanted is None or (wanted.type == "meta" and tensors):  # C++ code that asks a fake tensor for its device
+    if wanted is None:
         on_cuda = _result_on_cuda(function, args, tensors)
-    else:
-        on_cuda = wanted.type == "cuda"
+    else:  # C++ code finds a fake tensor on meta, also for the number that is assigned to one of its elements
+        for_fake = function is aten.scalar_tensor.default or any(isinstance(x, FakeCudaTensor) for x in tensors)
+        on_cuda = wanted.type == "cuda" or (wanted.type == "meta" and for_fake)
     if wanted is not None and (on_cuda or wanted.type == "cuda"):
         kwargs = kwargs | {"device": torch.device("cpu")}
     if kwargs.get("pin_memory"):
         kwargs = kwargs | {"pin_memory": False}
     result = function(*tree_map(_unwrap, args), **tree_map(_unwrap, kwargs))
+    _operations.count += on_cuda and function not in COPIES
     given = {id(_unwrap(x)): x for x in tensors}  # what is changed in place is returned as the object it was
 
     def wrap(value: Any) -> Any:
@@ -129,12 +137,23 @@ class _CpuGenerator(torch.Generator):
     """Random numbers for any device."""
 
     def __new__(cls, device: Any = "cpu") -> "_CpuGenerator":
-        return super().__new__(cls, "cpu")
+        return super().__new__(cls, "cpu")  # type: ignore[call-arg]
+
+
+@dataclass
+class Operations:
+    """How many operations computed something on the device."""
+
+    count: int = 0
+
+
+_operations = Operations()
 
 
 @contextmanager
-def fake_cuda() -> Iterator[None]:
+def fake_cuda() -> Iterator[Operations]:
     """Let PyTorch report one CUDA device, which this thread and those that it starts can use."""
+    _operations.count = 0
     in_thread: Callable[[threading.Thread], None] = threading.Thread.run
 
     def run_thread(thread: threading.Thread) -> None:
@@ -163,4 +182,4 @@ def fake_cuda() -> Iterator[None]:
         patch.object(threading.Thread, "run", run_thread),
         _FakeCudaMode(),
     ):
-        yield
+        yield _operations

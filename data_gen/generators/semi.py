@@ -111,14 +111,10 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
     captioner is a preset or a checkpoint. None writes the tags of the lite encoder as captions.
     """
     # Imported here, because merging decisions does not need torch.
-    from PIL import Image
-
     from videollm.chat.caption import dense_captions
     from videollm.checkpoint import config_of, load
-    from videollm.config import SamplingConfig
     from videollm.encoders.build import build_encoder
     from videollm.features.encode import encode_video
-    from videollm.video import decode
 
     config = config_of(captioner or "lite")
     model = load(captioner) if captioner else None
@@ -129,25 +125,38 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
     for clip in clips:
         sampling = replace(config.sampling, start_s=clip.start, end_s=clip.end)
         video = encode_video(clip.video, encoder, sampling)
-        segments = video.segments(config, encoder.vocabulary)
         captions = {c.start_s: c.text for c in dense_captions(model, video)} if model else {}
-        for segment in segments:
-            tags = ", ".join(f"{tag.word} {tag.prob:.0%}" for tag in segment.tags)
-            middle = float(segment.times_s[len(segment.times_s) // 2])
-            frame = decode(clip.video, SamplingConfig(times_s=(middle,))).pixels[0]
-            picture = folder / f"{clip.id}-{format_time(middle, 1).replace(':', '_')}.jpg".replace("/", "_")
-            Image.fromarray(frame.permute(1, 2, 0).numpy()).save(picture)
+        for segment in video.segments(config, encoder.vocabulary):
             words = ", ".join(tag.word for tag in segment.tags)
+            key_frame = _save_key_frame(clip, float(segment.times_s[len(segment.times_s) // 2]), folder)
             proposals.append(
                 Proposal(
                     id=clip.id,
                     start=round(segment.start_s, 3),
                     end=round(segment.end_s, 3),
-                    tags=tags,
-                    key_frame=f"{folder.name}/{picture.name}",
+                    tags=", ".join(f"{tag.word} {tag.prob:.0%}" for tag in segment.tags),
+                    key_frame=f"{folder.name}/{key_frame.name}",
                     caption=captions.get(segment.start_s, words),
                 )
             )
+    _write(review, proposals)
+    return len(proposals)
+
+
+def _save_key_frame(clip: Clip, time_s: float, folder: Path) -> Path:
+    from PIL import Image
+
+    from videollm.config import SamplingConfig
+    from videollm.video import decode
+
+    frame = decode(clip.video, SamplingConfig(times_s=(time_s,))).pixels[0]
+    # Ids may hold slashes, and colons are not allowed in file names of Windows.
+    name = f"{clip.id}-{format_time(time_s, 1)}.jpg".replace("/", "_").replace(":", "_")
+    Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / name)
+    return folder / name
+
+
+def _write(review: Path, proposals: Sequence[Proposal]) -> None:
     rows = [asdict(proposal) for proposal in proposals]
     with review.open("w", encoding="utf-8", newline="") as file:
         if review.suffix == ".jsonl":
@@ -156,4 +165,3 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
             table = csv.DictWriter(file, [f.name for f in fields(Proposal)])
             table.writeheader()
             table.writerows(rows)
-    return len(rows)

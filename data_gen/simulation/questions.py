@@ -17,7 +17,7 @@ NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight
 
 
 @dataclass(frozen=True, slots=True)
-class QA:
+class StoryQuestion:
     kind: str
     question: str
     answer: str
@@ -94,7 +94,8 @@ def shots(story: Story, taxonomy: Taxonomy) -> list[Shot]:
         true = {word for c in scene.classes for word in taxonomy.of_class(c)}
         segments = [s for s, k in zip(story.segments, story.scene_of, strict=True) if k == i]
         tags = [t for s in segments for t in s.tags]
-        weight = {word: sum(t.prob for t in tags if t.word == word) for word in true & {t.word for t in tags}}
+        # Sorted, because the order of a set of words differs between processes, and the finest name depends on it.
+        weight = {word: sum(t.prob for t in tags if t.word == word) for word in sorted(true & {t.word for t in tags})}
         name = max(weight, key=lambda word: (weight[word], word), default=None)
         for word in weight:
             if taxonomy.compatible(name, word):
@@ -118,7 +119,7 @@ def listing(names: Sequence[str]) -> str:
 
 
 class Questioner:
-    """Asks about one story. Each method of `KINDS` gives a QA, or None where the story has no such question."""
+    """Asks about one story. Each method of `KINDS` gives a question with its answer, or None."""
 
     def __init__(self, story: Story, taxonomy: Taxonomy, rng: random.Random):
         self.story, self.taxonomy, self.rng = story, taxonomy, rng
@@ -128,15 +129,15 @@ class Questioner:
         self.names = taxonomy.distinct([s.name for s in self.seen if s.name is not None])
         self.once = [s for s in self.seen if sum(taxonomy.compatible(s.name, o.name) for o in self.seen) == 1]
 
-    def ask(self, count: int, kinds: Sequence[str] | None = None) -> list[QA]:
+    def ask(self, count: int, kinds: Sequence[str] | None = None) -> list[StoryQuestion]:
         """`count` questions of different kinds, fewer where the story does not have them."""
         kinds = list(kinds or KINDS)
         self.rng.shuffle(kinds)
-        made: list[QA] = []
+        made: list[StoryQuestion] = []
         for kind in kinds:
             qa = KINDS[kind](self)
             if qa is not None and qa[0] not in [m.question for m in made]:
-                made.append(QA(kind, *qa))
+                made.append(StoryQuestion(kind, *qa))
             if len(made) == count:
                 break
         return made

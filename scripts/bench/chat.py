@@ -25,6 +25,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import get_args
 
+import torch
 from peer_models import InstructBlip, Peer, Tower, decode_sequentially, decode_with_decord
 from report import Row, Times, describe_machine, publish, timed
 
@@ -121,7 +122,7 @@ def measure_encode(sizes: Sizes, encoder: FrameEncoder, clip: Path, repeats: int
         pixels, times = frames.pixels[:batch], Times()
         encoder.encode_frames(pixels)
         for _ in range(repeats):
-            times.add(matmul=sizes.tower.flops * batch / matrix_speed(dtype, sizes.matrix))
+            times.add(matmul=sizes.tower.flops * batch / matrix_speed(dtype, torch.device("cpu"), sizes.matrix))
             times.add(encode=timed(encoder.encode_frames, pixels))
         share = times.ratio("matmul", "encode")
         rows += [

@@ -87,5 +87,5 @@ def describe_machine(dtype: torch.dtype, matrix: int) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "native dtype": str(resolve_dtype("auto", "cpu")),
         "dtype": str(dtype),
-        "matmul GFLOP/s": round(matrix_speed(dtype, matrix, seconds=0.5) / 1e9, 1),
+        "matmul GFLOP/s": round(matrix_speed(dtype, torch.device("cpu"), matrix, seconds=0.5) / 1e9, 1),
     }

@@ -27,7 +27,7 @@ from report import Row, Times, describe_machine, publish, timed
 from transformers import Trainer, TrainingArguments
 
 from train.core.samplers import grouped, mixture
-from train.data.rows import Rows
+from train.data.rows import InstructionRows
 from videollm.config import Dtype
 from videollm.features.encode import EncodedVideo, encode_video, stored_video
 from videollm.features.shards import FeatureShards
@@ -169,7 +169,7 @@ def measure_padding(sizes: Sizes, data: Path, repeats: int) -> list[Row]:
     """Measure padding. The sample clip stands for the video of each row, in one segment. Steps are timed on `repeats`
     batches of either kind, spread from the shortest to the longest."""
     config = replace(sizes.model, segments=ONE_SEGMENT)
-    model, rows, rng = build(config), Rows([str(data)]), random.Random(0)
+    model, rows, rng = build(config), InstructionRows([str(data)]), random.Random(0)
     model.llm.language_model.requires_grad_(False)
     video = encode(model, decode(SAMPLE, SIXTEEN, short_side=model.encoder.image_size))
     segments = video.segments(config, model.encoder.vocabulary, 1)

@@ -71,6 +71,7 @@ async def health(service: ServiceOf) -> HealthReply:
         status="ok" if decoder and engine else "degraded",
         decoder="up" if decoder else "down",
         engine="up" if engine else "down",
+        device=str(service.model.device),
         waiting=service.concurrency.active,
     )
 

@@ -175,7 +175,7 @@ def test_the_lite_language_model_writes_samples(tmp_path: Path):
     config = LanguageModelConfig(source="asset:smollm2-135m-instruct", dtype="float32")
     tokenizer, model = load_tokenizer(config), load_language_model(config)
 
-    class Handler(BaseHTTPRequestHandler):
+    class LiteHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if "response_format" in body:
@@ -198,7 +198,7 @@ def test_the_lite_language_model_writes_samples(tmp_path: Path):
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    http = HTTPServer(("127.0.0.1", 0), Handler)
+    http = HTTPServer(("127.0.0.1", 0), LiteHandler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
     source, out = captions(tmp_path, 2), tmp_path / "out.jsonl"
     url = f"http://127.0.0.1:{http.server_port}/v1"

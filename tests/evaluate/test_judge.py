@@ -34,11 +34,11 @@ CASE = Case(id="a", question="What colour is it?", answer="red", prediction="It 
 Say = Callable[[dict[str, Any]], tuple[int, str]]  # a request's body -> status, the message's content
 
 
-class Server(ThreadingHTTPServer):
+class JudgeServer(ThreadingHTTPServer):
     """Answers as `say` does; keeps the bodies of all requests."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), JudgeHandler)
         self.asked: list[dict[str, Any]] = []
         self.say: Say = right
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
@@ -47,8 +47,8 @@ class Server(ThreadingHTTPServer):
         return EndpointJudge(self.url, "judge-2026")
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
+class JudgeHandler(BaseHTTPRequestHandler):
+    server: JudgeServer
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -81,8 +81,8 @@ def wrong(body: dict[str, Any]) -> tuple[int, str]:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
+def server() -> Iterator[JudgeServer]:
+    made = JudgeServer()
     thread = Thread(target=made.serve_forever, daemon=True)
     thread.start()
     yield made
@@ -90,7 +90,7 @@ def server() -> Iterator[Server]:
     made.server_close()
 
 
-def test_a_question_is_put_with_its_answers_and_pinned(server: Server):
+def test_a_question_is_put_with_its_answers_and_pinned(server: JudgeServer):
     assert verdict(server.judge(), CASE, "accuracy").correct is True
     (body,) = server.asked
     assert (body["model"], body["temperature"], body["seed"]) == ("judge-2026", 0, 0)
@@ -133,20 +133,20 @@ def test_replies_that_are_verdicts(text: str, score: float):
         "[3]",
     ],
 )
-def test_any_other_reply_is_a_failure_and_no_score(server: Server, text: str):
+def test_any_other_reply_is_a_failure_and_no_score(server: JudgeServer, text: str):
     server.say = lambda body: (200, text)
     found = verdict(server.judge(), CASE, "accuracy")
     assert found.failure and found.score is None and found.correct is None
 
 
-def test_a_server_without_schemas_is_asked_without(server: Server):
+def test_a_server_without_schemas_is_asked_without(server: JudgeServer):
     server.say = lambda body: (400, "") if "response_format" in body else (200, '{"score": 2.5}')
     assert verdict(server.judge(), CASE, "detail").score == 2.5
     formats = [body.get("response_format", {}).get("type") for body in server.asked]
     assert formats == ["json_schema", "json_object", None]
 
 
-def test_a_busy_server_is_asked_again_and_a_dead_one_ends_the_run(server: Server):
+def test_a_busy_server_is_asked_again_and_a_dead_one_ends_the_run(server: JudgeServer):
     answers = iter([(503, ""), (429, ""), (200, '{"score": 1}')])
     server.say = lambda body: next(answers)
     assert verdict(server.judge(), CASE, "context").score == 1
@@ -159,7 +159,7 @@ def test_a_busy_server_is_asked_again_and_a_dead_one_ends_the_run(server: Server
         verdict(server.judge(), CASE, "context")
 
 
-def test_verdicts_are_kept_and_only_what_changed_is_asked(server: Server, tmp_path: Path):
+def test_verdicts_are_kept_and_only_what_changed_is_asked(server: JudgeServer, tmp_path: Path):
     cases = [replace(CASE, id=str(n)) for n in range(4)]
     journal = tmp_path / "judged.jsonl"
     first = verdicts(server.judge(), cases, ["accuracy"], journal)
@@ -172,7 +172,7 @@ def test_verdicts_are_kept_and_only_what_changed_is_asked(server: Server, tmp_pa
     assert [v.id for v in second] == ["0", "1", "2", "3"]
 
 
-def test_consistency_is_of_two_answers_to_two_wordings(server: Server, tmp_path: Path):
+def test_consistency_is_of_two_answers_to_two_wordings(server: JudgeServer, tmp_path: Path):
     server.say = lambda body: (200, '{"score": 4}')
     pair = replace(CASE, id="b", paraphrase="Which colour does it have?", second="Red.")
     (found,) = verdicts(server.judge(), [CASE, pair], ["consistency"], tmp_path / "j.jsonl")
@@ -208,7 +208,7 @@ def by_people(body: dict[str, Any]) -> tuple[int, str]:
     return 200, json.dumps({name: labels[case.id][name] for name in ("correct", "score")})
 
 
-def test_a_judge_is_compared_with_its_first_verdicts(server: Server, tmp_path: Path):
+def test_a_judge_is_compared_with_its_first_verdicts(server: JudgeServer, tmp_path: Path):
     kept = tmp_path / "baseline.json"
     server.say = by_people
     first = check(server.judge(), kept)
@@ -218,7 +218,7 @@ def test_a_judge_is_compared_with_its_first_verdicts(server: Server, tmp_path: P
     assert (again["baseline"], again["flipped"], again["shift"], again["drifted"]) == ("compared", 0, 0, False)
 
 
-def test_a_judge_that_judges_otherwise_has_drifted(server: Server, tmp_path: Path):
+def test_a_judge_that_judges_otherwise_has_drifted(server: JudgeServer, tmp_path: Path):
     kept = tmp_path / "baseline.json"
     server.say = by_people
     check(server.judge(), kept)
@@ -235,14 +235,14 @@ def test_a_judge_that_judges_otherwise_has_drifted(server: Server, tmp_path: Pat
     assert found["flipped"] > 0.3 and found["drifted"] and found["people"]["kappa"] == pytest.approx(0)
 
 
-def test_a_baseline_of_another_judge_is_refused(server: Server, tmp_path: Path):
+def test_a_baseline_of_another_judge_is_refused(server: JudgeServer, tmp_path: Path):
     kept = tmp_path / "baseline.json"
     check(server.judge(), kept)
     with pytest.raises(DataError, match=r"baseline of judge-2026 .* this is other .* give another --judge-baseline"):
         check(EndpointJudge(server.url, "other"), kept)
 
 
-def test_labels_are_compared_over_what_both_judged(server: Server):
+def test_labels_are_compared_over_what_both_judged(server: JudgeServer):
     found = [verdict(server.judge(), replace(CASE, id=str(n), prediction=p), "accuracy") for n, p in enumerate("rb")]
     found = [*found, verdict(server.judge(), replace(CASE, id="2"), "accuracy")]
     made = agreement(found, {"0": {"correct": False, "score": 1}, "2": {"correct": True, "score": 5}})
@@ -257,7 +257,7 @@ def test_labels_that_are_none_are_refused(tmp_path: Path, line: str):
 
 
 @pytest.fixture
-def judged(world: Path, tmp_path: Path, server: Server) -> Callable[..., int]:
+def judged(world: Path, tmp_path: Path, server: JudgeServer) -> Callable[..., int]:
     """`videollm eval score` of answers of which the first is wrong, with the judge; further arguments are added."""
     data = choose_item_reader(world, "openqa").read(world, ItemQuery("openqa", ("test",)))
     items = [item for item in data.items if item.references]
@@ -299,7 +299,7 @@ def test_a_report_says_who_judged_and_how_well(judged: Callable[..., int], tmp_p
 
 
 def test_failures_are_told_and_never_zero(
-    judged: Callable[..., int], server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    judged: Callable[..., int], server: JudgeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     server.say = lambda body: (200, "I think so.") if "???" in body["messages"][-1]["content"] else right(body)
     assert judged(tmp_path / "out") == 0
@@ -310,7 +310,7 @@ def test_failures_are_told_and_never_zero(
 
 
 def test_drift_is_warned_of(
-    judged: Callable[..., int], server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    judged: Callable[..., int], server: JudgeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert judged(tmp_path / "first") == 0 and "drifted" not in capsys.readouterr().err
     server.say = wrong
@@ -321,7 +321,7 @@ def test_drift_is_warned_of(
 
 
 def test_without_a_server_the_run_ends_in_a_line(
-    judged: Callable[..., int], server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    judged: Callable[..., int], server: JudgeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     server.say = lambda body: (404, "")
     assert judged(tmp_path / "out") == 2

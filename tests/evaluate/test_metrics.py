@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from videollm.evaluate.metrics.aggregate import difference, interval, value_of
 from videollm.evaluate.metrics.agreement import cohen_kappa, pearson, spearman
-from videollm.evaluate.metrics.answers import abstains, contains, exact, f1, yes_or_no
+from videollm.evaluate.metrics.answers import abstains, chosen_letter, contains, exact, f1, yes_or_no
 from videollm.evaluate.metrics.bleu import bleu_of, bleu_rows
 from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.evaluate.metrics.captions import cider, meteor, rouge_l
@@ -179,3 +179,19 @@ def test_a_paired_difference_is_sharper_than_its_sides():
 def test_a_difference_of_corpus_metrics_is_the_difference_of_their_values():
     a, b = bleu_rows(TEXTS, REFERENCES), bleu_rows([r[0] for r in REFERENCES], REFERENCES)
     assert difference("BLEU2", a, b, TEXTS).value == pytest.approx(bleu_of(b, 2) - bleu_of(a, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B", "B"), ("b", "B"), (" B ", "B"), ("C.", "C"), ("(c)", "C"), ("(B) a cup", "B"), ("B: a cup", "B"),
+        ("B, because it moves", "B"), ("**B**", "B"), ('"B"', "B"), ("B - a cup", "B"), ("A. A cat", "A"), ("a)", "A"),
+        ("The answer is B", "B"), ("The answer is B because it moves.", "B"), ("Answer: c", "C"),
+        ("the answer is (d).", "D"), ("The correct answer is: A.", "A"), ("Option C", "C"), ("My choice is B.", "B"),
+        ("A rocket comes first.", None), ("a rocket", None), ("The answer is a rocket.", None),
+        ("Answer: A rocket", None), ("", None), ("  ", None),
+        ("Both", None), ("Aa", None), ("E", None), ("I see a cat.", None), ("I.", None), ("The cat is B", None),
+    ],
+)  # fmt: skip
+def test_the_letter_that_an_answer_chooses(text: str, letter: str | None):
+    assert chosen_letter(text, "ABCD") == letter

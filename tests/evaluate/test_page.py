@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.evaluate.conftest import evaluate, report
+from videollm.evaluate.html import page as as_html
 
 PICTURES = Path(__file__).parents[2] / "runs/screenshots"
 
@@ -69,3 +70,15 @@ def test_what_a_reader_asks_is_on_it(page: Page, out: Path):
         assert part in text
     assert all(name in text for name in found["controls"])
     assert page.locator("h2").all_inner_texts()[0] == "Score and controls"
+
+
+def test_texts_of_data_sets_and_models_are_escaped(out: Path):
+    values = json.loads((out / "report.json").read_text())
+    markup = "<script>alert('x')</script>"
+    values["data"]["notes"] = [markup]
+    values["slices"] = {markup: {markup: values["scores"]}}
+    values["sections"] = {markup: {"head": [markup], "rows": [[markup]]}}
+    made = as_html(markup, [values])
+    assert "<script" not in made
+    # In the title, a note, the heading of a slice, its bar, the heading of a section, its head and its cell.
+    assert made.count("&lt;script&gt;") == 7

@@ -14,7 +14,7 @@ from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import ConfigError
 from videollm.retrieval import head as blocks
 from videollm.retrieval.clip import (
-    Attention,
+    ClipAttention,
     TextConfig,
     TextTransformer,
     VisionConfig,
@@ -426,7 +426,7 @@ def test_inputs_that_do_not_fit_say_so():
 def test_attention_in_bfloat16_on_a_cpu_is_the_fused_one(causal: bool, masked: bool):
     """Values and gradients of short sequences, written out while training, against float32's fused attention."""
     torch.manual_seed(0)
-    attention = Attention(32, 4)
+    attention = ClipAttention(32, 4)
     mask = torch.arange(20) < torch.tensor([[20], [7], [1]]) if masked else None
     found = []
     for low in (False, True):

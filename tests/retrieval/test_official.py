@@ -18,7 +18,7 @@ from videollm.retrieval.losses import (
     teaching_loss,
     text_to_video_cross_entropy,
 )
-from videollm.retrieval.official import OfficialModel, load
+from videollm.retrieval.published import OfficialModel, load
 
 Arrays = dict[str, torch.Tensor]
 RECORDED_CLIP4CLIP = ("CLIP4Clip/meanP", "CLIP4Clip/tightTransf", "X-CLIP/seqTransf")

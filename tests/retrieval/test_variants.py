@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from tests.retrieval.test_official import Arrays, assert_same, parity
 from videollm.errors import ConfigError
-from videollm.retrieval.official import OfficialModel, load
+from videollm.retrieval.published import OfficialModel, load
 
 
 def frames_of(model: OfficialModel, inputs: Arrays) -> tuple[torch.Tensor, torch.Tensor]:

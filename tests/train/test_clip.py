@@ -1,6 +1,5 @@
 """A CLIP from scratch: it learns, and what it leaves is an open_clip model."""
 
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,10 +8,13 @@ import pytest
 import torch
 
 from tests.train import tiny
-from train.clip import FrameCaptions, build, train, zero_shot
-from train.data.pairs import Pair, Part, read_pairs
+from train.clip import train
+from train.data.pair_batches import FrameCaptions
+from train.data.pairs import CaptionPair, VideoInterval, read_pairs
 from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs, picture
-from train.tasks.backbone import load_trunk, save_trunk, towers
+from train.tasks.backbone import load_backbone, save_backbone, towers
+from train.tasks.clip import zero_shot
+from train.tasks.heads import build_clip
 from videollm.config import EncoderConfig
 from videollm.encoders.open_clip import OpenClipEncoder
 from videollm.errors import CheckpointError, ConfigError
@@ -27,20 +29,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_training_learns_which_caption_is_of_which_frame(folder: Path):
-    files = {name: str(folder / "frames.jsonl") for name in ("data", "test")}
-    recipe = replace(tiny.CLIP, output=str(folder / "trained"), cache=str(folder / "cache"), **files)
-    recipe = replace(recipe, epochs=6, batch_size=32, width=32, embed_dim=32)
-    before = zero_shot(build(recipe), FrameCaptions(read_pairs(Path(recipe.data)), recipe))
+    files = {name: str(folder / "frames.jsonl") for name in ("data", "eval_data")}
+    recipe = tiny.CLIP.changed(output=str(folder / "trained"), cache=str(folder / "cache"), **files)
+    recipe = recipe.changed(epochs=6, batch_size=32, width=32, embed_dim=32)
+    before = zero_shot(build_clip(recipe), FrameCaptions(read_pairs(Path(recipe.dataset.data)), recipe))
     after = train(recipe)
     assert before["candidates"] == after["candidates"] > 20
     assert after["text_to_video_MnR"] < before["text_to_video_MnR"] / 2
-    assert load_trunk(f"local-dir:{folder / 'trained'}")[0].config.width == 32
+    assert load_backbone(f"local-dir:{folder / 'trained'}")[0].config.width == 32
 
 
 def test_the_directory_is_an_open_clip_model(folder: Path):
     """The same numbers through our towers and through the encoder that `videollm index` uses."""
     encoder = OpenClipEncoder(EncoderConfig(name="tiny", pretrained=f"local-dir:{folder / 'clip'}", dtype="float32"))
-    vision, text = load_trunk(f"local-dir:{folder / 'clip'}")
+    vision, text = load_backbone(f"local-dir:{folder / 'clip'}")
     pixels = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     own = vision(normalise(pixels)[:, None], torch.ones(2, 1, dtype=torch.bool)).embed[:, 0]
     theirs = encoder.encode_frames(pixels).embed
@@ -51,10 +53,10 @@ def test_the_directory_is_an_open_clip_model(folder: Path):
     assert torch.allclose(torch.nn.functional.normalize(words, dim=-1), found, atol=1e-5)
 
 
-def test_a_trunk_is_saved_and_loaded_whole(tmp_path: Path):
-    model = build(tiny.CLIP)
-    save_trunk(tmp_path, *towers(model), model.logit_scale)
-    for tower, loaded in zip(towers(model), load_trunk(f"local-dir:{tmp_path}"), strict=True):
+def test_a_backbone_is_saved_and_loaded_whole(tmp_path: Path):
+    model = build_clip(tiny.CLIP)
+    save_backbone(tmp_path, *towers(model), model.logit_scale)
+    for tower, loaded in zip(towers(model), load_backbone(f"local-dir:{tmp_path}"), strict=True):
         assert tower.config == loaded.config
         assert all(torch.equal(p, loaded.state_dict()[n]) for n, p in tower.state_dict().items())
 
@@ -66,13 +68,13 @@ def test_a_trunk_is_saved_and_loaded_whole(tmp_path: Path):
         ("ViT-B-32-quickgelu", CheckpointError, "ARCHITECTURE:WEIGHTS"),
     ],
 )
-def test_a_trunk_that_is_not_there(name: str, error: type[Exception], says: str):
+def test_a_backbone_that_is_not_there(name: str, error: type[Exception], says: str):
     with pytest.raises(error, match=says):
-        load_trunk(name)
+        load_backbone(name)
 
 
 def test_frames_are_decoded_once_and_drawn_from_their_part(folder: Path):
-    recipe = replace(tiny.CLIP, cache=str(folder / "cache"))
+    recipe = tiny.CLIP.changed(cache=str(folder / "cache"))
     pairs = read_pairs(folder / "frames.jsonl")
     data = FrameCaptions(pairs, recipe)
     assert data.store.pixels.shape == (16, 8, 3, 32, 32)
@@ -84,7 +86,7 @@ def test_frames_are_decoded_once_and_drawn_from_their_part(folder: Path):
     for seen, (row, inside) in zip(batch["pixels"][:, 0].numpy(), data.choices, strict=False):
         assert any(np.array_equal(seen, data.store.pixels[row, k]) for k in inside)
     with pytest.raises(ConfigError, match=r"2\.9.*max_frames"):
-        FrameCaptions([Pair(Part(pairs[0].part.video, 2.95, 2.99), "nothing")], recipe)
+        FrameCaptions([CaptionPair(VideoInterval(pairs[0].part.video, 2.95, 2.99), "nothing")], recipe)
 
 
 def test_captions_of_frames_follow_what_changes(folder: Path):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from train import clip, stage1, stage2
-from train.configs.contrastive import CLIPS
+from train import stage1, stage2
+from train.configs.clip import CLIPS
 from train.experiments import compare_projectors
 from train.experiments.compare_projectors import KINDS, PROJECTORS, main, shuffled
-from train.tasks.backbone import save_trunk, towers
+from train.tasks.backbone import save_backbone, towers
+from train.tasks.heads import build_clip
 from videollm import checkpoint
 from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import IGNORE, Message, Prompt
@@ -20,8 +21,8 @@ from videollm.models.processor import IGNORE, Message, Prompt
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("projectors")
-    model = clip.build(CLIPS["clip_debug"])
-    save_trunk(folder / "clip", *towers(model), model.logit_scale)
+    model = build_clip(CLIPS["clip_debug"])
+    save_backbone(folder / "clip", *towers(model), model.logit_scale)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compare_projectors, "REPEATS", 2)
         main(arguments(folder))

@@ -12,18 +12,17 @@ from torch import nn
 
 from tests.parity import load_parity
 from tests.train import processes
+from train.data.batches import PairBatch, TextBatch
 from train.data.text_changes import VerbSwap, mask_words
 from train.tasks.losses import (
-    Alignment,
-    Contrast,
+    AlignmentModel,
+    LossInputs,
     MaskedFrames,
-    Matching,
-    Pairs,
     TextCaption,
-    Texts,
-    View,
-    contrastive,
+    VideoTextContrast,
+    VideoTextMatching,
     shuffle,
+    word_contrast,
 )
 from videollm import checkpoint
 from videollm.models import blip2
@@ -45,12 +44,12 @@ class OfficialAligner(nn.Module):
         return self.pair.vision_norm(tokens), torch.ones(tokens.shape[:2], dtype=torch.bool)
 
 
-class RecordedMatching(Matching):
+class RecordedMatching(VideoTextMatching):
     def __init__(self, negatives: tuple[torch.Tensor, torch.Tensor]):
         super().__init__()
         self.recorded = negatives
 
-    def negatives(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
+    def negatives(self, view: LossInputs) -> tuple[torch.Tensor, torch.Tensor]:
         return self.recorded
 
 
@@ -63,14 +62,14 @@ def test_blip2_losses_and_gradient_norms_are_the_official_ones():
     pair = Blip2QFormer(tiny, embed_dim=16, bos_id=40).eval()
     load_blip2(pair, data["state"])
     ids = inputs["input_ids"]
-    pairs = Pairs(
+    pairs = PairBatch(
         videos=inputs["image_tokens"],  # type: ignore[arg-type]
         groups=torch.arange(len(ids))[:, None].expand(-1, 2),
-        texts=Texts(ids=ids, mask=inputs["attention_mask"].bool()),
+        texts=TextBatch(ids=ids, mask=inputs["attention_mask"].bool()),
     )
-    view = View(None, OfficialAligner(pair), pairs)  # type: ignore[arg-type]
+    view = LossInputs(None, OfficialAligner(pair), pairs)  # type: ignore[arg-type]
     matching = RecordedMatching((inter["itm_neg_image_idx"], inter["itm_neg_text_idx"]))
-    losses = [Contrast()(view), matching(view), TextCaption()(view)]
+    losses = [VideoTextContrast()(view), matching(view), TextCaption()(view)]
     for loss, name in zip(losses, ("loss_itc", "loss_itm", "loss_lm"), strict=True):
         torch.testing.assert_close(loss, output[name], atol=2e-6, rtol=0)
     torch.stack(losses).sum().backward()
@@ -81,7 +80,7 @@ def test_blip2_losses_and_gradient_norms_are_the_official_ones():
         torch.testing.assert_close(norms[name], norm, rtol=1e-4, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def synthetic(aligner: Aligner, rows: slice, named: list[bool] | None = None) -> Pairs:
+def synthetic(aligner: Aligner, rows: slice, named: list[bool] | None = None) -> PairBatch:
     """Some of eight pairs, which are always the same."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(8, 4, 5, 16, generator=generator)
@@ -91,10 +90,10 @@ def synthetic(aligner: Aligner, rows: slice, named: list[bool] | None = None) ->
     )
     ids, mask = aligner.tokenize([f"thing {i} moves" for i in range(8)])
     keep = torch.tensor(named or [True] * 8)
-    return Pairs(
+    return PairBatch(
         videos=VisualBatch(visual.tokens[rows], visual.times_s[rows], visual.mask[rows]),
         groups=torch.arange(8)[:, None].expand(-1, 2)[rows],
-        texts=Texts(ids=ids[rows], mask=mask[rows]),
+        texts=TextBatch(ids=ids[rows], mask=mask[rows]),
         scenes=VisualBatch(visual.tokens[rows], visual.times_s[rows], visual.mask[rows]),
         words=ids[rows, 1:],
         word_mask=mask[rows, 1:],
@@ -105,10 +104,10 @@ def synthetic(aligner: Aligner, rows: slice, named: list[bool] | None = None) ->
 NAMED = [True, True, False, True, True, True, True, True]  # so that two ranks compare unequal numbers of rows
 
 
-def alignment(*losses: str) -> Alignment:
+def alignment(*losses: str) -> AlignmentModel:
     model = checkpoint.build(DEBUG)
     torch.manual_seed(0)
-    return Alignment(model.llm, model.processor.tokenizer, dict.fromkeys(losses, 1.0)).eval()
+    return AlignmentModel(model.llm, model.processor.tokenizer, dict.fromkeys(losses, 1.0)).eval()
 
 
 def save_gradients(folder: str) -> None:
@@ -157,18 +156,18 @@ def test_two_ranks_have_the_loss_and_gradients_of_one_with_twice_the_batch(tmp_p
 
 def test_contrastive_is_low_for_matches_and_spares_equal_texts():
     eye = torch.eye(4)
-    assert contrastive(eye, eye, torch.tensor(20.0)) < 0.01 < contrastive(eye, eye.flip(0), torch.tensor(20.0))
+    assert word_contrast(eye, eye, torch.tensor(20.0)) < 0.01 < word_contrast(eye, eye.flip(0), torch.tensor(20.0))
     twins = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     half = torch.log(torch.tensor(2.0)) * 2 / 3  # two right answers each: their entropy is all that remains
-    assert contrastive(twins, twins, torch.tensor(100.0)) == pytest.approx(half.item(), abs=1e-4)
+    assert word_contrast(twins, twins, torch.tensor(100.0)) == pytest.approx(half.item(), abs=1e-4)
 
 
 def test_contrastive_is_the_same_under_autocast():
     """In bfloat16 the product of a unit vector with itself is often below 1: nothing would be a right answer."""
     rows = torch.nn.functional.normalize(torch.randn(32, 48, generator=torch.Generator().manual_seed(0)), dim=1)
-    exact = contrastive(rows, rows, torch.tensor(20.0))
+    exact = word_contrast(rows, rows, torch.tensor(20.0))
     with torch.autocast("cpu", torch.bfloat16):
-        assert contrastive(rows, rows, torch.tensor(20.0)) == exact
+        assert word_contrast(rows, rows, torch.tensor(20.0)) == exact
 
 
 # A world of one line: a dot that moves, seen by an encoder whose tokens are what they are.
@@ -191,7 +190,7 @@ def moving_dots(count: int, seed: int) -> tuple[VisualBatch, list[str]]:
     return VisualBatch(tokens, times, torch.ones(count, 8, dtype=torch.bool)), texts
 
 
-def batch(aligner: Aligner, count: int, seed: int) -> Pairs:
+def batch(aligner: Aligner, count: int, seed: int) -> PairBatch:
     visual, texts = moving_dots(count, seed)
     rng = random.Random(seed)
     swap = VerbSwap([KINDS])
@@ -199,13 +198,13 @@ def batch(aligner: Aligner, count: int, seed: int) -> Pairs:
     masked, labels = mask_words(ids, mask, aligner.mask_id, rng)
     changed_ids, changed_mask = aligner.tokenize([swap(t, rng) or t for t in texts])
     number = {t: i for i, t in enumerate(sorted(set(texts)))}
-    return Pairs(
+    return PairBatch(
         videos=visual,
         groups=torch.tensor([[1000 + i, number[t]] for i, t in enumerate(texts)]),
-        texts=Texts(ids=ids, mask=mask),
-        masked=Texts(ids=masked, mask=mask),
+        texts=TextBatch(ids=ids, mask=mask),
+        masked=TextBatch(ids=masked, mask=mask),
         masked_labels=labels,
-        changed=Texts(ids=changed_ids, mask=changed_mask),
+        changed=TextBatch(ids=changed_ids, mask=changed_mask),
         has_changed=torch.ones(count, dtype=torch.bool),
     )
 
@@ -277,4 +276,4 @@ def test_texts_need_a_qformer():
     config = replace(DEBUG, temporal=replace(DEBUG.temporal, kind="pool"))
     model = checkpoint.build(config)
     with pytest.raises(ValueError, match="SpatioTemporalPool"):
-        Alignment(model.llm, model.processor.tokenizer, {"itc": 1.0})
+        AlignmentModel(model.llm, model.processor.tokenizer, {"itc": 1.0})

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.train import tiny
 from train import clip, retrieval, stage1
-from train.core.resume import COMPLETE, whole_checkpoint
+from train.core.resume import COMPLETE, complete_checkpoint
 from videollm.errors import ConfigError
 
 
@@ -24,15 +23,15 @@ def test_the_last_is_the_newest_whole_one(tmp_path_factory: pytest.TempPathFacto
         if whole:
             (output / f"checkpoint-{step}" / COMPLETE).touch()
     steps = [step for step, whole in found.items() if whole]
-    assert whole_checkpoint(output, "last") == (str(output / f"checkpoint-{max(steps)}") if steps else None)
-    assert whole_checkpoint(output, "") is None
+    assert complete_checkpoint(output, "last") == (str(output / f"checkpoint-{max(steps)}") if steps else None)
+    assert complete_checkpoint(output, "") is None
     for step, whole in found.items():
         named = str(output / f"checkpoint-{step}")
         if whole:
-            assert whole_checkpoint(output, named) == named
+            assert complete_checkpoint(output, named) == named
         else:
-            with pytest.raises(ConfigError, match="no whole checkpoint"):
-                whole_checkpoint(output, named)
+            with pytest.raises(ConfigError, match="not a complete checkpoint"):
+                complete_checkpoint(output, named)
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +71,12 @@ def test_a_torn_checkpoint_is_refused_in_one_line(
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--resume", "out/checkpoint-4", "--output", "new"])
     assert stopped.value.code == 2
-    assert "out/checkpoint-4 is no whole checkpoint" in capsys.readouterr().err.splitlines()[-1]
+    assert "out/checkpoint-4 is not a complete checkpoint" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_last_whole_one_is_gone_on_from(folder: Path):
     recipe = tiny.recipe(folder, save_every=2, epochs=2)
-    retrieval.train(replace(recipe, resume="last"))  # over the torn one
-    assert whole_checkpoint(folder / "out", "last") == str(folder / "out/checkpoint-8")
+    retrieval.train(recipe.changed(resume="last"))  # over the torn one
+    assert complete_checkpoint(folder / "out", "last") == str(folder / "out/checkpoint-8")
     state = json.loads((folder / "out/checkpoint-8/trainer_state.json").read_text())
     assert {"step": 2, "note": 1.0} in state["log_history"]

@@ -3,7 +3,7 @@
 import csv
 import json
 import time
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,20 @@ from safetensors.torch import load_file
 
 from tests.train import processes, tiny
 from train import clip, retrieval
-from train.configs.contrastive import RETRIEVAL, RetrievalRecipe
+from train.configs.base import leaves
+from train.configs.retrieval import RETRIEVAL
 from train.data.frames import frame_store
-from train.data.pairs import GroupedSampler, Pair, Part, read_pairs, write_pairs
+from train.data.pair_batches import PairBatches
+from train.data.pairs import CaptionPair, GroupedSampler, VideoInterval, read_pairs, write_pairs
 from train.data.tower_features import feature_store
-from train.experiments.joint_heads import Together, train_together
+from train.experiments.joint_heads import JointLoss, train_jointly
 from train.experiments.prove_retrieval import head_recipe, order_accuracy, report, timed
-from train.retrieval import PairBatches, build, encode_pairs, mined, parameter_groups, set_trained
 from train.tasks.adapters import add_lora, merge_lora
-from train.tasks.backbone import load_trunk
-from train.tasks.contrastive import Contrast
+from train.tasks.backbone import load_backbone, towers
+from train.tasks.contrastive import ContrastiveLoss
+from train.tasks.distillation import load_teacher
+from train.tasks.heads import build_retrieval_model
+from train.tasks.retrieval import encode_pairs, evaluate, mined, parameter_groups, set_trained
 from videollm.errors import ConfigError, DataError
 from videollm.retrieval import model as directory
 from videollm.retrieval.inputs import normalise
@@ -42,18 +46,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_recipe_builds_and_takes_a_step(folder: Path, tmp_path: Path, name: str):
     """Its settings on the tiny CLIP; a recipe with a teacher gets one."""
     kept = tiny.recipe(folder)
-    changes = {"backbone": kept.backbone, "data": kept.data, "cache": kept.cache, "fps": 4.0, "max_words": 32}
+    changes = {"backbone": kept.network.backbone, "data": kept.dataset.data, "cache": kept.dataset.cache, "fps": 4.0}
     sizes = {"batch_size": 8, "epochs": 1, "layers": 1, "depth": 1, "output": str(tmp_path / "out"), "bf16": False}
-    recipe = replace(RETRIEVAL[name], **changes, **sizes)
-    if recipe.teachers:
-        teacher = replace(RETRIEVAL["xclip_msrvtt_b32"], **changes, **sizes)
-        directory.save(build(teacher), tmp_path / "teacher", "")
-        recipe = replace(recipe, teachers=str(tmp_path / "teacher"))
-    before = {n: p.clone() for n, p in build(recipe).named_parameters()}
+    recipe = RETRIEVAL[name].changed(**changes, **sizes)
+    if recipe.objective.teachers:
+        teacher = RETRIEVAL["xclip_msrvtt_b32"].changed(**changes, **sizes)
+        directory.save(build_retrieval_model(teacher), tmp_path / "teacher", "")
+        recipe = recipe.changed(teachers=str(tmp_path / "teacher"))
+    before = {n: p.clone() for n, p in build_retrieval_model(recipe).named_parameters()}
     retrieval.train(recipe)
     after = dict(directory.load(tmp_path / "out").named_parameters())
     assert before.keys() == after.keys()
-    frozen = recipe.visual == "freeze"
+    frozen = recipe.network.visual == "freeze"
     assert any(not torch.equal(p, before[n]) for n, p in after.items())
     assert all(torch.equal(p, before[n]) for n, p in after.items() if frozen and n.startswith("visual."))
 
@@ -61,17 +65,15 @@ def test_every_recipe_builds_and_takes_a_step(folder: Path, tmp_path: Path, name
 def test_published_settings():
     """As the official commands state them."""
     clip4clip, xclip, stan = (RETRIEVAL[f"{n}_msrvtt_b32"] for n in ("clip4clip", "xclip", "stan"))
-    assert (clip4clip.learning_rate, clip4clip.backbone_learning_rate, clip4clip.batch_size) == (1e-4, 1e-7, 128)
-    assert (clip4clip.optimizer, clip4clip.beta2, clip4clip.epsilon, clip4clip.weight_decay) == (
-        "bertadam",
-        0.98,
-        1e-6,
-        0.2,
-    )
-    assert (xclip.batch_size, xclip.epochs, xclip.head) == (300, 5, "xclip")
-    assert (stan.backbone_learning_rate, stan.learning_rate, stan.max_grad_norm, stan.sums) == (2e-6, 2e-5, 5.0, True)
-    assert RETRIEVAL["teachclip_msrvtt_b32"].attention_learning_rate == 1e-3
-    assert {RETRIEVAL[n].head for n in LAUNCHED} <= HEADS.keys()
+    fit = clip4clip.optimizer
+    assert (fit.learning_rate, fit.backbone_learning_rate, clip4clip.dataset.batch_size) == (1e-4, 1e-7, 128)
+    assert (fit.optimizer, fit.beta2, fit.epsilon, fit.weight_decay) == ("bertadam", 0.98, 1e-6, 0.2)
+    assert (xclip.dataset.batch_size, xclip.dataset.epochs, xclip.network.head) == (300, 5, "xclip")
+    fit = stan.optimizer
+    assert (fit.backbone_learning_rate, fit.learning_rate, fit.max_grad_norm) == (2e-6, 2e-5, 5.0)
+    assert stan.objective.sums and stan.network.scale == "fixed"
+    assert RETRIEVAL["teachclip_msrvtt_b32"].optimizer.attention_learning_rate == 1e-3
+    assert {RETRIEVAL[n].network.head for n in LAUNCHED} <= HEADS.keys()
 
 
 def test_help_names_every_field_and_print_config_is_the_recipe(capsys: pytest.CaptureFixture[str]):
@@ -79,12 +81,13 @@ def test_help_names_every_field_and_print_config_is_the_recipe(capsys: pytest.Ca
         retrieval.main(["--help"])
     told = capsys.readouterr().out
     assert stopped.value.code == 0
-    assert all(f"--{f.name.replace('_', '-')} " in told for f in fields(RetrievalRecipe) if f.name != "name")
+    assert all(f"--{f.name.replace('_', '-')} " in told for _, f, _ in leaves(RETRIEVAL["world"]))
     with pytest.raises(SystemExit) as stopped:
         retrieval.main(["world", "--print-config", "--epochs", "2.5", "--mine", "true"])
     assert stopped.value.code == 0
     shown = json.loads(capsys.readouterr().out)
-    assert RetrievalRecipe(**shown) == replace(RETRIEVAL["world"], epochs=2.5, mine=True)
+    assert shown.pop("deepspeed") is None
+    assert shown == asdict(RETRIEVAL["world"].changed(epochs=2.5, mine=True))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_help_names_every_field_and_print_config_is_the_recipe(capsys: pytest.Ca
         (retrieval.main, ["world", "--head", "none"], "no head 'none'"),
         (retrieval.main, ["world", "--mine", "yes"], "neither true nor false"),
         (retrieval.main, ["world", "--teachers", "runs/x"], "head 'mean'"),
-        (retrieval.main, ["world", "--chunk", "4", "--zero", "1"], "exclude each other"),
+        (retrieval.main, ["world", "--chunk", "4", "--zero-stage", "1"], "exclude each other"),
         (retrieval.main, ["world"], "backbone is empty"),
         (retrieval.main, ["world", "--backbone", "local-dir:nowhere"], "no weights for 'local-dir:nowhere'"),
         (clip.main, ["clip_world", "--patch", "7"], "not a multiple of patch 7"),
@@ -112,7 +115,8 @@ def test_refusals_are_one_line(
 def command(folder: str, output: str, changes: dict[str, str]) -> None:
     """The command itself, in a process of its own."""
     recipe = tiny.recipe(Path(folder))
-    options = {"data": recipe.data, "test": recipe.test, "cache": recipe.cache, "backbone": recipe.backbone}
+    options = {"data": recipe.dataset.data, "eval-data": recipe.dataset.eval_data}
+    options |= {"cache": recipe.dataset.cache, "backbone": recipe.network.backbone}
     options |= {"output": output, **changes}
     retrieval.main(["debug", *(word for name, value in options.items() for word in (f"--{name}", value))])
 
@@ -130,11 +134,11 @@ def test_a_run_leaves_a_model_with_its_metrics(folder: Path, trained: Path):
     model = directory.load(trained)
     assert model.config.head.kind == "transformer"
     card = (trained / "card.md").read_text()
-    assert "text_to_video_R1" in card and "- head: transformer" in card
+    assert "text_to_video_R1" in card and "| head | transformer |" in card
     log = (folder / "whole-0.log").read_text()
     assert log.count("'text_to_video_R1'") == 1  # after the first epoch; the card has the last
     recipe = tiny.recipe(folder)
-    again = retrieval.evaluate(model, PairBatches(read_pairs(Path(recipe.test)), recipe, model, 0))
+    again = evaluate(model, PairBatches(read_pairs(Path(recipe.dataset.eval_data)), recipe, towers(model)[0], 0))
     assert f"{again['text_to_video_MnR']:.4g}" in card
 
 
@@ -155,7 +159,7 @@ def test_a_checkpoint_of_other_parameters_is_refused(folder: Path, trained: Path
         retrieval.train(recipe)
 
 
-@pytest.mark.parametrize("changes", [{}, {"chunk": "1"}, {"zero": "1"}])
+@pytest.mark.parametrize("changes", [{}, {"chunk": "1"}, {"zero-stage": "1"}])
 def test_two_ranks_train_like_one(folder: Path, trained: Path, tmp_path: Path, changes: dict[str, str]):
     changes = {"head": "transformer", "epochs": "2", **changes}
     processes.run(command, str(folder), str(tmp_path / "two"), changes, ranks=2, log=tmp_path / "two.log")
@@ -167,10 +171,10 @@ def test_two_ranks_train_like_one(folder: Path, trained: Path, tmp_path: Path, c
 
 def test_a_frozen_tower_gives_what_it_gives_from_pixels(folder: Path, tmp_path: Path):
     frozen, live = (tiny.recipe(folder, visual=v, head="stan", cache=str(tmp_path)) for v in ("freeze", "train"))
-    model, pairs = build(frozen).eval(), read_pairs(folder / "pairs.jsonl")
+    model, pairs = build_retrieval_model(frozen).eval(), read_pairs(folder / "pairs.jsonl")
     scores = []
     for recipe in (frozen, live):
-        text, video = encode_pairs(model, PairBatches(pairs, recipe, model, 1))
+        text, video = encode_pairs(model, PairBatches(pairs, recipe, towers(model)[0], 1))
         scores.append(model.head.score(text, video))
     assert torch.allclose(*scores, atol=2e-3)  # hidden layers are kept in bfloat16
     assert not torch.allclose(scores[0][0], scores[0][1], atol=1e-4)
@@ -178,7 +182,7 @@ def test_a_frozen_tower_gives_what_it_gives_from_pixels(folder: Path, tmp_path: 
 
 def test_frames_and_features_are_made_once(folder: Path, tmp_path: Path):
     parts = [p.part for p in read_pairs(folder / "pairs.jsonl")][:3]
-    vision, _ = load_trunk(f"local-dir:{folder / 'clip'}")
+    vision, _ = load_backbone(f"local-dir:{folder / 'clip'}")
     frames = frame_store([*parts, parts[0]], fps=None, max_frames=8, size=32, cache=tmp_path)
     assert frames.pixels.shape == (3, 8, 3, 32, 32)
     store = feature_store(frames, vision, 1, tmp_path)
@@ -193,18 +197,18 @@ def test_frames_and_features_are_made_once(folder: Path, tmp_path: Path):
 @pytest.mark.parametrize("how", ["lora", "prompt"])
 def test_adapters_and_prompts_leave_the_trunk_and_are_in_the_result(folder: Path, tmp_path: Path, how: str):
     recipe = tiny.recipe(folder, visual=how, text=how, output=str(tmp_path / "out"), backbone_learning_rate=1e-2)
-    model = build(recipe)
+    model = build_retrieval_model(recipe)
     set_trained(model, recipe)
     trained = {n for n, p in model.named_parameters() if p.requires_grad} - {"logit_scale"}
     assert trained and all("lora_" in n if how == "lora" else n.endswith("prompts") for n in trained)
     assert len(trained) == (12 * 2 if how == "lora" else 2) and len(parameter_groups(model, recipe)) == 1
     found = retrieval.train(recipe)
     loaded = directory.load(tmp_path / "out")
-    vision, _ = load_trunk(recipe.backbone)
+    vision, _ = load_backbone(recipe.network.backbone)
     differs = [n for n, p in vision.named_parameters() if not torch.equal(p, loaded.state_dict()[f"visual.{n}"])]
     assert all(layer in name for name in differs for layer in ["weight"]) if how == "lora" else not differs
     assert bool(differs) == (how == "lora")
-    again = retrieval.evaluate(loaded, PairBatches(read_pairs(Path(recipe.test)), recipe, loaded, 0))
+    again = evaluate(loaded, PairBatches(read_pairs(Path(recipe.dataset.eval_data)), recipe, towers(loaded)[0], 0))
     assert again["text_to_video_MnR"] == pytest.approx(found["text_to_video_MnR"], abs=0.51)
 
 
@@ -231,23 +235,25 @@ def test_reward_starts_from_a_trained_model(folder: Path, trained: Path, tmp_pat
 
 def test_a_teacher_of_another_tower_is_refused(folder: Path, tmp_path: Path):
     directory.save(tiny.model("xclip"), tmp_path / "teacher", "")
-    model = build(recipe := tiny.recipe(folder, head="attentive", visual="freeze", teachers=str(tmp_path / "teacher")))
+    model = build_retrieval_model(
+        recipe := tiny.recipe(folder, head="attentive", visual="freeze", teachers=str(tmp_path / "teacher"))
+    )
     with pytest.raises(ConfigError, match="another visual tower"):
-        retrieval.teacher(tmp_path / "teacher", recipe, model)
+        load_teacher(tmp_path / "teacher", recipe, model)
 
 
 def test_mining_keeps_groups_together(folder: Path):
     recipe = tiny.recipe(folder)
-    model, pairs = build(recipe), read_pairs(folder / "pairs.jsonl")
+    model, pairs = build_retrieval_model(recipe), read_pairs(folder / "pairs.jsonl")
     order = GroupedSampler(pairs, 0)
-    rows = mined(model, PairBatches(pairs, recipe, model, 0), order, 1)
+    rows = mined(model, PairBatches(pairs, recipe, towers(model)[0], 0), order, 1)
     assert sorted(rows) == list(range(16))
     assert all(pairs[a].group == pairs[b].group for a, b in zip(rows[::2], rows[1::2], strict=True))
     assert rows != order.shuffled(1)
 
 
 def test_groups_come_one_after_the_other_in_a_new_order_each_epoch():
-    pairs = [Pair(Part(Path("v")), "c", group=g) for g in "abcabcabc"] + [Pair(Part(Path("v")), "c")]
+    pairs = [CaptionPair(VideoInterval(Path("v")), "c", group=g) for g in [*"abcabcabc", ""]]
     sampler = GroupedSampler(pairs, 0)
     orders = []
     for epoch in range(2):
@@ -260,7 +266,7 @@ def test_groups_come_one_after_the_other_in_a_new_order_each_epoch():
 
 def test_the_three_formats_of_pairs_say_the_same(tmp_path: Path):
     rows = [("a.mp4", "A red star.", 0.5, 2.0), ("b.mp4", "A blue cup, perhaps.", None, None)]
-    expected = [Pair(Part(tmp_path / v, s, e), c) for v, c, s, e in rows]
+    expected = [CaptionPair(VideoInterval(tmp_path / v, s, e), c) for v, c, s, e in rows]
     with (tmp_path / "pairs.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("video", "caption", "start", "end"), *rows])
     write_pairs(tmp_path / "pairs.jsonl", expected)
@@ -280,7 +286,7 @@ def test_the_three_formats_of_pairs_say_the_same(tmp_path: Path):
 
 
 def test_false_captions_and_groups_survive_their_file(tmp_path: Path):
-    pairs = [Pair(Part(tmp_path / "a.mp4"), "A cup.", "g", ("A star.", "No cup."))]
+    pairs = [CaptionPair(VideoInterval(tmp_path / "a.mp4"), "A cup.", "g", ("A star.", "No cup."))]
     write_pairs(tmp_path / "pairs.jsonl", pairs)
     assert read_pairs(tmp_path / "pairs.jsonl") == pairs
 
@@ -298,17 +304,17 @@ def test_false_captions_are_asked_for_where_there_are_none(folder: Path):
     recipe = tiny.recipe(folder, false_captions=True)
     pairs = [replace(p, false=()) for p in read_pairs(folder / "pairs.jsonl")]
     with pytest.raises(ConfigError, match="no false caption"):
-        PairBatches(pairs, recipe, build(recipe), 0)([0])
+        PairBatches(pairs, recipe, towers(build_retrieval_model(recipe))[0], 0)([0])
 
 
 def test_heads_learn_together_as_they_would_alone_on_the_same_text():
     """The loss is the mean, and a head's gradients are its own, divided by the number of heads."""
     mean, lstm = tiny.model("mean"), tiny.model("lstm")
     batch = tiny.batch(4)
-    alone = [Contrast(m)(batch)["loss"] for m in (mean, lstm)]
+    alone = [ContrastiveLoss(m)(batch)["loss"] for m in (mean, lstm)]
     alone[1].backward()
     expected = {n: p.grad.clone() for n, p in lstm.head.named_parameters() if p.grad is not None}
-    together = Together([mean, tiny.model("lstm")])
+    together = JointLoss([mean, tiny.model("lstm")])
     loss = together(batch)["loss"]
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(sum(x.detach() for x in alone)) / 2, abs=1e-5)
@@ -320,18 +326,18 @@ def test_heads_learn_together_as_they_would_alone_on_the_same_text():
 def test_what_learned_together_shares_its_towers(folder: Path, tmp_path: Path):
     kinds = ("mean", "lstm", "xclip")
     recipes = {k: tiny.recipe(folder, head=k, visual="freeze", output=str(tmp_path / k)) for k in kinds}
-    train_together(recipes)
+    train_jointly(recipes)
     first, *others = (dict(directory.load(tmp_path / k).named_parameters()) for k in kinds)
-    before = dict(build(recipes["mean"]).named_parameters())
+    before = dict(build_retrieval_model(recipes["mean"]).named_parameters())
     towers = [n for n in first if n.startswith(("text.", "visual."))]
     assert all(torch.equal(first[n], other[n]) for other in others for n in towers)
     assert {n.split(".")[0] for n in towers if not torch.equal(first[n], before[n])} == {"text"}
     with pytest.raises(ConfigError, match="frozen tower"):
-        train_together({"mean": tiny.recipe(folder)})
+        train_jointly({"mean": tiny.recipe(folder)})
 
 
 def test_positions_start_as_wide_as_asked_or_as_the_text_towers(folder: Path):
-    wide, published = (build(tiny.recipe(folder, head="transformer", positions=p)) for p in (1.0, 0.0))
+    wide, published = (build_retrieval_model(tiny.recipe(folder, head="transformer", positions=p)) for p in (1.0, 0.0))
     positions = [m.head.get_parameter("positions").detach() for m in (wide, published)]
     assert float(positions[0].std()) == pytest.approx(1, abs=0.1)
     assert torch.equal(positions[1], published.text.get_parameter("positional_embedding"))
@@ -347,7 +353,7 @@ def test_bags_of_frames_are_at_chance_by_construction():
 
 
 def test_what_was_stopped_goes_on_and_adds_up_its_costs(tmp_path: Path):
-    assert head_recipe(tmp_path, "mean", "clip", {}).resume == "last"
+    assert head_recipe(tmp_path, "mean", "clip", {}).checkpoints.resume == "last"
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), timed(tmp_path, "step"):
             until = time.process_time() + 0.6

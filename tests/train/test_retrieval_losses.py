@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from tests.train import processes, tiny
 from train.core.gradcache import average_over_ranks, cached_backward
-from train.core.optimizers import BertAdam, factor
-from train.data.hard_negatives import mined_order
-from train.tasks.contrastive import Contrast, texts_of, videos_of
+from train.core.optimizers import BertAdam
+from train.core.schedules import lr_multiplier
+from train.data.hard_negatives import alike
+from train.tasks.contrastive import ContrastiveLoss, texts_of, videos_of
 from train.tasks.distillation import DistilledContrast
 from train.tasks.recall import RecallReward, draw, log_probability, policy_loss
 from videollm.errors import ConfigError
@@ -40,7 +42,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 def test_pieces_give_the_gradients_of_the_whole_batch(kind: str, chunk: int):
     """STAN drops paths at random in training, and must drop the same ones when a piece is encoded again."""
     model = tiny.model(kind)
-    contrast, batch = Contrast(model).train(), tiny.batch(6, false=True)
+    contrast, batch = ContrastiveLoss(model).train(), tiny.batch(6, false=True)
     if kind in ("stan", "mug"):
         model.eval()  # whole and in pieces, the random numbers come in another order
     loss = contrast.loss(contrast.encode(batch))
@@ -53,7 +55,7 @@ def test_pieces_give_the_gradients_of_the_whole_batch(kind: str, chunk: int):
 
 def test_a_piece_is_encoded_again_with_the_same_random_numbers():
     model = tiny.model("stan").train()
-    contrast, batch = Contrast(model), tiny.batch(6)
+    contrast, batch = ContrastiveLoss(model), tiny.batch(6)
     torch.manual_seed(3)
     loss = contrast.loss(contrast.encode(batch))
     loss.backward()
@@ -71,7 +73,7 @@ def rank_gradients(kind: str, chunk: int, folder: Path) -> None:
     if ranks > 1:
         dist.init_process_group("gloo")
     model, whole = tiny.model(kind), tiny.batch(6, false=True)
-    contrast = Contrast(model).eval()
+    contrast = ContrastiveLoss(model).eval()
     batch = {k: v[rank * 6 // ranks : (rank + 1) * 6 // ranks] for k, v in whole.items()}
     if chunk:
         cached_backward(contrast, batch, chunk)
@@ -99,14 +101,14 @@ def test_wrong_captions_are_wrong_answers_for_videos_only():
 
 def test_the_sum_of_both_directions_is_twice_their_mean():
     model, batch = tiny.model("mean"), tiny.batch(3)
-    mean, total = (float(Contrast(model, sums=sums)(batch)["loss"]) for sums in (False, True))
+    mean, total = (float(ContrastiveLoss(model, sums=sums)(batch)["loss"]) for sums in (False, True))
     assert total == pytest.approx(2 * mean)
 
 
 def test_a_learned_temperature_stays_above_its_least():
     model = tiny.model("mean")
     model.logit_scale.data.fill_(9.0)
-    Contrast(model).limit_scale()
+    ContrastiveLoss(model).limit_scale()
     assert float(model.scale()) == pytest.approx(100)
 
 
@@ -169,20 +171,21 @@ def test_bert_adam_follows_its_equations():
 @given(warmup=st.floats(0, 0.5), progress=st.floats(0, 1))
 def test_schedules_stay_between_nothing_and_all(warmup: float, progress: float):
     for schedule in ("cosine", "bert_cosine", "constant", "rising"):
-        assert 0 <= factor(schedule, progress, warmup) <= 1
+        assert 0 <= lr_multiplier(schedule, progress, warmup) <= 1
 
 
 def test_schedules_at_known_points():
-    assert factor("cosine", 0.05, 0.1) == pytest.approx(0.5)
-    assert factor("cosine", 0.55, 0.1) == pytest.approx(0.5)
-    assert factor("bert_cosine", 0.1, 0.1) == pytest.approx((1 + math.cos(0.1 * math.pi)) / 2)
-    assert factor("rising", 0.0, 0.0) == 0.05 and factor("rising", 1.0, 0.0) == 1.0
+    assert lr_multiplier("cosine", 0.05, 0.1) == pytest.approx(0.5)
+    assert lr_multiplier("cosine", 0.55, 0.1) == pytest.approx(0.5)
+    assert lr_multiplier("bert_cosine", 0.1, 0.1) == pytest.approx((1 + math.cos(0.1 * math.pi)) / 2)
+    assert lr_multiplier("rising", 0.0, 0.0) == 0.05 and lr_multiplier("rising", 1.0, 0.0) == 1.0
 
 
 @settings(max_examples=25)
 @given(rows=st.integers(1, 40), size=st.integers(1, 12), seed=st.integers(0, 5))
 def test_mined_batches_hold_each_row_once(rows: int, size: int, seed: int):
-    order = mined_order(torch.randn(rows, 4), size, seed)
+    embeds, rng = F.normalize(torch.randn(rows, 4), dim=-1), random.Random(seed)
+    order = alike(rng.sample(range(rows), rows), embeds, size, rng)
     assert sorted(order) == list(range(rows))
 
 
@@ -191,9 +194,14 @@ def test_mined_batches_hold_what_is_alike():
     centres = 5 * torch.eye(8)[:4]
     kind = torch.arange(128) % 4
     vectors = centres[kind] + 0.1 * torch.randn(128, 8)
-    batches = kind[torch.tensor(mined_order(vectors, 8, seed=0)).view(16, 8)]
+
+    def mined(seed: int) -> list[int]:
+        rng = random.Random(seed)
+        return alike(rng.sample(range(128), 128), F.normalize(vectors, dim=-1), 8, rng)
+
+    batches = kind[torch.tensor(mined(0)).view(16, 8)]
     assert all(len(batch.unique()) == 1 for batch in batches[:3])  # later a kind may run out
-    assert mined_order(vectors, 8, seed=0) != mined_order(vectors, 8, seed=1)
+    assert mined(0) != mined(1)
 
 
 def test_lists_are_drawn_as_often_as_their_probability_says():

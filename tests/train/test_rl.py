@@ -10,11 +10,13 @@ import torch.nn.functional as F
 
 from tests.train.rows import sample
 from train import rl
-from train.data.rows import Conversations, Features, Rows
-from train.rl import DEBUG_RL, Policy, RlRecipe, advantages, gain, reward
+from train.configs.rl import DEBUG_RL
+from train.data.conversations import Conversations
+from train.data.features import VideoFeatures
+from train.data.rows import InstructionRows
+from train.tasks.grpo import Policy, advantages, checkable, gain, reward
 from videollm import checkpoint
 from videollm.errors import ConfigError
-from videollm.features.shards import FeatureShards
 from videollm.models.processor import IGNORE, Prompt
 from videollm.presets import DEBUG
 
@@ -30,7 +32,14 @@ LOCATE = replace(
         (CHOICE, "A. A cat", 1),
         (CHOICE, " A", 1),
         (CHOICE, "B. A rocket", 0),
-        (CHOICE, "A cat", 1),  # the letter stands by itself
+        (CHOICE, "a", 1),
+        (CHOICE, "(A)", 1),
+        (CHOICE, "A: a cat", 1),
+        (CHOICE, "The answer is A", 1),
+        (CHOICE, "The answer is B", 0),
+        (CHOICE, "A rocket comes first.", 0),  # an article is no choice
+        (CHOICE, "A cat", 0),
+        (CHOICE, "C.", 0),  # there is no such option
         (CHOICE, "Aa", 0),
         (CHOICE, "", 0),
         (LOCATE, "From 0:04.0 to 0:08.0.", 1),
@@ -69,13 +78,12 @@ def start(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def policy(folder: Path, worth, **changes) -> tuple[Policy, Rows]:
-    recipe = replace(DEBUG_RL, tokens=6, **changes)
+def policy(folder: Path, worth, **changes) -> tuple[Policy, InstructionRows]:
+    recipe = DEBUG_RL.changed(tokens=6, **changes)
     model = checkpoint.load_directory(folder / "start", trainable=True)
     model.llm.language_model.requires_grad_(True)
-    rows = Rows([str(folder / "rows.jsonl")], rl.checkable)
-    shards = FeatureShards(folder / "features")
-    features = Features(shards=shards, encoder=model.encoder, config=model.config)
+    rows = InstructionRows([str(folder / "rows.jsonl")], checkable)
+    features = VideoFeatures.at(str(folder / "features"), model.encoder, model.config)
     return Policy(model, Conversations(rows, features, model.processor, 2048), recipe, worth), rows
 
 
@@ -110,14 +118,21 @@ def test_answers_that_are_worth_more_become_likelier(start: Path):
         return sum(c in "abcdefghij" for c in text) / 6
 
     torch.manual_seed(0)
-    made, rows = policy(start, letters, learning_rate=1e-2, group=8)
+    made, rows = policy(start, letters, group=8)
     one = [rows[0]]
-    before, curve = made.examine(one), [made.step(one) for _ in range(15)]
+    optimizer = torch.optim.AdamW([p for p in made.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.0)
+    before = made.examine(one)
+    for _ in range(15):
+        made(one)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(made.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    curve = made.curve
     assert made.examine(one)["drawn"][0] > before["drawn"][0] + 0.25 and curve[-1] > curve[0] + 0.25
 
 
 def test_the_command_writes_a_checkpoint_and_the_curve(start: Path, capsys: pytest.CaptureFixture[str]):
-    files = {"init": "start", "data": "rows.jsonl", "evaluation": "rows.jsonl", "output": "out", "features": "f"}
+    files = {"init": "start", "data": "rows.jsonl", "eval_data": "rows.jsonl", "output": "out", "features": "f"}
     rl.main(["debug_rl", *(word for k, v in files.items() for word in (f"--{k}", str(start / v)))])
     report = json.loads((start / "out/reward.json").read_text())
     assert [h["step"] for h in report["held_out"]] == [0, 2] and len(report["training"]) == 2
@@ -128,7 +143,6 @@ def test_the_command_writes_a_checkpoint_and_the_curve(start: Path, capsys: pyte
 
 
 def test_bad_values_are_named():
-    with pytest.raises(ConfigError, match="group is 1"):
-        RlRecipe(name="x", output="y", group=1)
-    with pytest.raises(ConfigError, match="temperature is 0"):
-        RlRecipe(name="x", output="y", temperature=0.0)
+    for changes, message in (({"group": 1}, "group is 1"), ({"temperature": 0.0}, "temperature is 0")):
+        with pytest.raises(ConfigError, match=message):
+            DEBUG_RL.changed(**changes)

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from tests.train import processes
 from tests.train.rows import write_rows
 from train import stage1, stage2
-from train.configs.stages import recipe
-from train.stage2 import start
+from train.configs.stage1 import DEBUG_STAGE1
+from train.configs.stage2 import DEBUG_STAGE2, STAGE2
+from train.tasks.video_llm import starting_model
 from videollm import checkpoint
 from videollm.chat.caption import caption
 from videollm.errors import ConfigError
@@ -44,7 +45,7 @@ def rows(folder: Path) -> Path:
 def aligned(folder: Path, rows: Path) -> Path:
     """Stage 1 on real rows, with every loss."""
     output = folder / "stage1"
-    arguments = ["debug_stage1", "--data", str(rows), "--evaluation", str(rows), "--output", str(output)]
+    arguments = ["debug_stage1", "--data", str(rows), "--eval-data", str(rows), "--output", str(output)]
     arguments += ["--features", str(folder / "features"), "--batch-size", "4", "--save-every", "2", "--epochs", "2"]
     for loss in LOSSES:
         arguments += [f"--{loss}", "1"]
@@ -70,7 +71,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 
 
 def test_after_stage1_one_checkpoint_captions_and_searches(aligned: Path):
-    before = checkpoint.projector_state(checkpoint.build(recipe("debug_stage1", {}).config).llm)
+    before = checkpoint.projector_state(checkpoint.build(DEBUG_STAGE1.model_config).llm)
     after = load_file(aligned / "projector.safetensors")
     assert before.keys() == after.keys() and any(not torch.equal(before[k], after[k]) for k in before)
     model = checkpoint.load(str(aligned))
@@ -118,7 +119,7 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     ranks, log = (2 if zero != "0" else 1), folder / f"zero{zero}.log"
 
     def arguments(output: str) -> list[str]:
-        return stage2_arguments(folder, rows, aligned, output, "--zero", zero, "--resume", "last", *more)
+        return stage2_arguments(folder, rows, aligned, output, "--zero-stage", zero, "--resume", "last", *more)
 
     whole, again = folder / f"whole{zero}", folder / f"again{zero}"
     processes.run(stage2.main, arguments(whole.name), ranks=ranks, log=log)
@@ -136,11 +137,11 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     loaded = checkpoint.load(str(whole))
     if zero == "3":
         assert loaded.config.llm.source == "own:language_model"
-        went_on = start(recipe("debug_stage2", {"init": str(whole), "frozen_dtype": "float32"})).llm.state_dict()
+        went_on = starting_model(DEBUG_STAGE2.changed(init=str(whole), frozen_dtype="float32")).llm.state_dict()
         assert all(torch.equal(went_on[k], v) for k, v in loaded.llm.state_dict().items())
     if zero == "2":
         with pytest.raises(ConfigError, match=r"has an adapter.*tune full.*videollm export"):
-            start(recipe("debug_stage2", {"init": str(whole), "tune": "full"}))
+            starting_model(DEBUG_STAGE2.changed(init=str(whole), tune="full"))
 
 
 def test_two_ranks_train_like_one(folder: Path, rows: Path, aligned: Path):
@@ -149,7 +150,7 @@ def test_two_ranks_train_like_one(folder: Path, rows: Path, aligned: Path):
     stage2.main(stage2_arguments(folder, rows, aligned, "one", *common))
     command = [str(Path(sys.executable).parent / "deepspeed"), "--num_accelerators", "2"]
     command += ["--master_port", str(29600 + os.getpid() % 300), "train/stage2.py"]
-    arguments = stage2_arguments(folder, rows, aligned, "two", *common, "--zero", "2")
+    arguments = stage2_arguments(folder, rows, aligned, "two", *common, "--zero-stage", "2")
     done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     one, two = weights(folder / "one"), weights(folder / "two")
@@ -161,7 +162,7 @@ def test_two_ranks_train_like_one(folder: Path, rows: Path, aligned: Path):
 
 
 def test_held_out_questions_are_answered_during_training(folder: Path, rows: Path, aligned: Path):
-    more = ["--evaluation", str(rows), "--evaluate-rows", "2", "--save-every", "6"]
+    more = ["--eval-data", str(rows), "--evaluate-rows", "2", "--save-every", "6"]
     stage2.main(stage2_arguments(folder, rows, aligned, "examined", *more))
     state = json.loads((folder / "examined" / "checkpoint-6" / "trainer_state.json").read_text())
     assert [h["eval_accuracy"] for h in state["log_history"] if "eval_accuracy" in h] == [0.0]
@@ -177,7 +178,7 @@ def test_simulated_videos_still_train(folder: Path):
 
 def test_stage2_goes_on_from_the_adapter_of_a_stage2_before():
     shipped = checkpoint.SHIPPED / "lite"
-    model = start(recipe("lite_stage2_short", {"init": str(shipped), "frozen_dtype": "float32"}))
+    model = starting_model(STAGE2["lite_stage2_short"].changed(init=str(shipped), frozen_dtype="float32"))
     saved, adapter = load_file(shipped / "adapter/adapter_model.safetensors"), model.llm.language_model.state_dict()
     assert saved
     for name, tensor in saved.items():

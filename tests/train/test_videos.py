@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from tests.train.rows import CAPTIONS, SAMPLE, sample, write_rows
 from train.core.samplers import Order, grouped, mixture
+from train.data.captions import Captions, Narrations, PairCollator
+from train.data.conversations import Conversations
+from train.data.features import VideoFeatures
 from train.data.hard_negatives import alike
-from train.data.rows import Captions, Conversations, Features, Narrations, PairCollator, Rows, is_caption
+from train.data.rows import InstructionRows, is_caption
 from train.data.text_changes import VERBS, VerbSwap, mask_words
-from train.tasks.losses import IGNORE
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.config import SamplingConfig
@@ -24,7 +26,7 @@ from videollm.errors import DataError
 from videollm.features.encode import encode_video, stored_video
 from videollm.features.shards import FeatureShards
 from videollm.models.aligner import Aligner
-from videollm.models.processor import collate
+from videollm.models.processor import IGNORE, collate
 from videollm.presets import DEBUG
 
 
@@ -39,11 +41,11 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def features(model: Model, tmp_path: Path) -> Features:
-    return Features(shards=FeatureShards(tmp_path / "features"), encoder=model.encoder, config=model.config)
+def features(model: Model, tmp_path: Path) -> VideoFeatures:
+    return VideoFeatures(shards=FeatureShards(tmp_path / "features"), encoder=model.encoder, config=model.config)
 
 
-def test_features_from_shards_are_those_of_the_video_and_much_quicker(model: Model, features: Features):
+def test_features_from_shards_are_those_of_the_video_and_much_quicker(model: Model, features: VideoFeatures):
     sampling = model.config.sampling
     direct = encode_video(SAMPLE, model.encoder, sampling)
     started = perf_counter()
@@ -92,41 +94,41 @@ def test_memory_does_not_grow_with_what_is_read(tmp_path: Path):
     assert most < 40e6  # of 192 MB
 
 
-def test_a_part_is_cut_from_the_whole_and_always_shows_something(rows: Path, features: Features):
-    read = Rows([str(rows)])
-    assert features.make(read, 0) == 0
+def test_a_part_is_cut_from_the_whole_and_always_shows_something(rows: Path, features: VideoFeatures):
+    read = InstructionRows([str(rows)])
+    assert features.prepare(read, 0) == 0
     assert len(features.shards) == 2  # the video once, although ten rows show it, and the image
     by_id = {s.id: features.video(s) for s in read if s.video}
     assert by_id["1"].times_s.min() >= 0 and by_id["1"].times_s.max() < 4
     assert len(by_id["5"].times_s) == 1 and by_id["5"].times_s[0] == pytest.approx(9.0, abs=0.1)
     assert len(by_id["image"].times_s) == 1
-    features.make(read, 0)
+    features.prepare(read, 0)
     assert len(features.shards) == 2
 
 
 def test_a_sampling_by_count_samples_each_part(model: Model, tmp_path: Path):
     config = replace(model.config, sampling=SamplingConfig(frames=6))
-    features = Features(shards=FeatureShards(tmp_path), encoder=model.encoder, config=config)
+    features = VideoFeatures(shards=FeatureShards(tmp_path), encoder=model.encoder, config=config)
     part = features.video(sample("x", "qa", "a", "b", start=4.0, end=8.0))
     assert len(part.times_s) == 6 and part.times_s.min() >= 4 and part.times_s.max() < 8
 
 
-def test_bad_videos_are_named_or_counted(tmp_path: Path, features: Features):
+def test_bad_videos_are_named_or_counted(tmp_path: Path, features: VideoFeatures):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     file = tmp_path / "rows.jsonl"
     good = [sample(str(i), "qa", "a", str(i)) for i in range(3)]
     file.write_text("".join(r.to_json() + "\n" for r in [*good, sample("bad", "qa", "a", "b", video="broken.mp4")]))
     with pytest.raises(DataError, match=r"row bad: .*broken\.mp4"):
-        features.make(Rows([str(file)]), skip_bad=0)
-    kept = Rows([str(file)])
-    assert features.make(kept, skip_bad=1) == 1
+        features.prepare(InstructionRows([str(file)]), skip_bad=0)
+    kept = InstructionRows([str(file)])
+    assert features.prepare(kept, skip_bad=1) == 1
     assert [r.id for r in kept] == ["0", "1", "2"] and kept.sizes == [3]
 
 
-def test_conversations_of_videos_images_and_text(rows: Path, features: Features, model: Model):
-    read = Rows([str(rows)])
-    features.make(read, 0)
+def test_conversations_of_videos_images_and_text(rows: Path, features: VideoFeatures, model: Model):
+    read = InstructionRows([str(rows)])
+    features.prepare(read, 0)
     prompts = Conversations(read, features, model.processor, 1000)
     batch = collate([prompts[i] for i in range(len(read))], model.processor.tokenizer.pad_token_id)
     counts = [len(prompts[i].segments) for i in range(len(read))]
@@ -147,10 +149,10 @@ def test_conversations_of_videos_images_and_text(rows: Path, features: Features,
 
 
 @pytest.mark.parametrize("kind", [Captions, Narrations])
-def test_pairs_are_the_same_for_the_same_draw(kind: type[Captions], rows: Path, features: Features):
-    read = Rows([str(rows)], is_caption)
+def test_pairs_are_the_same_for_the_same_draw(kind: type[Captions], rows: Path, features: VideoFeatures):
+    read = InstructionRows([str(rows)], is_caption)
     assert len(read) == len(CAPTIONS)
-    features.make(read, 0)
+    features.prepare(read, 0)
     one, two = kind(read, features), kind(read, features)
     drawn = [(one[d].text, one[d].segment.start_s, one[d].segment.end_s) for d in range(30)]
     assert drawn == [(two[d].text, two[d].segment.start_s, two[d].segment.end_s) for d in range(30)]
@@ -159,9 +161,9 @@ def test_pairs_are_the_same_for_the_same_draw(kind: type[Captions], rows: Path, 
     assert texts == known if kind is Captions else len(texts) > 5 and all(any(k in t for k in known) for t in texts)
 
 
-def test_a_batch_holds_what_its_losses_read(rows: Path, features: Features, model: Model):
-    read = Rows([str(rows)], is_caption)
-    features.make(read, 0)
+def test_a_batch_holds_what_its_losses_read(rows: Path, features: VideoFeatures, model: Model):
+    read = InstructionRows([str(rows)], is_caption)
+    features.prepare(read, 0)
     aligner = Aligner(model.llm.temporal, model.processor.tokenizer)
     pairs = Captions(read, features)
     collate_pairs = PairCollator(model.processor.tokenizer, aligner, frozenset({"mlm", "verbs"}))

@@ -1,17 +1,17 @@
 """A small world, a small CLIP and small models of random weights, for the tests of retrieval training."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from data_gen import make_world
-from train.clip import build
-from train.configs.contrastive import CLIPS, RETRIEVAL, RetrievalRecipe
+from train.configs.clip import CLIPS
+from train.configs.retrieval import RETRIEVAL, RetrievalRecipe
 from train.data.pairs import write_pairs
 from train.data.world import clip_pairs, frame_pairs
-from train.tasks.backbone import save_trunk, towers
+from train.tasks.backbone import save_backbone, towers
+from train.tasks.heads import build_clip
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 
 CLIP = CLIPS["clip_debug"]
@@ -23,20 +23,20 @@ def make(folder: Path) -> None:
     assert make_world.main(["--out", str(folder / "world"), *arguments]) == 0
     write_pairs(folder / "pairs.jsonl", clip_pairs(folder / "world/order"))
     write_pairs(folder / "frames.jsonl", [*frame_pairs(folder / "world/order", 8)])
-    model = build(CLIP)
-    save_trunk(folder / "clip", *towers(model), model.logit_scale)
+    model = build_clip(CLIP)
+    save_backbone(folder / "clip", *towers(model), model.logit_scale)
 
 
 def recipe(folder: Path, **changes: Any) -> RetrievalRecipe:
-    files = {name: str(folder / "pairs.jsonl") for name in ("data", "test")}
+    files = {name: str(folder / "pairs.jsonl") for name in ("data", "eval_data")}
     places = {"cache": str(folder / "cache"), "backbone": f"local-dir:{folder / 'clip'}"}
-    return replace(RETRIEVAL["debug"], **{"output": str(folder / "out"), **files, **places, **changes})
+    return RETRIEVAL["debug"].changed(**{"output": str(folder / "out"), **files, **places, **changes})
 
 
 def model(kind: str, temporal: str = "transformer") -> RetrievalModel:
     """A head on random towers."""
     torch.manual_seed(0)
-    config = build(CLIP).config
+    config = build_clip(CLIP).config
     head = HeadConfig(kind=kind, temporal=temporal, layers=1, heads=2, depth=1, max_words=12, max_frames=4)
     return RetrievalModel(RetrievalConfig(vision=config.vision, text=config.text, head=head, temperature=0.1))
 

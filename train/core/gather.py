@@ -1,4 +1,4 @@
-"""Rows of all ranks, with their gradients: collectives live in losses, never in models."""
+"""Gather rows from all ranks, with their gradients. Only losses use it: models do not know about ranks."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,24 @@ import torch.distributed.nn.functional as collective
 
 
 def gather(rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each tensor (N,...) of one rank -> (ranks·N,...), in the order of ranks; shapes must agree across ranks.
+    """Each tensor (N,...) of one rank to (ranks * N,...), in order of rank; shapes must agree across ranks.
 
-    The gradient of a row is the sum over ranks of what each rank's loss asks of it. Where every rank computes the same
-    loss of all rows and gradients are then averaged over ranks (as data parallel training does), the result is the
-    gradient of that one loss: as if one process had seen the whole batch. CLIP4Clip's gather keeps the local part
-    alone, which makes it 1/ranks of that.
+    The gradient of a row is the sum of its gradients over all ranks' losses. Where every rank computes the same loss of
+    all rows, and data parallel training then averages gradients over ranks, the result is the gradient of that loss, as
+    if one process had seen the whole batch. CLIP4Clip's gather keeps only the local part, which is 1/ranks of it.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return dict(rows)
     return {name: _gather(tensor) for name, tensor in rows.items()}
+
+
+def gather_rows(x: torch.Tensor) -> torch.Tensor:
+    """The rows of all ranks in order of rank; each rank has its own number of rows, and gradients flow back to them."""
+    count = gather({"rows": torch.tensor([len(x)], device=x.device)})["rows"].tolist()
+    # Collectives need equal shapes: ranks with fewer rows are padded, and the padding is cut off again.
+    padded = torch.cat((x, x.new_zeros(max(count) - len(x), *x.shape[1:])))
+    parts = gather({"rows": padded})["rows"].split(max(count)) if max(count) else [x]
+    return torch.cat([part[:n] for part, n in zip(parts, count, strict=True)])
 
 
 def _gather(tensor: torch.Tensor) -> torch.Tensor:

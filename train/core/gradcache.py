@@ -1,35 +1,44 @@
-"""Gradients of a large contrastive batch in the memory of a small one (Gao et al. 2021, GradCache)."""
+"""Gradients of a large contrastive batch in the memory of a small one (GradCache, Gao et al. 2021)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from train.tasks.contrastive import Batch, Contrast
+TensorBatch = Mapping[str, torch.Tensor]
 
 
-def cached_backward(contrast: Contrast, batch: Batch, chunk: int) -> torch.Tensor:
-    """The loss of the whole batch; its gradients are added to the parameters' as `loss.backward()` would.
+class PiecewiseLoss(Protocol):
+    """A loss whose batch can be encoded in pieces, before rows are compared with each other."""
 
-    Pieces of `chunk` rows are encoded without a graph; the loss gives the gradient of what they leave; then each piece
-    is encoded again, with the same random numbers, and passes its part of that gradient on. Only one piece's graph
-    exists at a time; the price is a second forward pass.
+    def encode(self, batch: TensorBatch) -> dict[str, torch.Tensor]: ...
+
+    def loss(self, rows: dict[str, torch.Tensor]) -> torch.Tensor: ...
+
+
+def cached_backward(objective: PiecewiseLoss, batch: TensorBatch, chunk: int) -> torch.Tensor:
+    """The loss of the whole batch, with its gradients added to those of the parameters.
+
+    Pieces of `chunk` rows are encoded without a graph, and the loss of all rows gives the gradient of each encoded row.
+    Then each piece is encoded again with a graph, which passes its part of that gradient on to the parameters. Only
+    one piece's graph exists at a time; the price is a second forward pass.
     """
     pieces = [*_pieces(batch, chunk)]
     states, encoded = [], []
     with torch.no_grad():
         for piece in pieces:
             states.append(_random_state())
-            encoded.append(contrast.encode(piece))
+            encoded.append(objective.encode(piece))
     rows = {name: torch.cat([e[name] for e in encoded]) for name in encoded[0]}
     leaves = {name: x.requires_grad_() for name, x in rows.items() if x.is_floating_point()}
     after = _random_state()
-    loss = contrast.loss(rows)
+    loss = objective.loss(rows)
     loss.backward()
     for number, (piece, state) in enumerate(zip(pieces, states, strict=True)):
-        _set_random_state(state)
-        again = contrast.encode(piece)
+        _set_random_state(state)  # dropout must drop what it dropped in the first pass
+        again = objective.encode(piece)
         place = slice(number * chunk, (number + 1) * chunk)
         wanted = [(again[n], x.grad[place]) for n, x in leaves.items() if x.grad is not None and again[n].requires_grad]
         torch.autograd.backward([x for x, _ in wanted], [gradient for _, gradient in wanted])
@@ -38,7 +47,7 @@ def cached_backward(contrast: Contrast, batch: Batch, chunk: int) -> torch.Tenso
 
 
 def average_over_ranks(module: nn.Module) -> None:
-    """What data parallel training does with gradients, for gradients that came without it."""
+    """Average gradients over ranks, as DistributedDataParallel does for a backward pass that runs through it."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         for parameter in module.parameters():
             if parameter.grad is not None:
@@ -46,7 +55,7 @@ def average_over_ranks(module: nn.Module) -> None:
                 parameter.grad /= dist.get_world_size()
 
 
-def _pieces(batch: Batch, chunk: int) -> Iterator[Batch]:
+def _pieces(batch: TensorBatch, chunk: int) -> Iterator[TensorBatch]:
     for start in range(0, len(batch["ids"]), chunk):
         yield {name: x[start : start + chunk] for name, x in batch.items()}
 

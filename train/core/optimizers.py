@@ -1,6 +1,5 @@
-"""The optimiser and the schedules that the published systems train with."""
+"""The optimizer that CLIP4Clip and its successors train with."""
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,7 +15,7 @@ class BertAdam(Optimizer):
 
         m ← β1 m + (1-β1) g;  v ← β2 v + (1-β2) g²;  p ← p - lr (m / (√v + ε) + wd p)
 
-    where g is each tensor's gradient, first clipped by itself to norm 1.
+    where g is the gradient of one tensor, clipped to norm 1 on its own before the step.
     """
 
     def __init__(
@@ -38,15 +37,3 @@ class BertAdam(Optimizer):
                 m = state["m"].mul_(beta1).add_(p.grad, alpha=1 - beta1)
                 v = state["v"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
                 p.sub_(m / (v.sqrt() + group["eps"]) + group["weight_decay"] * p, alpha=group["lr"])
-
-
-def factor(schedule: str, progress: float, warmup: float) -> float:
-    """What the learning rate is multiplied by when `progress` of all steps is done. "bert_cosine" goes on from
-    progress itself after the warm-up, as CLIP4Clip does, "cosine" starts anew; "rising" is STAN's on MSR-VTT."""
-    if progress < warmup:
-        return progress / warmup
-    if schedule == "cosine":
-        return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
-    if schedule == "bert_cosine":
-        return (1 + math.cos(math.pi * progress)) / 2
-    return 0.05 + 0.95 * progress if schedule == "rising" else 1.0

@@ -1,7 +1,7 @@
-"""In which order a run sees its data, and what it is told that is not so: pure functions of seeds.
+"""In which order a run sees its data: pure functions of seeds.
 
-A **draw** is a number that says which row, and how often it was drawn before: `draw % rows` is the row. Whatever is
-random about a row is seeded by its draw. So a run that goes on from a checkpoint sees exactly what it would have seen.
+A **draw** is a number that names a row and how often it was drawn before: `draw % rows` is the row. Whatever is random
+about a row is seeded by its draw, so a run that resumes from a checkpoint sees exactly what it would have seen.
 """
 
 import random
@@ -13,15 +13,19 @@ import torch
 from torch.utils.data import Sampler
 
 from train.data.hard_negatives import alike
+from videollm.errors import ConfigError
 
-POOL = 50  # batches among which rows of like length are put together
+POOL = 50  # batches that are grouped by length together: more pad less, but mix rows less
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """sizes: rows of each source, which follow one another. weights: how often each source is drawn, None as often as
-    it has rows. batch: rows of one step, on all ranks. lengths: of each row, to put rows of like length into one batch.
-    embeds (rows, E): unit vectors, to make batches of rows that look alike."""
+    """How a run draws the rows of several sources.
+
+    sizes: rows of each source, which follow one another. weights: relative frequency of each source; None: by its rows.
+    batch: rows of one step, over all ranks. lengths: of each row, to group rows of like length into batches. embeds
+    (rows, E): unit vectors, to form batches of rows that look alike.
+    """
 
     sizes: tuple[int, ...]
     epochs: float
@@ -33,7 +37,7 @@ class Order:
 
     @cached_property
     def draws(self) -> list[int]:
-        """As many whole batches as the epochs hold."""
+        """The draws of all epochs, cut to whole batches."""
         rows, made = sum(self.sizes), []
         wanted = int(rows * self.epochs) // self.batch * self.batch
         for epoch in range(-(-wanted // rows) if rows else 0):
@@ -48,18 +52,22 @@ class Order:
 
 
 def _numbered(order: Sequence[int], rows: int, epoch: int) -> Iterator[int]:
-    """Draws of one epoch. A weighted mixture may draw a row more than once."""
+    """Draws of one epoch, in which a weighted mixture may repeat a row."""
     seen: dict[int, int] = {}
     for row in order:
         again = seen[row] = seen.get(row, -1) + 1
-        yield row + rows * (epoch + 1000 * again)
+        yield row + rows * (epoch + 1000 * again)  # unique below 1000 epochs
 
 
 class Draws(Sampler[int]):
-    """All draws of a run, one after the other: to Trainer, one epoch."""
+    """All draws of a run, which the trainer sees as one epoch. Raises ConfigError where they make no batch."""
 
     def __init__(self, order: Order):
         self.order = order
+        if not order.draws:
+            raise ConfigError(
+                f"{sum(order.sizes)} rows seen {order.epochs} times make no batch of {order.batch}; lower batch_size"
+            )
 
     def __len__(self) -> int:
         return len(self.order.draws)
@@ -69,8 +77,11 @@ class Draws(Sampler[int]):
 
 
 def mixture(sizes: Sequence[int], weights: Sequence[float] | None, rng: random.Random) -> list[int]:
-    """As many rows as there are, shuffled. With weights each source has its share of them: its rows in turn, in an
-    order drawn anew whenever all have been used."""
+    """As many draws of rows as there are rows, shuffled.
+
+    With weights, each source has its share of the draws: its rows in turn, in an order that is drawn anew whenever all
+    of them have been used.
+    """
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     if weights is None:
         order = list(range(sum(sizes)))
@@ -90,7 +101,7 @@ def mixture(sizes: Sequence[int], weights: Sequence[float] | None, rng: random.R
 
 
 def grouped(order: Sequence[int], lengths: Sequence[int], batch: int, rng: random.Random) -> list[int]:
-    """Batches of rows of like length, in any order: less padding, and every row as often as in `order`."""
+    """Batches of rows of like length, in random order: they pad less, and hold every row as often as `order` does."""
     batches = []
     for at in range(0, len(order), POOL * batch):
         pool = sorted(order[at : at + POOL * batch], key=lambda row: lengths[row])

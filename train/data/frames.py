@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.data.pairs import Part
+from train.data.pairs import VideoInterval
 from videollm.config import SamplingConfig
 from videollm.encoders.images import resize_crop
 from videollm.video.decode import decode
@@ -26,11 +26,11 @@ FRAMES_FILE, TIMES_FILE = "frames.npy", "times.npy"
 
 @dataclass(frozen=True)
 class FrameStore:
-    """pixels: uint8 (V,T,3,S,S), memory-mapped; times_s: float64 (V,T), NaN behind the last frame; key: what both
-    follow from, hashed."""
+    """pixels: uint8 (V,T,3,S,S), memory-mapped. times_s: float64 (V,T), NaN behind a video's last frame. key: hash of
+    everything that both follow from."""
 
     key: str
-    parts: tuple[Part, ...]
+    parts: tuple[VideoInterval, ...]
     pixels: np.ndarray
     times_s: np.ndarray
 
@@ -40,12 +40,13 @@ class FrameStore:
 
 
 def frame_store(
-    parts: Sequence[Part], *, fps: float | None, max_frames: int, size: int, cache: Path, threads: int = 2
+    parts: Sequence[VideoInterval], *, fps: float | None, max_frames: int, size: int, cache: Path, threads: int = 2
 ) -> FrameStore:
-    """Frames at `fps` a second, or `max_frames` spread over the part where that were more, or where fps is None; the
-    shorter side resized to `size`, the centre kept. The same request is read from `cache` when asked again.
+    """Decode the frames of many parts, or read them from `cache` where the same request was made before.
 
-    Raises VideoError, which names the file, where one cannot be read.
+    A part gives `fps` frames a second, spread evenly over it where these exceed `max_frames`, and `max_frames` where
+    fps is None. Frames are resized to `size` on their shorter side and cropped to the centre. Raises VideoError, which
+    names the file, for a file that cannot be read.
     """
     parts = tuple(dict.fromkeys(parts))
     sampling = SamplingConfig(fps=fps, max_frames=max_frames) if fps else SamplingConfig(frames=max_frames)
@@ -63,7 +64,7 @@ def frame_store(
 
 
 def _fill(
-    folder: Path, parts: Sequence[Part], sampling: SamplingConfig, max_frames: int, size: int, threads: int
+    folder: Path, parts: Sequence[VideoInterval], sampling: SamplingConfig, max_frames: int, size: int, threads: int
 ) -> None:
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     unfinished.mkdir(parents=True)

@@ -1,10 +1,10 @@
-"""Videos with their captions, and the order in which training sees them.
+"""Captioned videos, and the order in which contrastive training sees them.
 
-A file of pairs is one of
+A file of captioned videos is one of
 - CSV with a header: `video,caption` and, where wanted, `start,end,group`;
-- JSON Lines of the same fields, `false` besides: captions that are wrong;
-- JSON Lines of `videollm.datasets.schema`, as data_gen writes: each answer of a task of the family "caption" is one.
-Videos' paths are absolute or relative to the file's folder.
+- JSON Lines of the same fields, and `false`, a list of wrong captions;
+- JSON Lines of `videollm.datasets.schema`, as data_gen writes: each answer of a row of the task "caption" is a caption.
+Paths of videos are absolute, or relative to the file's folder.
 """
 
 import csv
@@ -24,7 +24,7 @@ FIELDS = ("video", "caption", "start", "end", "group", "false")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class VideoInterval:
     """A video, or a part of it in seconds."""
 
     video: Path
@@ -33,20 +33,23 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A part of a video and what is said of it. group: pairs of one group meet in one batch, each other's hardest
-    negatives. false: captions that do not describe it."""
+class CaptionPair:
+    """A part of a video and its caption.
 
-    part: Part
+    group: pairs of one group meet in one batch, where they are each other's hardest negatives. false: captions that do
+    not describe the part.
+    """
+
+    part: VideoInterval
     caption: str
     group: str = ""
     false: tuple[str, ...] = ()
 
 
-def read_pairs(path: Path) -> list[Pair]:
-    """Raises DataError with the row that is wrong, or where there is none."""
+def read_pairs(path: Path) -> list[CaptionPair]:
+    """The pairs of a file. Raises DataError, which names the row, for a bad row and for a file without captions."""
     if not path.is_file():
-        raise DataError(f"{path} is not a file: give a CSV or JSON Lines file of videos with captions")
+        raise DataError(f"{path} is not a file; give a CSV or JSON Lines file of captioned videos")
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             pairs = [_pair(path, i, row) for i, row in enumerate(csv.DictReader(file), 2)]
@@ -61,7 +64,7 @@ def read_pairs(path: Path) -> list[Pair]:
     return pairs
 
 
-def _pair(path: Path, number: int, row: Mapping[str, Any]) -> Pair:
+def _pair(path: Path, number: int, row: Mapping[str, Any]) -> CaptionPair:
     unknown = [str(name) for name in row if name not in FIELDS]
     if unknown or not row.get("video") or not row.get("caption"):
         raise DataError(
@@ -69,17 +72,17 @@ def _pair(path: Path, number: int, row: Mapping[str, Any]) -> Pair:
             f"{', '.join(FIELDS[2:])}"
         )
     start, end = (float(row[k]) if row.get(k) not in (None, "") else None for k in ("start", "end"))
-    part = Part(path.parent / row["video"], start, end)
-    return Pair(part, row["caption"], row.get("group") or "", tuple(row.get("false") or ()))
+    part = VideoInterval(path.parent / row["video"], start, end)
+    return CaptionPair(part, row["caption"], row.get("group") or "", tuple(row.get("false") or ()))
 
 
-def _said(folder: Path, sample: data.Sample) -> Iterator[Pair]:
+def _said(folder: Path, sample: data.Sample) -> Iterator[CaptionPair]:
     if sample.task.split("/")[0] == "caption":
-        part = Part(folder / sample.video, sample.start, sample.end)
-        yield from (Pair(part, m.content) for m in sample.messages if m.role == "assistant")
+        part = VideoInterval(folder / sample.video, sample.start, sample.end)
+        yield from (CaptionPair(part, m.content) for m in sample.messages if m.role == "assistant")
 
 
-def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+def write_pairs(path: Path, pairs: Sequence[CaptionPair]) -> None:
     rows = (
         {"video": str(p.part.video), "caption": p.caption, "start": p.part.start, "end": p.part.end}
         | ({"group": p.group} if p.group else {})
@@ -91,12 +94,15 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
 
 
 class GroupedSampler(Sampler[int]):
-    """A new random order each epoch, the pairs of a group one after the other. Where a group would begin in one batch
-    and end in the next, it does. mined: the order of an epoch instead, see `train.data.hard_negatives`."""
+    """A new random order each epoch, in which the pairs of a group follow one another.
+
+    A group may begin in one batch and end in the next. mined: gives the order of an epoch instead, see
+    `train.data.hard_negatives`.
+    """
 
     mined: Callable[[int], list[int]] | None = None
 
-    def __init__(self, pairs: Sequence[Pair], seed: int):
+    def __init__(self, pairs: Sequence[CaptionPair], seed: int):
         together: dict[str, list[int]] = {}
         for i, pair in enumerate(pairs):
             together.setdefault(pair.group or f"\0{i}", []).append(i)

@@ -1,6 +1,6 @@
-"""Simulated stories as training data: drawn while a run trains, so that nothing is written to disk.
+"""Simulated stories as training data, drawn while a run trains: nothing but a seed needs to be kept.
 
-This is the one module of `train` that imports `data_gen`: the recipes of `lite` draw their stories on the fly.
+This is the one module of `train` that imports `data_gen`, so that the recipes of `lite` need no files.
 """
 
 import random
@@ -11,31 +11,34 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from data_gen.simulation.questions import KINDS, QA, Questioner, Taxonomy
+from data_gen.simulation.questions import KINDS, Questioner, StoryQuestion, Taxonomy
 from data_gen.simulation.story import PosteriorEncoder, Simulator, Story
-from train.tasks.losses import Pairs
+from train.configs.stages import VideoDataConfig
+from train.data.batches import PairBatch
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError
 from videollm.models.processor import Message, Processor, Prompt, collate
 
 __all__ = [
-    "KINDS",
-    "QA",
-    "ConversationCollator",
     "Questioner",
-    "Simulator",
     "Stories",
     "Story",
     "StoryCollator",
+    "StoryConversationCollator",
+    "StoryQuestion",
     "Taxonomy",
     "simulated",
     "split_classes",
+    "training_stories",
     "untagged",
 ]
 
+SPLIT_SEED = 20  # the held-out classes are the same for every recipe, so that stages never train on each other's
+STRIDE = 1_000_003  # between the seeds of two runs' stories: prime and larger than any run
+
 
 class Stories(Dataset[Story]):
-    """`count` simulated stories, each made from its own seed: the same index is always the same story."""
+    """`count` simulated stories. Each has a seed of its own, so an index always gives the same story."""
 
     def __init__(self, simulator: Simulator, count: int, seed: int):
         self.simulator, self.count, self.seed = simulator, count, seed
@@ -44,46 +47,57 @@ class Stories(Dataset[Story]):
         return self.count
 
     def __getitem__(self, index: int) -> Story:
-        return self.simulator.story(self.seed * 1_000_003 + index)
+        return self.simulator.story(self.seed * STRIDE + index)
 
 
 def split_classes(model: Model, held_out: int) -> tuple[list[int], list[int]]:
-    """Class indices for training and for testing unseen names; the split is the same for every recipe."""
+    """Class indices to train on, and those held out to test names that training never saw."""
     classes = list(range(len(getattr(model.encoder, "classifier_weight", ()))))
-    random.Random(20).shuffle(classes)
+    random.Random(SPLIT_SEED).shuffle(classes)
     return sorted(classes[held_out:]), sorted(classes[:held_out])
 
 
 def simulated(model: Model, classes: list[int]) -> tuple[Simulator, Taxonomy]:
-    """Raises ConfigError for an encoder whose features cannot be simulated."""
+    """A simulator of these classes. Raises ConfigError for an encoder whose features cannot be simulated."""
     if not isinstance(model.encoder, PosteriorEncoder):
-        raise ConfigError(f"encoder {model.encoder.name!r} has no classifier to simulate; give data to train on")
+        raise ConfigError(
+            f"encoder {model.encoder.name!r} has no classifier, so its features cannot be simulated; give --data"
+        )
     return Simulator(model.encoder, model.config, classes), Taxonomy(model.encoder.vocabulary)
 
 
+def training_stories(model: Model, dataset: VideoDataConfig, seed: int) -> tuple[Stories, Taxonomy]:
+    """The stories that a recipe trains on, and the taxonomy of their classes."""
+    seen, _ = split_classes(model, dataset.held_out)
+    simulator, taxonomy = simulated(model, seen)
+    return Stories(simulator, dataset.num_videos, seed), taxonomy
+
+
+def untagged(model: Model) -> Processor:
+    """A processor whose prompts have no concept tags, so that the visual tokens alone must say what is seen."""
+    return Processor(model.processor.tokenizer, replace(model.config, prompt=replace(model.config.prompt, tags=0)))
+
+
 class StoryCollator:
-    """Stories to the arguments of `Alignment.forward`: segments with their scenes' names, and captions."""
+    """Stories to the arguments of `AlignmentModel.forward`: captions, and segments with the names of their scenes."""
 
     def __init__(self, model: Model, taxonomy: Taxonomy):
-        self.processor = untagged(model)
-        self.taxonomy = taxonomy
+        self.processor, self.taxonomy = untagged(model), taxonomy
 
     def __call__(self, stories: Sequence[Story]) -> dict[str, Any]:
         names, prompts = [], []
         for story in stories:
             questioner = Questioner(story, self.taxonomy, random.Random(story.scenes[-1].end_s))
             (caption,) = questioner.ask(1, ["describe"])
-            prompts.append(
-                self.processor(
-                    [Message("user", caption.question), Message("assistant", caption.answer)], story.segments
-                )
-            )
+            messages = [Message("user", caption.question), Message("assistant", caption.answer)]
+            prompts.append(self.processor(messages, story.segments))
             for k in story.scene_of:
                 classes = story.scenes[k].classes
                 names.append(self.taxonomy.of_class(classes[0])[0] if classes else "")
+        # The space makes a name the same tokens that it has inside a sentence.
         words = self.processor.tokenizer([f" {n}" for n in names], add_special_tokens=False, padding=True)
         prompt = collate(prompts, self.processor.tokenizer.pad_token_id)
-        pairs = Pairs(
+        pairs = PairBatch(
             scenes=prompt["visual"],  # type: ignore[arg-type]
             words=torch.tensor(words["input_ids"]),
             word_mask=torch.tensor(words["attention_mask"]).bool(),
@@ -93,14 +107,11 @@ class StoryCollator:
         return {"pairs": pairs, "labels": prompt["labels"]}
 
 
-def untagged(model: Model) -> Processor:
-    """Prompts without concept tags: the visual tokens alone shall say what is seen."""
-    return Processor(model.processor.tokenizer, replace(model.config, prompt=replace(model.config.prompt, tags=0)))
+class StoryConversationCollator:
+    """Stories to the arguments of `VideoLLM.forward`: one conversation a story, with as many questions as fit.
 
-
-class ConversationCollator:
-    """Stories to the arguments of `VideoLLM.forward`: each asked as many questions, in one conversation, as fit in
-    `tokens`. So prompts are of like length, and little of a batch is padding."""
+    tokens: the longest prompt. Filling it makes prompts of like length, so little of a batch is padding.
+    """
 
     def __init__(self, model: Model, taxonomy: Taxonomy, tokens: int):
         self.processor, self.taxonomy, self.tokens = model.processor, taxonomy, tokens

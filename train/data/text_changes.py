@@ -11,10 +11,7 @@ VERBS = Path(__file__).parent / "verbs.txt"
 
 
 class VerbSwap:
-    """Changes what happens in a text and nothing else: one verb phrase for another of its group.
-
-    Groups are lines of phrases that can stand for each other, with `|` between them.
-    """
+    """Replaces one verb phrase of a text by another of its group, so that something else happens to the same things."""
 
     def __init__(self, groups: Sequence[Sequence[str]]):
         self.group = {phrase: [p for p in group if p != phrase] for group in groups for phrase in group}
@@ -23,11 +20,12 @@ class VerbSwap:
 
     @classmethod
     def read(cls, path: Path = VERBS) -> "VerbSwap":
+        """Groups from a file: one a line, its phrases separated by `|`."""
         lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return cls([[phrase.strip() for phrase in line] for line in lines])
 
     def __call__(self, text: str, rng: random.Random) -> str | None:
-        """None where no phrase of the list is in the text."""
+        """The changed text, or None where it holds no phrase of any group."""
         found = list(self.pattern.finditer(text))
         if not found:
             return None
@@ -38,8 +36,11 @@ class VerbSwap:
 def mask_words(
     ids: torch.Tensor, mask: torch.Tensor, mask_id: int, rng: random.Random, share: float = 0.15
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids (B,L) with a share of each row's words, at least one, replaced by mask_id; labels (B,L) that hold those words
-    and -100 elsewhere. The first token of a row is no word."""
+    """Hide a share of each row's words (at least one): BERT's masked language modelling, without its random words.
+
+    Returns ids (B,L), where mask_id stands for the hidden words, and labels (B,L), which hold them and -100 elsewhere.
+    The start token of a row is never hidden.
+    """
     ids, labels = ids.clone(), torch.full_like(ids, -100)
     for row, length in enumerate(mask.sum(1).tolist()):
         words = range(1, length)

@@ -1,4 +1,4 @@
-"""What a frozen tower makes of frames, computed once into memory-mapped files.
+"""Features of a frozen CLIP tower, computed once into memory-mapped files.
 
 Shapes: V videos, T frames, K hidden layers, P patches, D tower width, E embedding width.
 """
@@ -22,9 +22,9 @@ _FRAMES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class FeatureStore:
-    """embed: float32 (V,T,E); tokens: (V,T,K,1+P,D), bfloat16 in 16-bit integers. Both memory-mapped, zeros behind the
-    last frame."""
+class TowerFeatureStore:
+    """embed: float32 (V,T,E). tokens: (V,T,K,1+P,D), bfloat16 held in 16-bit integers, which NumPy has. Both are
+    memory-mapped and 0 behind a video's last frame."""
 
     embed: np.ndarray
     tokens: np.ndarray
@@ -35,9 +35,11 @@ class FeatureStore:
 
 
 @torch.no_grad()
-def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cache: Path) -> FeatureStore:
-    """layers: how many of the tower's last layers' tokens are kept. The same tower and frames are read from `cache`
-    when asked again."""
+def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cache: Path) -> TowerFeatureStore:
+    """Encode the frames, or read the features from `cache` where the same tower encoded the same frames before.
+
+    layers: the tokens of this many of the tower's last layers are kept.
+    """
     digest = hashlib.sha256(f"{frames.key} {layers} {tower.config}".encode())
     for parameter in tower.parameters():
         digest.update(parameter.detach().cpu().numpy().tobytes())
@@ -45,7 +47,7 @@ def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cac
     if not folder.is_dir():
         _fill(folder, frames, tower, layers)
     embed, tokens = (np.load(folder / f, mmap_mode="r", allow_pickle=False) for f in (_EMBED_FILE, _TOKENS_FILE))
-    return FeatureStore(embed, tokens)
+    return TowerFeatureStore(embed, tokens)
 
 
 def _fill(folder: Path, frames: FrameStore, tower: VisionTransformer, layers: int) -> None:

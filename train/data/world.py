@@ -1,4 +1,4 @@
-"""Pairs for training from a world's annotations (`data_gen/make_world.py`): captions of clips and of frames."""
+"""Captioned clips and captioned frames from the annotations of a rendered world (`data_gen/make_world.py`)."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from train.data.pairs import Pair, Part
+from train.data.pairs import CaptionPair, VideoInterval
 
-SQUARES = 6  # of a frame's side, named as on a chessboard
-OF_A_CLIP = 4
+SQUARES = 6  # along a side of the frame, named as on a chessboard
+OF_A_CLIP = 4  # pairs of one clip in a group
 _FLIPPED = {"left": "right", "right": "left", "up": "down", "down": "up"}
 _MOVE = re.compile(r"moves (?:to the (left|right)|(up|down)(?: and to the (left|right))?)")
 
@@ -23,11 +23,12 @@ def annotations(split: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def clip_pairs(split: Path) -> list[Pair]:
-    """Each clip with its short caption; the two clips of an order pair are one group; false: one attribute wrong."""
+def clip_pairs(split: Path) -> list[CaptionPair]:
+    """Each clip with its short caption. The two clips of an order pair are one group; the false caption has one wrong
+    attribute."""
     return [
-        Pair(
-            Part(split / a["video"]),
+        CaptionPair(
+            VideoInterval(split / a["video"]),
             a["captions"]["en"]["short"],
             group=min(a["id"], a["order_pair"]) if a["order_pair"] else "",
             false=(a["negatives"]["attribute_swap"]["en"],),
@@ -36,10 +37,13 @@ def clip_pairs(split: Path) -> list[Pair]:
     ]
 
 
-def frame_pairs(split: Path, frames: int) -> Iterator[Pair]:
-    """What is to be seen and where: captions of pictures, which know nothing of what happens. Of `frames` moments of a
-    clip, those in a row that look alike are one pair; OF_A_CLIP of these at most, spread over the clip, are one group.
-    They differ in little: a batch without them is told apart by colours alone, and teaches no places."""
+def frame_pairs(split: Path, frames: int) -> Iterator[CaptionPair]:
+    """Captions of single frames: what is seen and where, not what happens.
+
+    Of `frames` moments of a clip, consecutive ones that look alike are one pair. At most OF_A_CLIP pairs, spread over
+    the clip, form a group. They differ in little but places, which makes them hard negatives: a batch of different
+    clips is told apart by colours alone, and teaches no places.
+    """
     for a in annotations(split):
         shown = [row[0] for row in a["objects"][0]["track"]]
         moments = [(k + 0.5) * a["duration_s"] / frames for k in range(frames)]
@@ -48,13 +52,16 @@ def frame_pairs(split: Path, frames: int) -> Iterator[Pair]:
         few = min(OF_A_CLIP, len(alike))
         for k in range(few):
             caption, run = alike[k * (len(alike) - 1) // max(1, few - 1)]
-            part = Part(split / a["video"], max(0.0, shown[run[0]] - 1e-3), shown[run[-1]] + 1e-3)
-            yield Pair(part, caption, group=a["id"])
+            part = VideoInterval(split / a["video"], max(0.0, shown[run[0]] - 1e-3), shown[run[-1]] + 1e-3)
+            yield CaptionPair(part, caption, group=a["id"])
 
 
 def picture(annotation: dict[str, Any], frame: int) -> str:
-    """The caption of one frame, from the truth of the clip: "red star b4 size 5 turned 2, 3 blue cup": the square of
-    its middle, its radius in fortieths of the frame's width, its turn in eighths; of a group, how many are there."""
+    """The caption of one frame, from the truth of the clip, such as "red star b4 size 5 turned 2, 3 blue cup".
+
+    A single thing has the square of its centre, its radius in fortieths of the frame's width, and its turn in eighths;
+    several equal things have their number.
+    """
     time = annotation["objects"][0]["track"][frame][0]
     turned = {e["object"]: e for e in annotation["events"] if e["kind"] == "change_colour"}
     looks = Counter((thing["shape"], thing["colour"], thing["size"]) for thing in annotation["objects"])
@@ -77,6 +84,6 @@ def picture(annotation: dict[str, Any], frame: int) -> str:
 
 
 def flip_direction(caption: str) -> str | None:
-    """The caption with every move the other way, or None where nothing moves."""
+    """The caption with every direction reversed, or None where nothing moves."""
     flipped = _MOVE.sub(lambda m: re.sub("left|right|up|down", lambda w: _FLIPPED[w[0]], m[0]), caption)
     return None if flipped == caption else flipped

@@ -27,10 +27,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from train import clip, stage1, stage2
-from train.configs.contrastive import CLIP_WORLD
-from train.configs.stages import WORLD_STAGE1, WORLD_STAGE2, Recipe
+from train.configs.clip import CLIP_WORLD
+from train.configs.stage1 import WORLD_STAGE1, AlignmentRecipe
+from train.configs.stage2 import WORLD_STAGE2, InstructionRecipe
+from train.data.conversations import Conversations
+from train.data.features import VideoFeatures
 from train.data.pairs import write_pairs
-from train.data.rows import Conversations, Features, Rows
+from train.data.rows import InstructionRows
 from train.data.world import frame_pairs
 from videollm import checkpoint
 from videollm.checkpoint import Model
@@ -38,7 +41,6 @@ from videollm.config import TemporalKind
 from videollm.datasets.schema import read
 from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.export import FOLDER
-from videollm.features.shards import FeatureShards
 from videollm.models.language import CHATML
 from videollm.models.processor import IGNORE, Message, Prompt, collate
 
@@ -48,8 +50,7 @@ KINDS = (
     "existence", "colour", "count", "comparison", "direction", "change", "how_many_times", "order", "first_last",
     "when", "duration", "cannot_tell",
 )  # fmt: skip
-ALIGN = replace(
-    WORLD_STAGE1,
+ALIGN = WORLD_STAGE1.changed(
     name="projectors_stage1",
     contrastive=1.0,
     caption=0.0,
@@ -64,8 +65,7 @@ ALIGN = replace(
     log_every=20,
     resume="last",
 )
-RECIPE = replace(
-    WORLD_STAGE2,
+RECIPE = WORLD_STAGE2.changed(
     name="projectors_stage2",
     tune="full",
     batches="shuffled",
@@ -79,7 +79,7 @@ RECIPE = replace(
     resume="last",
 )
 # A language model that has still to learn the language makes such gradients for the projector that it forgets videos.
-TEXT = replace(RECIPE, name="projectors_text", init="", epochs=0.15, learning_rate=1e-3)
+TEXT = RECIPE.changed(name="projectors_text", init="", epochs=0.15, learning_rate=1e-3)
 TESTS = ("test", "unseen")
 IN_ORDER = ("order", "first_last")  # kinds that ask for nothing but the order of events
 QUESTIONS = 1200  # asked of each, spread over its clips
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--projectors", nargs="+", choices=PROJECTORS, default=PROJECTORS, metavar="KIND")
     parser.add_argument("--clips", type=int, default=4000, metavar="N", help="to train on; a tenth as many are tested")
     parser.add_argument(
-        "--epochs", type=float, default=RECIPE.epochs, help=f"of the second stage (default: {RECIPE.epochs})"
+        "--epochs", type=float, default=RECIPE.dataset.epochs, help=f"of stage 2 (default: {RECIPE.dataset.epochs})"
     )
     options = parser.parse_args(argv)
     out: Path = options.out.resolve()
@@ -103,13 +103,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     encoder = options.encoder or own_encoder(out)
     language_model(out, encoder)
     recipes = [both(out, kind, encoder, options.epochs) for kind in options.projectors]
-    results = {second.temporal: accuracies(first, second, out) for first, second in recipes}
+    results = {second.network.temporal: accuracies(first, second, out) for first, second in recipes}
     for kind, times in timed([second for _, second in recipes], out / "test.jsonl").items():
         results[kind] |= times
     report(out, results)
 
 
-def both(out: Path, kind: TemporalKind, encoder: str, epochs: float) -> tuple[Recipe, Recipe]:
+def both(out: Path, kind: TemporalKind, encoder: str, epochs: float) -> tuple[AlignmentRecipe, InstructionRecipe]:
     """The two stages of one projector."""
     captions = out / "captions.jsonl"
     common: dict[str, Any] = {
@@ -118,9 +118,9 @@ def both(out: Path, kind: TemporalKind, encoder: str, epochs: float) -> tuple[Re
         "llm": str(out / "text" / FOLDER),
         "features": str(out / "features"),
     }
-    first = replace(ALIGN, output=str(out / f"{kind}_stage1"), data=str(captions), **common)
+    first = ALIGN.changed(output=str(out / f"{kind}_stage1"), data=str(captions), **common)
     data = f"{captions}=1,{out / 'train.jsonl'}=1"  # captions keep the language model looking at the video
-    return first, replace(RECIPE, output=str(out / kind), init=first.output, data=data, epochs=epochs, **common)
+    return first, RECIPE.changed(output=str(out / kind), init=first.output, data=data, epochs=epochs, **common)
 
 
 def questions(out: Path, name: str, seed: int, count: int) -> None:
@@ -150,8 +150,8 @@ def own_encoder(out: Path) -> str:
     folder = out / "clip"
     if not (folder / "open_clip_config.json").exists():
         frames = out / "frames.jsonl"
-        write_pairs(frames, [*frame_pairs(out / "world/train/train", CLIP_WORLD.max_frames)])
-        clip.train(replace(CLIP_WORLD, output=str(folder), data=str(frames), cache=str(out / "cache")))
+        write_pairs(frames, [*frame_pairs(out / "world/train/train", CLIP_WORLD.dataset.max_frames)])
+        clip.train(CLIP_WORLD.changed(output=str(folder), data=str(frames), cache=str(out / "cache")))
     return f"local-dir:{folder}"
 
 
@@ -167,7 +167,7 @@ def language_model(out: Path, encoder: str) -> None:
         )
     random_language_model(out / "llm", files)
     data = ",".join(f"{f}=1" for f in files)
-    stage2.train(replace(TEXT, output=str(out / "text"), encoder=encoder, llm=str(out / "llm"), data=data))
+    stage2.train(TEXT.changed(output=str(out / "text"), encoder=encoder, llm=str(out / "llm"), data=data))
 
 
 def random_language_model(folder: Path, files: Sequence[Path]) -> None:
@@ -205,15 +205,16 @@ def random_language_model(folder: Path, files: Sequence[Path]) -> None:
     model.save_pretrained(folder)
 
 
-def accuracies(first: Recipe, recipe: Recipe, out: Path) -> dict[str, Any]:
+def accuracies(first: AlignmentRecipe, recipe: InstructionRecipe, out: Path) -> dict[str, Any]:
     """Train, unless that is done, and ask: the share of right answers by kind, the interval of all, and how many are
     right of unseen combinations, of another clip, and of the clip's frames in random order."""
     record = Path(recipe.output) / "accuracy.json"
     if record.exists():
         return json.loads(record.read_text())
-    for stage, each in ((stage1, first), (stage2, recipe)):
-        if not (Path(each.output) / "config.json").exists():
-            stage.train(each)
+    if not (Path(first.output) / "config.json").exists():
+        stage1.train(first)
+    if not (Path(recipe.output) / "config.json").exists():
+        stage2.train(recipe)
     model, rows, prompts = trained(recipe, out / "test.jsonl")
     samples = list(rows)
     own = [prompts.prompt(s) for s in samples]
@@ -248,12 +249,12 @@ def shuffled(prompt: Prompt, rng: np.random.Generator) -> Prompt:
     return replace(prompt, segments=segments)
 
 
-def trained(recipe: Recipe, test: Path) -> tuple[Model, Rows, Conversations]:
+def trained(recipe: InstructionRecipe, test: Path) -> tuple[Model, InstructionRows, Conversations]:
     model = checkpoint.load(recipe.output)
-    features = Features(shards=FeatureShards(recipe.features), encoder=model.encoder, config=model.config)
-    rows = Rows([str(test)])
+    features = VideoFeatures.at(recipe.dataset.features, model.encoder, model.config)
+    rows = InstructionRows([str(test)])
     rows.keep(np.linspace(0, len(rows) - 1, min(QUESTIONS, len(rows))).astype(int).tolist())
-    features.make(rows, 0)
+    features.prepare(rows, 0)
     return model, rows, Conversations(rows, features, model.processor, model.config.prompt.context)
 
 
@@ -273,14 +274,14 @@ def answered(model: Model, prompts: Sequence[Prompt], batch: int = 64) -> np.nda
     return np.array(right)
 
 
-def timed(recipes: Sequence[Recipe], test: Path) -> dict[str, dict[str, float]]:
+def timed(recipes: Sequence[InstructionRecipe], test: Path) -> dict[str, dict[str, float]]:
     """Milliseconds of a training step without its optimizer, and from a clip's features to an answer's first token:
     medians, the projectors taking turns."""
-    loaded = {r.temporal: trained(r, test) for r in recipes}
+    loaded = {r.network.temporal: trained(r, test) for r in recipes}
     steps, firsts = ({kind: [] for kind in loaded} for _ in range(2))
     for _ in range(REPEATS):
         for kind, (model, rows, prompts) in loaded.items():
-            some = [prompts.prompt(rows[i]) for i in range(min(RECIPE.batch_size, len(rows)))]
+            some = [prompts.prompt(rows[i]) for i in range(min(RECIPE.dataset.batch_size, len(rows)))]
             batch = collate(some, model.processor.tokenizer.pad_token_id)
             model.llm.requires_grad_(True).zero_grad()
             started = perf_counter()
@@ -314,7 +315,7 @@ def report(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
     row("all, another clip shown", [f"{f['another clip']:.3f}" for f in found])
     row("visual tokens a clip", [str(f["tokens"]) for f in found])
     row("parameters", [f"{f['parameters'] / 1e6:.2f} M" for f in found])
-    row(f"step of {RECIPE.batch_size}, ms", [f"{f['step_ms']:.0f}" for f in found])
+    row(f"step of {RECIPE.dataset.batch_size}, ms", [f"{f['step_ms']:.0f}" for f in found])
     row("first token, ms", [f"{f['first_token_ms']:.1f}" for f in found])
     (out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
@@ -334,7 +335,7 @@ def plot(path: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
     left.set(ylabel="right answers", ylim=(0, 1))
     left.legend()
     right.bar(names, [results[n]["step_ms"] for n in names])
-    right.set(ylabel=f"training step of {RECIPE.batch_size}, ms")
+    right.set(ylabel=f"training step of {RECIPE.dataset.batch_size}, ms")
     right.tick_params("x", rotation=35)
     figure.savefig(path, dpi=120)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from train.data.simulated import QA, Questioner, Stories, Story, Taxonomy, simulated, split_classes
+from train.data.simulated import Questioner, Stories, Story, StoryQuestion, Taxonomy, simulated, split_classes
 from videollm.checkpoint import Model, load
 from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import Message, Prompt
@@ -27,8 +27,8 @@ SEED = 777  # no training recipe uses it
 
 
 @dataclass(frozen=True)
-class Item:
-    qa: QA
+class AskedStory:
+    qa: StoryQuestion
     segments: tuple[SegmentFeatures, ...]
 
 
@@ -36,21 +36,21 @@ def normalise(text: str) -> str:
     return re.sub(r"[^a-z0-9: ]", "", text.lower()).strip()
 
 
-def questions(stories: Sequence[Story], taxonomy: Taxonomy, per_story: int) -> list[Item]:
+def questions(stories: Sequence[Story], taxonomy: Taxonomy, per_story: int) -> list[AskedStory]:
     return [
-        Item(qa, story.segments)
+        AskedStory(qa, story.segments)
         for i, story in enumerate(stories)
         for qa in Questioner(story, taxonomy, random.Random(SEED + i)).ask(per_story)
     ]
 
 
-def shuffled(items: Sequence[Item]) -> list[Item]:
+def shuffled(items: Sequence[AskedStory]) -> list[AskedStory]:
     """Each question with the segments of an item half the list away: another story's."""
     half = len(items) // 2
     return [replace(item, segments=items[(i + half) % len(items)].segments) for i, item in enumerate(items)]
 
 
-def answers(model: Model, items: Sequence[Item], batch_size: int = 16) -> list[str]:
+def answers(model: Model, items: Sequence[AskedStory], batch_size: int = 16) -> list[str]:
     """Greedy answers, in order; prompts of like length are batched, padded on the left."""
     prompts = [model.processor([Message("user", item.qa.question)], item.segments) for item in items]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -80,7 +80,7 @@ def generate(model: Model, prompts: Sequence[Prompt]) -> list[str]:
     return [model.processor.decode(row) for row in out.tolist()]
 
 
-def score(items: Sequence[Item], given: Sequence[str]) -> dict[str, float]:
+def score(items: Sequence[AskedStory], given: Sequence[str]) -> dict[str, float]:
     """Share of exact matches: all, and by kind of question."""
     right: dict[str, list[bool]] = defaultdict(list)
     for item, text in zip(items, given, strict=True):

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,14 @@ from typing import Any
 import torch
 
 from train import clip, retrieval
-from train.configs.contrastive import CLIP_WORLD, WORLD, RetrievalRecipe
+from train.configs.clip import CLIP_WORLD
+from train.configs.retrieval import WORLD, RetrievalRecipe
+from train.data.pair_batches import PairBatches
 from train.data.pairs import write_pairs
 from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs
-from train.experiments.joint_heads import train_together
-from train.retrieval import PairBatches, encode_pairs
-from train.tasks.backbone import save_trunk, towers
+from train.experiments.joint_heads import train_jointly
+from train.tasks.backbone import save_backbone, towers
+from train.tasks.retrieval import encode_pairs
 from videollm.encoders.base import TextFeatures
 from videollm.retrieval import metrics
 from videollm.retrieval.head import VideoRepr
@@ -73,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         (out / "clip/zero_shot.json").write_text(json.dumps(found))
     if not (out / "words/open_clip_model.safetensors").exists():
         with timed(out, "together"):
-            train_together({name: head_recipe(out, name, "clip", changes) for name, changes in TOGETHER.items()})
+            train_jointly({name: head_recipe(out, name, "clip", changes) for name, changes in TOGETHER.items()})
         learned = load(out / "heads/mean")
-        save_trunk(out / "words", *towers(learned), learned.logit_scale)
+        save_backbone(out / "words", *towers(learned), learned.logit_scale)
     for name in options.heads:
         if not (out / "heads" / name / "config.json").exists():
             with timed(out, name):
@@ -131,15 +132,15 @@ def pairs(out: Path) -> None:
 
 
 def _recipe(recipe: Any, out: Path, *, output: str, data: str, test: str, **changes: Any) -> Any:
-    files = {"data": str(out / f"{data}.jsonl"), "test": str(out / f"{test}.jsonl") if test else ""}
+    files = {"data": str(out / f"{data}.jsonl"), "eval_data": str(out / f"{test}.jsonl") if test else ""}
     places = {"output": str(out / output), "resume": "last", "cache": str(out / "cache")}
-    return replace(recipe, **places, **files, **changes)
+    return recipe.changed(**places, **files, **changes)
 
 
 def head_recipe(out: Path, name: str, backbone: str, changes: Mapping[str, Any]) -> RetrievalRecipe:
     teachers = str(out / "heads" / changes["teachers"]) if "teachers" in changes else ""
     start = {"backbone": f"local-dir:{out / backbone}", "teachers": teachers}
-    return replace(_recipe(WORLD, out, output=f"heads/{name}", data="train", test=""), **{**changes, **start})
+    return _recipe(WORLD, out, output=f"heads/{name}", data="train", test="").changed(**{**changes, **start})
 
 
 def asked(out: Path, name: str) -> dict[str, Any]:
@@ -158,7 +159,9 @@ def ask(model: RetrievalModel, recipe: RetrievalRecipe, out: Path) -> dict[str, 
     found: dict[str, Any] = {}
     for split in TESTS:
         known = annotations(out / "world/test" / split)
-        batches = PairBatches(clip_pairs(out / "world/test" / split), recipe, model, model.head.hidden_layers)
+        batches = PairBatches(
+            clip_pairs(out / "world/test" / split), recipe, towers(model)[0], model.head.hidden_layers
+        )
         text, video = encode_pairs(model, batches)
         scores = _score(model, text, video)
         found[f"{split}_R1"] = metrics.evaluate(metrics.Scores.of(scores))["text_to_video"]["R1"]

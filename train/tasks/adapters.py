@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021) in a tower's linear layers; prompts are the towers' own, see their configs."""
+"""Low-rank adapters (LoRA, Hu et al. 2021) in the linear layers of a CLIP tower."""
 
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -8,12 +8,12 @@ LAYERS = ["out_proj", "c_fc", "c_proj"]
 
 
 def add_lora(tower: nn.Module, rank: int) -> None:
-    """Freezes the tower; the adapters start as zero and are trained."""
+    """Freeze the tower and add trainable adapters, which start as zero."""
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS), tower)
 
 
 def merge_lora(tower: nn.Module) -> None:
-    """Adds the adapters to the weights: the same function in the tower's own parameters."""
+    """Add the adapters to the weights, so that the tower computes the same with its own parameters alone."""
     for parent in [*tower.modules()]:
         for name, layer in [*parent.named_children()]:
             if isinstance(layer, BaseTunerLayer):

@@ -1,7 +1,7 @@
-"""A CLIP's two towers from an open_clip model, and back: what training starts from, and what pre-training leaves.
+"""A CLIP's two towers read from an open_clip model, and written as one.
 
-The directory holds `open_clip_config.json` and `open_clip_model.safetensors`: open_clip itself, `videollm index` and
-any preset read it as `local-dir:FOLDER`.
+Retrieval heads are trained on such a backbone, and pre-training leaves one. A directory holds `open_clip_config.json`
+and `open_clip_model.safetensors`: open_clip itself, `videollm index` and every preset read it as `local-dir:FOLDER`.
 """
 
 import json
@@ -22,11 +22,11 @@ from videollm.retrieval.model import RetrievalModel
 LOCAL = "local-dir:"
 
 
-def load_trunk(name: str) -> tuple[VisionTransformer, TextTransformer]:
-    """name: `local-dir:FOLDER`, or open_clip's ARCHITECTURE:WEIGHTS, `ViT-B-32-quickgelu:openai`. The towers of
-    OpenAI's models: QuickGELU, a class token, the text's embedding at its last token.
+def load_backbone(name: str) -> tuple[VisionTransformer, TextTransformer]:
+    """The towers of a CLIP that is built as OpenAI's: QuickGELU, a class token, the text's embedding at its last token.
 
-    Raises ConfigError for other architectures, CheckpointError where weights cannot be had or do not fit.
+    name: `local-dir:FOLDER`, or open_clip's ARCHITECTURE:WEIGHTS, such as `ViT-B-32-quickgelu:openai`. Raises
+    ConfigError for other architectures, and CheckpointError where weights are missing or do not fit.
     """
     architecture, _, weights = (name, "", "") if name.startswith(LOCAL) else name.partition(":")
     try:
@@ -38,7 +38,7 @@ def load_trunk(name: str) -> tuple[VisionTransformer, TextTransformer]:
         ) from error
     state = dict(model.state_dict())
     if not isinstance(model, open_clip.CLIP) or "visual.class_embedding" not in state or "QuickGELU" not in repr(model):
-        raise ConfigError(f"{name!r} is not built as OpenAI's CLIP with a ViT is; its -quickgelu variant may be")
+        raise ConfigError(f"{name!r} is not built as OpenAI's CLIP with a ViT; try its -quickgelu variant")
     vision, text = VisionTransformer(_vision(model, state)), TextTransformer(_text(model, state))
     for tower, prefix in ((vision, "visual."), (text, "")):
         theirs = "visual." if prefix == "" else "(?!visual)"
@@ -80,12 +80,14 @@ def _text(model: open_clip.CLIP, state: dict[str, torch.Tensor]) -> TextConfig:
 
 
 def towers(model: RetrievalModel) -> tuple[VisionTransformer, TextTransformer]:
+    """The visual and the text tower of a retrieval model that has both."""
     if model.visual is None or not isinstance(model.text, TextTransformer):
-        raise ConfigError("this model reads features of another network, not frames: it has no CLIP to train on")
+        raise ConfigError("this model reads features of another network instead of frames, so it has no CLIP to train")
     return model.visual, model.text
 
 
-def save_trunk(folder: Path, vision: VisionTransformer, text: TextTransformer, logit_scale: torch.Tensor) -> None:
+def save_backbone(folder: Path, vision: VisionTransformer, text: TextTransformer, logit_scale: torch.Tensor) -> None:
+    """Write the towers as an open_clip model."""
     v, t = vision.config, text.config
     model_cfg = {
         "embed_dim": v.embed_dim,

@@ -1,28 +1,36 @@
-"""A head taught by finer ones: TeachCLIP's coarse and fine losses (Tian et al. 2024) from any trained models."""
+"""Distillation: a head that is quick to search with learns from finer ones (TeachCLIP, Tian et al. 2024)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self, cast
 
 import torch
 from torch import nn
 
-from train.tasks.contrastive import Batch, Contrast, Rows, encode, frame_features, texts_of, videos_of
+from train.configs.retrieval import RetrievalRecipe
+from train.core.gradcache import TensorBatch
+from train.tasks.backbone import towers
+from train.tasks.contrastive import ContrastiveLoss, EncodedRows, encode, frame_features, texts_of, videos_of
+from train.tasks.retrieval import RetrievalTask
 from videollm.errors import ConfigError
+from videollm.retrieval import model as directory
 from videollm.retrieval.heads.teachclip import AttentiveAggregation
 from videollm.retrieval.heads.xclip import sentence_frame_weights
 from videollm.retrieval.losses import teaching_loss
 from videollm.retrieval.model import RetrievalModel
 
 
-class DistilledContrast(Contrast):
-    """0.2 InfoNCE + coarse + 2 fine. Teachers see the same batch, of all ranks, and do not change. Where the official
-    code reads padded frames (`official_compat` of the student's head), so does the fine loss; otherwise it does not.
+class DistilledContrast(ContrastiveLoss):
+    """0.2 InfoNCE + coarse + 2 fine.
+
+    Teachers encode the same batch of all ranks, and are not trained. The official code's fine loss reads padded frames;
+    so does this one where `official_compat` of the student's head is set.
     """
 
     def __init__(self, model: RetrievalModel, teachers: Sequence[RetrievalModel]):
         super().__init__(model)
         if not isinstance(model.head, AttentiveAggregation):
-            raise ConfigError(f"head {model.config.head.kind!r} has no frame weights to teach: choose 'attentive'")
+            raise ConfigError(f"head {model.config.head.kind!r} has no frame weights to teach; choose head 'attentive'")
         self.student: AttentiveAggregation = model.head
         self.teachers = cast(Sequence[RetrievalModel], nn.ModuleList(teachers).requires_grad_(False))
 
@@ -32,7 +40,7 @@ class DistilledContrast(Contrast):
             teacher.eval()
         return self
 
-    def encode(self, batch: Batch) -> Rows:
+    def encode(self, batch: TensorBatch) -> EncodedRows:
         real = torch.ones_like(batch["mask"]) if self.student.official_compat else batch["mask"]
         frames = frame_features(self.model, batch)
         rows = encode(self.model, frames, batch)
@@ -46,7 +54,7 @@ class DistilledContrast(Contrast):
                 rows[f"teacher{i}_weights"] = weights / weights.sum(1, keepdim=True)
         return rows
 
-    def contrast(self, rows: Rows) -> torch.Tensor:
+    def compare(self, rows: EncodedRows) -> torch.Tensor:
         logits = self.model.logits(texts_of(rows), videos_of(rows))
         taught = [
             {n.removeprefix(f"teacher{i}_"): x for n, x in rows.items() if n.startswith(f"teacher{i}_")}
@@ -55,3 +63,24 @@ class DistilledContrast(Contrast):
         with torch.no_grad():
             targets = [t.logits(texts_of(r), videos_of(r)) for t, r in zip(self.teachers, taught, strict=True)]
         return teaching_loss(logits, rows["weights"], targets, [r["weights"] for r in taught])
+
+
+class DistillationTask(RetrievalTask):
+    """A retrieval head that trained heads teach."""
+
+    def teachers(self) -> Sequence[RetrievalModel]:
+        folders = [folder for folder in self.recipe.objective.teachers.split(",") if folder]
+        return [load_teacher(Path(folder), self.recipe, self.model) for folder in folders]
+
+    def objective(self, teachers: Sequence[RetrievalModel]) -> ContrastiveLoss:
+        return DistilledContrast(self.model, teachers)
+
+
+def load_teacher(folder: Path, recipe: RetrievalRecipe, student: RetrievalModel) -> RetrievalModel:
+    """A trained head. Raises ConfigError where it cannot read the features that the student's frozen tower made."""
+    loaded = directory.load(folder)
+    own, theirs = (towers(m)[0].state_dict() for m in (student, loaded))
+    differs = any(n not in theirs or not torch.equal(p, theirs[n]) for n, p in own.items())
+    if recipe.network.visual == "freeze" and differs:
+        raise ConfigError(f"{folder} has another visual tower than the frozen one; set visual to train")
+    return loaded

@@ -1,32 +1,35 @@
 """Training on recall itself, which has no gradient: REINFORCE (Williams 1992) over rankings drawn from the scores.
 
-For each text, `samples` short lists of k videos are drawn without replacement, each place by the softmax of the logits
-over the videos left (Plackett-Luce). A list's reward is 1 where the right video is on it: its recall@k. The gradient
-of the expected reward is that of
+For each text, `samples` lists of k videos are drawn without replacement; each place is drawn from the softmax of the
+logits over the videos that are left (Plackett-Luce). The reward r of a list is 1 where the right video is on it, which
+makes its mean the recall@k. The gradient of the expected reward is that of
 
-    -mean (r - b) log p(list),  b = mean reward of the same text's other lists (leave one out)
+    -mean (r - b) log p(list),  where b is the mean reward of the same text's other lists (leave one out)
 
-and likewise for videos as queries. Candidates are the batch of all ranks.
+Videos are queries in the same way. Candidates are the batch of all ranks.
 """
 
 import torch
 
-from train.tasks.contrastive import Contrast, Rows, texts_of, videos_of
+from train.tasks.contrastive import ContrastiveLoss, EncodedRows, texts_of, videos_of
 from videollm.errors import ConfigError
 from videollm.retrieval.model import RetrievalModel
 
 
-class RecallReward(Contrast):
-    """recall_at: k. reward: the last batch's mean reward, both directions."""
+class RecallReward(ContrastiveLoss):
+    """recall_at: k. samples: lists drawn for each query. reward: mean of the last batch, over both directions."""
 
     def __init__(self, model: RetrievalModel, *, recall_at: int = 1, samples: int = 16):
         super().__init__(model)
         if samples < 2 or recall_at < 1:
-            raise ConfigError(f"samples {samples} and recall_at {recall_at} must be at least 2 and 1")
+            raise ConfigError(
+                f"samples is {samples} and recall_at is {recall_at}; they must be at least 2 and 1: a list is "
+                "compared with the other lists of its query"
+            )
         self.recall_at, self.samples = recall_at, samples
         self.reward = 0.0
 
-    def contrast(self, rows: Rows) -> torch.Tensor:
+    def compare(self, rows: EncodedRows) -> torch.Tensor:
         logits = self.model.logits(texts_of(rows), videos_of(rows))
         right = torch.arange(logits.shape[1], device=logits.device)
         forth = policy_loss(logits[: len(right)], right, self.recall_at, self.samples)

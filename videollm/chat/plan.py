@@ -1,4 +1,4 @@
-"""What running a model on a video will take, before anything heavy runs: no weight is loaded, no frame decoded."""
+"""Estimate what running a model on a video takes, without loading a weight or decoding a frame."""
 
 import math
 from dataclasses import dataclass
@@ -6,29 +6,34 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from videollm.checkpoint import config_of
 from videollm.config import EncoderConfig, ModelConfig, SamplingConfig
-from videollm.device import resolve_dtype
+from videollm.device import resolve_device, resolve_dtype, total_memory, wait_for
 from videollm.errors import ConfigError
-from videollm.models.language import debug_language_model, resolve_source
+from videollm.models.language import debug_language_model, reachable, resolve_source
 from videollm.video import pyav
 from videollm.video.sampling import select
 
 TIME_TOKENS = 12  # "[0:04-0:08]" and the line break
 TAG_TOKENS = 7  # "coral reef 62%,"
 QUESTION_TOKENS = 40  # system prompt, template and a short question
-LITE_FLOPS = 0.8e9  # a frame, Tan & Le 2019
-DEPTHWISE = 0.15  # share of matrix speed that depthwise convolutions reach on CPU, measured
-DECODED_FRAMES_A_SECOND = 400  # 720p H.264 on two cores, measured; every frame on the way counts, wanted or not
+LITE_FLOPS = 0.8e9  # for each frame, Tan & Le 2019
+DEPTHWISE = 0.15  # share of matrix speed that depthwise convolutions reach on a CPU, measured
+DECODED_FRAMES_A_SECOND = 400  # 720p H.264 on two cores, measured; frames between the sampled ones are decoded too
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Estimates. Memory in MB, time in seconds on this machine; `fits` is false where segments will be merged."""
+    """Estimates for one video and one question.
+
+    fits: whether the prompt fits the context; if not, segments will be merged. memory_mb: needed on `device`, in MB.
+    device_memory_mb: what `device` has. latency_s: seconds on this machine; decoding always runs on the CPU.
+    """
 
     model: str
+    device: str
     duration_s: float
     frames: int
     segments: int
@@ -37,23 +42,36 @@ class Plan:
     context: int
     fits: bool
     memory_mb: dict[str, float]
+    device_memory_mb: float
     latency_s: dict[str, float]
 
     def __str__(self) -> str:
         memory = ", ".join(f"{k} {v:.0f}" for k, v in self.memory_mb.items())
         latency = ", ".join(f"{k} {v:.2f}" for k, v in self.latency_s.items())
+        needed = sum(self.memory_mb.values())
+        short = " (too little)" if needed > self.device_memory_mb else ""
         merged = "" if self.fits else " (segments will be merged to fit)"
         return (
-            f"model    {self.model}\nvideo    {self.duration_s:.1f} s\n"
+            f"model    {self.model} on {self.device}\nvideo    {self.duration_s:.1f} s\n"
             f"frames   {self.frames} in {self.segments} segments or more\n"
             f"tokens   {self.visual_tokens} visual, {self.prompt_tokens} in all, context {self.context}{merged}\n"
-            f"memory   {memory} MB\ntime     {latency} s (estimated)"
+            f"memory   {memory}; {needed:.0f} of {self.device_memory_mb:.0f} MB{short}\n"
+            f"time     {latency} s (estimated)"
         )
 
 
-def make_plan(video: str | Path, model: str = "lite", sampling: SamplingConfig | None = None) -> Plan:
-    """Estimate frames, tokens, memory and latency. Raises the `VideoError` family and ConfigError."""
-    config, scan = config_of(model), pyav.scan(video)
+def make_plan(
+    video: str | Path,
+    model: str = "lite",
+    sampling: SamplingConfig | None = None,
+    device: str | torch.device | None = None,
+) -> Plan:
+    """Estimate frames, tokens, memory and latency of one question about a video.
+
+    sampling: which frames to use; None takes the model's. device: see `resolve_device`.
+    Raises the `VideoError` family, ConfigError, and CheckpointError for a model whose config is not reachable.
+    """
+    device, config, scan = resolve_device(device), config_of(model), pyav.scan(video)
     info, sampling = scan.info, sampling or config.sampling
     frames = len(select(info, scan.times_s, scan.is_key, sampling))
     segments = math.ceil(frames / config.segments.frames)
@@ -63,19 +81,17 @@ def make_plan(video: str | Path, model: str = "lite", sampling: SamplingConfig |
     tokens = min(wanted, room)
 
     llm = _skeleton(config)
-    dtype = resolve_dtype(config.llm.dtype, torch.device("cpu"))
+    dtype, encoder_dtype = (resolve_dtype(part.dtype, device) for part in (config.llm, config.encoder))
     width = 0.5 if config.llm.load_in_4bit else dtype.itemsize
     weights = llm.num_parameters()
-    text = llm.config.get_text_config()
-    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    kv = 2 * text.num_hidden_layers * kv_heads * (text.hidden_size // text.num_attention_heads) * dtype.itemsize
 
-    speed = matrix_speed(dtype)
+    speed = matrix_speed(dtype, device)
     encode_flops, encoder_weights = encoder_cost(config.encoder)
     start = sampling.start_s or 0.0
     seconds = (sampling.end_s or info.duration_s) - start
     return Plan(
         model=config.name,
+        device=str(device),
         duration_s=info.duration_s,
         frames=frames,
         segments=segments,
@@ -85,9 +101,10 @@ def make_plan(video: str | Path, model: str = "lite", sampling: SamplingConfig |
         fits=wanted <= room,
         memory_mb={
             "language model": weights * width / 1e6,
-            "encoder": encoder_weights * 4 / 1e6,
-            "keys and values": kv * (tokens + config.prompt.max_new_tokens) / 1e6,
+            "encoder": encoder_weights * encoder_dtype.itemsize / 1e6,
+            "keys and values": kv_bytes(llm.config, dtype) * (tokens + config.prompt.max_new_tokens) / 1e6,
         },
+        device_memory_mb=total_memory(device) / 1e6,
         latency_s={
             "decode": seconds * info.fps / DECODED_FRAMES_A_SECOND * info.width * info.height / (1280 * 720),
             "encode": frames * encode_flops / speed,
@@ -96,21 +113,34 @@ def make_plan(video: str | Path, model: str = "lite", sampling: SamplingConfig |
     )
 
 
-def matrix_speed(dtype: torch.dtype, size: int = 768, seconds: float = 0.1) -> float:
-    """Floating-point operations a second of a matrix product here and now."""
-    a = torch.randn(size, size).to(dtype)
-    torch.mm(a, a)
+def kv_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
+    """Bytes of the keys and values of one token, in all layers."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    # Heads may be wider than their share of the hidden width: 128 and not 64 in Qwen3-0.6B.
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * text.num_hidden_layers * heads * width * dtype.itemsize
+
+
+def matrix_speed(dtype: torch.dtype, device: torch.device, size: int | None = None, seconds: float = 0.1) -> float:
+    """Measured floating-point operations a second of a product of square matrices on the device."""
+    if size is None:
+        size = 768 if device.type == "cpu" else 4096  # large enough to keep a GPU busy
+    a = torch.randn(size, size, device=device).to(dtype)
+    torch.mm(a, a)  # the first product also loads kernels
+    wait_for(device)
     started, runs = perf_counter(), 0
     while (spent := perf_counter() - started) < seconds:
         torch.mm(a, a)
+        wait_for(device)
         runs += 1
     return 2 * size**3 * runs / spent
 
 
 def encoder_cost(config: EncoderConfig) -> tuple[float, float]:
-    """Matrix-speed operations a frame, and parameters."""
+    """Operations for each frame at the speed of matrix products, and number of parameters."""
     if config.kind == "lite":
-        return LITE_FLOPS / DEPTHWISE, 27e6  # with the sentence encoder
+        return LITE_FLOPS / DEPTHWISE, 27e6  # parameters with those of the sentence encoder
     if config.kind == "debug":
         return 1e6, 1e4
     import open_clip
@@ -123,17 +153,16 @@ def encoder_cost(config: EncoderConfig) -> tuple[float, float]:
     tokens = (size // patch) ** 2 + 1
     parameters = 12 * layers * width**2
     embedding = 2 * (tokens - 1) * 3 * patch**2 * width
-    return (
-        2 * parameters * tokens + 4 * layers * tokens**2 * width + embedding,
-        1.6 * parameters,
-    )  # the text tower beside it
+    flops = 2 * parameters * tokens + 4 * layers * tokens**2 * width + embedding
+    return flops, 1.6 * parameters  # the text tower has about 0.6 times as many
 
 
 def _skeleton(config: ModelConfig) -> PreTrainedModel:
     """The language model without its weights."""
     if config.llm.source == "debug":
         return debug_language_model()
+    source = resolve_source(config.llm)
+    with reachable(source):
+        found = AutoConfig.from_pretrained(source, revision=config.llm.revision)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(resolve_source(config.llm), revision=config.llm.revision)
-        )
+        return AutoModelForCausalLM.from_config(found)

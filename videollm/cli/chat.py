@@ -9,6 +9,7 @@ from videollm.cli.options import (
     Commands,
     Options,
     add_command,
+    device_arguments,
     generation_arguments,
     generation_of,
     model_arguments,
@@ -27,7 +28,7 @@ CHAT_COMMANDS = "/evidence, /receipt, /video PATH, /save FILE, /quit"
 
 
 def register(commands: Commands) -> None:
-    one_video = (model_arguments(), sampling_arguments())
+    one_video = (model_arguments(), device_arguments(), sampling_arguments())
     parser = add_command(commands, "ask", ask, "ask one question about a video", *one_video, generation_arguments())
     parser.add_argument("video", nargs="?", help="leave it out with --index")
     parser.add_argument("question")
@@ -43,7 +44,13 @@ def register(commands: Commands) -> None:
     parser.add_argument("--dense", action="store_true", help="describe each part, with its times")
 
     parser = add_command(
-        commands, "plan", plan, "show frames, tokens, memory and time before running a model", *one_video
+        commands,
+        "plan",
+        plan,
+        "show frames, tokens, memory and time before running a model",
+        model_arguments(),
+        device_arguments(language_model=False),
+        sampling_arguments(),
     )
     parser.add_argument("video")
 
@@ -68,7 +75,7 @@ def _ask_index(options: Options) -> None:
         raise ConfigError(f"--index asks about an indexed collection; leave the video {options.video} out")
     hide_progress_bars()
     Index.open(options.index)  # reports a missing index before the seconds that loading a model takes
-    model = load(options.model)
+    model = load(options.model, options.device, options.device_map)
     answer = ask_library(model, Index.open(options.index, model.encoder), options.question, generation_of(options))
     rows = [asdict(CitationJSON.of(citation)) for citation in answer.citations]
     print_result(options, {"text": answer.text, "citations": rows}, answer.text)
@@ -127,7 +134,7 @@ def caption(options: Options) -> None:
 def plan(options: Options) -> None:
     from videollm.chat.plan import make_plan
 
-    made = make_plan(options.video, options.model, sampling_of(options))
+    made = make_plan(options.video, options.model, sampling_of(options), options.device)
     print_result(options, asdict(made), str(made))
 
 
@@ -135,4 +142,5 @@ def _evidence_and_receipt(answer: "Answer") -> str:
     spans = [f"{format_span(e)} ({e.score:.2f})" for e in answer.evidence]
     r = answer.receipt
     tokens = f"{r.frames} frames, {r.visual_tokens} visual + {r.prompt_tokens - r.visual_tokens} text tokens"
-    return f"evidence: {', '.join(spans)}\nreceipt:  {r.model} {r.config_sha}, {tokens}, {r.ms['total']:.0f} ms"
+    model = f"{r.model} {r.config_sha} on {r.device}"
+    return f"evidence: {', '.join(spans)}\nreceipt:  {model}, {tokens}, {r.ms['total']:.0f} ms"

@@ -60,7 +60,7 @@ def export(options: Options) -> None:
 
 
 def import_official(options: Options) -> None:
-    from videollm.retrieval.official import convert
+    from videollm.retrieval.published.convert import convert
 
     made = convert(options.file, options.system, options.out)
     text = f"{made['out']}: {made['system']}, head {made['head']}, {made['parameters'] / 1e6:.1f} million parameters"

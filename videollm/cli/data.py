@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from videollm.cli.options import Commands, Options, add_command, model_arguments
+from videollm.cli.options import Commands, Options, add_command, device_arguments, model_arguments
 from videollm.cli.output import print_result
 from videollm.errors import DataError, VideoError
 
@@ -14,7 +14,9 @@ def register(commands: Commands) -> None:
     parser.add_argument("file", help="instruction data, JSON lines")
 
     help = "compute the features that training on a file of instruction data reads"
-    parser = add_command(commands, "features", features, help, model_arguments())
+    parser = add_command(
+        commands, "features", features, help, model_arguments(), device_arguments(language_model=False)
+    )
     parser.add_argument("file", help="instruction data, JSON lines; features of its videos are computed once and kept")
     parser.add_argument(
         "--out", default="runs/features", metavar="DIR", help="where they are kept (default: runs/features)"
@@ -48,7 +50,7 @@ def features(options: Options) -> None:
     from videollm.features.shards import FeatureShards
 
     config = config_of(options.model)
-    encoder, shards = build_encoder(config.encoder), FeatureShards(options.out)
+    encoder, shards = build_encoder(config.encoder, options.device), FeatureShards(options.out)
     folder, before, usable, problems = Path(options.file).parent, len(shards), 0, {}
     # A dict keeps the file's order and drops rows that ask about the same part of the same video.
     wanted = {(s.video, row_sampling(config.sampling, s.start, s.end)): None for s in read(options.file) if s.video}

@@ -21,7 +21,7 @@ def open_session(options: Options) -> "ChatSession":
 
     hide_progress_bars()
     probe(options.video)  # reports a bad file before the seconds that loading a model takes
-    model = load(options.model)
+    model = load(options.model, options.device, options.device_map)
     return ChatSession(model, options.video, sampling=sampling_of(options), features=_feature_cache())
 
 
@@ -35,7 +35,7 @@ def encode(options: Options) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]"
     hide_progress_bars()
     probe(options.video)
     config = config_of(options.model)
-    encoder = build_encoder(config.encoder)
+    encoder = build_encoder(config.encoder, options.device)
     sampling = sampling_of(options) or config.sampling
     return encoder, config, encode_video(options.video, encoder, sampling, _feature_cache())
 

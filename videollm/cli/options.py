@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from videollm.device_arguments import add_device_arguments
+
 if TYPE_CHECKING:
     from videollm.config import ModelConfig, SamplingConfig
     from videollm.inference.sampling import GenerationConfig
@@ -33,6 +35,13 @@ def model_arguments() -> Arguments:
     """`--model`, for commands that read no video or sample it as the model was trained."""
     parser = Arguments(add_help=False)
     parser.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
+    return parser
+
+
+def device_arguments(*, language_model: bool = True) -> Arguments:
+    """Where the model runs."""
+    parser = Arguments(add_help=False)
+    add_device_arguments(parser, language_model=language_model)
     return parser
 
 

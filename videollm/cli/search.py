@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videollm.cli.options import Commands, Options, add_command, model_arguments
+from videollm.cli.options import Commands, Options, add_command, device_arguments, model_arguments
 from videollm.cli.output import (
     format_path,
     format_span,
@@ -29,7 +29,14 @@ RERANK_CANDIDATES = 20  # least number of moments that --rerank scores again
 
 
 def register(commands: Commands) -> None:
-    parser = add_command(commands, "index", index, "make or update a search index of videos", model_arguments())
+    parser = add_command(
+        commands,
+        "index",
+        index,
+        "make or update a search index of videos",
+        model_arguments(),
+        device_arguments(language_model=False),
+    )
     parser.add_argument("sources", nargs="+", help="folders, videos, or text files that list them, one a line")
     parser.add_argument("--index", required=True, metavar="DIR", help="folder, object store or LanceDB URL to keep it")
     parser.add_argument("--workers", type=int, metavar="N", help="videos in work at a time (default: cores, at most 8)")
@@ -43,7 +50,7 @@ def register(commands: Commands) -> None:
 
 def _register_search(commands: Commands) -> None:
     help = "find moments in indexed videos by text (lite reads English only), picture or clip"
-    parser = add_command(commands, "search", search, help)
+    parser = add_command(commands, "search", search, help, device_arguments())
     parser.add_argument("query", nargs="?", help="text to search for")
     parser.add_argument("--index", required=True, metavar="DIR", help="what `videollm index` made")
     parser.add_argument("--like", metavar="FILE", help="search for what looks like this picture or clip")
@@ -76,7 +83,7 @@ def index(options: Options) -> None:
     from videollm.retrieval.index import Index
 
     hide_progress_bars()
-    opened = Index.create(options.index, options.model)
+    opened = Index.create(options.index, options.model, device=options.device)
     with tqdm(unit=" videos", disable=None) as bar:  # None: draws on a terminal only
 
         def progress(done: int, total: int, path: str) -> None:
@@ -102,7 +109,7 @@ def search(options: Options) -> None:
         raise ConfigError("give either a text to search for, or a picture or clip with --like FILE")
     hide_progress_bars()
     where = _filter(options)
-    opened = Index.open(options.index)
+    opened = Index.open(options.index, device=options.device)
     k = options.k if options.rerank is None else max(options.k, RERANK_CANDIDATES)
     found = searching.search(opened, _query(options, opened), k, where)
     if options.rerank is not None:
@@ -146,9 +153,11 @@ def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
     if options.query is None:
         raise ConfigError("--rerank compares moments with a text; give a text instead of --like")
     if heads.is_there(Path(options.rerank)):
-        again = by_head.rerank(heads.load(Path(options.rerank)), options.query, found)
+        again = by_head.rerank(heads.load(Path(options.rerank), options.device), options.query, found)
     else:
-        again = by_language_model.rerank(checkpoint.load(options.rerank), options.query, found)
+        again = by_language_model.rerank(
+            checkpoint.load(options.rerank, options.device, options.device_map), options.query, found
+        )
     return again[: options.k]
 
 

@@ -4,20 +4,28 @@ from dataclasses import asdict
 from pathlib import Path
 
 from videollm.cli.models import encode, open_session
-from videollm.cli.options import Commands, Options, add_command, model_arguments, sampling_arguments
+from videollm.cli.options import (
+    Commands,
+    Options,
+    add_command,
+    device_arguments,
+    model_arguments,
+    sampling_arguments,
+)
 from videollm.cli.output import format_span, format_tags, print_result, save_sheet, to_json
 from videollm.cli.shapes import PartJSON, tags_json
 
 
 def register(commands: Commands) -> None:
-    one_video = (model_arguments(), sampling_arguments())
+    one_video = (model_arguments(), device_arguments(), sampling_arguments())
+    encoder_only = (model_arguments(), device_arguments(language_model=False), sampling_arguments())
     add_command(commands, "info", info, "show what a file holds").add_argument("video")
 
-    parser = add_command(commands, "classify", classify, "rank labels by how well a video shows them", *one_video)
+    parser = add_command(commands, "classify", classify, "rank labels by how well a video shows them", *encoder_only)
     parser.add_argument("video")
     parser.add_argument("--labels", required=True, help="at least two, separated by commas: cat,dog,boat")
 
-    parser = add_command(commands, "moments", moments, "find when in a video something is shown", *one_video)
+    parser = add_command(commands, "moments", moments, "find when in a video something is shown", *encoder_only)
     parser.add_argument("video")
     parser.add_argument("query", help="text that describes it")
     parser.add_argument("-k", type=int, default=3, help="number of moments, at most (default: 3)")

@@ -17,6 +17,7 @@ from videollm.checkpoint import Model, load
 from videollm.datasets.evaluation_folder import EvaluationData, ItemQuery
 from videollm.datasets.item import Item, Prediction
 from videollm.datasets.registry import ITEM_READERS, choose_item_reader
+from videollm.device_arguments import add_device_arguments
 from videollm.errors import DataError
 from videollm.evaluate import report as reports
 from videollm.evaluate import run as runs
@@ -51,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
+    device = argparse.ArgumentParser(add_help=False)
+    add_device_arguments(device)
     judge = argparse.ArgumentParser(add_help=False)
     judge.add_argument(
         "--judge", metavar="MODEL", help="let this model judge answers: a checkpoint, or a server's model"
@@ -64,12 +67,14 @@ def parser() -> argparse.ArgumentParser:
         "--labels", type=Path, metavar="FILE", help='people\'s verdicts: {"id": ..., "correct": true} a line'
     )
     for task in TASKS.values():
-        parents = [model, data, out, *([judge] if task.name in JUDGED else [])]
+        parents = [model, device, data, out, *([judge] if task.name in JUDGED else [])]
         made = commands.add_parser(task.name, help=task.about.partition(".")[0], parents=parents)
         made.set_defaults(run=evaluate, task=task)
-    trusted = commands.add_parser("trust", help="probe whether answers can be trusted", parents=[model, data, out])
+    trusted = commands.add_parser(
+        "trust", help="probe whether answers can be trusted", parents=[model, device, data, out]
+    )
     trusted.set_defaults(run=trust)
-    scored = commands.add_parser("score", help="score predictions made elsewhere", parents=[data, out, judge])
+    scored = commands.add_parser("score", help="score predictions made elsewhere", parents=[data, out, judge, device])
     scored.add_argument("predictions", type=Path, help='JSON Lines: {"id": ..., "prediction": {...}}')
     scored.add_argument("--task", choices=list(TASKS), required=True)
     scored.set_defaults(run=score)
@@ -87,12 +92,15 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    _print(options, _evaluate(options, options.task, options.out, lambda: load(options.model)))
+    _print(
+        options,
+        _evaluate(options, options.task, options.out, lambda: load(options.model, options.device, options.device_map)),
+    )
 
 
 def trust(options: argparse.Namespace) -> None:
     """Every probe in a folder of its own, and one report of all."""
-    model = cache(lambda: load(options.model))
+    model = cache(lambda: load(options.model, options.device, options.device_map))
     found = {name: _evaluate(options, probe, options.out / name, model) for name, probe in PROBES.items()}
     reports.write_together(options.out, found)
     if options.json:
@@ -198,7 +206,10 @@ def _judged(
     """Rows of a judge's scores, and what the report says of it; nothing where none is asked for."""
     if getattr(options, "judge", None) is None:
         return {}, {}
-    judge = EndpointJudge(options.judge_url, options.judge) if options.judge_url else LocalJudge(load(options.judge))
+    if options.judge_url:
+        judge = EndpointJudge(options.judge_url, options.judge)
+    else:
+        judge = LocalJudge(load(options.judge, options.device, options.device_map))
     labels = read_labels(options.labels) if options.labels else {}
     drift = check(judge, options.judge_baseline)
     cases = [_case(item, row.prediction) for item in asked if (row := found.get(item.id)) and row.prediction]

@@ -1,95 +1,108 @@
-"""A report as one self-contained page: no scripts, no other files; plots are SVG."""
+"""A report as one HTML page, from `templates/report.html`. Plots are inline SVG, so that the page needs no other file.
+
+This module turns reports into what the template shows: tables of texts, and bars in pixels.
+"""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from typing import Any
 
-from videollm.evaluate.markdown import AS_IT_IS_LABEL, facts, number, shown, spread
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d5dae1 }
-table { border-collapse: collapse; font-size: 14px } td, th { padding: .25rem .7rem; text-align: left }
-th { border-bottom: 2px solid #8792a2 } tr:nth-child(even) td { background: #f4f6f8 }
-.facts td:first-child { color: #5a6675; white-space: nowrap; vertical-align: top } .facts { overflow-wrap: anywhere }
-svg text { font: 13px system-ui, sans-serif; fill: #1c2430 }
-"""
-_LEFT, _WIDTH, _ROW = 190, 520, 26  # of a plot, in pixels
-_MAIN, _CONTROL, _CHANCE = "#2563b8", "#9aa5b4", "#c2410c"
+from videollm.evaluate.markdown import AS_IT_IS_LABEL, facts, further_metrics, metrics_in_tables, number, score_table
+
+_LABELS_PX, _BARS_PX, _VALUES_PX, _ROW_PX = 190, 520, 80, 26  # widths of a plot's three columns, height of a row
+_CHANCE_LABEL_PX = 28  # below the bars
+
+
+@dataclass(frozen=True, slots=True)
+class PlotBar:
+    """One bar with its confidence interval, in pixels. value: its text, None for a bar that cannot be drawn because
+    there is no value. interval: x of the lower and the upper bound. kind: the CSS class, "main" or "control"."""
+
+    label: str
+    middle: float
+    kind: str
+    value: str | None = None
+    width: float = 0.0
+    end: float = 0.0
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BarPlot:
+    """Horizontal bars below each other, in pixels. chance: x of the dashed line, None for no line."""
+
+    metric: str
+    bars: list[PlotBar]
+    chance: float | None
+    height: int
+    bottom: int
+    left: int = _LABELS_PX
+    width: int = _LABELS_PX + _BARS_PX + _VALUES_PX
 
 
 def page(title: str, reports: Sequence[Mapping[str, Any]]) -> str:
-    body = "\n".join(part for report in reports for part in _parts(report))
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    """The page of all the reports, one below the other."""
+    # Labels, answers and file names come from data sets and models: autoescape keeps them from becoming markup.
+    environment = Environment(
+        loader=PackageLoader("videollm.evaluate", "templates"), undefined=StrictUndefined, autoescape=True
     )
+    return environment.get_template("report.html").render(title=title, reports=[_shown(report) for report in reports])
 
 
-def _parts(report: Mapping[str, Any]) -> list[str]:
-    metrics = shown(report["scores"])
-    headline = metrics[0]
+def _shown(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that the template needs of one report."""
+    headline = metrics_in_tables(report["scores"])[0]
     conditions = {AS_IT_IS_LABEL: report["scores"], **report["controls"]}
-    parts = [f"<h1>{escape(report['task'])}</h1>", f"<p>{escape(report['about'])}</p>"]
-    parts.append(_table([], facts(report), "facts"))
-    parts.append("<h2>Score and controls</h2>")
     bars = {name: found[headline] for name, found in conditions.items()}
-    parts.append(bar_plot(headline, bars, report["chance"].get(headline), rest=_CONTROL))
-    rows = [[name, *(spread(f[m]) if m in f else "–" for m in metrics)] for name, f in conditions.items()]
-    if report["chance"]:
-        rows.append(["chance", *(number(report["chance"].get(m)) for m in metrics)])
-    parts.append(_table(["", *metrics], rows))
-    rest = [[m, spread(cell)] for m, cell in report["scores"].items() if m not in metrics]
-    if rest:
-        parts += ["<h2>Further metrics</h2>", _table(["", AS_IT_IS_LABEL], rest)]
+    sections: list[dict[str, Any]] = []
+    if further := further_metrics(report):
+        sections.append({"title": "Further metrics", "table": _table(*further), "plot": None})
     for name, groups in report["slices"].items():
-        parts.append(f"<h2>By {escape(name)}</h2>")
         labelled = {f"{value} ({found[headline]['items']})": found[headline] for value, found in groups.items()}
-        parts.append(bar_plot(headline, labelled))
+        sections.append({"title": f"By {name}", "plot": bar_plot(headline, labelled)})
     for title, found in report.get("sections", {}).items():
-        parts += [f"<h2>{escape(title)}</h2>", _table(found["head"], found["rows"])]
-    return parts
+        sections.append({"title": title, "table": found, "plot": None})
+    return {
+        "task": report["task"],
+        "about": report["about"],
+        "facts": _table([], facts(report)),
+        "plot": bar_plot(headline, bars, report["chance"].get(headline), rest="control"),
+        "scores": _table(*score_table(report)),
+        "sections": sections,
+    }
 
 
-def bar_plot(metric: str, bars: Mapping[str, Mapping[str, Any]], chance: float | None = None, rest: str = _MAIN) -> str:
-    """A bar for each value, with its interval. chance: a dashed line. rest: the colour of all but the first bar."""
+def bar_plot(
+    metric: str, bars: Mapping[str, Mapping[str, Any]], chance: float | None = None, rest: str = "main"
+) -> BarPlot:
+    """A bar for each value, with its interval. chance: where the dashed line is. rest: the CSS class of all bars but
+    the first."""
     known = [cell for cell in bars.values() if cell["value"] is not None]
     top = max([1e-9, chance or 0.0, *(max(c["value"], c["high"] or 0.0) for c in known)])
+    # A share near 1 gets an axis that ends at 1, so that plots of different reports compare; others end 10% above.
     top = 1.0 if 0.5 < top <= 1 else top * 1.1
 
     def x(value: float) -> float:
-        return round(_LEFT + _WIDTH * max(value, 0.0) / top, 1)
+        return round(_LABELS_PX + _BARS_PX * max(value, 0.0) / top, 1)
 
-    height = _ROW * len(bars) + (4 if chance is None else 28)
     drawn = []
     for row, (label, cell) in enumerate(bars.items()):
-        middle = row * _ROW + _ROW / 2
-        drawn.append(f'<text x="{_LEFT - 8}" y="{middle + 4}" text-anchor="end">{escape(label)}</text>')
+        middle, kind = (row + 0.5) * _ROW_PX, rest if row else "main"
         if cell["value"] is None:
+            drawn.append(PlotBar(label, middle, kind))
             continue
-        colour = rest if row else _MAIN
-        width = round(x(cell["value"]) - _LEFT, 1)
-        drawn.append(f'<rect x="{_LEFT}" y="{middle - 8}" width="{width}" height="16" fill="{colour}"/>')
         end = x(cell["value"])
-        if cell["low"] is not None:
-            end = x(cell["high"])
-            drawn.append(
-                f'<path d="M{x(cell["low"])} {middle}H{end}M{x(cell["low"])} {middle - 5}v10M{end} {middle - 5}v10" '
-                'stroke="#1c2430" fill="none"/>'
-            )
-        drawn.append(f'<text x="{end + 8}" y="{middle + 4}">{number(cell["value"])}</text>')
-    bottom = _ROW * len(bars)
-    if chance is not None:
+        interval = None if cell["low"] is None else (x(cell["low"]), x(cell["high"]))
+        width = round(end - _LABELS_PX, 1)
         drawn.append(
-            f'<path d="M{x(chance)} 0V{bottom}" stroke="{_CHANCE}" stroke-dasharray="4 3" stroke-width="2"/>'
-            f'<text x="{x(chance)}" y="{bottom + 18}" text-anchor="middle" style="fill:{_CHANCE}">chance</text>'
+            PlotBar(label, middle, kind, number(cell["value"]), width, interval[1] if interval else end, interval)
         )
-    drawn.append(f'<path d="M{_LEFT} 0V{bottom}" stroke="#1c2430"/>')
-    size = f'width="{_LEFT + _WIDTH + 80}" height="{height}"'
-    return f'<svg {size} role="img" aria-label="{escape(metric)}">{"".join(drawn)}</svg>'
+    bottom = _ROW_PX * len(bars)
+    height = bottom + (4 if chance is None else _CHANCE_LABEL_PX)
+    return BarPlot(metric, drawn, None if chance is None else x(chance), height, bottom)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    top = f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>" if head else ""
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<table class="{kind}">{top}{body}</table>'
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
+    return {"head": head, "rows": rows}

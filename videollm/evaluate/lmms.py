@@ -28,7 +28,7 @@ CLASS = "LmmsModel"
 class Responder:
     """Answers to texts about any number of local videos or pictures, greedily unless a temperature is asked for."""
 
-    def __init__(self, pretrained: str, device: str):
+    def __init__(self, pretrained: str, device: str | None):
         self.model = load(pretrained, device)
         self.engine = LocalEngine(self.model.llm, self.model.processor.stop_ids)
         self.features = FeatureCache(cache_dir() / "features")
@@ -72,7 +72,9 @@ def _model_class() -> type:
     class LmmsModel(lmms):
         """pretrained: a preset or a checkpoint directory."""
 
-        def __init__(self, pretrained: str = "lite", device: str = "cpu", **_: Any):  # lmms-eval adds batch_size etc.
+        def __init__(
+            self, pretrained: str = "lite", device: str | None = None, **_: Any
+        ):  # lmms-eval adds batch_size etc.
             super().__init__()
             self.respond = Responder(pretrained, device)
 

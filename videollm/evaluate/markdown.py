@@ -1,4 +1,4 @@
-"""A report as Markdown."""
+"""A report as Markdown, and the texts and tables that its HTML page shares."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,22 +7,40 @@ AS_IT_IS_LABEL = "video as it is"
 
 
 def number(value: float | None) -> str:
+    """Three decimals, a dash for a missing value."""
     return "–" if value is None else f"{value:.3f}"
 
 
 def spread(cell: Mapping[str, Any]) -> str:
-    """A value with its interval."""
+    """A value with its confidence interval, such as `0.512 [0.430, 0.594]`."""
     bounds = "" if cell["low"] is None else f" [{number(cell['low'])}, {number(cell['high'])}]"
     return f"{number(cell['value'])}{bounds}"
 
 
-def shown(scores: Mapping[str, Any], most: int = 6) -> list[str]:
-    """The metrics that tables have room for, the headline first."""
-    return list(scores)[:most]
+def metrics_in_tables(scores: Mapping[str, Any]) -> list[str]:
+    """The first six metrics, the headline metric first: a table with more columns does not fit on a page."""
+    return list(scores)[:6]
+
+
+def score_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: a row for the video as it is, for each control, and for chance where it is known."""
+    metrics = metrics_in_tables(report["scores"])
+    conditions = {AS_IT_IS_LABEL: report["scores"], **report["controls"]}
+    rows = [[name, *(spread(f[m]) if m in f else "–" for m in metrics)] for name, f in conditions.items()]
+    if report["chance"]:
+        rows.append(["chance", *(number(report["chance"].get(m)) for m in metrics)])
+    return ["", *metrics], rows
+
+
+def further_metrics(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
+    """Head and rows of the metrics that `score_table` has no room for, None if it has all of them."""
+    metrics = metrics_in_tables(report["scores"])
+    rows = [[metric, spread(cell)] for metric, cell in report["scores"].items() if metric not in metrics]
+    return (["", AS_IT_IS_LABEL], rows) if rows else None
 
 
 def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the scores belong to, as pairs of name and value."""
+    """Model, weights, data, predictions and cost that the scores belong to, as pairs of name and value."""
     model, data = report["model"], report["data"]
     weights = ", ".join(f"{name} {sha[:12]}" for name, sha in model.get("weights", {}).items())
     files = ", ".join(f"{name} {sha[:12]}" for name, sha in data["files"].items())
@@ -43,17 +61,13 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def text(report: Mapping[str, Any]) -> str:
-    metrics = shown(report["scores"])
+    """The report as a Markdown document."""
+    metrics = metrics_in_tables(report["scores"])
     lines = [f"# {report['task']}", "", report["about"], ""]
     lines += [f"- **{name}**: {value}" for name, value in facts(report)]
-    conditions = [(AS_IT_IS_LABEL, report["scores"]), *report["controls"].items()]
-    rows = [[name, *(spread(found[m]) if m in found else "–" for m in metrics)] for name, found in conditions]
-    if report["chance"]:
-        rows.append(["chance", *(number(report["chance"].get(m)) for m in metrics)])
-    lines += ["", "## Score and controls", "", *table(["", *metrics], rows)]
-    rest = [[m, spread(cell)] for m, cell in report["scores"].items() if m not in metrics]
-    if rest:
-        lines += ["", "## Further metrics", "", *table(["", AS_IT_IS_LABEL], rest)]
+    lines += ["", "## Score and controls", "", *table(*score_table(report))]
+    if further := further_metrics(report):
+        lines += ["", "## Further metrics", "", *table(*further)]
     for name, groups in report["slices"].items():
         rows = [[v, str(f[metrics[0]]["items"]), *(spread(f[m]) for m in metrics[:3])] for v, f in groups.items()]
         lines += ["", f"## By {name}", "", *table(["", "items", *metrics[:3]], rows)]
@@ -63,7 +77,7 @@ def text(report: Mapping[str, Any]) -> str:
 
 
 def section(judge: Mapping[str, Any]) -> dict[str, Any]:
-    """What a judge's part of the report shows: a table's head and rows."""
+    """The table on the judge: its model, prompts, failures, drift and agreement with people."""
     drift = judge["drift"]
     changed = "first use, its verdicts are the baseline now"
     if drift["baseline"] == "compared":
@@ -86,6 +100,7 @@ def _agreed(found: Mapping[str, Any]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table. A `|` within a cell is escaped, because it would end the cell."""
     return [
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",

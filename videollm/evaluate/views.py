@@ -59,7 +59,7 @@ class Views:
 
 def blank(video: EncodedVideo, encoder: FrameEncoder) -> EncodedVideo:
     size = encoder.image_size
-    grey = encoder.encode_frames(torch.full((1, 3, size, size), GREY, dtype=torch.uint8))
+    grey = encoder.encode_frames(torch.full((1, 3, size, size), GREY, dtype=torch.uint8)).to("cpu")
     return dataclasses.replace(video, features=grey[torch.zeros(len(video.times_s), dtype=torch.long)], cuts=())
 
 

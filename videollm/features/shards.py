@@ -17,15 +17,21 @@ import numpy as np
 import torch
 
 from videollm.features.cache import CacheEntry
+from videollm.features.stored import StoredDtype, pack, unpack
 
 _ALIGNMENT = 64  # bytes, of each tensor
 
 
 class FeatureShards:
-    """Entries by `cache_key`, of all shards of a directory. `reload` shows what other processes have written since."""
+    """Entries by `cache_key`, of all shards of a directory. `reload` shows what other processes have written since.
 
-    def __init__(self, root: str | os.PathLike[str]):
+    dtype: the number format that features are kept in (`videollm/features/stored.py`). Entries of another format are
+    not read: a run gets the precision that it asks for.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], dtype: StoredDtype = "auto"):
         self.root = Path(root)
+        self.dtype: StoredDtype = dtype
         self.root.mkdir(parents=True, exist_ok=True)
         self._lines: dict[str, tuple[Path, int]] = {}
         self._contents: dict[str, str] = {}
@@ -42,10 +48,13 @@ class FeatureShards:
             for at, line in _lines(path):
                 self._learn(path, at, json.loads(line))
 
+    def __contains__(self, key: str) -> bool:
+        return self._own(key) in self._lines
+
     def get(self, key: str) -> CacheEntry | None:
-        if key not in self._lines:
+        if key not in self:
             return None
-        path, at = self._lines[key]
+        path, at = self._lines[self._own(key)]
         with path.open("rb") as file:
             file.seek(at)
             row = json.loads(file.readline())
@@ -54,18 +63,21 @@ class FeatureShards:
             name: _view(shard, offset, getattr(torch, dtype), shape)
             for name, (dtype, shape, offset) in row["tensors"].items()
         }
-        return CacheEntry(tensors, row["meta"])
+        return CacheEntry(unpack(tensors), row["meta"])
 
     def put(self, key: str, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
         shard = self._bytes = self._bytes or (self.root / f"{self._name}.bin").open("ab")
         where = {}
-        for name, tensor in tensors.items():
+        for name, tensor in pack(tensors, self.dtype).items():
             shard.write(b"\0" * (-shard.tell() % _ALIGNMENT))
             tensor = tensor.detach().cpu().contiguous()
             where[name] = [str(tensor.dtype).removeprefix("torch."), list(tensor.shape), shard.tell()]
             shard.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
         shard.flush()
-        self._write({"key": key, "tensors": where, "meta": meta})
+        self._write({"key": self._own(key), "tensors": where, "meta": meta})
+
+    def _own(self, key: str) -> str:
+        return key if self.dtype == "auto" else f"{key}-{self.dtype}"
 
     def content(self, path: str | os.PathLike[str]) -> str | None:
         """The hash of a file's content, if it was noted and the file has not changed since."""

@@ -76,8 +76,11 @@ class TextConfig:
             raise ConfigError(f"text width {self.width} must be a multiple of heads {self.heads}")
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with one matrix for queries, keys and values."""
+class ClipAttention(nn.Module):
+    """Multi-head self-attention with one matrix for queries, keys and values.
+
+    The parameters have the names of `nn.MultiheadAttention`, which OpenAI's `clip/model.py` uses, so that official
+    weights load as they are."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -121,12 +124,12 @@ class Mlp(nn.Module):
         return self.c_proj(quick_gelu(self.c_fc(x)))
 
 
-class Block(nn.Module):
-    """x += attn(ln_1 x); x += mlp(ln_2 x)."""
+class ClipBlock(nn.Module):
+    """OpenAI's ResidualAttentionBlock: x += attn(ln_1 x), then x += mlp(ln_2 x)."""
 
     def __init__(self, width: int, heads: int, mlp_width: int, eps: float = CLIP_EPS):
         super().__init__()
-        self.attn = Attention(width, heads)
+        self.attn = ClipAttention(width, heads)
         self.ln_1 = nn.LayerNorm(width, eps=eps)
         self.mlp = Mlp(width, mlp_width)
         self.ln_2 = nn.LayerNorm(width, eps=eps)
@@ -141,7 +144,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, width: int, layers: int, heads: int, mlp_width: int, eps: float = CLIP_EPS):
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, mlp_width, eps) for _ in range(layers))
+        self.resblocks = nn.ModuleList(ClipBlock(width, heads, mlp_width, eps) for _ in range(layers))
 
     def forward(
         self, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False, queries: int | None = None

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from videollm.device import resolve_device
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.published.key_mapping import load_official
@@ -180,8 +181,8 @@ def is_there(folder: Path) -> bool:
     return file.is_file() and json.loads(file.read_text()).get("format") == FORMAT
 
 
-def load(folder: Path) -> RetrievalModel:
-    """The model that `save` wrote. CheckpointError where files or weights do not fit."""
+def load(folder: Path, device: str | torch.device | None = "cpu") -> RetrievalModel:
+    """The model that `save` wrote. device: see `resolve_device`. CheckpointError where files or weights do not fit."""
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} has no {name}: give a directory that `videollm import-official` wrote")
@@ -189,7 +190,7 @@ def load(folder: Path) -> RetrievalModel:
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     names = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
     load_official(model, load_file(folder / WEIGHTS_FILE), names, ())
-    return model.eval()
+    return model.to(resolve_device(device)).eval()
 
 
 def _config(folder: Path, fields: Mapping[str, Any]) -> RetrievalConfig:

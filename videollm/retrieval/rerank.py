@@ -33,11 +33,13 @@ def rerank(model: RetrievalModel, query: str, moments: Sequence[Moment]) -> list
     if not moments:
         return []
     read = [_frames(model, moment, model.visual.config.image_size) for moment in moments]
-    video = model.encode_video(*(torch.stack(x) for x in zip(*read, strict=True)))
+    device = next(model.parameters()).device
+    video = model.encode_video(*(torch.stack(x).to(device) for x in zip(*read, strict=True)))
     words = Words(min(model.config.head.max_words, model.text.config.context - model.text.config.prompts))
     parts = split_text(query, words)
     weights = torch.tensor([float(len(part)) for part in parts])
-    scores = weights / weights.sum() @ model.head.score(model.encode_text(*words(parts)), video)
+    texts = model.encode_text(*(x.to(device) for x in words(parts)))
+    scores = weights / weights.sum() @ model.head.score(texts, video).cpu()
     scored = [replace(m, score=score + m.bonus) for m, score in zip(moments, scores.tolist(), strict=True)]
     return sorted(scored, key=lambda m: -m.score)
 

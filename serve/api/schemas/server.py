@@ -46,6 +46,7 @@ class HealthReply(ReplyModel):
     status: Literal["ok", "degraded"]
     decoder: Literal["up", "down"]
     engine: Literal["up", "down"]
+    device: str
     waiting: int
 
 

@@ -53,6 +53,28 @@ def yes_or_no(text: str) -> bool | None:
     return {"yes": True, "no": False}.get(first)
 
 
+def chosen_letter(text: str, letters: str) -> str | None:
+    """The option that an answer to a multiple-choice question names, one of `letters`; None where it names none.
+
+    A letter counts where it stands alone or before punctuation ("B", "b.", "(B)", "B: a cup"), and behind "answer is"
+    or the like ("The answer is B"). The article of a sentence is no choice: "A rocket comes first." names none.
+    """
+    match = _CHOICE.match(text)
+    letter = (match["bare"] or match["said"]).upper() if match else None
+    return letter if letter and letter in letters else None
+
+
+# "said" follows words that announce a choice. A capital there may go on ("is B because"), unless it is a word by itself
+# ("Answer: A rocket"); a small letter may not ("is a rocket").
+_CHOICE = re.compile(
+    r"""[\s"'*(\[]*
+    (?:(?P<bare>[A-Za-z])(?=[.):,;\]"'*]|\s*$|\s+-)
+    |(?i:(?:the|my)?\s*(?:(?:correct|right|best)\s+)?(?:answer|choice|option))(?i:\s+is)?\s*:?[\s"'*(\[]*
+     (?P<said>[B-HJ-Z]\b|[AIa-z](?=[.):,;\]"'*]|\s*$)))""",
+    re.VERBOSE,
+)
+
+
 def abstains(text: str) -> bool:
     """Whether an English answer says that it cannot be told from the video."""
     return bool(_ABSTAINING.search(text.lower().replace("’", "'")))

@@ -27,8 +27,8 @@ class StateShapes:
             raise CheckpointError(f"the state dict has no tensor {name}; is it a complete checkpoint of this system?")
         return self.state[name].shape
 
-    def has(self, prefix: str) -> bool:
-        return any(name.startswith(prefix) for name in self.state)
+    def has(self, *prefixes: str) -> bool:
+        return any(name.startswith(prefixes) for name in self.state)
 
     def count(self, prefix: str) -> int:
         """The number of entries of a module list: N + 1 where the last is named `prefix`.N."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from videollm.encoders.base import FrameFeatures
 from videollm.errors import ConfigError
-from videollm.retrieval.clip import CLIP_EPS, Attention, Block, VisionTransformer
+from videollm.retrieval.clip import CLIP_EPS, ClipAttention, ClipBlock, VisionTransformer
 from videollm.retrieval.head import Need, RetrievalHead, VideoRepr, masked_mean
 
 MAX_FRAMES = 64
@@ -59,7 +59,7 @@ class STAN(RetrievalHead):
             for drop in drops
         )
         self.within = nn.ModuleList(
-            WithinFrames(cast(Block, block), drop)
+            WithinFrames(cast(ClipBlock, block), drop)
             for block, drop in zip(list(tower.transformer.resblocks)[-depth:], drops, strict=True)
         )
 
@@ -109,7 +109,7 @@ class AcrossFramesAttention(nn.Module):
     def __init__(self, width: int, heads: int, drop: float):
         super().__init__()
         self.drop = drop
-        self.attn = Attention(width, heads)
+        self.attn = ClipAttention(width, heads)
         self.norm = nn.LayerNorm(width, eps=CLIP_EPS)
         self.fc = zero_linear(width)
 
@@ -140,7 +140,7 @@ class AcrossFramesConv(nn.Module):
 class WithinFrames(nn.Module):
     """CLIP's block over [c; z_t] of each frame, with one c a video."""
 
-    def __init__(self, block: Block, drop: float):
+    def __init__(self, block: ClipBlock, drop: float):
         super().__init__()
         self.block = copy.deepcopy(block)
         self.drop = drop

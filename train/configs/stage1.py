@@ -1,0 +1,129 @@
+"""Recipes of stage 1: align the temporal module's tokens with words, with the language model frozen."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from train.configs.base import CheckpointConfig, OptimizerConfig, option
+from train.configs.stages import (
+    ZERO_VARIANTS,
+    NetworkConfig,
+    StageRecipe,
+    VideoDataConfig,
+    VideoLLMParallelism,
+    zero_variant,
+)
+
+SIMULATED_LOSSES = ("contrastive", "caption")  # simulated videos have names and captions, but no text tower reads them
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentLossWeights:
+    """The weight of each loss of `train/tasks/losses.py`; a loss of weight 0 is not computed."""
+
+    contrastive: float = option(0.0, "Weight of visual tokens against word embeddings (InfoNCE, no text tower).")
+    caption: float = option(0.0, "Weight of captioning through the frozen language model.")
+    itc: float = option(0.0, "Weight of video-text contrast (BLIP-2).")
+    itm: float = option(0.0, "Weight of video-text matching with hard negatives (BLIP-2).")
+    itg: float = option(0.0, "Weight of captioning by the Q-Former's text path (BLIP-2).")
+    mlm: float = option(0.0, "Weight of masked language modelling.")
+    mfm: float = option(0.0, "Weight of masked frame modelling.")
+    order: float = option(0.0, "Weight of telling shuffled frames from ordered ones.")
+    verbs: float = option(0.0, "Weight of telling a caption from the same caption with another verb.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentDataConfig(VideoDataConfig):
+    """Captioned rows, or simulated videos."""
+
+    batches: Literal["shuffled", "alike"] = option(
+        "shuffled", "How rows form batches: shuffled, or alike, so that each is a hard negative of the others."
+    )
+    overlapped: bool = option(
+        False,
+        "Draw clips that overlap their captions without sharing their ends (VideoCLIP); needs timed captions.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentRecipe(StageRecipe):
+    """Stage 1. The temporal module is trained by a weighted sum of losses."""
+
+    losses: AlignmentLossWeights = field(default_factory=AlignmentLossWeights)
+    dataset: AlignmentDataConfig = field(default_factory=AlignmentDataConfig)
+
+    def problems(self) -> Iterator[tuple[bool, str]]:
+        yield from super().problems()
+        dataset, weights = self.dataset, self.loss_weights
+        yield not weights, f"no loss has a weight; give a weight to one of {', '.join(vars(self.losses))}"
+        yield dataset.overlapped and not dataset.data, "overlapped needs data: simulated captions have no times"
+        yield (
+            dataset.batches == "alike" and (not dataset.data or dataset.overlapped),
+            "batches alike needs data, and excludes overlapped",
+        )
+        yield (
+            dataset.batches == "alike" and "=" in dataset.data,
+            "batches alike mixes files in their own proportions; leave out the weights in data",
+        )
+        yield (
+            dataset.batches == "alike" and dataset.features == "none",
+            "batches alike compares the features of all rows, so they must be kept; give a directory as features",
+        )
+        yield (
+            not dataset.data and bool(weights.keys() - set(SIMULATED_LOSSES)),
+            f"simulated videos bear only the losses {' and '.join(SIMULATED_LOSSES)}; give data for the others",
+        )
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The weights that are not 0, by the name of their loss."""
+        return {name: weight for name, weight in vars(self.losses).items() if weight}
+
+
+DEBUG_STAGE1 = AlignmentRecipe(
+    name="debug_stage1",
+    network=NetworkConfig(model="debug"),
+    losses=AlignmentLossWeights(contrastive=1.0, caption=1.0),
+    dataset=AlignmentDataConfig(held_out=1),
+)
+LITE_STAGE1 = AlignmentRecipe(
+    name="lite_stage1",
+    network=NetworkConfig(model="lite"),
+    losses=AlignmentLossWeights(contrastive=1.0),
+    optimizer=OptimizerConfig(learning_rate=2e-3),
+    checkpoints=CheckpointConfig(save_every=20),
+    dataset=AlignmentDataConfig(num_videos=1920, batch_size=32),
+)
+# The world: a small language model and any encoder; data as the README makes it.
+WORLD_STAGE1 = AlignmentRecipe(
+    name="world_stage1",
+    network=NetworkConfig(model="world"),
+    losses=AlignmentLossWeights(caption=1.0, itc=1.0, itm=1.0, itg=1.0),
+    optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.05),
+    dataset=AlignmentDataConfig(data="runs/world.jsonl", features="runs/features", epochs=4, batch_size=32),
+)
+# The learning rate and weight decay of BLIP-2's stage 1 (Li et al. 2023), for GPUs.
+CLIP_B32_STAGE1 = AlignmentRecipe(
+    name="clip_b32_smollm2_stage1",
+    network=NetworkConfig(model="clip_b32-smollm2_1.7b"),
+    losses=WORLD_STAGE1.losses,
+    optimizer=OptimizerConfig(learning_rate=1e-4, weight_decay=0.05),
+    parallelism=VideoLLMParallelism(bf16=True),
+    checkpoints=CheckpointConfig(save_every=500),
+    dataset=AlignmentDataConfig(data="data/captions.jsonl", features="runs/features", batch_size=256, workers=4),
+)
+CLIP_L14_STAGE1 = CLIP_B32_STAGE1.changed(
+    name="clip_l14_qwen7b_stage1", model="clip_l14_336-qwen2.5_7b", gradient_accumulation_steps=2
+)
+
+_LARGE = (CLIP_B32_STAGE1, CLIP_L14_STAGE1)
+STAGE1: dict[str, AlignmentRecipe] = {
+    r.name: r
+    for r in (
+        DEBUG_STAGE1,
+        LITE_STAGE1,
+        WORLD_STAGE1,
+        *_LARGE,
+        *(zero_variant(r, stage, offload) for r in _LARGE for stage, offload in ZERO_VARIANTS),
+    )
+}

@@ -1,0 +1,181 @@
+"""Recipes of stage 2: tune the temporal module and the language model on instructions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from train.configs.base import CheckpointConfig, OptimizerConfig, option
+from train.configs.stages import (
+    ZERO_VARIANTS,
+    NetworkConfig,
+    StageRecipe,
+    VideoDataConfig,
+    VideoLLMParallelism,
+    zero_variant,
+)
+from videollm.config import Dtype, LoraConfig, ModelConfig
+from videollm.presets import preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """What is trained of the language model."""
+
+    init: str = option("", "Checkpoint directory to start from: of stage 1, or of an earlier stage 2.")
+    tune: Literal["adapter", "projector", "full"] = option(
+        "adapter",
+        "What is trained: the projector and an adapter, the projector alone, or all of the language model (full).",
+    )
+    lora_r: int = option(0, "Rank of the adapter, whose alpha is twice that; 0: as the preset says.")
+    load_in_4bit: bool = option(False, "QLoRA: hold the frozen language model in 4 bits.")
+    neftune: float = option(0.0, "Alpha of the noise that is added to word embeddings (NEFTune); 0: none.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionDataConfig(VideoDataConfig):
+    """Conversations about videos, images or nothing, or simulated videos."""
+
+    batches: Literal["shuffled", "length"] = option(
+        "shuffled", "How rows form batches: shuffled, or grouped by length, which pads less."
+    )
+    conversation_tokens: int = option(400, "Longest prompt in tokens, answers included; 0: the preset's context.")
+    evaluate_rows: int = option(
+        0, "Held-out questions that are answered by generation at each evaluation; 0: only the loss is computed."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionRecipe(StageRecipe):
+    """Stage 2. Only the answers of a conversation bear a loss."""
+
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    dataset: InstructionDataConfig = field(default_factory=InstructionDataConfig)
+
+    def problems(self) -> Iterator[tuple[bool, str]]:
+        yield from super().problems()
+        tuning, dataset = self.tuning, self.dataset
+        yield (
+            tuning.load_in_4bit and self.parallelism.zero_stage == 3,
+            "load_in_4bit with zero_stage 3: ZeRO-3 cannot shard 4-bit weights; use zero_stage 2, which shards the "
+            "optimizer and the gradients of the adapter",
+        )
+        yield tuning.lora_r < 0, f"lora_r is {tuning.lora_r}; it must be at least 0"
+        yield (
+            tuning.load_in_4bit and tuning.tune == "full",
+            "load_in_4bit with tune full: 4-bit weights cannot be trained; use tune adapter",
+        )
+        yield (
+            tuning.tune == "adapter" and self.model_config.llm.lora is None,
+            f"tune is adapter, but preset {self.network.model} has no LoRA; give lora_r, or tune projector or full",
+        )
+        yield tuning.neftune < 0, f"neftune is {tuning.neftune}; it must be at least 0"
+        yield (
+            dataset.batches == "length" and (not dataset.data or dataset.features == "none"),
+            "batches length needs data and kept features, which tell how long each row is",
+        )
+        yield dataset.evaluate_rows > 0 and not dataset.eval_data, "evaluate_rows needs eval_data"
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The preset with this recipe's choices."""
+        config, tuning = super().model_config, self.tuning
+        lora = None
+        if tuning.tune == "adapter":
+            lora = (
+                LoraConfig(r=tuning.lora_r, alpha=2 * tuning.lora_r)
+                if tuning.lora_r
+                else preset(self.network.model).llm.lora
+            )
+        return replace(config, llm=replace(config.llm, lora=lora, load_in_4bit=tuning.load_in_4bit))
+
+    @property
+    def language_model_dtype(self) -> Dtype:
+        """Weights that AdamW updates must be float32: a small update would be lost in bfloat16."""
+        return "float32" if self.tuning.tune == "full" else super().language_model_dtype
+
+
+DEBUG_STAGE2 = InstructionRecipe(
+    name="debug_stage2",
+    network=NetworkConfig(model="debug"),
+    tuning=TuningConfig(init="runs/debug_stage1", tune="projector"),
+    dataset=InstructionDataConfig(conversation_tokens=600, held_out=1),
+)
+LITE_STAGE2 = InstructionRecipe(
+    name="lite_stage2",
+    network=NetworkConfig(model="lite"),
+    tuning=TuningConfig(init="runs/lite_stage1"),
+    optimizer=OptimizerConfig(learning_rate=1.5e-3),
+    parallelism=VideoLLMParallelism(gradient_accumulation_steps=2),
+    dataset=InstructionDataConfig(num_videos=4800, batch_size=8),
+)
+# Most questions of a long conversation can be answered from earlier answers; these few are read from the video.
+LITE_STAGE2_SHORT = LITE_STAGE2.changed(
+    name="lite_stage2_short",
+    init="runs/lite_stage2",
+    num_videos=1280,
+    batch_size=16,
+    gradient_accumulation_steps=4,
+    learning_rate=5e-4,
+    conversation_tokens=200,
+    seed=1,
+)
+# More of the short conversations, because answers were still getting better.
+LITE_STAGE2_LAST = LITE_STAGE2_SHORT.changed(
+    name="lite_stage2_last", init="runs/lite_stage2_short", num_videos=3840, seed=2
+)
+# The world: a small language model and any encoder; data as the README makes it.
+WORLD_STAGE2 = InstructionRecipe(
+    name="world_stage2",
+    network=NetworkConfig(model="world"),
+    tuning=TuningConfig(init="runs/world_stage1"),
+    optimizer=OptimizerConfig(learning_rate=5e-4),
+    dataset=InstructionDataConfig(
+        data="runs/world.jsonl",
+        features="runs/features",
+        batches="length",
+        epochs=2,
+        batch_size=16,
+        conversation_tokens=0,
+    ),
+)
+# The learning rate and batch of LLaVA-1.5's LoRA recipe (Liu et al. 2024), for GPUs.
+CLIP_B32_STAGE2 = InstructionRecipe(
+    name="clip_b32_smollm2_stage2",
+    network=NetworkConfig(model="clip_b32-smollm2_1.7b"),
+    tuning=TuningConfig(init="runs/clip_b32_smollm2_stage1"),
+    optimizer=OptimizerConfig(learning_rate=2e-4, warmup_ratio=0.03),
+    parallelism=VideoLLMParallelism(bf16=True, gradient_checkpointing=True),
+    checkpoints=CheckpointConfig(save_every=500),
+    dataset=InstructionDataConfig(
+        data="data/instructions.jsonl",
+        features="runs/features",
+        batches="length",
+        batch_size=128,
+        conversation_tokens=0,
+        workers=4,
+    ),
+)
+CLIP_L14_STAGE2 = CLIP_B32_STAGE2.changed(
+    name="clip_l14_qwen7b_stage2",
+    model="clip_l14_336-qwen2.5_7b",
+    init="runs/clip_l14_qwen7b_stage1",
+    gradient_accumulation_steps=4,
+)
+
+_LARGE = (CLIP_B32_STAGE2, CLIP_L14_STAGE2)
+_QLORA = tuple(r.changed(name=f"{r.name}_qlora", load_in_4bit=True) for r in _LARGE)
+STAGE2: dict[str, InstructionRecipe] = {
+    r.name: r
+    for r in (
+        DEBUG_STAGE2,
+        LITE_STAGE2,
+        LITE_STAGE2_SHORT,
+        LITE_STAGE2_LAST,
+        WORLD_STAGE2,
+        *_LARGE,
+        *_QLORA,
+        *(zero_variant(r, stage, offload) for r in _LARGE for stage, offload in ZERO_VARIANTS),
+        # ZeRO-3 cannot shard 4-bit weights.
+        *(zero_variant(r, stage, offload) for r in _QLORA for stage, offload in ZERO_VARIANTS if stage < 3),
+    )
+}

@@ -1,0 +1,121 @@
+"""transformers' arguments and DeepSpeed's configuration, both derived from a recipe.
+
+Each fact is stated once, in the recipe: DeepSpeed's sizes, precision and learning rate are "auto", which transformers
+fills in from its own arguments.
+"""
+
+import sys
+from typing import Any
+
+from transformers import TrainingArguments
+
+from train.configs.base import Recipe
+from train.configs.stage1 import AlignmentRecipe
+from train.configs.stage2 import InstructionRecipe
+from train.configs.stages import StageRecipe, VideoLLMParallelism
+from train.core.device import rank_device, world_size
+from videollm.errors import ConfigError
+
+
+def training_arguments(recipe: Recipe, epochs: float = 1) -> TrainingArguments:
+    """The arguments of the one Trainer. epochs: as the sampler counts them; some samplers give all epochs as one.
+
+    Raises ConfigError where the ranks cannot share the batch.
+    """
+    optimizer, checkpoints, dataset = recipe.optimizer, recipe.checkpoints, recipe.dataset
+    stage: dict[str, Any] = (
+        _stage_arguments(recipe) if isinstance(recipe, StageRecipe) else {"dataloader_drop_last": True}
+    )
+    return TrainingArguments(
+        output_dir=recipe.output,
+        use_cpu=rank_device().type == "cpu",
+        per_device_train_batch_size=_batch_per_pass(recipe),
+        per_device_eval_batch_size=_batch_per_pass(recipe),
+        num_train_epochs=epochs,
+        learning_rate=optimizer.learning_rate,
+        weight_decay=optimizer.weight_decay,
+        max_grad_norm=optimizer.max_grad_norm,
+        bf16=recipe.parallelism.bf16,
+        logging_steps=checkpoints.log_every,
+        logging_first_step=True,
+        save_steps=checkpoints.save_every,
+        save_total_limit=2,
+        report_to=checkpoints.report_to,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,  # a batch holds dataclasses, which the pinning thread does not look into
+        dataloader_num_workers=dataset.workers,
+        disable_tqdm=not sys.stderr.isatty(),
+        seed=recipe.seed,
+        deepspeed=deepspeed_config(recipe),
+        # Stage 1 weighs losses, and each uses some heads and not others.
+        ddp_find_unused_parameters=isinstance(recipe, AlignmentRecipe),
+        **stage,
+    )
+
+
+def _stage_arguments(recipe: StageRecipe) -> dict[str, Any]:
+    """What only stage 1 and stage 2 use: transformers' own optimizer and schedule, and evaluation on held-out rows."""
+    parallelism, dataset = recipe.parallelism, recipe.dataset
+    instruction = recipe if isinstance(recipe, InstructionRecipe) else None
+    answers = instruction is not None and instruction.dataset.evaluate_rows > 0
+    evaluates = bool(dataset.eval_data)
+    return {
+        "gradient_accumulation_steps": parallelism.gradient_accumulation_steps,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": recipe.optimizer.warmup_ratio,  # transformers reads a value below 1 as a ratio
+        "torch_compile": parallelism.compile,
+        "activation_checkpointing": parallelism.gradient_checkpointing,
+        "neftune_noise_alpha": (instruction and instruction.tuning.neftune) or None,
+        "eval_strategy": "steps" if evaluates else "no",
+        "eval_steps": recipe.checkpoints.save_every,
+        "load_best_model_at_end": evaluates,
+        "metric_for_best_model": "accuracy" if answers else "loss",
+        "greater_is_better": answers,
+        "prediction_loss_only": True,
+        "label_names": ["labels"],
+    }
+
+
+def _batch_per_pass(recipe: Recipe) -> int:
+    """Rows of one forward pass of one rank."""
+    passes = recipe.parallelism.gradient_accumulation_steps if isinstance(recipe, StageRecipe) else 1
+    batch, ranks = recipe.dataset.batch_size, world_size()
+    per_pass, rest = divmod(batch, ranks * passes)
+    if rest:
+        raise ConfigError(
+            f"batch_size {batch} cannot be shared by {ranks} ranks with gradient_accumulation_steps {passes}; make it "
+            f"a multiple of {ranks * passes}"
+        )
+    return per_pass
+
+
+def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
+    """DeepSpeed's configuration, or None where the recipe runs without DeepSpeed."""
+    parallelism = recipe.parallelism
+    if not parallelism.zero_stage:
+        return None
+    zero: dict[str, Any] = {"stage": parallelism.zero_stage}
+    if parallelism.zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    if isinstance(parallelism, VideoLLMParallelism) and parallelism.offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+        if parallelism.zero_stage == 3:
+            zero["offload_param"] = {"device": "cpu"}
+    return {
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own CPU optimizer needs a compiler at run time
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "bf16": {"enabled": "auto"},
+        **(_ADAMW if isinstance(recipe, StageRecipe) else {"zero_allow_untested_optimizer": True}),
+    }
+
+
+_ADAMW: dict[str, Any] = {
+    "optimizer": {
+        "type": "AdamW",
+        "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto", "torch_adam": True},
+    }
+}

@@ -1,0 +1,158 @@
+"""Captioned rows as pairs of a segment and a text: what stage 1 trains on."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from train.data.batches import PairBatch, TextBatch
+from train.data.conversations import Conversations
+from train.data.features import VideoFeatures
+from train.data.rows import InstructionRows
+from train.data.text_changes import VerbSwap, mask_words
+from videollm.datasets.schema import Sample
+from videollm.errors import DataError
+from videollm.features.encode import SegmentFeatures
+from videollm.models.aligner import Aligner
+from videollm.models.processor import IGNORE, Message, Prompt, collate
+from videollm.models.video_llm import VisualBatch
+from videollm.retrieval.overlap import OverlappedSampling
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedSegment:
+    """A caption and one segment that it describes.
+
+    group: numbers of its video and of its text; pairs that share either are not negatives of each other. draw: seeds
+    what is random about the pair. prompt: the same pair for the language model, where it captions too.
+    """
+
+    text: str
+    segment: SegmentFeatures
+    group: tuple[int, int]
+    draw: int
+    prompt: Prompt | None
+
+
+class Captions(Dataset[CaptionedSegment]):
+    """Captioned rows as pairs of a segment and its caption.
+
+    prompts: makes the prompt of a pair; None where the language model does not caption.
+    """
+
+    def __init__(self, rows: InstructionRows, features: VideoFeatures, prompts: Conversations | None = None):
+        self.rows, self.features, self.prompts = rows, features, prompts
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: int) -> CaptionedSegment:
+        sample = described(self.rows[draw % len(self)])
+        return self.pair(sample, sample.messages[-1].content, draw)
+
+    def pair(self, sample: Sample, text: str, draw: int) -> CaptionedSegment:
+        (segment,) = self.features.video(sample).segments(self.features.config, self.features.encoder.vocabulary, 1)
+        messages = (Message("user", sample.messages[-2].content), Message("assistant", text))
+        prompt = self.prompts.prompt(sample, messages) if self.prompts else None
+        return CaptionedSegment(
+            text, segment, (number(f"{sample.video} {sample.start} {sample.end}"), number(text)), draw, prompt
+        )
+
+    def embeds(self) -> torch.Tensor:
+        """Unit vectors (rows, E): the mean of each row's frames in the encoder's own space."""
+        found = [self.features.video(described(s)).features.embed.float().mean(0) for s in self.rows]
+        return torch.nn.functional.normalize(torch.stack(found), dim=-1)
+
+
+class Narrations(Captions):
+    """Pairs whose text and clip overlap without sharing their ends, drawn anew each time (VideoCLIP, Xu et al. 2021).
+
+    A text is a run of consecutive captions, and its clip a span around a moment of one of them. A row is a video; only
+    captions with times are used.
+    """
+
+    def __init__(self, rows: InstructionRows, features: VideoFeatures, prompts: Conversations | None = None):
+        super().__init__(rows, features, prompts)
+        self.sampling = OverlappedSampling()
+        self.captions: dict[str, list[int]] = {}
+        for i, sample in enumerate(map(described, rows)):
+            if sample.end is not None:
+                self.captions.setdefault(sample.video, []).append(i)
+        if not self.captions:
+            raise DataError("no caption has times; overlapped needs rows with start and end, or with answer_times")
+        self.videos = list(self.captions)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, draw: int) -> CaptionedSegment:
+        path, rng = self.videos[draw % len(self)], random.Random(draw)
+        told = sorted((described(self.rows[i]) for i in self.captions[path]), key=lambda s: (s.start or 0, s.end or 0))
+        starts, ends = [s.start or 0.0 for s in told], [s.end or 0.0 for s in told]
+        lengths = [len(s.messages[-1].content.split()) for s in told]
+        clip = self.sampling.sample(starts, ends, lengths, max(1, int(max(ends))), rng)
+        text = " ".join(told[i].messages[-1].content for i in clip.captions)
+        span = replace(told[0], start=float(clip.start_s), end=float(clip.end_s), answer_times=())
+        return self.pair(span, text, draw)
+
+
+def described(sample: Sample) -> Sample:
+    """The row, limited to the part of the video that its caption describes."""
+    if len(sample.answer_times) != 1:
+        return sample
+    start, end = sample.answer_times[0]
+    return replace(sample, start=start, end=max(end, start + 1e-3), answer_times=())
+
+
+def number(text: str) -> int:
+    """A number that is the same for equal texts in every process (Python's own hash is not)."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+@dataclass(frozen=True)
+class PairCollator:
+    """Pairs to the arguments of `AlignmentModel.forward`. losses: names of those whose inputs are made."""
+
+    tokenizer: Any
+    aligner: Aligner | None
+    losses: frozenset[str]
+    swap: VerbSwap = field(default_factory=VerbSwap.read)
+
+    def __call__(self, pairs: Sequence[CaptionedSegment]) -> dict[str, Any]:
+        texts = [p.text for p in pairs]
+        made: dict[str, Any] = {
+            "videos": VisualBatch.pad([p.segment.tokens for p in pairs], [p.segment.times_s for p in pairs]),
+            "groups": torch.tensor([p.group for p in pairs]),
+        }
+        if self.aligner is not None:
+            made["texts"] = self._texts(texts)
+        if "mlm" in self.losses:
+            made |= self._masked(made["texts"], pairs)
+        if "verbs" in self.losses:
+            changed = [self.swap(p.text, random.Random(p.draw)) for p in pairs]
+            made["changed"] = self._texts([new or old for new, old in zip(changed, texts, strict=True)])
+            made["has_changed"] = torch.tensor([new is not None for new in changed])
+        if "contrastive" in self.losses:
+            words = self.tokenizer(
+                [f" {t}" for t in texts], add_special_tokens=False, padding=True, return_tensors="pt"
+            )
+            made["scenes"], made["named"] = made["videos"], torch.ones(len(pairs), dtype=torch.bool)
+            made["words"], made["word_mask"] = words["input_ids"], words["attention_mask"].bool()
+        if "caption" in self.losses:
+            made["prompt"] = collate([p.prompt for p in pairs if p.prompt], self.tokenizer.pad_token_id)
+        return {"pairs": PairBatch(**made), "labels": torch.full((len(pairs), 1), IGNORE)}
+
+    def _texts(self, texts: Sequence[str]) -> TextBatch:
+        assert self.aligner is not None
+        ids, mask = self.aligner.tokenize(texts)
+        return TextBatch(ids=ids, mask=mask)
+
+    def _masked(self, texts: TextBatch, pairs: Sequence[CaptionedSegment]) -> dict[str, Any]:
+        assert self.aligner is not None
+        rng = random.Random(pairs[0].draw)
+        ids, labels = mask_words(texts.ids, texts.mask, self.aligner.mask_id, rng)
+        return {"masked": TextBatch(ids=ids, mask=texts.mask), "masked_labels": labels}

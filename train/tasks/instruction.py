@@ -1,0 +1,112 @@
+"""Stage 2: instruction tuning. The temporal module and the language model's adapter, or all of it, learn to answer."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from train.configs.stage2 import InstructionRecipe
+from train.core.report import loss_curve
+from train.core.samplers import Draws, Order
+from train.core.task import TrainingTask
+from train.core.trainer import TaskTrainer
+from train.data.conversations import Conversations, PromptCollator
+from train.data.rows import InstructionRows
+from train.data.simulated import StoryConversationCollator, training_stories
+from train.tasks.stages import read_rows, stage_card
+from train.tasks.video_llm import save_checkpoint, starting_model
+from videollm.checkpoint import Model
+from videollm.models.processor import Message, Prompt
+
+
+class InstructionTask(TrainingTask):
+    """Conversations about videos, images or nothing; only the answers bear a loss."""
+
+    recipe: InstructionRecipe
+
+    def __init__(self, recipe: InstructionRecipe):
+        self.recipe, self.model = recipe, starting_model(recipe)
+        self.module: nn.Module = self.model.llm
+        self.examiner: Examiner | None = None
+        (self._read if recipe.dataset.data else self._simulate)()
+
+    def _simulate(self) -> None:
+        dataset = self.recipe.dataset
+        # Not the seed of stage 1, so that stage 2 sees other stories.
+        self.rows, taxonomy = training_stories(self.model, dataset, self.recipe.seed + 1)
+        self.sampler = Draws(self._order((dataset.num_videos,)))
+        self.collate = StoryConversationCollator(self.model, taxonomy, dataset.conversation_tokens)
+
+    def _read(self) -> None:
+        dataset = self.recipe.dataset
+        rows, held_out, features = read_rows(self.recipe, self.model, None)
+        limit = dataset.conversation_tokens or self.model.config.prompt.context
+        prompts = Conversations(rows, features, self.model.processor, limit)
+        lengths = prompts.lengths() if dataset.batches == "length" else None
+        self.rows = prompts
+        self.sampler = Draws(self._order(tuple(rows.sizes), weights=rows.weights, lengths=lengths))
+        self.collate = PromptCollator(self.model.processor)
+        if held_out is not None:
+            self.held_out = Conversations(held_out, features, self.model.processor, limit)
+            if dataset.evaluate_rows:
+                self.examiner = Examiner(self.model, self.held_out, held_out, dataset.evaluate_rows)
+
+    def _order(self, sizes: tuple[int, ...], **choices: Any) -> Order:
+        dataset = self.recipe.dataset
+        return Order(sizes=sizes, epochs=dataset.epochs, batch=dataset.batch_size, seed=self.recipe.seed, **choices)
+
+    def evaluate(self) -> dict[str, float]:
+        return self.examiner() if self.examiner else {}
+
+    def finish(self, trainer: TaskTrainer) -> None:
+        """Write the checkpoint directory, its card and the loss curve."""
+        state = trainer.trained_state()
+        if trainer.is_world_process_zero():
+            output = Path(self.recipe.output)
+            card = stage_card(trainer, self.recipe, self.model, "train/stage2.py")
+            save_checkpoint(self.model, output, state, card, full=self.recipe.tuning.tune == "full")
+            loss_curve(output / "loss.png", trainer.state.log_history)
+
+
+class Examiner:
+    """Answers the first question of held-out rows by generation, and measures the share of exact answers.
+
+    Case and punctuation do not count. Rows are answered one at a time.
+    """
+
+    def __init__(self, model: Model, prompts: Conversations, rows: InstructionRows, count: int):
+        self.model, self.prompts = model, prompts
+        step = max(1, len(rows) // count)
+        self.samples = [rows[i] for i in range(0, len(rows), step)][:count]
+
+    def __call__(self) -> dict[str, float]:
+        right = []
+        for sample in self.samples:
+            question, answer = next(iter(sample.turns()))
+            system = [m for m in sample.messages if m.role == "system"]
+            given = self.answer(self.prompts.prompt(sample, [*system, Message("user", question)]))
+            right.append(bare_words(given) == bare_words(answer))
+        return {"accuracy": sum(right) / len(right)}
+
+    def answer(self, prompt: Prompt) -> str:
+        llm, processor = self.model.llm, self.model.processor
+        was, device = llm.training, self.model.device
+        llm.eval()
+        visual = prompt.visual()
+        ids = llm.generate(
+            torch.tensor([prompt.ids], device=device),
+            visual.to(device) if visual else None,
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=device),
+            max_new_tokens=self.model.config.prompt.max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(processor.stop_ids),
+            pad_token_id=processor.tokenizer.pad_token_id,
+        )
+        llm.train(was)
+        return processor.decode(ids[0].tolist())
+
+
+def bare_words(text: str) -> str:
+    """The words of a text in lower case, without punctuation."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

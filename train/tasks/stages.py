@@ -1,0 +1,41 @@
+"""What the tasks of stage 1 and stage 2 share: their rows and their card."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from train.configs.stages import StageRecipe
+from train.core.report import card
+from train.core.trainer import TaskTrainer
+from train.data.features import VideoFeatures
+from train.data.rows import InstructionRows
+from videollm.checkpoint import Model
+
+
+def read_rows(
+    recipe: StageRecipe, model: Model, only: Callable[..., bool] | None
+) -> tuple[InstructionRows, InstructionRows | None, VideoFeatures]:
+    """Rows to train on, rows held out, and the features of both, computed where they are kept and missing."""
+    dataset = recipe.dataset
+    where = dataset.features or str(Path(recipe.output) / "features")
+    features = VideoFeatures.at(where, model.encoder, model.config, dataset.feature_dtype)
+    rows = InstructionRows(dataset.data.split(","), only)
+    held_out = InstructionRows(dataset.eval_data.split(","), only) if dataset.eval_data else None
+    for some in (rows, held_out):
+        if some is not None and (left_out := features.prepare(some, dataset.skip_bad)):
+            print(f"{left_out} rows have no usable video and are left out", file=sys.stderr)
+    return rows, held_out, features
+
+
+def stage_card(trainer: TaskTrainer, recipe: StageRecipe, model: Model, script: str) -> str:
+    """The text of the checkpoint's card."""
+    seconds = time.perf_counter() - trainer.started
+    run = [
+        f"{trainer.state.global_step} steps of {recipe.dataset.batch_size}, {seconds:.0f} s",
+        f"{trainer.args.world_size} rank(s)",
+        f"model configuration {model.config.sha}",
+    ]
+    if best := trainer.state.best_model_checkpoint:
+        run.append(f"kept: {Path(best).name}")
+    return card(recipe, script, {}, trainer.state.log_history, run)

@@ -1,0 +1,76 @@
+"""The VideoLLM that a run starts from, and the checkpoint directory that it leaves."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from train.configs.stage1 import AlignmentRecipe
+from train.configs.stage2 import InstructionRecipe
+from train.configs.stages import StageRecipe
+from train.core.device import rank_device
+from videollm import checkpoint
+from videollm.checkpoint import Model
+from videollm.errors import ConfigError
+from videollm.export import FOLDER
+
+
+def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
+    """The model of a stage: fresh from the preset, or with the weights of the checkpoint that stage 2 starts from.
+
+    Raises ConfigError where that checkpoint has an adapter and the recipe does not train one.
+    """
+    if not isinstance(recipe, InstructionRecipe):
+        return _fresh_model(recipe)
+    tuning, init = recipe.tuning, Path(recipe.tuning.init)
+    if tuning.init and (init / FOLDER).is_dir() and not recipe.network.llm:
+        recipe = recipe.changed(llm=str(init / FOLDER))  # the checkpoint has a language model of its own
+    model = _fresh_model(recipe)
+    if tuning.init:
+        checkpoint.load_projector(model.llm, init / "projector.safetensors")
+        adapter = init / "adapter" / "adapter_model.safetensors"
+        if adapter.is_file() and tuning.tune != "adapter":
+            raise ConfigError(
+                f"{init} has an adapter, which tune {tuning.tune} would lose; merge it first with "
+                f"videollm export {init} --out DIR, then start from init DIR"
+            )
+        if adapter.is_file():
+            set_peft_model_state_dict(model.llm.language_model, load_file(adapter))
+    if tuning.tune == "full":
+        model.llm.language_model.requires_grad_(True)
+    return model
+
+
+def trained_checkpoint(directory: Path) -> Model:
+    """A checkpoint to train on: its adapter where it has one, else its whole language model."""
+    model = checkpoint.load_directory(directory, rank_device(), trainable=True)
+    if model.config.llm.lora is None:
+        model.llm.language_model.requires_grad_(True)
+    return model
+
+
+def _fresh_model(recipe: StageRecipe) -> Model:
+    config = recipe.model_config
+    held = replace(config, llm=replace(config.llm, dtype=recipe.language_model_dtype))
+    model = checkpoint.build(held, rank_device(), seed=recipe.seed)
+    # The number format is the run's, not the model's: the checkpoint keeps the preset's.
+    return replace(model, config=config)
+
+
+def save_checkpoint(model: Model, directory: Path, state: dict[str, torch.Tensor], card: str, full: bool) -> None:
+    """Write the checkpoint directory. state: what was trained, by the names of `model.llm`. full: also write the
+    language model, all of whose weights were trained."""
+    if full:
+        model = _save_language_model(model, directory, state)
+    checkpoint.save(model, directory, state=state, card=card)
+
+
+def _save_language_model(model: Model, directory: Path, state: dict[str, torch.Tensor]) -> Model:
+    """Write the language model beside the projector. Returns the model with a configuration that points there."""
+    inside = {k.removeprefix("language_model."): v for k, v in state.items() if k.startswith("language_model.")}
+    model.llm.language_model.save_pretrained(directory / FOLDER, state_dict=inside)
+    model.processor.tokenizer.save_pretrained(directory / FOLDER)
+    llm = replace(model.config.llm, source=checkpoint.OWN + FOLDER, revision=None)
+    return replace(model, config=replace(model.config, llm=llm))
