@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers
-from transformers import PreTrainedTokenizerFast
 
-from tests.models.published.legacy_tokenizer import LegacyTokenizer
-from tests.models.published.recorded import recorded, tokenizer_file
+from tests.models.published.legacy_tokenizer import llama_tokenizer
+from tests.models.published.recorded import recorded
 from videollm.config import ModelConfig, PromptConfig, TemporalConfig
 from videollm.datasets.schema import Message
 from videollm.features.encode import SegmentFeatures
@@ -16,30 +14,6 @@ from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID
 from videollm.video.rules import uniform_indices
 
 VIDEO_TOKENS = ["<vid_patch>", "<vid_start>", "<vid_end>"]
-
-
-def llama_tokenizer(added: list[str]) -> PreTrainedTokenizerFast:
-    """The recorded SentencePiece model as transformers now loads one."""
-    legacy = LegacyTokenizer(tokenizer_file(), {})
-    merges = sorted(
-        (
-            (piece[:i], piece[i:])
-            for piece in legacy.scores
-            for i in range(1, len(piece))
-            if piece[:i] in legacy.ids and piece[i:] in legacy.ids and not piece.startswith("<")
-        ),
-        key=lambda pair: -legacy.scores["".join(pair)],
-    )
-    tokenizer = Tokenizer(models.BPE(legacy.ids, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
-    )
-    fast.add_tokens(added, special_tokens=True)
-    return fast
 
 
 def processor(layout: str, queries: int, added: list[str] | None = None) -> Processor:
@@ -85,4 +59,3 @@ def test_answers_alone_are_learned_and_special_tokens_of_a_user_stay_text(layout
     assert prompt.ids.count(2) == (0 if layout == "video_llama" else 2)
     asked = build(messages, seen([0.0]))
     assert prompt.ids[: len(asked.ids)] == asked.ids
-

@@ -42,13 +42,8 @@ class LossInputs:
 
     @cached_property
     def memory(self) -> tuple[torch.Tensor, torch.Tensor]:
-<<<<<<< HEAD
-        """What the queries read (B,T*N,W), and where it is real (B,T*N)."""
-        return self.aligner.encoder_hidden_states(self.pairs.videos)
-=======
         """What the queries attend to, (B,T*N,W), and the mask of real tokens, (B,T*N)."""
-        return self.aligner.memory(self.pairs.videos)
->>>>>>> main
+        return self.aligner.encoder_hidden_states(self.pairs.videos)
 
     @cached_property
     def queries(self) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
@@ -216,15 +211,9 @@ class FrameOrder(nn.Module):
         super().__init__()
         self.head = nn.Linear(width, 2)
 
-<<<<<<< HEAD
-    def logits(self, view: View, visual: VisualBatch) -> torch.Tensor:
-        memory, real = view.aligner.encoder_hidden_states(visual)
-        return self.head(view.aligner.pair.encode_images(memory, real)[0].mean(1))
-=======
     def logits(self, inputs: LossInputs, visual: VisualBatch) -> torch.Tensor:
-        memory, real = inputs.aligner.memory(visual)
+        memory, real = inputs.aligner.encoder_hidden_states(visual)
         return self.head(inputs.aligner.pair.encode_images(memory, real)[0].mean(1))
->>>>>>> main
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
         visual = inputs.pairs.videos

@@ -138,15 +138,9 @@ class Blip2QFormer(nn.Module):
         )
 
 
-<<<<<<< HEAD
-def contrastive_loss(similarity: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
-    """Return the cross-entropy of each row of similarity (B,C) with a uniform distribution over the columns for which
-    `fits` (B,C) bool is True."""
-=======
 def contrastive_loss(similarity: torch.Tensor, fits: torch.Tensor, smoothing: float = SMOOTHING) -> torch.Tensor:
-    """InfoNCE of similarity (B,C) whose right answers are the columns that fits (B,C) bool marks, all to an equal
-    share."""
->>>>>>> main
+    """Return InfoNCE: the cross-entropy of each row of similarity (B,C) with a uniform distribution over the columns
+    for which `fits` (B,C) bool is True. smoothing: label smoothing."""
     targets = fits / fits.sum(1, keepdim=True)
     return F.cross_entropy(similarity, targets, label_smoothing=smoothing)
 

@@ -71,7 +71,7 @@ class VideoChatGptPool(TemporalModule):
         if frames > self.max_frames:
             raise ConfigError(f"a segment has {frames} frames, the temporal module takes {self.max_frames}; use fewer")
         # Padding, which holds zeros, goes behind the real frames, where it equals the zero rows that fill up.
-        order = (~mask).long().argsort(1, stable=True)
+        order = (~mask).long().sort(dim=1, stable=True).indices
         temporal = tokens.mean(2).take_along_dim(order[..., None], 1)[:, : self.max_frames]
         temporal = nn.functional.pad(temporal, (0, 0, 0, self.max_frames - temporal.shape[1]))
         spatial = tokens.sum(1) / mask.sum(1)[:, None, None]
