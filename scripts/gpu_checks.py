@@ -171,7 +171,7 @@ def evaluation(context: Context) -> None:
 
 
 def stage(number: int, *options: object) -> list[object]:
-    return [f"train/stage{number}.py", f"debug_stage{number}", "--bf16", "true", "--videos", 32, *options]
+    return [f"train/stage{number}.py", f"debug_stage{number}", "--bf16", "true", "--num-videos", 32, *options]
 
 
 def stage1(context: Context) -> None:
@@ -185,7 +185,7 @@ def stage2(context: Context) -> None:
 
 def qlora_options(context: Context) -> list[object]:
     adapter = ["--tune", "adapter", "--load-in-4bit", "true", "--bf16", "true"]
-    return ["train/stage2.py", "lite_stage2", *adapter, "--videos", 64, "--output", context.folder / "qlora"]
+    return ["train/stage2.py", "lite_stage2", *adapter, "--num-videos", 64, "--output", context.folder / "qlora"]
 
 
 def qlora(context: Context) -> None:
@@ -193,14 +193,14 @@ def qlora(context: Context) -> None:
     if not context.on_gpu:
         raise NeedsCudaError
     aligned = context.folder / "lite1"
-    context.run("train/stage1.py", "lite_stage1", "--videos", 128, "--bf16", "true", "--output", aligned)
+    context.run("train/stage1.py", "lite_stage1", "--num-videos", 128, "--bf16", "true", "--output", aligned)
     context.run(*qlora_options(context), "--init", aligned)
     context.videollm("ask", SAMPLE, "What?", "--model", context.folder / "qlora", "--max-new-tokens", 4)
 
 
 def zero2_options(context: Context) -> list[object]:
     output = ["--init", context.folder / "stage1", "--output", context.folder / "zero2"]
-    return stage(2, "--zero", 2, *output)
+    return stage(2, "--zero-stage", 2, *output)
 
 
 def zero2(context: Context) -> None:

@@ -1,7 +1,7 @@
 """Questions with answers about a simulated story, from templates.
 
-An answer may say only what the encoder's evidence supports: of each scene, the most prominent tag that is true of it.
-Where there is none the answer is `CANNOT_TELL`. A tag that is false of its scene never becomes an answer.
+An answer says only what the encoder's evidence supports: of each scene, the most prominent tag that is true. Where no
+tag is true the answer is `CANNOT_TELL`. A tag that is false of its scene never becomes an answer.
 """
 
 import random
@@ -25,7 +25,7 @@ class StoryQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A stretch of the video with one recognised thing, or None; times as the prompt shows them."""
+    """A part of the video with one recognised thing, or none (name None); times as the prompt shows them."""
 
     name: str | None
     start_s: float
@@ -49,7 +49,7 @@ MASS_NOUNS = frozenset(
 
 
 class Taxonomy:
-    """Which words hold of a class or a word: its own and those above it. Classes are the first concepts."""
+    """The hypernyms of classes and words. Classes are the first concepts of the vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary):
         self.vocabulary = vocabulary
@@ -87,8 +87,11 @@ class Taxonomy:
 
 
 def shots(story: Story, taxonomy: Taxonomy) -> list[Shot]:
-    """What can be said of the story: one shot a scene, named by the strongest of its segments' tags that is true, as
-    specifically as they allow; neighbours that may be the same thing, "a llama" and "a mammal", become one shot."""
+    """What can be said of the story: one shot a scene, named by the strongest true tag of its segments.
+
+    Compatible tags make the name as specific as they allow. Neighbouring shots that may show the same thing, such as
+    "a llama" and "a mammal", become one.
+    """
     made: list[Shot] = []
     for i, scene in enumerate(story.scenes):
         true = {word for c in scene.classes for word in taxonomy.of_class(c)}
@@ -213,7 +216,7 @@ class Questioner:
         return self._pick(PRESENT, x=noun(word)), "Yes."
 
     def absent(self) -> tuple[str, str] | None:
-        """Asked for what is not there: "no" where every shot is recognised, else it cannot be told."""
+        """Ask for something absent: "No." where every shot is recognised, else it cannot be told."""
         word = self._kin() if self.rng.random() < 0.5 else self._any()
         if word is None:
             return None
@@ -226,12 +229,12 @@ class Questioner:
         return self._pick(PRESENT, x=noun(word)), "No." if sure else CANNOT_TELL
 
     def _any(self) -> str:
-        """As general as the words asked about in `present`, else a general word alone would mean "yes"."""
+        """A word as general as those that `present` asks about: otherwise a general word would give the answer away."""
         lineage = self.taxonomy.of_class(self.rng.randrange(self.classes))
         return self.rng.choice(lineage) if self.rng.random() < 0.6 else lineage[0]
 
     def _kin(self) -> str | None:
-        """A word under one that is above something seen: a dog, where a llama is."""
+        """A word that shares a hypernym with something seen: a dog, where a llama is."""
         if not self.names:
             return None
         above = self.rng.choice(self.taxonomy.of_word(self.rng.choice(self.names)))
@@ -258,7 +261,7 @@ class Questioner:
         return self._pick(LENGTH), f"{format_time(self.story.segments[-1].end_s)}."
 
     def unseen(self) -> tuple[str, str] | None:
-        """About things that this encoder never sees: people, actions, speech, writing, colours, reasons."""
+        """Ask about what this encoder never sees: people, actions, speech, writing, colours, reasons."""
         x = self.rng.choice(self.names) if self.names else "video"
         return self._pick(UNSEEN, x=x), CANNOT_TELL
 

@@ -1,9 +1,9 @@
-"""Simulated videos for the `lite` encoder: what it would say of scenes whose content is known.
+"""Simulated videos for the `lite` encoder: the features of scenes whose content is known.
 
 `lite` sees a frame as class posteriors, so posteriors can be simulated without any image. A scene holds a main thing
-and sometimes others; its logits are similarities of classifier rows to those things, plus noise that is shared by the
-scene and noise that drifts from frame to frame, both with the classifier's own correlations (similar classes are
-mistaken for each other). `Noise` was set so that spread, largest posterior and persistence agree with real clips.
+and sometimes others. Its logits are similarities of classifier rows to those things, plus noise that the whole scene
+shares and noise that drifts from frame to frame. Both have the classifier's own correlations, so that similar classes
+are mistaken for each other. The defaults of `Noise` match real clips in spread, largest posterior and persistence.
 """
 
 import random
@@ -22,35 +22,35 @@ from videollm.features.segments import segment
 
 @runtime_checkable
 class PosteriorEncoder(Protocol):
-    """What of an encoder like `lite` the simulation needs."""
+    """What the simulation needs of an encoder: a linear classifier whose logits become features."""
 
     classifier_weight: torch.Tensor  # (classes, features)
     tokens_per_frame: int
     vocabulary: Vocabulary
 
     def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
-        """(T,N,classes) -> features, as `encode_frames` makes them of its own logits."""
+        """Logits (T,N,classes) to features, as `encode_frames` makes them of its own logits."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Standard deviations in logits, except `drift` (frame-to-frame correlation) and the probabilities."""
+    """Standard deviations in logits; `drift` is the correlation of neighbouring frames."""
 
-    strength: float = 7.2  # of a scene's main thing: its logit
+    strength: float = 7.2  # mean logit of a scene's main thing
     strength_spread: float = 1.4
-    others: int = 3  # at most, beside the main thing
+    others: int = 3  # most things beside the main one
     other_probability: float = 0.4
     scene: float = 1.1
     frame: float = 0.75
     region: float = 0.5
     drift: float = 0.4
-    empty_probability: float = 0.12  # scenes of things that the encoder has no name for
+    empty_probability: float = 0.12  # of scenes with nothing that the encoder can name
 
 
 @dataclass(frozen=True)
 class Scene:
-    """classes are indices, the main one first; none for a scene that cannot be recognised."""
+    """classes: indices, the main one first; empty for a scene that cannot be recognised."""
 
     start_s: float
     end_s: float
@@ -59,7 +59,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Story:
-    """A simulated video: its truth (scenes) and what the encoder made of it (segments); segment k shows scene
+    """A simulated video: its true scenes, and the segments that the encoder made of it. Segment k shows scene
     `scene_of[k]`."""
 
     scenes: tuple[Scene, ...]
@@ -68,7 +68,7 @@ class Story:
 
 
 class Simulator:
-    """Draws stories. `classes` are those that scenes may contain."""
+    """Draws stories whose scenes contain `classes`."""
 
     def __init__(self, encoder: PosteriorEncoder, config: ModelConfig, classes: list[int], noise: Noise = Noise()):
         self.encoder = encoder

@@ -1,13 +1,13 @@
-"""The literature's projectors at one budget of tokens, on a world whose truth is known.
+"""Compare projectors of the literature at one budget of tokens, on a world whose truth is known.
 
     python train/experiments/compare_projectors.py --out DIR [--encoder local-dir:FOLDER]
 
 Renders clips of one or two things with captions and questions of 12 kinds, trains a CLIP on their frames unless one is
-given, and a small language model on the texts alone. Then each projector by the same two recipes: it against the
-captions' words and, from there, it and the language model on captions and questions. Tested are new clips, also of
-pairs of shapes and colours and of events that training never holds, and, as controls, another clip's frames and the
-clip's own frames in random order. Writes DIR/table.md, DIR/table.json and DIR/plot.png. What is there already is not
-made again, so a stopped run goes on.
+given, and a small language model on the texts alone. Then trains each projector by the same two recipes: the projector
+against the words of captions, then the projector and the language model on captions and questions. Tests on new clips,
+among them combinations of shapes, colours and events that training never holds; the controls are the frames of another
+clip, and the clip's own frames in random order. Writes DIR/table.md, DIR/table.json and DIR/plot.png. Parts that exist
+are not made again, so a run that was stopped resumes.
 """
 
 import argparse
@@ -78,11 +78,11 @@ RECIPE = WORLD_STAGE2.changed(
     log_every=20,
     resume="last",
 )
-# A language model that has still to learn the language makes such gradients for the projector that it forgets videos.
+# The language model learns the language first: the gradients of an untrained one make the projector forget videos.
 TEXT = RECIPE.changed(name="projectors_text", init="", epochs=0.15, learning_rate=1e-3)
 TESTS = ("test", "unseen")
-IN_ORDER = ("order", "first_last")  # kinds that ask for nothing but the order of events
-QUESTIONS = 1200  # asked of each, spread over its clips
+IN_ORDER = ("order", "first_last")  # kinds that only the order of events answers
+QUESTIONS = 1200  # asked of each test, spread over its clips
 REPEATS = 15
 
 
@@ -124,7 +124,7 @@ def both(out: Path, kind: TemporalKind, encoder: str, epochs: float) -> tuple[Al
 
 
 def questions(out: Path, name: str, seed: int, count: int) -> None:
-    """Clips, and a row a question in OUT/NAME.jsonl; of those to train on, a row a caption in OUT/captions.jsonl."""
+    """Render clips, and write their questions to OUT/NAME.jsonl; captions of training clips to OUT/captions.jsonl."""
     annotations = out / "world" / name / name / "annotations.jsonl"
     if not annotations.exists():
         shape = ["--size", "64", "--fps", "8", "--seconds", "3", "--things", "1", "2", "--seed", str(seed)]
@@ -156,7 +156,7 @@ def own_encoder(out: Path) -> str:
 
 
 def language_model(out: Path, encoder: str) -> None:
-    """OUT/text/language_model: a small Llama that has read the rows without their videos."""
+    """Train OUT/text/language_model: a small Llama that reads the rows without their videos."""
     if (out / "text" / "config.json").exists():
         return
     files = []
@@ -206,8 +206,11 @@ def random_language_model(folder: Path, files: Sequence[Path]) -> None:
 
 
 def accuracies(first: AlignmentRecipe, recipe: InstructionRecipe, out: Path) -> dict[str, Any]:
-    """Train, unless that is done, and ask: the share of right answers by kind, the interval of all, and how many are
-    right of unseen combinations, of another clip, and of the clip's frames in random order."""
+    """Train, unless that is done, and test.
+
+    Returns the share of right answers by kind, over all with its interval, on unseen combinations, with another clip
+    shown, and with the clip's frames in random order.
+    """
     record = Path(recipe.output) / "accuracy.json"
     if record.exists():
         return json.loads(record.read_text())
@@ -243,7 +246,7 @@ def accuracies(first: AlignmentRecipe, recipe: InstructionRecipe, out: Path) -> 
 
 
 def shuffled(prompt: Prompt, rng: np.random.Generator) -> Prompt:
-    """The same with the frames of each segment in random order."""
+    """The prompt with the frames of each segment in random order."""
     orders = [torch.from_numpy(rng.permutation(len(s.tokens))) for s in prompt.segments]
     segments = [replace(s, tokens=s.tokens[order]) for s, order in zip(prompt.segments, orders, strict=True)]
     return replace(prompt, segments=segments)
@@ -260,8 +263,8 @@ def trained(recipe: InstructionRecipe, test: Path) -> tuple[Model, InstructionRo
 
 @torch.inference_mode()
 def answered(model: Model, prompts: Sequence[Prompt], batch: int = 64) -> np.ndarray:
-    """Which answers are what greedy decoding would write, word for word: then each of their tokens is the likeliest
-    after those before it."""
+    """Which answers are exactly what greedy decoding would write: each of their tokens is the likeliest one after those
+    before it."""
     right = []
     for start in range(0, len(prompts), batch):
         made = collate(prompts[start : start + batch], model.processor.tokenizer.pad_token_id)
@@ -275,8 +278,10 @@ def answered(model: Model, prompts: Sequence[Prompt], batch: int = 64) -> np.nda
 
 
 def timed(recipes: Sequence[InstructionRecipe], test: Path) -> dict[str, dict[str, float]]:
-    """Milliseconds of a training step without its optimizer, and from a clip's features to an answer's first token:
-    medians, the projectors taking turns."""
+    """Milliseconds of a training step without its optimizer, and from a clip's features to an answer's first token.
+
+    Medians over repeats in which the projectors take turns, so that a busy machine slows all of them alike.
+    """
     loaded = {r.network.temporal: trained(r, test) for r in recipes}
     steps, firsts = ({kind: [] for kind in loaded} for _ in range(2))
     for _ in range(REPEATS):

@@ -1,9 +1,11 @@
-"""Exact-match answers on fresh simulated videos. `python train/experiments/lite_accuracy.py CHECKPOINT [--videos N]`
+"""Exact-match accuracy on fresh simulated videos.
 
-Each story is asked one question of each kind it has, each in a prompt of its own. Beside the score stands its control:
-the same questions with the visual evidence (tokens and tags) of another story. `evidence` says how often the encoder
-itself was right: of recognisable scenes, the share whose most probable tag is true, false, or absent. Wrong answers go
-to stderr (question, expected, given), the report to stdout as JSON.
+    python train/experiments/lite_accuracy.py CHECKPOINT [--num-videos N]
+
+Each story is asked some questions of different kinds, each in a prompt of its own. The control asks the same questions
+with the visual evidence (tokens and tags) of another story. `evidence` measures the encoder itself: of recognisable
+scenes, the share whose most probable tag is true, false, or absent. Wrong answers are written to stderr (question,
+expected, given), and the report to stdout as JSON.
 """
 
 import argparse
@@ -28,6 +30,8 @@ SEED = 777  # no training recipe uses it
 
 @dataclass(frozen=True)
 class AskedStory:
+    """A question about a story, and the story's segments."""
+
     qa: StoryQuestion
     segments: tuple[SegmentFeatures, ...]
 
@@ -45,13 +49,13 @@ def questions(stories: Sequence[Story], taxonomy: Taxonomy, per_story: int) -> l
 
 
 def shuffled(items: Sequence[AskedStory]) -> list[AskedStory]:
-    """Each question with the segments of an item half the list away: another story's."""
+    """Each question with the segments of the item half the list away, which is about another story."""
     half = len(items) // 2
     return [replace(item, segments=items[(i + half) % len(items)].segments) for i, item in enumerate(items)]
 
 
 def answers(model: Model, items: Sequence[AskedStory], batch_size: int = 16) -> list[str]:
-    """Greedy answers, in order; prompts of like length are batched, padded on the left."""
+    """Greedy answers, in order. Prompts of like length are batched and padded on the left."""
     prompts = [model.processor([Message("user", item.qa.question)], item.segments) for item in items]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     made: dict[int, str] = {}
@@ -81,7 +85,7 @@ def generate(model: Model, prompts: Sequence[Prompt]) -> list[str]:
 
 
 def score(items: Sequence[AskedStory], given: Sequence[str]) -> dict[str, float]:
-    """Share of exact matches: all, and by kind of question."""
+    """The share of exact matches, over all questions and by kind of question."""
     right: dict[str, list[bool]] = defaultdict(list)
     for item, text in zip(items, given, strict=True):
         right[item.qa.kind].append(normalise(text) == normalise(item.qa.answer))
@@ -91,7 +95,7 @@ def score(items: Sequence[AskedStory], given: Sequence[str]) -> dict[str, float]
 
 
 def evidence(stories: Sequence[Story], taxonomy: Taxonomy) -> dict[str, float]:
-    """What the best tag of a recognisable scene's segments is worth."""
+    """Of recognisable scenes, the shares whose most probable tag is true, false, or absent."""
     counts = {"true": 0, "false": 0, "absent": 0}
     for story in stories:
         for i, scene in enumerate(story.scenes):
@@ -106,17 +110,17 @@ def evidence(stories: Sequence[Story], taxonomy: Taxonomy) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Exact match on fresh simulated videos.")
-    parser.add_argument("checkpoint")
-    parser.add_argument("--videos", type=int, default=60, help="stories a split")
-    parser.add_argument("--questions", type=int, default=6, help="questions a story")
-    parser.add_argument("--held-out", type=int, default=100, help="as in the recipe that trained the checkpoint")
+    parser.add_argument("checkpoint", help="checkpoint directory, or a preset that ships with weights")
+    parser.add_argument("--num-videos", type=int, default=60, help="number of stories of each split")
+    parser.add_argument("--questions", type=int, default=6, help="number of questions about each story")
+    parser.add_argument("--held-out", type=int, default=100, help="held_out of the recipe that trained it")
     options = parser.parse_args(argv)
     model = load(options.checkpoint)
     seen, unseen = split_classes(model, options.held_out)
     report: dict[str, dict[str, float]] = {}
     for name, classes in (("seen", seen), ("held_out", unseen)):
         simulator, taxonomy = simulated(model, classes)
-        dataset = Stories(simulator, options.videos, SEED)
+        dataset = Stories(simulator, options.num_videos, SEED)
         stories = [dataset[i] for i in range(len(dataset))]
         items = questions(stories, taxonomy, options.questions)
         given = answers(model, items)

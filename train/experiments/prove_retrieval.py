@@ -2,9 +2,9 @@
 
     python train/experiments/prove_retrieval.py --out DIR
 
-Makes the world, pre-trains the CLIP on its frames, freezes its visual tower and trains the text tower with the light
-heads together, then each heavy head on both towers frozen. Writes DIR/table.md, DIR/table.json, DIR/costs.json and
-DIR/plot.png. What is there already is not made again, so a stopped run goes on.
+Renders the world, pre-trains the CLIP on its frames, freezes its visual tower and trains the text tower together with
+the light heads, then each heavy head on both towers frozen. Writes DIR/table.md, DIR/table.json, DIR/costs.json and
+DIR/plot.png. Parts that exist are not made again, so a run that was stopped resumes.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from videollm.retrieval.model import RetrievalModel, load
 ROOT = Path(__file__).parents[2]
 FRAMES = 8
 TESTS = ("order", "test", "unseen", "style", "perturbed", "long_tail")
-TIE = 1e-5  # cosines nearer than this are equal but for the order of additions
+TIE = 1e-5  # cosines that differ by less are equal up to rounding
 
 TOGETHER: dict[str, dict[str, Any]] = {
     "mean": {"head": "mean"},
@@ -49,7 +49,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "tcn": {"head": "tcn"},
     "xclip": {"head": "xclip"},
 }
-SLOW = ("stan", "stan_conv", "mug", "tight")  # these see a third of the clips, twice
+SLOW = ("stan", "stan_conv", "mug", "tight")  # trained on a third of the clips, for two epochs
 ALONE: dict[str, dict[str, Any]] = {
     "teachclip": {"head": "attentive", "teachers": "xclip", "epochs": 2},
     "stan": {"head": "stan"},
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def timed(out: Path, step: str) -> Iterator[None]:
-    """Adds to DIR/costs.json what a step took, stopped or not: by the clock, and of all processors together."""
+    """Add the seconds of a step to DIR/costs.json, also of one that is stopped: wall-clock and processor seconds."""
 
     def cpu() -> float:
         return sum(os.times()[:4])
@@ -105,7 +105,7 @@ def timed(out: Path, step: str) -> Iterator[None]:
 
 
 def world(out: Path, scale: float) -> None:
-    """Training clips from one seed, tests from another."""
+    """Render training clips from one seed and test clips from another."""
     folder = out / "world"
 
     def count(clips: int) -> int:
@@ -144,7 +144,7 @@ def head_recipe(out: Path, name: str, backbone: str, changes: Mapping[str, Any])
 
 
 def asked(out: Path, name: str) -> dict[str, Any]:
-    """What `ask` found, once."""
+    """What `ask` finds, from its file where it was asked before."""
     folder = out / "heads" / name
     if not (folder / "proof.json").exists():
         recipe = head_recipe(out, name, "words", (TOGETHER | ALONE)[name])
@@ -185,8 +185,11 @@ def ask(model: RetrievalModel, recipe: RetrievalRecipe, out: Path) -> dict[str, 
 
 
 def order_accuracy(scores: torch.Tensor, known: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """How often a text prefers its clip to the one of the same frames in another order; equal scores count half.
-    Pairs lie beside each other; "exchanged" ones have two scenes in either order, "reversed" ones run backwards."""
+    """How often a text prefers its clip to the clip of the same frames in another order; ties count half.
+
+    The clips of a pair are neighbours. "exchanged" pairs have two scenes in either order, "reversed" ones run
+    backwards.
+    """
     own = scores.diagonal()
     other = scores[torch.arange(len(scores)), torch.arange(len(scores)) ^ 1]
     right = torch.where((own - other).abs() < TIE, 0.5, (own > other).double())
@@ -201,7 +204,7 @@ def order_accuracy(scores: torch.Tensor, known: Sequence[Mapping[str, Any]]) -> 
 def told_apart(
     model: RetrievalModel, batches: PairBatches, video: VideoRepr, captions: Sequence[str], false: Sequence[str]
 ) -> float:
-    """How often a clip prefers its caption to a false one."""
+    """How often a clip prefers its caption to a false one; ties count half."""
     right, wrong = (_diagonal(model, _texts(model, batches, texts), video) for texts in (captions, false))
     return float(torch.where((right - wrong).abs() < TIE, 0.5, (right > wrong).double()).mean())
 

@@ -36,10 +36,10 @@ class RetrievalTask(ContrastiveTask):
     collate: PairBatches
 
     def __init__(self, recipe: RetrievalRecipe):
-        pairs = read_pairs(Path(recipe.dataset.data))
-        super().__init__(recipe, pairs)
         self.model = build_retrieval_model(recipe)
         set_trained(self.model, recipe)
+        pairs = read_pairs(Path(recipe.dataset.data))
+        super().__init__(recipe, pairs)
         teachers = self.teachers()
         self.module = self.objective(teachers)
         self.groups, self.chunk = parameter_groups(self.model, recipe), recipe.objective.chunk

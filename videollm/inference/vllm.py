@@ -1,6 +1,6 @@
-"""An engine whose language model runs in a vLLM server, which holds what `videollm export` wrote.
+"""An engine whose language model runs in a vLLM server, which serves the directory that `videollm export` wrote.
 
-Prompts with a video go there as embeddings, made here, so that vLLM needs to know nothing about video. It has to be
+Prompts with a video are embedded here and sent as embeddings, so that vLLM needs no code for video. The server must be
 started with --enable-prompt-embeds (https://docs.vllm.ai/en/latest/features/prompt_embeds/).
 """
 
@@ -24,15 +24,15 @@ from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Prompt
 
 CONNECT_S = 5.0
-PATIENCE_S = 120.0  # a long queue delays a first token, never by this much
+PATIENCE_S = 120.0  # for the next token; a long queue delays a first one by much less
 HEALTH_S = 2.0
-# What a model's generation_config.json says would count where these were left out.
+# Sent with every request, because vLLM would otherwise take the values of the model's generation_config.json.
 PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """embeds (L,H) of a prompt, kept in the place of its keys and values, which vLLM has."""
+    """Embeddings (L,H) of a prompt. They take the place of its keys and values, which vLLM keeps."""
 
     embeds: torch.Tensor
 
@@ -41,18 +41,19 @@ class Embeddings:
         return self.embeds.nbytes
 
     def crop(self, length: int) -> None:
-        """They are never changed: what follows makes its own."""
+        """Does nothing: the embeddings are never changed, and the next prompt makes its own."""
 
     def fork(self, length: int) -> "Embeddings":
         return Embeddings(self.embeds[:length].clone())
 
 
 class VLLMEngine:
-    """vLLM at `url`, such as http://localhost:8001. For any number of threads: it batches what arrives together, and
-    keeps what prompts have in common.
+    """A vLLM server, for use by any number of threads: it batches requests that arrive together and reuses the common
+    beginnings of prompts.
 
-    api_key: the one that vLLM was started with, if any. owner: whose prompts these are; vLLM reuses nothing of one
-    owner's for another. Raises ConfigError for what is no such URL.
+    url: of the server, such as http://localhost:8001. api_key: the key that the server was started with, if any. owner:
+    whose prompts these are; vLLM reuses nothing of one owner's prompts for another's (`cache_salt`).
+    Raises ConfigError for another kind of URL.
     """
 
     def __init__(self, model: Model, url: str, api_key: str | None = None, owner: str | None = None):
@@ -64,15 +65,18 @@ class VLLMEngine:
         self._http = HTTPConnection if parts.scheme == "http" else HTTPSConnection
         self._host, self._path = parts.netloc, parts.path
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._sockets: set[socket.socket] = set()  # of the streams that run now
+        self._sockets: set[socket.socket] = set()  # connections of the streams that are running
         self._closed = False
 
     def of(self, owner: str) -> "VLLMEngine":
-        """The same server for another owner, to be closed apart."""
+        """The same server for another owner. It is closed separately."""
         return VLLMEngine(self.model, self.url, self.api_key, owner)
 
     def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
-        """Closing it ends vLLM's work on it. The cache keeps the prompt's embeddings. Raises EngineError."""
+        """See `Engine.stream`. Closing the generator cancels the request. `cache` keeps the prompt's embeddings.
+
+        Raises EngineError where the server cannot be reached, refuses, or breaks off.
+        """
         body = self._prompt(prompt, cache) | {
             "max_tokens": generation.max_new_tokens,
             "temperature": generation.temperature,
@@ -112,10 +116,10 @@ class VLLMEngine:
             return False
 
     def close(self) -> None:
-        """End every stream, from any thread, also those that wait for their first token: they raise EngineError."""
+        """End every stream, from any thread. Streams raise EngineError, those that wait for their first token too."""
         self._closed = True
         for connected in list(self._sockets):
-            with suppress(OSError):  # it ended just now
+            with suppress(OSError):  # the stream has ended by itself meanwhile
                 connected.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
@@ -127,7 +131,7 @@ class VLLMEngine:
             self._sockets.add(own)
             try:
                 if self._closed:
-                    raise self._error("is not to be asked any more")
+                    raise self._error("was closed")
                 yield connection
             finally:
                 self._sockets.remove(own)
@@ -141,12 +145,12 @@ class VLLMEngine:
         embeds = self._embed(prompt, cache)
         cache.past, cache.ids = Embeddings(embeds), prompt.ids
         file = io.BytesIO()
-        torch.save(embeds.cpu(), file)
+        torch.save(embeds.cpu(), file)  # the format that vLLM's API defines for prompt_embeds
         return {"prompt_embeds": base64.b64encode(file.getvalue()).decode()}
 
     @torch.inference_mode()
     def _embed(self, prompt: Prompt, cache: PromptCache) -> torch.Tensor:
-        """Embeddings (L,H); the temporal module runs only if the cache lacks any of the visual ones."""
+        """Embeddings (L,H) of the prompt. The temporal module runs only if the cache lacks some of the visual ones."""
         kept = shared_prefix(cache.ids, prompt.ids)
         ids = torch.tensor(prompt.ids, device=self.llm.device)
         if isinstance(cache.past, Embeddings) and (ids[kept:] >= 0).all():
@@ -182,12 +186,12 @@ class VLLMEngine:
 
 
 def _id(name: str) -> int:
-    """Of "token_id:198"."""
+    """The id in a token's name, which is "token_id:198" with return_tokens_as_token_ids."""
     return int(name.partition(":")[2])
 
 
 def _reason(said: str) -> str:
-    """What an error's body says, in one line."""
+    """The message in the body of an error response, in one line."""
     try:
         return json.loads(said)["error"]["message"].splitlines()[0]
     except (ValueError, KeyError, TypeError, AttributeError):
