@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from videollm.models import blip2
-from videollm.models.blip2 import Blip2QFormer, load_blip2
-from videollm.models.published import video_llama
+from videollm.models.published import blip2, video_llama
+from videollm.models.published.blip2 import Blip2QFormer, load_blip2
 from videollm.models.published.system import (
     Config,
     OfficialName,
