@@ -246,6 +246,7 @@ def test_an_annotation_tells_what_is_seen_from_what_is_heard():
     ]
 
 
+@pytest.mark.slow
 def test_proposals_are_reviewed_and_merged(tmp_path: Path):
     clip = Clip(id="sample", video=SAMPLE, source="plain", duration=12.0)
     review = tmp_path / "review.csv"

@@ -177,6 +177,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_command_checks_real_files(tmp_path: Path):
     good = replace(GOOD, video=str(SAMPLE))
     done = run("check", write(tmp_path / "good.jsonl", good))
@@ -188,6 +189,7 @@ def test_the_command_checks_real_files(tmp_path: Path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_command_counts(tmp_path: Path):
     file = write(tmp_path / "data.jsonl", GOOD)
     assert json.loads(run("stats", file, "--json").stdout)["tasks"] == {"qa/what": 1}

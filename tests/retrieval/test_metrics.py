@@ -138,6 +138,7 @@ def test_errors_say_what_is_wrong():
         evaluate(Scores.of(torch.eye(3)), torch.tensor([0, 1, 1]))
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_candidates_fit_in_two_gigabytes():
     """Both directions, with 1,000 queries: the blocks are those of 100,000 x 100,000."""
     script = """

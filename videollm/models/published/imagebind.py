@@ -108,15 +108,15 @@ def build_imagebind(shapes: StateShapes, prefix: str, config: Config) -> ImageBi
 
 def _tower(shapes: StateShapes, prefix: str, modality: str, config: Config) -> ImageBindTower:
     stem = f"{prefix}modality_preprocessors.{modality}"
-    trunk = f"{prefix}modality_trunks.{modality}.blocks"
+    block_keys = f"{prefix}modality_trunks.{modality}.blocks"
     sound = modality == "audio"
     width, _, *patch = shapes[f"{stem}.rgbt_stem.proj.weight" if sound else f"{stem}.rgbt_stem.proj.1.weight"]
     blocks = BlockConfig(
         width=width,
-        layers=shapes.count(trunk),
+        layers=shapes.count(block_keys),
         heads=int(config.get(f"{modality}_num_heads", 12 if sound else 16)),
-        mlp_width=shapes[f"{trunk}.0.mlp.fc1.weight"][0],
-        bias_kv=shapes.has(f"{trunk}.0.attn.bias_k"),
+        mlp_width=shapes[f"{block_keys}.0.mlp.fc1.weight"][0],
+        bias_kv=shapes.has(f"{block_keys}.0.attn.bias_k"),
     )
     stride = (int(config.get("audio_stride", 10)),) * 2 if sound else tuple(patch)
     positions = shapes[f"{stem}.pos_embedding_helper.pos_embed"][1]
