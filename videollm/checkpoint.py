@@ -49,7 +49,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where prompts are embedded. A language model that is spread over several GPUs takes its input there."""
-        return self.llm.visual_norm.weight.device
+        return next(self.llm.temporal.parameters()).device
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
@@ -64,7 +64,7 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
         torch.default_generator.manual_seed(seed)
         if config.llm.lora is not None:
             language_model = add_lora(language_model, config.llm.lora)
-        llm = _assemble(config, encoder, language_model)
+        llm = assemble(config, encoder, language_model)
     return Model(config, encoder, Processor(load_tokenizer(config.llm), config), llm)
 
 
@@ -143,7 +143,7 @@ def load_directory(
         language_model = load_adapter(language_model, directory, trainable=trainable)
         if not trainable and not source.load_in_4bit:
             language_model = language_model.merge_and_unload()
-    llm = _assemble(config, encoder, language_model)
+    llm = assemble(config, encoder, language_model)
     load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"
     tokenizer = load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source)
@@ -224,7 +224,8 @@ def _outside_language_model(state: dict[str, torch.Tensor]) -> dict[str, torch.T
     return {k: v.contiguous() for k, v in state.items() if not k.startswith(_INSIDE)}
 
 
-def _assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) -> VideoLLM:
+def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) -> VideoLLM:
+    """Return the language model with an untrained projector for the encoder's features before it."""
     wrapped = VideoLLMConfig(
         model=config.to_dict(), token_dim=encoder.token_dim, tokens_per_frame=encoder.tokens_per_frame
     )

@@ -14,7 +14,10 @@ from videollm.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EncoderKind = Literal["lite", "open_clip", "debug"]
-TemporalKind = Literal["qformer", "pool", "concat", "merge"]
+TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt"]
+SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
+Resize = Literal["trained", "squash", "nearest"]
+PromptLayoutName = Literal["chat", "video_llama", "video_chatgpt"]
 
 
 def _check(ok: bool, message: str) -> None:
@@ -40,6 +43,8 @@ class SamplingConfig:
     times_s: the frames shown at these times, in seconds from the first frame.
     keyframes: every key frame of the file (the cheapest to decode), at most `max_frames`, evenly thinned.
     start_s, end_s: the part of the video to look at; None means its start and its end.
+    rule: how `frames` are chosen. "middle": as above, by time. Others count frames, as the published system of that
+    name does (see `videollm.video.rules`), so its answers come from the frames that it was trained on.
     """
 
     frames: int | None = None
@@ -49,8 +54,11 @@ class SamplingConfig:
     max_frames: int | None = None
     start_s: float | None = None
     end_s: float | None = None
+    rule: SamplingRule = "middle"
 
     def __post_init__(self) -> None:
+        _check_choice("sampling rule", self.rule, SamplingRule)
+        _check(self.rule == "middle" or self.frames is not None, f"the rule {self.rule!r} needs `frames`; set it")
         chosen = [self.frames is not None, self.fps is not None, self.times_s is not None, self.keyframes]
         _check(sum(chosen) == 1, f"set exactly one of frames, fps, times_s, keyframes; got {self}")
         _check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames)
@@ -77,22 +85,37 @@ class SegmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The frozen frame encoder. `name` and `pretrained` are open_clip's architecture and tag (or `local-dir:PATH`)."""
+    """The frozen frame encoder. `name` and `pretrained` are open_clip's architecture and tag (or `local-dir:PATH`).
+
+    resize: how frames come to the encoder's size. "trained": as it was trained, mostly the short side to that size and
+    the centre of the long one. "squash": both sides, bicubic, so nothing is cut off and shapes change (Video-LLaMA).
+    "nearest": the same without interpolation (Video-ChatGPT).
+    """
 
     kind: EncoderKind = "lite"
     name: str = "efficientnet_lite0"
     pretrained: str = ""
     dtype: Dtype = "auto"
     layer: int = -1  # which ViT layer gives the patch tokens; -1 is the last, -2 the one before (LLaVA's choice)
+    resize: Resize = "trained"
 
     def __post_init__(self) -> None:
         _check_choice("encoder kind", self.kind, EncoderKind)
         _check_choice("encoder dtype", self.dtype, Dtype)
+        _check_choice("resize", self.resize, Resize)
+        _check(
+            self.resize == "trained" or self.kind == "open_clip", f"resize {self.resize!r} needs an open_clip encoder"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalConfig:
-    """The module that turns one segment's frame tokens (T,N,D) into `queries` tokens (Q,H)."""
+    """The module that turns one segment's frame tokens (T,N,D) into `queries` tokens (Q,H).
+
+    frame_queries, frame_layers: of the Q-Former that reads each frame (kind "video_llama"). max_frames: the most frames
+    of a segment, for kinds "video_llama" and "video_chatgpt". output_norm: scale the tokens to the size of word
+    embeddings; the published systems do not.
+    """
 
     kind: TemporalKind = "qformer"
     queries: int = 8
@@ -102,8 +125,13 @@ class TemporalConfig:
     mlp_ratio: int = 4
     cross_attention_every: int = 1  # 1: each layer (Video-LLaMA); 2: every second layer, from the first (BLIP-2)
     dropout: float = 0.0
+    frame_queries: int = 32
+    frame_layers: int = 12
+    max_frames: int = 32
+    output_norm: bool = True
 
     def __post_init__(self) -> None:
+        _check_positive(frame_queries=self.frame_queries, frame_layers=self.frame_layers, max_frames=self.max_frames)
         _check_choice("temporal kind", self.kind, TemporalKind)
         _check_positive(queries=self.queries, width=self.width, layers=self.layers, heads=self.heads)
         _check_positive(mlp_ratio=self.mlp_ratio, cross_attention_every=self.cross_attention_every)
@@ -148,6 +176,8 @@ class PromptConfig:
 
     tags: how many concept tags a segment may have; tag_threshold: the least probability of a tag.
     context: the most prompt tokens, answer included; segments are merged to fit.
+    layout: "chat" is the language model's own chat template, with each segment's times before its tokens; the others
+    are the texts of published systems, see `videollm.models.layouts`.
     """
 
     system: str = "Answer from the video."
@@ -155,8 +185,10 @@ class PromptConfig:
     tag_threshold: float = 0.2
     context: int = 8192
     max_new_tokens: int = 96  # room kept for the answer
+    layout: PromptLayoutName = "chat"
 
     def __post_init__(self) -> None:
+        _check_choice("prompt layout", self.layout, PromptLayoutName)
         _check_positive(context=self.context, max_new_tokens=self.max_new_tokens)
         _check(self.tags >= 0, f"tags is {self.tags}; it must be 0 or above")
         _check(0 <= self.tag_threshold <= 1, f"tag_threshold is {self.tag_threshold}; it must lie in [0, 1]")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,14 @@ def test_revision_follows_weights_and_layer(clip: OpenClipEncoder, clip_config: 
     assert again.revision == clip.revision
     other_layer = OpenClipEncoder(EncoderConfig(**{**vars(clip_config), "layer": -2}))
     assert other_layer.revision != clip.revision
+
+
+def test_resizing_is_part_of_the_revision(clip: OpenClipEncoder, clip_config: EncoderConfig):
+    squashed = OpenClipEncoder(replace(clip_config, resize="nearest"))
+    assert squashed.revision != clip.revision
+    square, wide = frames(1, 32, 32), frames(1, 32, 64)
+    torch.testing.assert_close(squashed.encode_frames(square).tokens, clip.encode_frames(square).tokens)
+    assert not torch.allclose(squashed.encode_frames(wide).tokens, clip.encode_frames(wide).tokens, atol=1e-3)
 
 
 def test_revision_changes_with_one_tensor(tmp_path: Path):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from tests.parity import load_parity
 from videollm.errors import CheckpointError
-from videollm.models import blip2
-from videollm.models.blip2 import Blip2QFormer, load_blip2, negative_weights
+from videollm.models.published import blip2
+from videollm.models.published.blip2 import Blip2QFormer, load_blip2, negative_weights
 from videollm.models.published.video_llama import VideoLlamaQFormer, load_video_llama
 from videollm.models.qformer import QFormerConfig
 

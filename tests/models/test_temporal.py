@@ -13,6 +13,7 @@ from videollm.errors import ConfigError
 from videollm.models.concat import ConcatMLP
 from videollm.models.merge import merge_tokens
 from videollm.models.pool import SpatioTemporalPool, adaptive_pool
+from videollm.models.published.video_chatgpt import spatio_temporal_features
 from videollm.models.published.video_llama import VideoLlamaQFormer
 from videollm.models.qformer import QFormerConfig
 from videollm.models.temporal import TEMPORAL, TemporalModule, build_temporal
@@ -199,3 +200,30 @@ def test_merge_weighs_tokens_by_what_is_in_them():
 def test_video_llama_has_a_last_frame():
     with pytest.raises(ConfigError, match=r"10 frames.* 9"):
         build_video_llama()(*segment(10, 2))
+
+
+def test_video_llama_kind_is_built_from_a_config():
+    config = TemporalConfig(
+        kind="video_llama", queries=4, width=32, heads=4, frame_queries=3, frame_layers=2, mlp_ratio=2, max_frames=9
+    )
+    module = build_temporal(config, D, H).eval()
+    module.load_state_dict(build_video_llama().state_dict())
+    args = segment(5, 3)
+    torch.testing.assert_close(module(*args), build_video_llama()(*args))
+
+
+def test_video_chatgpt_kind_gives_the_published_rows():
+    config = TemporalConfig(kind="video_chatgpt", queries=12, max_frames=7)
+    module = build_temporal(config, D, H, 5).eval()
+    tokens, times, mask = segment(4, 5)
+    out = module(tokens, times, mask)
+    rows = torch.stack([spatio_temporal_features(video, 7).float() for video in tokens])  # rounded to float16
+    torch.testing.assert_close(out, module.output(rows), atol=1e-3, rtol=1e-3)
+    assert torch.equal(out[:, 4:7], module.output.bias.expand(2, 3, -1))
+    mask[0, 1] = False
+    padded = module(tokens, times, mask)
+    torch.testing.assert_close(padded[:1], module(tokens[:1, [0, 2, 3]], times[:1, [0, 2, 3]], mask[:1, [0, 2, 3]]))
+    with pytest.raises(ConfigError, match="has 8 frames, the temporal module takes 7"):
+        module(*segment(8, 5))
+    with pytest.raises(ConfigError, match="kind video_chatgpt needs 13"):
+        build_temporal(config, D, H, 6)

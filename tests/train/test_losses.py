@@ -25,9 +25,9 @@ from train.tasks.losses import (
     word_contrast,
 )
 from videollm import checkpoint
-from videollm.models import blip2
 from videollm.models.aligner import Aligner
-from videollm.models.blip2 import Blip2QFormer, load_blip2
+from videollm.models.published import blip2
+from videollm.models.published.blip2 import Blip2QFormer, load_blip2
 from videollm.models.qformer import QFormerConfig
 from videollm.models.video_llm import VisualBatch
 from videollm.presets import DEBUG

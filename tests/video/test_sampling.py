@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videollm.config import SamplingConfig
-from videollm.errors import VideoRangeError
+from videollm.errors import ConfigError, VideoRangeError
 from videollm.video.frames import VideoInfo
+from videollm.video.rules import RULES
 from videollm.video.sampling import select
 
 gaps = st.lists(st.floats(0.001, 5), min_size=1, max_size=80)
@@ -91,3 +92,18 @@ def test_times_outside_the_video(sampling, reason):
     with pytest.raises(VideoRangeError) as raised:
         select(*video([1.0] * 10), sampling)
     assert str(raised.value) == f"v.mp4: {reason}"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_published_rules_count_the_frames_of_the_part(rule):
+    info, times_s, is_key = video([0.1] * 40)
+    whole = select(info, times_s, is_key, SamplingConfig(frames=8, rule=rule))
+    assert whole.tolist() == RULES[rule](40, 8)
+    part = select(info, times_s, is_key, SamplingConfig(frames=8, rule=rule, start_s=1.0, end_s=3.0))
+    assert set(part) <= set(range(10, 31))
+    assert 1 < len(part) <= 8
+
+
+def test_a_published_rule_needs_a_number_of_frames():
+    with pytest.raises(ConfigError, match="needs `frames`"):
+        SamplingConfig(fps=2.0, rule="video_llama")

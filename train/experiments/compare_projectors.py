@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,9 +43,10 @@ from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.export import FOLDER
 from videollm.models.language import CHATML
 from videollm.models.processor import IGNORE, Message, Prompt, collate
+from videollm.models.temporal import TEMPORAL
 
 ROOT = Path(__file__).parents[2]
-PROJECTORS: tuple[TemporalKind, ...] = get_args(TemporalKind)
+PROJECTORS: tuple[TemporalKind, ...] = tuple(TEMPORAL)  # those that give any number of tokens
 KINDS = (
     "existence", "colour", "count", "comparison", "direction", "change", "how_many_times", "order", "first_last",
     "when", "duration", "cannot_tell",

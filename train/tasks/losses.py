@@ -18,8 +18,8 @@ from torch import nn
 from train.core.gather import gather_rows
 from train.data.batches import PairBatch
 from videollm.models.aligner import Aligner
-from videollm.models.blip2 import caption_loss, contrastive_loss, matching_loss, sample_negatives
 from videollm.models.processor import IGNORE
+from videollm.models.published.blip2 import caption_loss, contrastive_loss, matching_loss, sample_negatives
 from videollm.models.qformer import WAVES, KeyValue, time_features
 from videollm.models.video_llm import VideoLLM, VisualBatch
 

@@ -20,11 +20,17 @@ def register(commands: Commands) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="directory to write")
     parser.add_argument("--dtype", choices=["bfloat16", "float32", "float16"], default="bfloat16")
 
-    help = "convert a published text-video retrieval checkpoint to the format of this project"
+    help = "convert a published checkpoint, of text-video retrieval or Video-ChatGPT, to the format of this project"
     parser = add_command(commands, "import-official", import_official, help)
     parser.add_argument("file", type=Path, help="the published file: a pickle of tensors or safetensors")
-    parser.add_argument("--system", required=True, help="CLIP4Clip, X-CLIP, TeachCLIP, STAN, STAN/mugstan, ...")
+    parser.add_argument(
+        "--system", required=True, help="Video-ChatGPT, CLIP4Clip, X-CLIP, TeachCLIP, STAN, STAN/mugstan, ..."
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
+    help = "Video-ChatGPT: directory of the language model that it was trained on"
+    parser.add_argument("--llm", type=Path, metavar="DIR", help=help)
+    help = "Video-ChatGPT: open_clip directory of CLIP ViT-L/14 (default: from the model hub)"
+    parser.add_argument("--vision", type=Path, metavar="DIR", help=help)
 
 
 def assets(options: Options) -> None:
@@ -60,8 +66,27 @@ def export(options: Options) -> None:
 
 
 def import_official(options: Options) -> None:
+    if options.system == "Video-ChatGPT":
+        _import_video_chatgpt(options)
+        return
+    if options.llm or options.vision:
+        raise ConfigError(f"--llm and --vision belong to Video-ChatGPT; {options.system} is one file")
     from videollm.retrieval.published.convert import convert
 
     made = convert(options.file, options.system, options.out)
     text = f"{made['out']}: {made['system']}, head {made['head']}, {made['parameters'] / 1e6:.1f} million parameters"
     print_result(options, made, text)
+
+
+def _import_video_chatgpt(options: Options) -> None:
+    from dataclasses import replace
+
+    from videollm.import_chat import CLIP, import_video_chatgpt
+
+    if options.llm is None:
+        raise ConfigError("Video-ChatGPT's file holds no language model; give --llm, the directory of its base model")
+    encoder = CLIP if options.vision is None else replace(CLIP, pretrained=f"local-dir:{options.vision}")
+    made = import_video_chatgpt(options.file, options.llm, options.out, encoder)
+    size = f"{made.parameters / 1e6:.1f} million parameters"
+    text = f"{made.out}: {made.system}, projector of {size}, {made.visual_tokens} visual tokens a video"
+    print_result(options, asdict(made), text)

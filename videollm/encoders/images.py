@@ -19,6 +19,12 @@ def squash(pixels: torch.Tensor, size: int) -> torch.Tensor:
     return _resize(pixels, size, size)
 
 
+def squash_nearest(pixels: torch.Tensor, size: int) -> torch.Tensor:
+    """Scale both sides of uint8 (T,3,H,W) to `size`, each pixel taking the nearest one's value: float32
+    (T,3,size,size)."""
+    return F.interpolate(pixels.float(), (size, size))
+
+
 def _resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     images = pixels.float()
     if images.shape[-2:] == (height, width):

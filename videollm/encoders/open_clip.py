@@ -19,12 +19,12 @@ from videollm.config import EncoderConfig
 from videollm.device import resolve_dtype, upload
 from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary, batch_size
 from videollm.encoders.concepts import imagenet_concepts, membership
-from videollm.encoders.images import resize_crop, squash
+from videollm.encoders.images import resize_crop, squash, squash_nearest
 from videollm.encoders.tags import concept_probabilities
 from videollm.errors import AssetError, ConfigError
 
 LOCAL = "local-dir:"
-RESIZE = {"shortest": resize_crop, "squash": squash}  # open_clip's names
+RESIZE = {"shortest": resize_crop, "squash": squash, "nearest": squash_nearest}  # the first two are open_clip's names
 
 
 class OpenClipEncoder:
@@ -53,7 +53,7 @@ class OpenClipEncoder:
         self.model, self.tokenizer = _load(config)
         self.model.eval().requires_grad_(False)
         self.name = f"open_clip/{config.name}"
-        self.revision = _fingerprint(self.model.state_dict().items(), str(config.layer))
+        self.revision = _fingerprint(self.model.state_dict().items(), _extra(config))
         self.model.to(self.device, self.dtype)
 
         preprocess = open_clip.get_model_preprocess_cfg(self.model)
@@ -63,7 +63,7 @@ class OpenClipEncoder:
         if not square or preprocess["resize_mode"] not in RESIZE:
             raise ConfigError(f"{config.name} wants {preprocess}; only square input, shortest or squash, is supported")
         self.scale = float(self.model.logit_scale.float().exp())
-        self._resize = RESIZE[preprocess["resize_mode"]]
+        self._resize = RESIZE[preprocess["resize_mode"] if config.resize == "trained" else config.resize]
         self._mean = 255 * torch.tensor(preprocess["mean"], device=self.device).view(3, 1, 1)
         self._std = 255 * torch.tensor(preprocess["std"], device=self.device).view(3, 1, 1)
         self._membership = membership(self.vocabulary).to(self.device)
@@ -194,6 +194,11 @@ def _project(hidden: torch.Tensor, projection: nn.Module | torch.Tensor | None) 
     if projection is None:
         return hidden
     return projection(hidden) if isinstance(projection, nn.Module) else hidden @ projection
+
+
+def _extra(config: EncoderConfig) -> str:
+    """What changes the features besides the weights. The resizing that a model was trained with adds nothing."""
+    return f"{config.layer}" + (f" {config.resize}" if config.resize != "trained" else "")
 
 
 def _fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], extra: str) -> str:

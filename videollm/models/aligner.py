@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from videollm.errors import CheckpointError, ConfigError
-from videollm.models.blip2 import Blip2QFormer
+from videollm.models.published.blip2 import Blip2QFormer
 from videollm.models.qformer import TemporalQFormer
 from videollm.models.temporal_base import TemporalModule, clean
 from videollm.models.video_llm import VisualBatch

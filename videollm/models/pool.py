@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from videollm.config import TemporalConfig
+from videollm.errors import ConfigError
 from videollm.models.temporal_base import TemporalModule, init_weights
 
 
@@ -43,3 +44,35 @@ class SpatioTemporalPool(TemporalModule):
         pooled = torch.cat((temporal, spatial), 1)
         real = torch.cat((mask, mask.new_ones(spatial.shape[:2])), 1)
         return self.output(adaptive_pool(pooled, real, self.queries))
+
+
+class VideoChatGptPool(TemporalModule):
+    """Video-ChatGPT's pooling as it was published: a row for each frame, zero rows up to `max_frames`, a row for each
+    place in the frame, then one linear layer (Maaz et al. 2023; `get_spatio_temporal_features_torch`). A zero row
+    becomes the layer's bias. `queries` is the number of rows, 100 + 256.
+
+    Raises ConfigError for an encoder with another number of tokens a frame, and for more frames than `max_frames`,
+    which the published prompt has no places for.
+    """
+
+    def __init__(self, config: TemporalConfig, token_dim: int, out_dim: int, tokens_per_frame: int | None = None):
+        super().__init__(config.queries)
+        self.max_frames = config.max_frames
+        if tokens_per_frame is not None and config.queries != config.max_frames + tokens_per_frame:
+            raise ConfigError(
+                f"queries is {config.queries}; with max_frames {config.max_frames} and an encoder of "
+                f"{tokens_per_frame} tokens a frame, kind video_chatgpt needs {config.max_frames + tokens_per_frame}"
+            )
+        self.output = nn.Linear(token_dim, out_dim)
+        self.apply(init_weights)
+
+    def compress(self, tokens: torch.Tensor, elapsed_s: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        frames = int(mask.sum(1).max())
+        if frames > self.max_frames:
+            raise ConfigError(f"a segment has {frames} frames, the temporal module takes {self.max_frames}; use fewer")
+        # Padding, which holds zeros, goes behind the real frames, where it equals the zero rows that fill up.
+        order = (~mask).long().sort(dim=1, stable=True).indices
+        temporal = tokens.mean(2).take_along_dim(order[..., None], 1)[:, : self.max_frames]
+        temporal = nn.functional.pad(temporal, (0, 0, 0, self.max_frames - temporal.shape[1]))
+        spatial = tokens.sum(1) / mask.sum(1)[:, None, None]
+        return self.output(torch.cat((temporal, spatial), 1))

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from videollm.config import ModelConfig
 from videollm.datasets.schema import Message, format_time
 from videollm.features.encode import SegmentFeatures
+from videollm.models.layouts import LAYOUTS
 from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VisualBatch
 
 _SLOT = "\ue000{}\ue001"  # private-use characters: stand for a message's text while the template is applied
@@ -30,9 +31,17 @@ class Prompt:
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     segments: list[SegmentFeatures] = field(default_factory=list)
+    _joined: str = ""  # text of a published layout that is tokenised as one piece with what follows
+    _learned: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def add_visual(self, segment: SegmentFeatures, queries: int) -> None:
+        """Append the places of a segment's query tokens."""
+        self.ids += [VISUAL_TOKEN_ID] * queries
+        self.labels += [IGNORE] * queries
+        self.segments.append(segment)
 
     def visual(self) -> VisualBatch | None:
         if not self.segments:
@@ -46,11 +55,20 @@ class Processor:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
         self.tokenizer: Any = tokenizer  # transformers types its methods by every form they may return
         self.config = config
+        self.layout = LAYOUTS.get(config.prompt.layout)
+        if self.layout is not None:
+            self.tokenizer.chat_template = self.layout.template
+            tokens = sorted({*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}, reverse=True)
+            self._specials = re.compile("(" + "|".join(map(re.escape, tokens)) + ")")
         self.knows_system = self._takes(["system", "user", "assistant", "user"])
         # What the template puts after an answer, "<|im_end|>" for ChatML: the model must learn to write it.
         after_answer = self._template(["user", "assistant"], generate=False)[-1]
         self.end_of_turn: str = after_answer.rstrip()
         self.stop_ids: set[int] = set(self._tokenize(self.end_of_turn, special=True)[:1])
+        if self.layout is not None:
+            # An end that is no special token, such as "###", has other pieces behind a word than by itself.
+            word = self._tokenize("a", special=True)
+            self.stop_ids.add(self._tokenize(f"a{self.end_of_turn}", special=True)[len(word)])
         if self.tokenizer.eos_token_id is not None:
             self.stop_ids.add(self.tokenizer.eos_token_id)
 
@@ -77,14 +95,18 @@ class Processor:
         placed = [(roles.index("user"), segments)] if segments else []
         placed += [(number + added, shown) for number, shown in videos]
         self._add_text(prompt, template[0], special=True)
+        after_question = self.layout is not None and self.layout.place == "after"
         for i, (message, after) in enumerate(zip(messages, template[1:], strict=True)):
             if i == roles.index("user"):
                 self._add_text(prompt, preface)
-            for at, shown in placed:
-                if at == i:
-                    self._add_video(prompt, shown)
+            shown_here = [shown for at, shown in placed if at == i]
             answer = message.role == "assistant"
-            self._add_text(prompt, message.content, learn=answer)
+            if after_question:
+                self._add_text(prompt, message.content, learn=answer)
+            for shown in shown_here:
+                self._add_video(prompt, shown)
+            if not after_question:
+                self._add_text(prompt, message.content, learn=answer)
             if answer:
                 self._add_text(prompt, self.end_of_turn, special=True, learn=True)
                 after = after.removeprefix(self.end_of_turn)
@@ -95,6 +117,8 @@ class Processor:
                 self._add_text(prompt, after.removeprefix(asked), learn=True)
             else:
                 self._add_text(prompt, after, special=True)
+        if self.layout is not None:
+            self._end_joined(prompt)
         return prompt
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -110,18 +134,54 @@ class Processor:
 
     def _add_video(self, prompt: Prompt, segments: Sequence[SegmentFeatures]) -> None:
         queries = self.config.temporal.queries
+        if self.layout is not None:
+            for segment in segments:
+                before, after = self.layout.video_text(segment.times_s.tolist())
+                self._add_text(prompt, before, special=True)
+                self._end_joined(prompt)
+                prompt.add_visual(segment, queries)
+                self._add_text(prompt, after, special=True)
+            return
         self._add_text(prompt, f"Video {format_time(segments[-1].end_s - segments[0].start_s)}\n")
         for segment in segments:
             self._add_text(prompt, self.segment_text(segment))
-            prompt.ids += [VISUAL_TOKEN_ID] * queries
-            prompt.labels += [IGNORE] * queries
-            prompt.segments.append(segment)
+            prompt.add_visual(segment, queries)
             self._add_text(prompt, "\n")
 
     def _add_text(self, prompt: Prompt, text: str, *, special: bool = False, learn: bool = False) -> None:
+        if self.layout is not None:
+            self._join(prompt, text, special, learn)
+            return
         ids = self._tokenize(text, special)
         prompt.ids += ids
         prompt.labels += ids if learn else [IGNORE] * len(ids)
+
+    def _join(self, prompt: Prompt, text: str, special: bool, learn: bool) -> None:
+        """Add text of a published layout. The official code tokenised everything up to the next special token or video
+        as one string, and SentencePiece gives each string a leading space of its own, so pieces depend on it. A special
+        token that a user typed stays text all the same."""
+        parts = self._specials.split(text) if special else [text]
+        for i, part in enumerate(parts):
+            if i % 2 == 0:
+                if part and learn != prompt._learned:
+                    self._end_joined(prompt)
+                    prompt._learned = learn
+                prompt._joined += part
+                continue
+            self._end_joined(prompt, before_special=True)
+            ids = [self.tokenizer.convert_tokens_to_ids(part)]
+            prompt.ids += ids
+            prompt.labels += ids if learn else [IGNORE]
+
+    def _end_joined(self, prompt: Prompt, *, before_special: bool = False) -> None:
+        """Tokenise the text that was joined so far."""
+        assert self.layout is not None
+        text, prompt._joined = prompt._joined, ""
+        if self.layout.strips:
+            text = text.rstrip() if before_special else text
+        ids = self._tokenize(text.removeprefix(" "), special=False) if text.strip(" ") else []
+        prompt.ids += ids
+        prompt.labels += ids if prompt._learned else [IGNORE] * len(ids)
 
     def _tokenize(self, text: str, special: bool) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]

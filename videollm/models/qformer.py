@@ -1,6 +1,6 @@
 """The Q-Former: learned queries read a video or an image by cross-attention (BLIP-2, Li et al. 2023).
 
-One implementation serves the temporal module of this project, BLIP-2 (`blip2.py`) and the published systems
+One implementation serves the temporal module of this project, BLIP-2 and the published systems
 (`published/`).
 
 Shapes: B rows, Q queries, L text tokens, S encoder tokens, W width of the Q-Former, M width of the encoder tokens;

@@ -83,10 +83,12 @@ class VideoLLM(PreTrainedModel):
         embeddings = language_model.get_input_embeddings().weight
         width = embeddings.shape[1]
         self.temporal = build_temporal(settings.temporal, config.token_dim, width, config.tokens_per_frame)
-        # Visual tokens start at the scale of word embeddings. At a larger scale the language model sees only noise, at
-        # a smaller one it sees nothing.
-        self.visual_norm = nn.LayerNorm(width)
-        nn.init.constant_(self.visual_norm.weight, embeddings.detach().float().pow(2).mean().sqrt().item())
+        self.visual_norm: nn.Module = nn.Identity()
+        if settings.temporal.output_norm:
+            # Visual tokens start at the scale of word embeddings. At a larger scale the language model sees only noise,
+            # at a smaller one it sees nothing.
+            self.visual_norm = nn.LayerNorm(width)
+            nn.init.constant_(self.visual_norm.weight, embeddings.detach().float().pow(2).mean().sqrt().item())
         self.language_model = language_model
 
     def get_input_embeddings(self) -> nn.Module:
@@ -97,7 +99,7 @@ class VideoLLM(PreTrainedModel):
 
     def embed_segments(self, visual: VisualBatch) -> torch.Tensor:
         """Return each segment's query tokens, (S,Q,H)."""
-        dtype = self.visual_norm.weight.dtype
+        dtype = next(self.temporal.parameters()).dtype
         tokens = self.temporal(visual.tokens.to(dtype), visual.times_s, visual.mask)
         return self.visual_norm(tokens)
 
@@ -123,7 +125,7 @@ class VideoLLM(PreTrainedModel):
     def _blank(self) -> VisualBatch:
         """Return one segment of one frame, all zeros."""
         shape = (1, 1, self.config.tokens_per_frame, self.config.token_dim)
-        one = torch.ones(1, 1, device=self.visual_norm.weight.device)
+        one = torch.ones(1, 1, device=next(self.temporal.parameters()).device)
         return VisualBatch(one.new_zeros(shape), one, one.bool())
 
     def forward(

@@ -10,6 +10,7 @@ import numpy as np
 from videollm.config import SamplingConfig
 from videollm.errors import VideoRangeError
 from videollm.video.frames import VideoInfo
+from videollm.video.rules import RULES
 
 _TOLERANCE_S = 1e-6  # below every container's clock tick; absorbs the rounding of k / fps
 
@@ -27,6 +28,12 @@ def select(info: VideoInfo, times_s: np.ndarray, is_key: np.ndarray, config: Sam
             raise VideoRangeError(info.path, f"no key frame lies between {start_s:.3f} and {end_s:.3f} s")
         count = min(len(inside), config.max_frames or len(inside))
         return inside[((np.arange(count) + 0.5) * len(inside) / count).astype(int)]
+    if config.rule != "middle":
+        assert config.frames is not None  # SamplingConfig allows no other case
+        inside = np.flatnonzero((times_s >= start_s - _TOLERANCE_S) & (times_s < end_s + _TOLERANCE_S))
+        if not len(inside):
+            raise VideoRangeError(info.path, f"no frame lies between {start_s:.3f} and {end_s:.3f} s")
+        return np.unique(inside[RULES[config.rule](len(inside), config.frames)])
     shown = np.searchsorted(times_s, _targets(info, config, start_s, end_s) + _TOLERANCE_S, side="right") - 1
     return np.unique(np.maximum(shown, 0))
 

@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
+
+from tests.models.published.recorded import tokenizer_file
+
 NO_PIECE = float("-inf")
 
 
@@ -81,3 +86,27 @@ class LegacyTokenizer:
             found = self.ids.get(piece)
             ids += [self.ids[f"<0x{byte:02X}>"] for byte in piece.encode()] if found is None else [found]
         return ids
+
+
+def llama_tokenizer(added: list[str]) -> PreTrainedTokenizerFast:
+    """The recorded SentencePiece model as transformers now loads one."""
+    legacy = LegacyTokenizer(tokenizer_file(), {})
+    merges = sorted(
+        (
+            (piece[:i], piece[i:])
+            for piece in legacy.scores
+            for i in range(1, len(piece))
+            if piece[:i] in legacy.ids and piece[i:] in legacy.ids and not piece.startswith("<")
+        ),
+        key=lambda pair: -legacy.scores["".join(pair)],
+    )
+    tokenizer = Tokenizer(models.BPE(legacy.ids, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+    )
+    fast.add_tokens(added, special_tokens=True)
+    return fast

@@ -89,6 +89,19 @@ def test_gradients_reach_what_they_reached_officially(name: str):
                 close(norms[parameter], norm, f"{loss} {parameter}", atol=0, rtol=1e-4)
 
 
+def test_qformers_alone():
+    system, data, outputs = run("VideoLLaMA_QFormer/video_qformer")
+    for key, expected in data.output.items():
+        close(outputs[key].to(expected.dtype), expected, key, atol=TOLERANCE, rtol=0)
+    data = recorded("BLIP2_QFormer/blip2_stage1")
+    system = load("BLIP2_QFormer", data.state, data.config)
+    negatives = {name: value for name, value in data.inter.items() if "itm_neg" in name}
+    outputs = system(data.input | negatives)
+    assert data.output.keys() == outputs.keys()
+    for key, expected in data.output.items():
+        close(outputs[key], expected, key, atol=TOLERANCE, rtol=0)
+
+
 def test_mel_spectrograms():
     """A quiet bin beside a loud one shows the rounding of the float32 Fourier transform: in a few entries the
     processors differ by 5e-4. The official numbers are met to 2e-4 elsewhere."""

@@ -8,10 +8,10 @@ from videollm.errors import ConfigError
 from videollm.models.published import load
 from videollm.models.published.mel import MelConfig, clip_spectrograms, clip_times, resample
 from videollm.models.published.pixels import train_video
-from videollm.models.published.sampling import middle_indices, middle_of_rounded_indices, shifted_indices
 from videollm.models.published.system import PublishedSystem
 from videollm.models.published.umt import position_table
 from videollm.models.published.video_chatgpt import spatio_temporal_features
+from videollm.video.rules import middle_indices, middle_of_rounded_indices, shifted_indices
 
 
 def resized(name: str, sizes: dict[int, int], without: tuple[str, ...] = (), **config) -> PublishedSystem:

@@ -5,7 +5,8 @@ import torch
 
 from tests.models.published.legacy_tokenizer import LegacyTokenizer
 from tests.models.published.recorded import recorded, tokenizer_file
-from videollm.models.published import sampling, video_chatgpt_text, video_llama_text, videochat2_text
+from videollm.models.published import video_chatgpt_text, video_llama_text, videochat2_text
+from videollm.video import rules as sampling
 
 
 def padded(rows: list[list[int]], value: int) -> torch.Tensor:

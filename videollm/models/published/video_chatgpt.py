@@ -15,9 +15,9 @@ from torch import nn
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
 from videollm.models.published.llama import build_llama, embed, logits_of, next_token_loss
 from videollm.models.published.pixels import centre_crop, squash_nearest
-from videollm.models.published.sampling import middle_of_rounded_indices
 from videollm.models.published.system import Config, PublishedSystem, State, StateShapes, Tensors, setting
 from videollm.models.published.transformer import BlockConfig, vit_blocks
+from videollm.video.rules import middle_of_rounded_indices
 
 FRAME_ROWS = 100  # the rows that frames have in the features; missing frames are rows of zeros
 SHOWN_LOGITS = 6  # how many last positions the recorded logits have

@@ -27,7 +27,7 @@ from videollm.models.published.llama import (
 )
 from videollm.models.published.mel import MelConfig, clip_spectrograms
 from videollm.models.published.pixels import eval_video
-from videollm.models.published.sampling import uniform_indices
+from videollm.models.published.qformer_systems import qformer_config
 from videollm.models.published.system import (
     Config,
     OfficialName,
@@ -40,6 +40,7 @@ from videollm.models.published.system import (
 from videollm.models.published.transformer import BlockConfig, EvaViT
 from videollm.models.published.video_llama import VideoLlamaQFormer, official_names
 from videollm.models.qformer import QFormer, QFormerConfig
+from videollm.video.rules import uniform_indices
 
 DEMO_FRAMES = 8
 DEMO_CLIPS = 8
@@ -80,14 +81,15 @@ class VideoLlama(PublishedSystem):
         self.config = config
         self.visual_encoder = _eva(shapes, setting(config, "vit"))
         width = shapes["llama_proj.weight"][0]
-        frame = _qformer_config(shapes, "Qformer", shapes["query_tokens"][1], config, every=2)
-        video = _qformer_config(shapes, "video_Qformer", shapes["video_query_tokens"][1], config, every=1)
+        heads = int(setting(config, "qformer", "heads"))
+        frame = qformer_config(shapes, "Qformer", shapes["query_tokens"][1], heads, 2)
+        video = qformer_config(shapes, "video_Qformer", shapes["video_query_tokens"][1], heads, 1)
         positions = shapes["video_frame_position_embedding.weight"][0]
         self.temporal = VideoLlamaQFormer(width, frame, video, max_frames=positions)
         self.audio: AudioQFormer | None = None
         if shapes.has("audio_Qformer."):
             self.imagebind = build_imagebind(shapes, "audio_encoder.", setting(config, "imagebind"))
-            sound = _qformer_config(shapes, "audio_Qformer", shapes["audio_query_tokens"][1], config, every=1)
+            sound = qformer_config(shapes, "audio_Qformer", shapes["audio_query_tokens"][1], heads, 1)
             self.audio = AudioQFormer(sound, shapes["audio_position_embedding.weight"][0], width)
         self.llama = build_llama(shapes, "llama_model.", setting(config, "llama"))
 
@@ -279,17 +281,3 @@ def _eva(shapes: StateShapes, config: Config) -> EvaViT:
         qkv_bias="query_value",
     )
     return EvaViT(blocks, patch, shapes["visual_encoder.pos_embed"][1] - 1)
-
-
-def _qformer_config(shapes: StateShapes, name: str, queries: int, config: Config, every: int) -> QFormerConfig:
-    layers = f"{name}.bert.encoder.layer"
-    ffn_width, width = shapes[f"{layers}.0.intermediate_query.dense.weight"]
-    return QFormerConfig(
-        queries=queries,
-        width=width,
-        layers=shapes.count(layers),
-        heads=int(setting(config, "qformer", "heads")),
-        ffn_width=ffn_width,
-        encoder_width=shapes[f"{layers}.0.crossattention.self.key.weight"][1],
-        cross_attention_every=every,
-    )

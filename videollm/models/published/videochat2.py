@@ -27,6 +27,7 @@ from videollm.models.published.llama import (
 )
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
 from videollm.models.published.pixels import centre_crop
+from videollm.models.published.qformer_systems import qformer_config
 from videollm.models.published.system import (
     Config,
     OfficialName,
@@ -38,7 +39,7 @@ from videollm.models.published.system import (
 )
 from videollm.models.published.transformer import BlockConfig
 from videollm.models.published.umt import TRAINED_GRID, UmtEncoder, position_table
-from videollm.models.qformer import BERT_EPS, QFormer, QFormerConfig
+from videollm.models.qformer import BERT_EPS, QFormer
 
 Media = Literal["video", "image"]
 PAD_ID = 2  # </s>, where the tokenizer has no padding token
@@ -65,7 +66,8 @@ class VideoChat2(PublishedSystem):
         self.official_compat = official_compat
         self.vision_encoder = _umt(shapes, setting(config, "vit"))
         self.vision_layernorm = nn.LayerNorm(self.vision_encoder.width, eps=BERT_EPS)
-        self.qformer = QFormer(_qformer_config(shapes, config))
+        heads = int(setting(config, "qformer", "heads"))
+        self.qformer = QFormer(qformer_config(shapes, "qformer", shapes["query_tokens"][1], heads, every=2))
         self.extra_query_tokens = nn.Parameter(torch.zeros(shapes["extra_query_tokens"]))
         self.llama_proj = nn.Linear(self.qformer.config.width, shapes["llama_proj.weight"][0])
         lora = shapes.has("llama_model.base_model.")
@@ -238,21 +240,3 @@ def _umt(shapes: StateShapes, config: Config) -> UmtEncoder:
         qkv_bias="query_value",
     )
     return UmtEncoder(blocks, patch, int(setting(config, "image")), int(config.get("ckpt_num_frame", 4)))
-
-
-def _qformer_config(shapes: StateShapes, config: Config) -> QFormerConfig:
-    layers = "qformer.bert.encoder.layer"
-    ffn_width, width = shapes[f"{layers}.0.intermediate_query.dense.weight"]
-    words = "qformer.bert.embeddings.word_embeddings.weight"
-    vocabulary = shapes[words][0] if shapes.has(words) else None
-    positions = 512 if vocabulary is None else shapes["qformer.bert.embeddings.position_embeddings.weight"][0]
-    return QFormerConfig(
-        queries=shapes["query_tokens"][1],
-        width=width,
-        layers=shapes.count(layers),
-        heads=int(setting(config, "qformer", "heads")),
-        ffn_width=ffn_width,
-        encoder_width=shapes[f"{layers}.0.crossattention.self.key.weight"][1],
-        vocab_size=vocabulary,
-        max_positions=positions,
-    )

@@ -4,6 +4,7 @@ Each returns the numbers of the chosen frames among `total`, increasing, from 0.
 """
 
 import random
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -57,3 +58,10 @@ def shifted_indices(total: int, frames: int) -> list[int]:
 def step_indices(total: int, frames: int) -> list[int]:
     """InternVideo2's demo (`demo/utils.py`): every (total // frames)-th frame, the first `frames` of them."""
     return list(range(0, total, max(1, total // frames)))[:frames]
+
+
+RULES: dict[str, Callable[[int, int], list[int]]] = {
+    "video_llama": uniform_indices,
+    "video_chatgpt": middle_of_rounded_indices,
+    "videochat2": shifted_indices,
+}  # by the name that SamplingConfig gives them; the number of frames of the video, and how many are wanted

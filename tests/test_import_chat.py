@@ -1,0 +1,108 @@
+"""A published chat checkpoint becomes a directory that answers questions about a video."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.encoders.conftest import write_model
+from tests.models.published.legacy_tokenizer import llama_tokenizer
+from videollm.chat.session import ChatSession
+from videollm.checkpoint import load
+from videollm.cli import main
+from videollm.config import EncoderConfig
+from videollm.datasets.schema import Message
+from videollm.errors import CheckpointError
+from videollm.import_chat import CLIP, import_video_chatgpt
+from videollm.inference.sampling import GenerationConfig
+from videollm.models.published.video_chatgpt import spatio_temporal_features
+from videollm.models.video_llm import VISUAL_TOKEN_ID
+
+SAMPLE = Path(__file__).parents[1] / "scripts" / "samples" / "sample.mp4"
+WORDS, WIDTH, CLIP_WIDTH = 448, 40, 32
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a person has: the published file, the language model under it, CLIP."""
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=WORDS,
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "llm")
+    llama_tokenizer([]).save_pretrained(folder / "llm")
+    write_model(folder / "clip")
+    state = {
+        "model.mm_projector.weight": torch.randn(WIDTH, CLIP_WIDTH),
+        "model.mm_projector.bias": torch.randn(WIDTH),
+        "model.embed_tokens.weight": torch.randn(WORDS + 3, WIDTH),
+    }
+    torch.save(state, folder / "video_chatgpt.bin")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def imported(parts: Path) -> Path:
+    arguments = ["import-official", str(parts / "video_chatgpt.bin"), "--system", "Video-ChatGPT"]
+    arguments += ["--llm", str(parts / "llm"), "--vision", str(parts / "clip"), "--out", str(parts / "out")]
+    assert main(arguments) == 0
+    return parts / "out"
+
+
+def test_video_chatgpt_answers_about_a_video(imported: Path, parts: Path):
+    model = load(str(imported), "cpu")
+    session = ChatSession(model, SAMPLE)
+    short = GenerationConfig(max_new_tokens=4)
+    answer = session.ask("What is in this video?", short)
+    assert answer.receipt.visual_tokens == 100 + 16
+    assert answer.receipt.segments == 1
+    assert answer.evidence
+    assert session.ask("And then?", short).receipt.cached_tokens > 116  # the video is read once
+
+
+@torch.inference_mode()
+def test_visual_tokens_are_the_published_ones(imported: Path, parts: Path):
+    model = load(str(imported), "cpu")
+    state = torch.load(parts / "video_chatgpt.bin", weights_only=True)
+    segments = ChatSession(model, SAMPLE).segments
+    prompt = model.processor([Message("user", "What is it?")], segments)
+    embeds = model.llm.embed_prompt(torch.tensor([prompt.ids]), prompt.visual())
+    rows = spatio_temporal_features(segments[0].tokens.float()).float()  # rounded to float16, as there
+    expected = rows @ state["model.mm_projector.weight"].T + state["model.mm_projector.bias"]
+    first = prompt.ids.index(VISUAL_TOKEN_ID)
+    torch.testing.assert_close(embeds[0, first : first + len(rows)].float(), expected, atol=2e-2, rtol=2e-2)
+    words = state["model.embed_tokens.weight"].to(embeds.dtype)
+    assert torch.equal(embeds[0, first - 1], words[449])  # <vid_start>
+    assert torch.equal(embeds[0, first + len(rows)], words[450])  # <vid_end>
+
+
+def test_files_that_do_not_fit_are_refused(parts: Path, tmp_path: Path):
+    state = torch.load(parts / "video_chatgpt.bin", weights_only=True)
+    torch.save(state | {"model.embed_tokens.weight": torch.randn(WORDS + 5, WIDTH)}, tmp_path / "words.bin")
+    torch.save({"model.mm_projector.weight": torch.zeros(1)}, tmp_path / "missing.bin")
+    with pytest.raises(CheckpointError, match=f"{WORDS + 5} words, but .* has {WORDS + 3}"):
+        import_video_chatgpt(tmp_path / "words.bin", parts / "llm", tmp_path / "out", clip(parts))
+    with pytest.raises(CheckpointError, match=r"missing .*embed_tokens"):
+        import_video_chatgpt(tmp_path / "missing.bin", parts / "llm", tmp_path / "out", clip(parts))
+
+
+def clip(parts: Path) -> EncoderConfig:
+    return replace(CLIP, pretrained=f"local-dir:{parts / 'clip'}")
+
+
+def test_config_says_what_was_published(imported: Path):
+    config = json.loads((imported / "config.json").read_text())["model"]
+    assert config["sampling"]["rule"] == "video_chatgpt"
+    assert config["temporal"]["output_norm"] is False
+    assert config["encoder"]["layer"] == -2
+    assert config["encoder"]["resize"] == "nearest"
