@@ -1,10 +1,9 @@
-"""Damaged files against a real server: python scripts/fuzz_intake.py [--inputs 10000] [--seed 0] [--first 0]
+"""Sends damaged files to a real server: python scripts/fuzz_intake.py [--inputs 10000] [--seed 0] [--first 0]
 
 Small clips and pictures of seven formats are damaged (bytes changed, ends cut off, parts exchanged, repeated, zeroed)
-and sent, each in a request of its own, to a server of the debug model, which decodes them as it does everybody's. Each
-must be answered, in time, by 200 or 4xx; the server and the process that decodes must live on, with the memory they
-had. Input N of a seed is the same every time: --first N --inputs 1 sends it again. Exit code 0 where all of this holds,
-else 1.
+and sent, each in a request of its own, to a server of the debug model. Each must be answered in time with 200 or 4xx.
+The server and its decoding process must survive, and their memory must not grow. Input N of a seed is the same every
+time: `--first N --inputs 1` sends it again. The exit code is 0 if all of this holds, else 1.
 """
 
 import argparse
@@ -29,9 +28,9 @@ from serving import MiB, Served, serving
 SIZE, FRAMES, RATE = (96, 64), 12, 12
 AT_ONCE = 4
 DECODE_S = 20
-LIMIT_S = 2 * DECODE_S  # for a request: waiting for others of its kind included
+LIMIT_S = 2 * DECODE_S  # for a request, including the wait for another one that is being decoded
 WARM = 50  # inputs after which memory is read for the first time
-GROWTH = 0.05  # of memory, that counts as steady
+GROWTH = 0.05  # growth of memory that still counts as flat
 CLIPS = {
     "mp4": ("libx264", "yuv420p", {}),
     "fragmented.mp4": ("libx264", "yuv420p", {"movflags": "frag_keyframe+empty_moov"}),
@@ -43,7 +42,7 @@ PICTURES = ("gif", "png", "jpg")
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an input was answered. status: of HTTP, or what went wrong."""
+    """How an input was answered. status: the HTTP status, or what went wrong instead."""
 
     number: int
     name: str
@@ -57,7 +56,7 @@ class Ended:
 
 
 def drawn(number: int) -> np.ndarray:
-    """uint8 (height,width,3), different for every number."""
+    """Returns a picture, uint8 (H,W,3), which differs for every number."""
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     return np.stack([(x + 9 * number) % 256, (y * 4) % 256, (x * y + 31 * number) % 256], -1).astype(np.uint8)
 
@@ -85,7 +84,7 @@ def make_picture(name: str) -> bytes:
 
 
 def change_bytes(data: bytearray, rng: random.Random) -> None:
-    """A few or many, in the headers or anywhere."""
+    """Changes a few or many bytes, in the header or anywhere."""
     end = min(len(data), rng.choice([64, 1024, len(data)]))
     for _ in range(rng.choice([1, 4, 32, 256])):
         data[rng.randrange(end)] = rng.choice([0, 0x7F, 0x80, 0xFF, rng.randrange(256)])
@@ -132,7 +131,7 @@ DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def damaged(files: dict[str, bytes], seed: int, number: int) -> tuple[str, bytes]:
-    """The format and the bytes of an input."""
+    """Returns the format and the bytes of an input."""
     rng = random.Random(f"{seed}:{number}")
     name = rng.choice([*files])
     data = bytearray(files[name])
@@ -144,7 +143,7 @@ def damaged(files: dict[str, bytes], seed: int, number: int) -> tuple[str, bytes
 
 
 def send(client: httpx.Client, number: int, name: str, data: bytes) -> Ended:
-    """As a video, or a picture as a picture: one frame of it."""
+    """Sends a clip as a video and a picture as an image."""
     kind = "image" if name in PICTURES else "video"
     url = f"data:{kind}/{name};base64,{base64.b64encode(data).decode()}"
     body = {"model": "debug", "input": [{"type": f"{kind}_url", f"{kind}_url": {"url": url}}]}
@@ -202,7 +201,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="the number of the first input")
     options = parser.parse_args()
-    # What is computed from inputs would be kept, up to a limit that so small videos never reach.
+    # Features of so small videos never reach the default limit of their cache, which would look like a leak.
     limits = ("--features-bytes", str(MiB), "--decode-s", str(DECODE_S))
     with serving("--model", "debug", *limits) as server:
         good = fuzz(server, options.inputs, options.seed, options.first)

@@ -1,4 +1,4 @@
-"""A server in a process of its own, for scripts that try it."""
+"""Starts a server in a process of its own, for scripts that test it."""
 
 import os
 import re
@@ -17,7 +17,7 @@ MiB = 1 << 20
 
 
 class Served:
-    """A running server. folder: where it keeps its temporary files."""
+    """A running server. folder: the directory of its temporary files."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, folder: Path, log: Path):
         self.process, self.url, self.folder, self.log = process, url, folder, log
@@ -27,17 +27,17 @@ class Served:
         return self.process.poll() is None
 
     def metric(self, name: str) -> float:
-        """A metric by its whole name, labels included; 0 where it was never counted."""
+        """Returns a metric by its name with labels; 0 if it was never counted."""
         found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{self.url}/metrics").text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
     def memory(self) -> int:
-        """Resident bytes of the server and of the process that decodes for it, without what that one has forked."""
+        """Returns the resident bytes of the server and its decoding process, without the children of the latter."""
         server = psutil.Process(self.process.pid)
         return sum(process.memory_info().rss for process in (server, *server.children()))
 
     def left_over(self) -> list[str]:
-        """Videos of requests that are still on disk, and decoding workers that still live."""
+        """Lists videos of requests that are still on disk and decoding children that still run."""
         files = [str(path) for path in self.folder.glob("*/media/*")]
         server = psutil.Process(self.process.pid)
         workers = [worker for decoder in server.children() for worker in decoder.children()]
@@ -46,8 +46,10 @@ class Served:
 
 @contextmanager
 def serving(*options: str) -> Iterator[Served]:
-    """`videollm serve` with these options, on a free port, once it is ready. Raises RuntimeError with its log where it
-    does not start."""
+    """Runs `videollm serve` with these options on a free port and yields once it is ready.
+
+    Raises RuntimeError with the server's log if it does not start.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder, log = Path(name), Path(name) / "server.log"
         command = [sys.executable, "-m", "serve", "--port", "0", *options]

@@ -1,10 +1,10 @@
-"""Many clients at a real server for long: python scripts/soak.py [--clients 200] [--minutes 5]
+"""Loads a real server with many clients for minutes: python scripts/soak.py [--clients 200] [--minutes 5]
 
-Every client asks questions with a marker in them about one of several videos, as fast as it is answered; told to come
-back later, it does, after the time it was told and up to twice that. Every fourth answer is read as a stream, and every
-twentieth left after its first piece. The model is `debug` with a seed for each question, whose answers differ: what a
-question gets here must be what it got when it was asked alone. Counts answers, refusals, losses and mix-ups, and reads
-the server's memory. Exit code 0 where nothing was lost or mixed up and memory stayed flat, else 1.
+Every client asks one question after another about one of several videos. A client that is refused tries again after
+once to twice the time that the refusal names. Every fourth answer is read as a stream, and every twentieth is abandoned
+after its first piece. The model is `debug` with a seed for each question, so that all answers differ: each must equal
+the answer to the same question asked alone. The script counts answers, refusals, losses and mix-ups, and reads the
+server's memory. The exit code is 0 if nothing was lost or mixed up and memory stayed flat, else 1.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from serving import MiB, Served, serving
 SAMPLE = Path(__file__).parent / "samples" / "sample.mp4"
 VIDEOS, QUESTIONS = 5, 60
 TOKENS = 16
-COMING_S = 2  # until all clients are there
+COMING_S = 2  # over which the clients start
 TIMEOUT_S = 120
-REJECT_S = 0.1  # what refusing may take, of 99 in 100
-WARM = 0.1  # of the time, after which memory is read for the first time
-GROWTH = 0.05  # of memory, that counts as flat
+REJECT_S = 0.1  # longest refusal, at the 99th percentile
+WARM = 0.1  # share of the time before memory counts
+GROWTH = 0.05  # growth of memory that still counts as flat
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Seen:
 
 
 def clip(number: int) -> bytes:
-    """The sample, as another file: with a box that players skip."""
+    """Returns the sample with another hash: a `free` box, which players skip, is appended."""
     box = f"{number:016d}".encode()
     return SAMPLE.read_bytes() + (8 + len(box)).to_bytes(4, "big") + b"free" + box
 
@@ -58,7 +58,7 @@ def upload(server: Served) -> list[str]:
 
 
 def question(number: int, files: list[str]) -> dict[str, Any]:
-    """The body of a request. Some are about several videos, some about none."""
+    """Returns the body of a request, about one video, several or none."""
     about = {0: [], 1: files[:2]}.get(number % 10, [files[number % VIDEOS]])
     content = [{"type": "video_url", "video_url": {"url": file}} for file in about]
     text = {"type": "text", "text": f"Marker {number}: what is it?"}
@@ -67,7 +67,7 @@ def question(number: int, files: list[str]) -> dict[str, Any]:
 
 
 async def ask(client: httpx.AsyncClient, body: dict[str, Any], leave: bool, seen: Seen) -> tuple[str, float]:
-    """The answer, or "" where there is none; and the seconds to wait where the server is full."""
+    """Returns the answer ("" if there is none), and the seconds to wait if the server is full."""
     started, text = perf_counter(), ""
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         if response.status_code == 429:
@@ -161,7 +161,7 @@ def main() -> int:
     # What is kept of prompts fills up before memory is read for the first time.
     with serving("--model", "debug", "--prefix-bytes", str(16 * MiB)) as server:
         seen = asyncio.run(soak(server, options.clients, 60 * options.minutes))
-        inside, left = int(server.metric("videollm_requests_active")), server.left_over()
+        active, left = int(server.metric("videollm_requests_active")), server.left_over()
 
     memory = seen.memory[int(WARM * len(seen.memory)) :]
     third = max(1, len(memory) // 3)
@@ -176,8 +176,8 @@ def main() -> int:
     print(f"time to a refusal: {spread(seen.rejected_s)} (goal: p99 below {1000 * REJECT_S:.0f} ms)")
     print(f"delay of the clients' own event loop: {spread(seen.late_s)}")
     print("server's memory, MiB: " + ", ".join(f"{part / MiB:.0f}" for part in (start, middle, end)))
-    print(f"left inside: {inside}; on disk: {', '.join(left) or 'nothing'}")
-    good = not seen.wrong and not inside and not left and end <= (1 + GROWTH) * start
+    print(f"still active: {active}; on disk: {', '.join(left) or 'nothing'}")
+    good = not seen.wrong and not active and not left and end <= (1 + GROWTH) * start
     print("passed" if good else "FAILED")
     return 0 if good else 1
 

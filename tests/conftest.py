@@ -55,6 +55,7 @@ SLOW = (
     "test_readmes.py",
     "train/test_clip.py",
     "train/test_compare_projectors.py",
+    "train/test_losses.py",
     "train/test_recipes.py",
     "train/test_resume.py",
     "train/test_retrieval.py",

@@ -25,6 +25,6 @@ def test_damaged_files_harm_nobody():
 
 def test_many_clients_get_each_its_own_answer_or_a_refusal():
     said = run("soak.py", "--clients", "100", "--minutes", "0.1")
-    assert "lost: 0, mixed up: 0" in said and "left inside: 0; on disk: nothing" in said
+    assert "lost: 0, mixed up: 0" in said and "still active: 0; on disk: nothing" in said
     counts = {name: int(count) for name, count in re.findall(r"(answered|rejected|left by the client): (\d+)", said)}
     assert counts["answered"] > 0 < counts["rejected"]

@@ -22,10 +22,10 @@ def body(**more: object) -> dict:
     return {"model": "endless", "messages": [{"role": "user", "content": "Hi"}], **more}
 
 
-def until_inside(server: Server, count: int) -> None:
+def until_active(server: Server, count: int) -> None:
     end = time.monotonic() + 120
     while httpx.get(f"{server.url}/health").json()["waiting"] != count:
-        assert time.monotonic() < end, f"waited 120 s for {count} requests inside"
+        assert time.monotonic() < end, f"waited 120 s for {count} requests in work"
         time.sleep(0.01)
 
 
@@ -41,7 +41,7 @@ def send(server: Server, **more: object) -> socket.socket:
 
 def test_a_full_queue_turns_away_at_once_and_a_disconnect_stops_the_model(small: Server):
     streaming, whole = send(small, stream=True), send(small)
-    until_inside(small, 2)
+    until_active(small, 2)
     assert streaming.recv(1000).startswith(b"HTTP/1.1 200")
     large = body(messages=[{"role": "user", "content": "a" * 900_000}])  # refused without being read
     started = time.monotonic()
@@ -52,7 +52,7 @@ def test_a_full_queue_turns_away_at_once_and_a_disconnect_stops_the_model(small:
 
     streaming.close()
     whole.close()
-    until_inside(small, 0)
+    until_active(small, 0)
     passes = small.metric(PASSES)
     assert passes > 0 == small.metric(ANSWERS)  # neither answer came to its end
     quick = httpx.post(f"{small.url}/v1/chat/completions", json=body(max_tokens=3), timeout=300)
@@ -64,9 +64,9 @@ def test_one_who_leaves_makes_room_for_the_next(small: Server):
     """Again and again: nothing that a request holds stays behind."""
     for _ in range(20):
         senders = [send(small, stream=number == 1) for number in range(2)]
-        until_inside(small, 2)
+        until_active(small, 2)
         for sender in senders:
             sender.close()
-        until_inside(small, 0)
+        until_active(small, 0)
     assert small.metric('videollm_answers{state="running"}') == 0 == small.metric('videollm_answers{state="waiting"}')
     assert httpx.post(f"{small.url}/v1/chat/completions", json=body(max_tokens=1)).status_code == 200
