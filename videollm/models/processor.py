@@ -203,9 +203,7 @@ class Processor:
         return self.tokenizer.apply_chat_template(slots, tokenize=False, add_generation_prompt=generate)
 
 
-def collate(
-    prompts: Sequence[Prompt], pad_id: int, device: torch.device | None = None
-) -> dict[str, torch.Tensor | VisualBatch | None]:
+def collate(prompts: Sequence[Prompt], pad_id: int, device: torch.device | None = None) -> dict[str, Any]:
     """A right-padded batch of prompts with answers: the arguments of `VideoLLM.forward`, with labels.
 
     device: where the batch is needed; None leaves it on the CPU, from where a Trainer moves it.

@@ -55,11 +55,6 @@ def shifted_indices(total: int, frames: int) -> list[int]:
     return [start + int(np.round(part * i)) for i in range(frames)]
 
 
-def step_indices(total: int, frames: int) -> list[int]:
-    """InternVideo2's demo (`demo/utils.py`): every (total // frames)-th frame, the first `frames` of them."""
-    return list(range(0, total, max(1, total // frames)))[:frames]
-
-
 RULES: dict[str, Callable[[int, int], list[int]]] = {
     "video_llama": uniform_indices,
     "video_chatgpt": middle_of_rounded_indices,

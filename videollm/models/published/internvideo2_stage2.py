@@ -70,12 +70,9 @@ class InternVideo2Stage2(PublishedSystem):
                 names[name] = official.replace(f"{pool}proj", f"{pool}cross_attn.proj")
         return names
 
-    def temperature(self) -> torch.Tensor:
-        return self.temp.clamp(COLDEST, HOTTEST)
-
     def similarity(self, videos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         """Embeddings (V,E) and (N,E), of any length, to cosines over the temperature, (V,N)."""
-        return F.normalize(videos, dim=-1) @ F.normalize(texts, dim=-1).mT / self.temperature()
+        return F.normalize(videos, dim=-1) @ F.normalize(texts, dim=-1).mT / self.temp
 
     def match(self, videos: torch.Tensor, texts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Tokens of videos (B,S,W), and hidden states of texts (B,L,W) with their mask (B,L) bool, to logits (B,2):
@@ -134,6 +131,8 @@ def load_internvideo2_stage2(state: State, config: Config) -> InternVideo2Stage2
     """Build InternVideo2 of the second stage from its complete state dict."""
     system = InternVideo2Stage2(StateShapes(state), config).eval()
     system.load(state)
+    with torch.no_grad():  # the official code does so in each forward pass
+        system.temp.clamp_(COLDEST, HOTTEST)
     return system
 
 

@@ -74,8 +74,8 @@ def resample(waveform: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
     cutoff = min(old, new) * ROLLOFF
     width = math.ceil(LOWPASS_WIDTH * old / cutoff)
     # The kernel is built in the precision of the samples, as there: float64 would change a quiet bin by 4e-4.
-    taps = torch.arange(-width, width + old, dtype=waveform.dtype)[None, None] / old
-    t = torch.arange(0, -new, -1, dtype=waveform.dtype)[:, None, None] / new + taps
+    taps = torch.arange(-width, width + old, dtype=waveform.dtype, device=waveform.device)[None, None] / old
+    t = torch.arange(0, -new, -1, dtype=waveform.dtype, device=waveform.device)[:, None, None] / new + taps
     t = (t * cutoff).clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
     window = torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2
     t = t * math.pi
@@ -94,12 +94,12 @@ def log_mel(samples: torch.Tensor, rate: int, bins: int) -> torch.Tensor:
     frames = samples.unfold(0, window, hop)
     frames = frames - frames.mean(1, keepdim=True)
     previous = F.pad(frames[:, None], (1, 0), mode="replicate")[:, 0, :-1]
-    frames = (frames - PREEMPHASIS * previous) * torch.hann_window(window, periodic=False, dtype=frames.dtype)
+    frames = (frames - PREEMPHASIS * previous) * torch.hann_window(window, periodic=False).to(frames)
     # The logarithm of a quiet bin beside a loud one shows the rounding of the float32 transform, 4e-4 at most, which
     # depends on the processor; with MKL_CBWR=COMPATIBLE the official numbers come out to 1e-7 on any.
     power = torch.fft.rfft(F.pad(frames, (0, size - window))).abs().square()
     # The filters have no weight at the last bin, half the rate.
-    energies = power[:, :-1] @ _mel_filters(bins, size, rate).mT
+    energies = power[:, :-1] @ _mel_filters(bins, size, rate).to(power).mT
     return energies.clamp(min=torch.finfo(energies.dtype).eps).log()
 
 

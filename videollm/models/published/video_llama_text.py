@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from videollm.errors import ConfigError
 from videollm.models.published.llama import IGNORE_LABEL
 
 Template = Literal["vicuna", "llama_v2"]
@@ -156,10 +155,3 @@ def clean_answer(text: str, template: Template) -> str:
     """What the demo shows of the generated text."""
     end, role = ("###", "Assistant:") if template == "vicuna" else ("</s>", "ASSISTANT:")
     return text.split(end)[0].split(role)[-1].strip()
-
-
-def check_template(name: str) -> Template:
-    """Raises ConfigError that lists the templates."""
-    if name not in ("vicuna", "llama_v2"):
-        raise ConfigError(f"the template is {name!r}; choose vicuna (Video-LLaMA 1) or llama_v2 (Video-LLaMA 2)")
-    return name

@@ -68,7 +68,9 @@ class VideoChat2(PublishedSystem):
         self.vision_layernorm = nn.LayerNorm(self.vision_encoder.width, eps=BERT_EPS)
         heads = int(setting(config, "qformer", "heads"))
         self.qformer = QFormer(qformer_config(shapes, "qformer", shapes["query_tokens"][1], heads, every=2))
-        self.extra_query_tokens = nn.Parameter(torch.zeros(shapes["extra_query_tokens"]))
+        extra = shapes["extra_query_tokens"] if shapes.has("extra_query_tokens") else None
+        self.extra_query_tokens = None if extra is None else nn.Parameter(torch.zeros(extra))
+        self.reads_instruction = self.qformer.config.vocab_size is not None and config.get("qformer_text_input", True)
         self.llama_proj = nn.Linear(self.qformer.config.width, shapes["llama_proj.weight"][0])
         lora = shapes.has("llama_model.base_model.")
         prefix = "llama_model.base_model.model." if lora else "llama_model."
@@ -97,7 +99,11 @@ class VideoChat2(PublishedSystem):
         """Normalised pixels (B,T,3,H,W), and the instruction's ids (B,L) and mask (B,L) for a Q-Former that reads it,
         to (B,Q,H). One frame is an image."""
         frames = self.vision_layernorm(self.vision_encoder(video).flatten(1, 2))
-        queries = torch.cat((self.qformer.query_tokens, self.extra_query_tokens), 1)
+        queries = self.qformer.query_tokens
+        if self.extra_query_tokens is not None:
+            queries = torch.cat((queries, self.extra_query_tokens), 1)
+        if not self.reads_instruction:
+            ids = mask = None
         hidden, _ = self.qformer(frames, None, ids, None if mask is None else mask.bool(), queries=queries)
         return self.llama_proj(hidden[:, : queries.shape[1]])
 
@@ -131,15 +137,15 @@ class VideoChat2(PublishedSystem):
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> Tensors:
         outputs: Tensors = {}
         video = inputs.get("video_btchw")
-        if video is not None and "instruction_ids" in inputs:
-            instruction = inputs["instruction_ids"], inputs["instruction_mask"]
+        if video is not None and ("instruction_ids" in inputs or not self.reads_instruction):
+            instruction = inputs.get("instruction_ids"), inputs.get("instruction_mask")
             outputs["video_inputs_llama"] = self.visual_tokens(video, *instruction)
             outputs["image_inputs_llama"] = self.visual_tokens(video[:, :1], *instruction)
         for media in ("video", "image"):
             pixels = None if video is None else video[:, :1] if media == "image" else video
             if pixels is not None and f"{media}/caption_ids" in inputs:
                 outputs |= self._captions(inputs, media, pixels)
-            if pixels is not None and f"train_{media}/instruction_ids" in inputs:
+            if pixels is not None and f"train_{media}/before_ids_0" in inputs:
                 outputs |= self._instructions(inputs, f"train_{media}", pixels)
         if "demo_pixels/frames_thwc" in inputs:
             size = int(setting(self.config, "demo_size"))
@@ -156,7 +162,9 @@ class VideoChat2(PublishedSystem):
         return {f"{media}/inputs_llama": visual, f"{media}/loss": loss}
 
     def _instructions(self, inputs: Mapping[str, torch.Tensor], stage: str, pixels: torch.Tensor) -> Tensors:
-        visual = self.visual_tokens(pixels, inputs[f"{stage}/instruction_ids"], inputs[f"{stage}/instruction_mask"])
+        visual = self.visual_tokens(
+            pixels, inputs.get(f"{stage}/instruction_ids"), inputs.get(f"{stage}/instruction_mask")
+        )
         before, after = (
             [inputs[f"{stage}/{side}_ids_{i}"] for i in range(len(pixels))] for side in ("before", "after")
         )
@@ -169,8 +177,9 @@ class VideoChat2(PublishedSystem):
         for name in inputs:
             if not (match := re.fullmatch(r"(demo/turn\d+_)segment0_ids", name)):
                 continue
-            turn, instruction = match[1], inputs["demo/instruction_ids"]
-            visual = self.visual_tokens(inputs["video_btchw"][:1], instruction, torch.ones_like(instruction))
+            turn, instruction = match[1], inputs.get("demo/instruction_ids")
+            mask = None if instruction is None else torch.ones_like(instruction)
+            visual = self.visual_tokens(inputs["video_btchw"][:1], instruction, mask)
             embeds = join(self.llama, (inputs[name], inputs[f"{turn}segment1_ids"]), (visual,))
             outputs[f"{turn}inputs_embeds"] = embeds
             outputs[f"{turn}logits_last6"] = logits_of(self.llama, embeds)[:, -SHOWN_LOGITS:]
