@@ -95,7 +95,7 @@ def test_assets_lists_what_the_default_needs():
         (["ask", SAMPLE, "?", "--model", "debug", "--frames", "0"], "frames is 0"),
         (["ask", SAMPLE, "?", "--model", "debug", "--frames", "4", "--fps", "1"], "exactly one of"),
         (["ask", SAMPLE, "?", "--model", "debug", "--start", "99"], "start_s 99"),
-        (["ask", SAMPLE, "?", "--model", "debug", "--temperature", "-1"], "temperature -1"),
+        (["ask", SAMPLE, "?", "--model", "debug", "--temperature", "-1"], "temperature is -1"),
         (["assets", "verify", "nothing"], "nothing"),
     ],
 )
