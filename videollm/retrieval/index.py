@@ -144,7 +144,7 @@ class Index:
         if ray is not None:
             from videollm.retrieval.ray_cluster import on_ray
 
-            index_files = on_ray(ray, self.table.uri)
+            index_files = on_ray(ray, self.table.uri, None if self.device is None else str(self.device))
         report = indexer.update(sources, self._local, index_files, progress=progress, commit_videos=commit_videos)
         _ = self.vectors  # made now rather than by the first search
         return report
