@@ -65,7 +65,7 @@ class Index:
                 raise SearchIndexError(
                     f"{uri}: the index was made with {name} {there}, not {value}; use the same, or make another index"
                 )
-        return cls(table, config, encoder)
+        return cls(table, config, encoder, device)
 
     @classmethod
     def open(
