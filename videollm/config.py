@@ -15,6 +15,7 @@ from videollm.errors import ConfigError
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EncoderKind = Literal["lite", "open_clip", "debug"]
 TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt"]
+Decoder = Literal["pyav", "decord"]
 SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
 Resize = Literal["trained", "squash", "nearest"]
 PromptLayoutName = Literal["chat", "video_llama", "video_chatgpt"]
@@ -45,6 +46,8 @@ class SamplingConfig:
     start_s, end_s: the part of the video to look at; None means its start and its end.
     rule: how `frames` are chosen. "middle": as above, by time. Others count frames, as the published system of that
     name does (see `videollm.video.rules`), so its answers come from the frames that it was trained on.
+    decoder: what decodes the frames. "decord" needs the extra of that name. It scales frames differently, so pixels
+    differ slightly from PyAV's, and cached features are kept apart by decoder.
     """
 
     frames: int | None = None
@@ -55,8 +58,10 @@ class SamplingConfig:
     start_s: float | None = None
     end_s: float | None = None
     rule: SamplingRule = "middle"
+    decoder: Decoder = "pyav"
 
     def __post_init__(self) -> None:
+        _check_choice("decoder", self.decoder, Decoder)
         _check_choice("sampling rule", self.rule, SamplingRule)
         _check(self.rule == "middle" or self.frames is not None, f"the rule {self.rule!r} needs `frames`; set it")
         chosen = [self.frames is not None, self.fps is not None, self.times_s is not None, self.keyframes]

@@ -139,7 +139,7 @@ def request_sampling(
     gets at most `max_frames`, spread evenly; one that sets more than that is refused when its video is decoded.
     """
     if frames is not None or fps is not None:
-        return SamplingConfig(frames=frames, fps=fps, start_s=start_s, end_s=end_s)
+        return SamplingConfig(frames=frames, fps=fps, start_s=start_s, end_s=end_s, decoder=model.decoder)
     factor = {"low": 0.5, "auto": 1.0, "high": 2.0}[detail]
     return SamplingConfig(
         frames=None if model.frames is None else max(1, round(factor * model.frames)),
@@ -148,4 +148,5 @@ def request_sampling(
         max_frames=min(max_frames, model.max_frames or max_frames),
         start_s=start_s,
         end_s=end_s,
+        decoder=model.decoder,
     )

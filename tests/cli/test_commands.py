@@ -47,6 +47,13 @@ def test_ask_prints_the_promised_object():
     assert receipt["frames"] == 6 == len(receipt["times_s"]) and max(receipt["times_s"]) < 9
 
 
+def test_the_decoder_can_be_chosen():
+    pytest.importorskip("decord")
+    arguments = ("ask", SAMPLE, "What is it?", "--model", "debug", "--frames", "4")
+    ours, theirs = result(*arguments)["receipt"], result(*arguments, "--decoder", "decord")["receipt"]
+    assert theirs["times_s"] == ours["times_s"] and len(ours["times_s"]) == 4
+
+
 def test_chat_keeps_the_session_and_survives_bad_commands(tmp_path: Path):
     saved = tmp_path / "talk"
     script = (

@@ -191,7 +191,7 @@ def test_closing_the_engine_ends_the_wait_for_a_first_token(headers: bool):
             engine.close()
             assert isinstance(waiting.exception(30), EngineError)
         assert gone.wait(30)
-        with pytest.raises(EngineError, match="not to be asked"):
+        with pytest.raises(EngineError, match="was closed"):
             list(engine.stream(text_prompt(), PromptCache(), GenerationConfig()))
 
 

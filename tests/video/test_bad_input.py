@@ -126,10 +126,10 @@ CONFORMANCE = [
 
 
 @pytest.mark.parametrize(("make", "error", "reason"), CONFORMANCE, ids=[row[0].__name__ for row in CONFORMANCE])
-@pytest.mark.parametrize("backend", ["pyav", "decord"])
-def test_one_line_names_the_file_and_the_reason(make: Callable[[Path], Path], error, reason, backend, tmp_path):
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_one_line_names_the_file_and_the_reason(make: Callable[[Path], Path], error, reason, decoder, tmp_path):
     path = make(tmp_path)
-    for read in (probe, lambda p: decode(p, SamplingConfig(frames=4), backend=backend)):
+    for read in (probe, lambda p: decode(p, SamplingConfig(frames=4, decoder=decoder))):
         with pytest.raises(error) as raised:
             read(path)
         assert type(raised.value) is error

@@ -52,6 +52,7 @@ def sampling_arguments() -> Arguments:
     parser.add_argument("--fps", type=float, metavar="N", help="use this many frames a second")
     parser.add_argument("--start", type=float, dest="start_s", metavar="S", help="begin at this second")
     parser.add_argument("--end", type=float, dest="end_s", metavar="S", help="stop at this second")
+    parser.add_argument("--decoder", choices=["pyav", "decord"], help="what decodes the frames (default: pyav)")
     return parser
 
 
@@ -73,12 +74,12 @@ def sampling_of(options: Options) -> "SamplingConfig | None":
     """Returns the sampling that the options ask for, or None where they leave it to the model. Raises ConfigError."""
     from videollm.config import SamplingConfig
 
-    names = ("frames", "fps", "start_s", "end_s")
+    names = ("frames", "fps", "start_s", "end_s", "decoder")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if not given:
         return None
     if "frames" not in given and "fps" not in given:
-        # Only the range was given: the model's own rate applies within it.
+        # Neither was given: the model's own rate applies within it.
         return replace(_config(options).sampling, **given)
     return SamplingConfig(**given)
 

@@ -1,6 +1,6 @@
 """Video files in, frames with their presentation times out."""
 
-from videollm.video.decode import Backend, decode, iter_frames, probe
+from videollm.video.decode import decode, iter_frames, probe
 from videollm.video.frames import Frames, VideoInfo
 
-__all__ = ["Backend", "Frames", "VideoInfo", "decode", "iter_frames", "probe"]
+__all__ = ["Frames", "VideoInfo", "decode", "iter_frames", "probe"]

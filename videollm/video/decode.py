@@ -2,22 +2,19 @@
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
 import torch
 
-from videollm.config import SamplingConfig
+from videollm.config import Decoder, SamplingConfig
 from videollm.errors import ConfigError, VideoDecodeError
 from videollm.video import decord_backend, pyav
 from videollm.video.frames import Frames, VideoInfo
 from videollm.video.sampling import select
 
-Backend = Literal["pyav", "decord"]
-
 # Each reads the frames of a scanned file numbered `wanted`, in order, at (width, height): uint8 (height,width,3), or
 # None where a frame cannot be decoded.
-_READERS: dict[str, Callable[[pyav.Scan, np.ndarray, tuple[int, int]], Iterator[np.ndarray | None]]] = {
+_READERS: dict[Decoder, Callable[[pyav.Scan, np.ndarray, tuple[int, int]], Iterator[np.ndarray | None]]] = {
     "pyav": pyav.read,
     "decord": decord_backend.read,
 }
@@ -37,10 +34,9 @@ def decode(
     sampling: SamplingConfig,
     *,
     short_side: int | None = None,
-    backend: Backend = "pyav",
 ) -> Frames:
     """All sampled frames at once; `iter_frames` says what they are and what is raised."""
-    (frames,) = _chunks(path, sampling, short_side, backend, chunk=None)
+    (frames,) = _chunks(path, sampling, short_side, chunk=None)
     return frames
 
 
@@ -49,7 +45,6 @@ def iter_frames(
     sampling: SamplingConfig,
     *,
     short_side: int | None = None,
-    backend: Backend = "pyav",
     chunk: int = 64,
 ) -> Iterator[Frames]:
     """The sampled frames, in pieces of `chunk` frames, so that memory does not grow with the video.
@@ -59,18 +54,16 @@ def iter_frames(
     that its header promises beyond the cut. Every piece holds at least one frame.
 
     Raises what `probe` raises; VideoRangeError where a time lies outside the video; VideoDecodeError where none of the
-    sampled frames can be decoded, or the backend cannot tell their times.
+    sampled frames can be decoded, or the decoder cannot tell their times.
     """
     if chunk < 1:
         raise ConfigError(f"chunk is {chunk}; it must be at least 1")
-    return _chunks(path, sampling, short_side, backend, chunk)
+    return _chunks(path, sampling, short_side, chunk)
 
 
 def _chunks(
-    path: str | os.PathLike[str], sampling: SamplingConfig, short_side: int | None, backend: Backend, chunk: int | None
+    path: str | os.PathLike[str], sampling: SamplingConfig, short_side: int | None, chunk: int | None
 ) -> Iterator[Frames]:
-    if backend not in _READERS:
-        raise ConfigError(f"backend is {backend!r}; choose one of {', '.join(_READERS)}")
     scan = pyav.scan(path)
     wanted = select(scan.info, scan.times_s, scan.is_key, sampling)
     width, height = _resized(scan.info, short_side)
@@ -85,7 +78,8 @@ def _chunks(
         )
 
     pixels, numbers, lost = np.empty((capacity, 3, height, width), np.uint8), [], 0
-    for number, image in zip(wanted.tolist(), _READERS[backend](scan, wanted, (width, height)), strict=True):
+    images = _READERS[sampling.decoder](scan, wanted, (width, height))
+    for number, image in zip(wanted.tolist(), images, strict=True):
         if image is None:
             lost += 1
             continue

@@ -3,7 +3,7 @@
 decord numbers frames instead of timing them, its timestamps drop a stream's start offset, and its random access returns
 other frames than asked for in open groups of pictures and after H.264 recovery points. So it reads straight through,
 its i-th frame is the i-th frame shown, and times come from `pyav.scan`. Files where its count, clock or orientation
-disagree with the packets are refused. It says nothing of damage inside a file; only the default backend counts that.
+disagree with the packets are refused. It says nothing of damage inside a file; only the default decoder counts that.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,9 @@ def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.n
     try:
         import decord
     except ImportError:
-        raise ConfigError("backend is 'decord', which is not installed; pip install decord, or use 'pyav'") from None
+        raise ConfigError(
+            "the decoder 'decord' is not installed; pip install 'videollm[decord]', or use 'pyav'"
+        ) from None
 
     decord.logging.set_level(decord.logging.QUIET)  # failures are raised
     path = scan.info.path
@@ -45,11 +47,21 @@ def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.n
             while at < number:
                 reader.next()
                 at += 1
-            yield reader.next().asnumpy()
+            yield _without_padding(reader.next().asnumpy(), size[0])
             at += 1
     except (decord.DECORDError, RuntimeError, StopIteration) as error:
         raise _refusal(path, "it cannot read the file") from error
 
 
+def _without_padding(image: np.ndarray, width: int) -> np.ndarray:
+    """(height,width,3) from an array whose rows may be longer.
+
+    FFmpeg aligns rows to 32 bytes or more. decord derives the number of channels from the length of a row, so that it
+    returns narrow frames as (height,width,4), of which only the first 3 * width bytes of each row are pixels.
+    """
+    height = len(image)
+    return image.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3)
+
+
 def _refusal(path: str, reason: str) -> VideoDecodeError:
-    return VideoDecodeError(path, f"decord cannot be used here: {reason}; use backend 'pyav'")
+    return VideoDecodeError(path, f"decord cannot be used here: {reason}; use the decoder 'pyav'")
