@@ -65,7 +65,7 @@ class Index:
                 raise SearchIndexError(
                     f"{uri}: the index was made with {name} {there}, not {value}; use the same, or make another index"
                 )
-        return cls(table, config, encoder)
+        return cls(table, config, encoder, device)
 
     @classmethod
     def open(
@@ -144,7 +144,7 @@ class Index:
         if ray is not None:
             from videollm.retrieval.ray_cluster import on_ray
 
-            index_files = on_ray(ray, self.table.uri)
+            index_files = on_ray(ray, self.table.uri, None if self.device is None else str(self.device))
         report = indexer.update(sources, self._local, index_files, progress=progress, commit_videos=commit_videos)
         _ = self.vectors  # made now rather than by the first search
         return report

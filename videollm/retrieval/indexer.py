@@ -72,14 +72,14 @@ class Indexer:
         self.table, self.config, self.encoder = table, config, encoder
 
     @classmethod
-    def open(cls, uri: str) -> "Indexer":
+    def open(cls, uri: str, device: str | None = None) -> "Indexer":
         """For a worker in another process: everything is loaded from what the index says about itself.
 
         Raises SearchIndexError where there is no index, or its encoder has changed.
         """
         table = SegmentTable.open(uri)
         config = config_of(table.made_with["model"])
-        return cls(table, config, load_encoder(table, config))
+        return cls(table, config, load_encoder(table, config, device))
 
     def update(
         self,

@@ -14,19 +14,20 @@ FILES = 2048  # handed to the cluster at once, which bounds this process's memor
 class RayWorker:
     """One CPU of the cluster, with an encoder of its own."""
 
-    def __init__(self, uri: str, known_shas: set[str]):
-        self.indexer = Indexer.open(uri)
+    def __init__(self, uri: str, device: str | None, known_shas: set[str]):
+        self.indexer = Indexer.open(uri, device)
         self.known_shas = known_shas
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"made": [self.indexer.index_file(str(file), self.known_shas) for file in batch["file"]]}
 
 
-def on_ray(address: str, uri: str) -> IndexFiles:
+def on_ray(address: str, uri: str, device: str | None = None) -> IndexFiles:
     """`Indexer.index_file` for each file, on a cluster.
 
     address: of a running cluster, "auto" for the one of this machine, "local" to start one. Its workers must reach the
-    files, the index at `uri` and the model by the same names as this process.
+    files, the index at `uri` and the model by the same names as this process. device: of their encoders, see
+    `resolve_device`; None leaves it to each worker's VIDEOLLM_DEVICE.
     """
 
     def index_files(files: Sequence[str], known_shas: set[str]) -> Iterator[IndexedVideo]:
@@ -37,7 +38,7 @@ def on_ray(address: str, uri: str) -> IndexFiles:
             part = files[at : at + FILES]
             made = ray.data.from_items([{"file": f} for f in part], override_num_blocks=len(part)).map_batches(
                 RayWorker,
-                fn_constructor_args=(uri, known_shas),
+                fn_constructor_args=(uri, device, known_shas),
                 batch_size=1,
                 batch_format="numpy",
                 concurrency=min(cpus, len(part)),

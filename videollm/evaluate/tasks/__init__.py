@@ -1,4 +1,4 @@
-"""All tasks by name."""
+"""The tasks of `videollm eval`, by name."""
 
 from videollm.evaluate.tasks.base import Task
 from videollm.evaluate.tasks.caption import Caption

@@ -1,6 +1,7 @@
-"""The protocol that every task is one small class on: items -> predictions -> rows of scores.
+"""The protocol of a task: it turns items into predictions, and predictions into rows of scores.
 
-To add a task: write such a class in a module beside this one and name it in `tasks/__init__.py`.
+To add a task, write a class with this protocol in a module of this package and add it to `TASKS` in
+`tasks/__init__.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,13 @@ from videollm.evaluate.subject import Subject
 
 
 class Task(Protocol):
-    """name: as in `videollm eval NAME`. about: how a prediction is made and scored, as reports say it. controls: those
-    that mean something for it (`views.CONTROLS`)."""
+    """A way to evaluate a model.
+
+    Attributes:
+        name: The name of the subcommand, as in `videollm eval NAME`.
+        about: How a prediction is made and scored. Reports and `--help` print it; its first sentence names the task.
+        controls: The controls of `views.CONTROLS` that can change the predictions of this task.
+    """
 
     @property
     def name(self) -> str: ...
@@ -25,18 +31,24 @@ class Task(Protocol):
     def controls(self) -> tuple[str, ...]: ...
 
     def lacks(self, item: Item) -> str | None:
-        """What an item would need to be one of this task's, None where it has all of it."""
+        """Returns what the item would need to fit this task, as a noun phrase, or None if it fits."""
         ...
 
     def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
-        """Plain values, which are all that `score` sees. Nothing random."""
+        """Returns the prediction for one item as plain JSON values.
+
+        `score` sees nothing else, so that predictions of other programs are scored in the same way. The result must
+        not depend on chance or on other items, because a stopped run continues in the middle.
+        """
         ...
 
     def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> Mapping[str, Rows]:
-        """A row for each item by metric, the headline metric first; NaN where an item has no score of it. What becomes
-        of rows: `metrics.aggregate`."""
+        """Returns the rows by metric, (n,) or (n,s) with one row an item, the headline metric first.
+
+        An item without a score has NaN. `metrics.aggregate` turns rows into the value of the metric.
+        """
         ...
 
     def chance(self, items: Sequence[Item]) -> Mapping[str, float]:
-        """What metrics reach without any look at the videos, where that can be computed."""
+        """Returns the expected value of each metric for guesses that ignore the videos, if it can be computed."""
         ...

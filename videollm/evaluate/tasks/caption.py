@@ -1,4 +1,4 @@
-"""One description of a whole video."""
+"""Captioning: one description of a whole video."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from videollm.evaluate.views import CONTROLS
 
 class Caption:
     name = "caption"
-    about = f"The model is asked: {QUESTION} {ABOUT}"
+    about = f"Captioning: one description of the whole video. The prompt is: {QUESTION} {ABOUT}"
     controls = CONTROLS
 
     def lacks(self, item: Item) -> str | None:

@@ -1,4 +1,4 @@
-"""Zero-shot classification."""
+"""Zero-shot classification of videos with the frame encoder."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,17 +15,20 @@ from videollm.retrieval.classify import compare, label_embeddings
 class Classify:
     name = "classify"
     about = (
-        "As `videollm classify` does it: the mean frame is compared with each label by the frame encoder. top1, top5: "
-        "the right label is the most probable, or among the five. Chance: one, or five, over the number of labels."
+        "Zero-shot classification, as in `videollm classify`. The frame encoder compares the mean embedding of the "
+        "frames with the embedding of each label. top1: the right label is the most probable one. top5: the right "
+        "label is among the five most probable. Chance: 1, or 5, divided by the number of labels."
     )
-    controls = ("blank", "wrong_video")  # the mean over frames knows no order
+    # "shuffled" is left out because the mean over the frames does not depend on their order, "text_only" because there
+    # is nothing to compare the labels with.
+    controls = ("blank", "wrong_video")
 
     def lacks(self, item: Item) -> str | None:
         return None if item.references and item.references[0] in item.choices else "labels, one of them right"
 
     def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
         video = subject.see(item, condition)
-        assert video is not None  # there is no text_only control
+        assert video is not None  # only the control text_only has no video, and this task does not have it
         encoder = subject.model.encoder
         embeddings = [subject.once(("label", c), partial(label_embeddings, [c], encoder)) for c in item.choices]
         found = compare(video, item.choices, torch.cat(embeddings), encoder.scale)

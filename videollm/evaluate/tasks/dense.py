@@ -1,4 +1,4 @@
-"""Dense captions: what happens when."""
+"""Dense captioning: the events of a video with their times and descriptions."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,19 @@ from videollm.evaluate.metrics.captions import meteor
 from videollm.evaluate.metrics.spans import iou
 from videollm.evaluate.subject import Subject
 
-AT = (0.3, 0.5, 0.7, 0.9)  # ActivityNet Captions, Krishna et al. 2017
+# The thresholds of temporal IoU in the evaluation of ActivityNet Captions (Krishna et al. 2017,
+# https://github.com/ranjaykrishna/densevid_eval, `evaluate.py`).
+IOU_THRESHOLDS = (0.3, 0.5, 0.7, 0.9)
 
 
 class Dense:
     name = "dense"
     about = (
-        "Each segment is described by itself; neighbours that read the same are one. METEOR: of every caption with "
-        "each event that it overlaps enough, 0 where there is none, averaged over a video's captions and over the "
-        "thresholds 0.3, 0.5, 0.7, 0.9 of temporal IoU. precision, recall: captions that overlap an event enough, and "
-        "events that a caption does, averaged in the same way."
+        "Dense captioning: the events of a video with their times. The model describes each segment separately, and "
+        "neighbouring segments with the same description are joined. A caption matches an event if their temporal IoU "
+        "reaches a threshold; all metrics are averaged over the thresholds 0.3, 0.5, 0.7 and 0.9. METEOR: the mean "
+        "over all matching pairs, where a caption without a match counts as 0. precision: the share of captions that "
+        "match an event. recall: the share of events that match a caption."
     )
     controls = ("blank", "shuffled", "wrong_video")
 
@@ -29,7 +32,7 @@ class Dense:
 
     def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
         video = subject.see(item, condition)
-        assert video is not None  # there is no text_only control
+        assert video is not None  # only the control text_only has no video, and this task does not have it
         return {"captions": [[c.start_s, c.end_s, c.text] for c in dense_captions(subject.model, video)]}
 
     def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
@@ -41,14 +44,15 @@ class Dense:
 
 
 def _scored(item: Item, captions: Sequence[Sequence]) -> tuple[float, float, float]:
-    """METEOR, precision, recall."""
+    """Returns METEOR, precision and recall of the captions [start, end, text] of one video."""
     overlaps = np.array([[iou(caption, span) for span in item.spans] for caption in captions])
     likeness = np.array([[meteor([c[2]], [[text]])[0] for text in item.references] for c in captions])
     texts, precision, recall = [], [], []
-    for at in AT:
-        enough = overlaps >= at
-        pairs = enough.sum() + (~enough.any(1)).sum()  # a caption of nothing counts once, with 0
-        texts.append((likeness * enough).sum() / pairs)
-        precision.append(enough.any(1).mean())
-        recall.append(enough.any(0).mean())
+    for threshold in IOU_THRESHOLDS:
+        matches = overlaps >= threshold  # (captions, events)
+        # A caption without a matching event counts as one pair with METEOR 0, as in the official evaluation.
+        pairs = matches.sum() + (~matches.any(1)).sum()
+        texts.append((likeness * matches).sum() / pairs)
+        precision.append(matches.any(1).mean())
+        recall.append(matches.any(0).mean())
     return float(np.mean(texts)), float(np.mean(precision)), float(np.mean(recall))

@@ -1,4 +1,4 @@
-"""Temporal grounding: when a text holds."""
+"""Temporal grounding: the times at which a text describes a video."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,17 @@ from videollm.evaluate.metrics.spans import AP_AT, average_precision, best_iou
 from videollm.evaluate.subject import Subject
 from videollm.retrieval.grounding import ground
 
-MOST = 10  # spans a query
+MAX_SPANS = 10  # predicted spans for one query; mAP reads all of them
 
 
 class Grounding:
     name = "grounding"
     about = (
-        "As `videollm moments` finds spans, from the frames' similarities to the query. mIoU and R1@: of the best span "
-        "with the right one that it fits best. mAP: of up to 10 scored spans, over IoU 0.5 to 0.95, as QVHighlights "
-        "has it. On blank video nothing stands out and the whole of it is the answer."
+        "Temporal grounding, as in `videollm moments`. Spans are found from the similarities between the frames and "
+        "the query. mIoU: the mean IoU of the first span with the right span that it overlaps most. R1@x: the share "
+        "of queries where this IoU is at least x. mAP: mean average precision of up to 10 scored spans over the IoU "
+        "thresholds 0.5 to 0.95, as in QVHighlights. On blank video all frames are equal, so that the predicted span "
+        "is the whole video."
     )
     controls = ("blank", "shuffled", "wrong_video")
 
@@ -27,8 +29,8 @@ class Grounding:
 
     def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
         video = subject.see(item, condition)
-        assert video is not None  # there is no text_only control
-        found = ground(video, item.question, subject.model.encoder, MOST)
+        assert video is not None  # only the control text_only has no video, and this task does not have it
+        found = ground(video, item.question, subject.model.encoder, MAX_SPANS)
         return {"spans": [[s.start_s, s.end_s, s.score] for s in found]}
 
     def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:

@@ -1,4 +1,4 @@
-"""Multiple choice."""
+"""Multiple-choice questions."""
 
 from collections.abc import Sequence
 from string import ascii_uppercase
@@ -16,10 +16,11 @@ LETTERS = ascii_uppercase
 class MultipleChoice:
     name = "mcqa"
     about = (
-        "The question is asked with its options behind letters, and the letter that is the likeliest first token of "
-        "the answer is the choice; nothing is generated or parsed. cloze: the question is asked without options, and "
-        "the option with the highest mean log probability a token is the choice, which is how models that know no "
-        "letters choose (Gu et al. 2024). Chance: one over the number of options."
+        "Multiple-choice questions, answered by likelihood. The prompt lists the options with letters, and the choice "
+        "is the letter that is the most probable first token of the answer; no text is generated or parsed. accuracy: "
+        "the share of right choices. cloze: the accuracy if the prompt has no options and the choice is the option "
+        "with the highest mean log probability per token, which suits models that were not trained on letters (Gu et "
+        "al. 2024). Chance: 1 divided by the number of options."
     )
     controls = CONTROLS
 
@@ -52,6 +53,6 @@ class MultipleChoice:
 
 
 def with_options(item: Item) -> str:
-    """As data_gen writes multiple choice for training."""
+    """Returns the question followed by its options, in the format in which `data_gen` writes training data."""
     options = (f"{letter}. {choice}" for letter, choice in zip(LETTERS, item.choices, strict=False))
     return "\n".join([item.question, *options, "Answer with the letter."])

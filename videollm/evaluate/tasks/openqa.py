@@ -1,4 +1,4 @@
-"""Open questions with short answers."""
+"""Open-ended questions with short answers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ from videollm.evaluate.views import CONTROLS
 class OpenQA:
     name = "openqa"
     about = (
-        "The model answers the bare question, greedily. exact: the answer is a right one, once case, punctuation, "
-        "accents and articles are taken off and number words made digits. contains: a right one stands in it. f1: of "
-        "words. Chance: always the commonest answer of the data."
+        "Open-ended questions with short answers. The prompt is the question alone, and the answer is decoded "
+        "greedily. Answers are compared without case, punctuation, accents and articles, and with number words as "
+        "digits. exact: the answer equals a right answer. contains: a right answer occurs in the answer. f1: the F1 "
+        "score of the words. Chance: the most frequent answer of the data, given to every question."
     )
     controls = CONTROLS
 

@@ -1,4 +1,4 @@
-"""Text-video retrieval in both directions, over the videos that are asked about."""
+"""Text-video retrieval in both directions, over the videos of the evaluated items."""
 
 from collections.abc import Sequence
 
@@ -17,17 +17,20 @@ from videollm.retrieval.queries import embed_text
 class Retrieval:
     name = "retrieval"
     about = (
-        "Cosine of a text's embedding with the mean over a video's frames. R1, R5, R10, MdR (median rank), mAP: texts "
-        "look for their video; with _video: videos look for their texts, of which the best counts. Ties count for the "
-        "mean over their orders. Chance: a random ranking."
+        "Text-video retrieval in both directions. The score is the cosine of the text embedding with the mean "
+        "embedding of the frames. R1, R5 and R10 (recall), MdR (median rank) and mAP: texts retrieve their video. The "
+        "same names with _video: videos retrieve their texts, of which the best ranked counts. Ties count as the "
+        "mean over all their orders. Chance: a random ranking."
     )
-    controls = ("blank", "wrong_video")  # the mean over frames knows no order
+    # "shuffled" is left out because the mean over the frames does not depend on their order, "text_only" because there
+    # is nothing to compare the text with.
+    controls = ("blank", "wrong_video")
 
     def lacks(self, item: Item) -> str | None:
         return None if item.question else "a text that describes the video"
 
     def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
-        """scores: one for each video of `gallery`, in its order."""
+        """Returns {"scores": [...]}, the score of each video of `gallery` in its order."""
         videos = subject.once(("gallery", condition), lambda: _embeddings(subject, condition))
         return {"scores": (videos @ embed_text(item.question, subject.model.encoder)).tolist()}
 
@@ -38,7 +41,8 @@ class Retrieval:
         scores = Scores.of(torch.tensor([p["scores"] for p in predictions], dtype=torch.float64))
         rows = _rows(text_ranks(scores, video_of))
         by_video = _rows(grouped_ranks(scores, video_of))
-        first = np.unique(video_of.numpy(), return_index=True)[1]  # a video's row stands with its first text
+        # Rows belong to items, which are texts here. A video's score is stored at its first text, NaN at the others.
+        first = np.unique(video_of.numpy(), return_index=True)[1]
         for name, values in by_video.items():
             rows[f"{name}_video"] = np.full(len(items), np.nan)
             rows[f"{name}_video"][first] = values
@@ -51,22 +55,22 @@ class Retrieval:
 
 
 def gallery(items: Sequence[Item]) -> list[Part]:
-    """The videos that are searched, each once, in order."""
+    """Returns the videos that are searched, each once, in a fixed order."""
     return sorted({item.part for item in items}, key=str)
 
 
 def _embeddings(subject: Subject, condition: str) -> torch.Tensor:
-    """(Nv,E) of the gallery."""
+    """Returns the unit embeddings (Nv,E) of the gallery."""
     found = []
     for part in gallery(subject.asked):
         video = subject.views(part, condition)
-        assert video is not None  # there is no text_only control
+        assert video is not None  # only the control text_only has no video, and this task does not have it
         found.append(F.normalize(video.features.embed.float().cpu().mean(0), dim=0))
     return torch.stack(found)
 
 
 def _rows(ranks: Ranks) -> dict[str, np.ndarray]:
-    """Of each query, the expectation over the orders of what ties."""
+    """Returns the metrics of each query, in expectation over the orders of tied candidates. Recalls are 0 to 1."""
     each = [
         Ranks(ranks.better[i : i + 1], ranks.tied[i : i + 1], ranks.before[i : i + 1]) for i in range(len(ranks.tied))
     ]

@@ -1,4 +1,4 @@
-"""Summaries: the key parts of a video, and a text about all of it."""
+"""Summarisation: the key parts of a video, and a text about the whole."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,9 @@ from videollm.evaluate.subject import Subject
 class SummaryTask:
     name = "summary"
     about = (
-        "As `videollm summarize` does it: the segments that best stand for the video, and a description of the whole. "
-        f"{ABOUT} key_f1: of the seconds in key parts with the seconds in which something happens."
+        "Summarisation, as in `videollm summarize`. The prediction is the segments that best represent the video and a "
+        f"description of the whole. {ABOUT} key_f1: the F1 score between the seconds in the predicted parts and the "
+        "seconds in the reference spans."
     )
     controls = ("blank", "shuffled", "wrong_video")
 
@@ -25,7 +26,7 @@ class SummaryTask:
 
     def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
         video = subject.see(item, condition)
-        assert video is not None  # there is no text_only control
+        assert video is not None  # only the control text_only has no video, and this task does not have it
         made = summarize(subject.model, video)
         return {"answer": made.text, "parts": [[p.start_s, p.end_s, p.text] for p in made.parts]}
 
@@ -39,7 +40,7 @@ class SummaryTask:
 
 
 def _key_f1(item: Item, parts: Sequence[Sequence]) -> float:
-    """NaN where the data or the prediction has no times."""
+    """Returns the F1 score of seconds, 2 |A ∩ B| / (|A| + |B|), or NaN if the item or the prediction has no times."""
     if not item.spans or not parts:
         return float("nan")
     return 2 * shared_length(parts, item.spans) / (union_length(parts) + union_length(item.spans))

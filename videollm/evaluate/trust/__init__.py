@@ -1,4 +1,7 @@
-"""Probes of whether answers can be trusted: tasks like any other, whose controls are part of what is measured."""
+"""Probes of whether the answers of a model can be trusted.
+
+A probe is a `Task`. Its controls are part of the measurement: abstention, for example, should be high on blank video.
+"""
 
 from videollm.evaluate.tasks.base import Task
 from videollm.evaluate.trust.abstention import Abstention

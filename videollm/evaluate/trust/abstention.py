@@ -1,4 +1,4 @@
-"""Whether a model says that it cannot tell, where it cannot."""
+"""Abstention: whether a model says that it cannot answer when the video does not show the answer."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,9 @@ from videollm.evaluate.subject import Subject
 class Abstention:
     name = "abstention"
     about = (
-        "abstained: share of answers that say it cannot be told. It should be high on blank, wrong and no video and "
-        "for questions of the kind cannot_tell, and low elsewhere: a model that always abstains sees nothing."
+        "Abstention: does the model say so when it cannot answer? abstained: the share of answers that say the video "
+        "does not show the answer. It should be high on blank video, on the wrong video, without video and for "
+        "questions of the kind cannot_tell, and low elsewhere: a model that always abstains does not use the video."
     )
     controls = ("blank", "wrong_video", "text_only")
 

@@ -1,4 +1,4 @@
-"""Whether what an answer cites shows what it is about."""
+"""Evidence: whether the segments that an answer cites show what the question is about."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,10 @@ from videollm.evaluate.subject import Subject
 class EvidenceQuality:
     name = "evidence"
     about = (
-        "hit: the segment that an answer cites first overlaps the times at which the answer is seen. any_segment: the "
-        "share of all segments that do, which citing at random would reach. gain: hit less any_segment. seconds: share "
-        "of the answer's seconds that lie in what is cited. Of videos with more than one segment."
+        "Evidence: do the cited segments show the answer? Only videos with more than one segment are scored. hit: the "
+        "first cited segment overlaps the times at which the answer can be seen. any_segment: the share of all "
+        "segments that overlap them, which is the expected hit of a random citation. gain: hit minus any_segment. "
+        "seconds: the share of those times that lies in the cited segments."
     )
     controls = ("shuffled",)
 
@@ -25,7 +26,7 @@ class EvidenceQuality:
 
     def predict(self, subject: Subject, item: Item, condition: str) -> Prediction:
         video = subject.see(item, condition)
-        assert video is not None  # there is no text_only control
+        assert video is not None  # only the control text_only has no video, and this probe does not have it
         answer = subject.ask(video, item.question)
         segments = video.segments(subject.model.config, subject.model.encoder.vocabulary)
         return {
@@ -43,6 +44,7 @@ class EvidenceQuality:
 
 
 def _scored(spans: Sequence[Span], made: Prediction) -> tuple[float, float, float, float]:
+    """Returns gain, hit, any_segment and seconds; NaN for a video of one segment, which any citation would hit."""
     segments, cited = made["segments"], made["cited"]
     if len(segments) < 2 or not cited:
         return math.nan, math.nan, math.nan, math.nan

@@ -1,4 +1,4 @@
-"""Whether answers about order turn round when the video does."""
+"""Temporal flip: whether answers about the order of events reverse when the video is played backwards."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,11 @@ from videollm.evaluate.views import CONTROLS, backwards
 class TemporalFlip:
     name = "flip"
     about = (
-        "What happens first is asked of the clip and of the clip played backwards; the choice is the likeliest of four "
-        "sentences (mean log probability a token): the first event, the last, and both as they look backwards. both: "
-        "right forwards and backwards, which nothing but the order of frames can give; forwards, backwards: each; "
-        "changed: the choice is another one backwards."
+        "Temporal flip: does the answer change when the clip is played backwards? The question is what happens first. "
+        "The choice is the sentence with the highest mean log probability per token out of four: the first event, the "
+        "last event, and both as they look backwards. forwards, backwards: the share of right choices in each "
+        "direction. both: the share that is right in both directions, which only the order of the frames can tell. "
+        "changed: the share of items with different choices in the two directions."
     )
     controls = CONTROLS
 

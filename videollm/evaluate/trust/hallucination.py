@@ -1,4 +1,4 @@
-"""Things that are not there, asked for as if they were."""
+"""Hallucination: yes-or-no questions about things of which half are not in the video."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,11 @@ from videollm.evaluate.views import CONTROLS
 class Hallucination:
     name = "hallucination"
     about = (
-        "Is it there? Half of what is asked for is, half is not (POPE, Li et al. 2023). adversarial: shape and colour "
-        "are in the clip, but not together. accuracy: the answer begins with the right yes or no; f1_yes: of the "
-        "yeses; yes_rate: share of yeses, half would be right; unclear: neither yes nor no, which counts as wrong."
+        "Hallucination: yes-or-no questions about what the clip shows. Half of the things asked about are in the "
+        "clip, half are not (POPE, Li et al. 2023). The slice adversarial asks for a shape and a colour that are both "
+        "in the clip, but not together. accuracy: the answer begins with the right yes or no. f1_yes: the F1 score of "
+        "yes. yes_rate: the share of yes, which should be one half. unclear: the share of answers that begin with "
+        "neither, which count as wrong."
     )
     controls = CONTROLS
 

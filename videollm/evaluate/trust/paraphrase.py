@@ -1,4 +1,4 @@
-"""Whether the same question in other words gets the same answer."""
+"""Paraphrase: whether a question gets the same answer when it is asked in other words."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,9 @@ from videollm.evaluate.subject import Subject
 class Paraphrase:
     name = "paraphrase"
     about = (
-        "The same question is asked in two ways. consistent: both answers are the same words; right, both_right: the "
-        "first answer is right, and both are. Consistency alone is cheap: read it beside both_right."
+        "Paraphrase: does the same question in other words get the same answer? consistent: both answers have the same "
+        "words. right: the first answer is right. both_right: both answers are right. A constant answer is consistent "
+        "too, so consistent says little without both_right."
     )
     controls = ("text_only",)
 
