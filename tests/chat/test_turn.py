@@ -1,4 +1,4 @@
-"""ModelExecutor about several videos, stop texts, log probabilities, and keys and values shared by conversations."""
+"""Turns about several videos, stop texts, log probabilities, and KV caches that conversations share."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -66,7 +66,7 @@ class Processor:
         self.end_of_turn: str = after_answer.rstrip()
         self.stop_ids: set[int] = set(self._tokenize(self.end_of_turn, special=True)[:1])
         if self.layout is not None:
-            # An end that is no special token, such as "###", has other pieces behind a word than by itself.
+            # An end marker that is not a special token, such as "###", is tokenized differently after a word.
             word = self._tokenize("a", special=True)
             self.stop_ids.add(self._tokenize(f"a{self.end_of_turn}", special=True)[len(word)])
         if self.tokenizer.eos_token_id is not None:

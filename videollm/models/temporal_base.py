@@ -8,7 +8,7 @@ from torch import nn
 
 
 class TemporalModule(nn.Module):
-    """ModelExecutor (B,T,N,D) frame tokens into (B,Q,H). Frames whose mask is False never change the result."""
+    """Turns frame tokens (B,T,N,D) into query tokens (B,Q,H). Frames whose mask is False never change the result."""
 
     def __init__(self, queries: int):
         super().__init__()
