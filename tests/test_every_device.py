@@ -282,14 +282,11 @@ def test_checkpoints_with_adapters_load_and_export_beside_a_gpu(tmp_path: Path):
     assert texts == [here, here]
 
 
-@pytest.mark.parametrize("config", [EncoderConfig(kind="debug"), EncoderConfig()])
-def test_encoders_encode_there_and_videos_come_back(config: EncoderConfig):
+def test_encoders_encode_there_and_videos_come_back():
+    config = EncoderConfig(kind="debug")
     expected = encode_video(SAMPLE, build_encoder(config, "cpu"), DEBUG.sampling)
     with fake_cuda() as operations:
         encoder = build_encoder(config, "cuda")
-        if config.kind == "lite":  # transformers leaves a buffer uninitialised when it loads beside a fake device
-            positions = encoder._sentences.model.embeddings.position_ids  # type: ignore[attr-defined]
-            positions.copy_(torch.arange(positions.shape[-1], device="cuda:0")[None])
         found = encode_video(SAMPLE, encoder, DEBUG.sampling)
         texts = encoder.encode_text(["a cat", "a small dog"])
         assert {x.device.type for x in (texts.tokens, texts.mask, texts.embed)} == {"cuda"} and operations.count > 0
