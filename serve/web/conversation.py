@@ -4,12 +4,12 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import pysubs2
 from pydantic import TypeAdapter
 
 from serve.api.schemas.chat import ChatReceipt
 from videollm.cli.shapes import CaptionJSON, EvidenceJSON
 from videollm.datasets.schema import format_time
+from videollm.video.subtitles import Cue, write_subtitles
 
 _RECEIPT = TypeAdapter(ChatReceipt)
 
@@ -81,9 +81,4 @@ def as_markdown(video: PageVideo) -> str:
 
 def subtitles(captions: list[CaptionJSON], kind: str) -> str:
     """Returns the captions as a subtitle file. kind: srt or vtt."""
-    file = pysubs2.SSAFile()
-    for caption in captions:
-        event = pysubs2.SSAEvent(start=round(1000 * caption.start), end=round(1000 * caption.end))
-        event.plaintext = caption.text
-        file.append(event)
-    return file.to_string(kind)
+    return write_subtitles([Cue(caption.start, caption.end, caption.text) for caption in captions], kind)

@@ -84,10 +84,10 @@ def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
 def write_subtitles(cues: Iterable[Cue], kind: str) -> str:
     """The cues as an SRT or WebVTT file. kind: "srt" or "vtt"."""
     file = pysubs2.SSAFile()
-    file.events = [
-        pysubs2.SSAEvent(pysubs2.make_time(s=cue.start_s), pysubs2.make_time(s=cue.end_s), text=cue.text)
-        for cue in cues
-    ]
+    for cue in cues:
+        event = pysubs2.SSAEvent(start=round(1000 * cue.start_s), end=round(1000 * cue.end_s))
+        event.plaintext = cue.text  # line breaks become those of the format
+        file.append(event)
     return file.to_string(kind)
 
 
