@@ -13,12 +13,14 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
 _attention = torch.nn.functional.scaled_dot_product_attention
+_device_constructors()  # remembers for good, at its first call, the torch.tensor that a `torch.device` context redirects
 COPIES = {aten.copy_.default, aten._to_copy.default}  # take tensors of any devices
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 

@@ -282,8 +282,8 @@ def test_checkpoints_with_adapters_load_and_export_beside_a_gpu(tmp_path: Path):
     assert texts == [here, here]
 
 
-def test_encoders_encode_there_and_videos_come_back():
-    config = EncoderConfig(kind="debug")
+@pytest.mark.parametrize("config", [EncoderConfig(kind="debug"), EncoderConfig()], ids=lambda config: config.kind)
+def test_encoders_encode_there_and_videos_come_back(config: EncoderConfig):
     expected = encode_video(SAMPLE, build_encoder(config, "cpu"), DEBUG.sampling)
     with fake_cuda() as operations:
         encoder = build_encoder(config, "cuda")
