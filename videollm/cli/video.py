@@ -11,13 +11,14 @@ from videollm.cli.options import (
     device_arguments,
     model_arguments,
     sampling_arguments,
+    senses_arguments,
 )
 from videollm.cli.output import format_span, format_tags, print_result, save_sheet, to_json
 from videollm.cli.shapes import PartJSON, tags_json
 
 
 def register(commands: Commands) -> None:
-    one_video = (model_arguments(), device_arguments(), sampling_arguments())
+    one_video = (model_arguments(), device_arguments(), sampling_arguments(), senses_arguments())
     encoder_only = (model_arguments(), device_arguments(language_model=False), sampling_arguments())
     add_command(commands, "info", info, "show what a file holds").add_argument("video")
 
