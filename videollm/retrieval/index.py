@@ -60,8 +60,9 @@ class Index:
         encoder = build_encoder(config.encoder, device)
         made_with = {"model": model, "revision": encoder.revision, **_recipe(config)}
         table = SegmentTable.create(_absolute(uri), {**made_with, "exact_rows": exact_rows}, encoder.embed_dim)
+        recorded = {**table.made_with, **_recipe(_recorded(table, config))}
         for name, value in made_with.items():
-            if (there := table.made_with[name]) != value:
+            if (there := recorded[name]) != value:
                 raise SearchIndexError(
                     f"{uri}: the index was made with {name} {there}, not {value}; use the same, or make another index"
                 )
@@ -150,10 +151,17 @@ class Index:
         return report
 
 
+RECIPE = ("sampling", "segments", "encoder")  # the parts of a configuration that decide which rows a video gives
+
+
 def _recipe(config: ModelConfig) -> dict[str, object]:
-    """The parts of a configuration that decide which rows a video gives."""
     values = json.loads(json.dumps(config.to_dict()))  # as the table gives them back
-    return {name: values[name] for name in ("sampling", "segments", "encoder")}
+    return {name: values[name] for name in RECIPE}
+
+
+def _recorded(table: SegmentTable, config: ModelConfig) -> ModelConfig:
+    """`config` with the parts that the index was made with. An index made before a field existed has its default."""
+    return ModelConfig.from_dict({**config.to_dict(), **{name: table.made_with[name] for name in RECIPE}})
 
 
 def _absolute(uri: str | os.PathLike[str]) -> str:
