@@ -200,7 +200,7 @@ def test_missing_videos_are_counted_before_the_model_loads(
 ):
     own = write_lines(tmp_path / "items.jsonl", [{"id": "a", "video": "no.mp4", "question": "?", "references": ["!"]}])
     assert evaluate("openqa", "--model", "none/such", "--data", own.parent, "--out", tmp_path / "out") == 2
-    assert "1 of 1 videos are not there; the first is" in capsys.readouterr().err
+    assert "1 of 1 videos do not exist; the first is" in capsys.readouterr().err
 
 
 def test_compare_pairs_items(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -225,7 +225,7 @@ def test_compare_refuses_other_tasks_and_other_data(
     assert evaluate("compare", first, tmp_path / "q") == 2
     assert evaluate("compare", first, tmp_path) == 2
     errors = capsys.readouterr().err
-    assert "of the task mcqa" in errors and "holds no report" in errors
+    assert "evaluates the task mcqa and" in errors and "the task openqa" in errors and "holds no report" in errors
 
 
 def test_a_row_is_the_same_after_a_round_trip():

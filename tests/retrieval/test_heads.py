@@ -294,7 +294,7 @@ def test_stan_shares_the_towers_output_layers():
     assert head.positions is tower.positional_embedding
     with pytest.raises(ConfigError, match="reads the hidden layers of a frame-wise visual tower"):
         build_head(replace(HEAD, kind="stan"), E)
-    with pytest.raises(ConfigError, match="depth is 4, must be at least 1 and at most the tower's 3 layers"):
+    with pytest.raises(ConfigError, match="depth is 4; it must be at least 1 and at most the tower's 3 layers"):
         STAN(E, tower=tower, depth=4)
 
 

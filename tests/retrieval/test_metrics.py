@@ -132,7 +132,7 @@ def test_errors_say_what_is_wrong():
     similarity[1, 1] = float("nan")
     with pytest.raises(ConfigError, match="query 1 with its right candidate is not a number"):
         evaluate(Scores.of(similarity))
-    with pytest.raises(ConfigError, match="2 texts say which video they describe, there are 3"):
+    with pytest.raises(ConfigError, match="the videos of 2 texts, but there are 3"):
         evaluate(Scores.of(torch.eye(3)), torch.tensor([0, 1]))
     with pytest.raises(ConfigError, match="videos 0 to 2 at least once"):
         evaluate(Scores.of(torch.eye(3)), torch.tensor([0, 1, 1]))

@@ -1,7 +1,7 @@
-"""Whether a judge still judges as it did, and as people do.
+"""Checks whether a judge still gives the verdicts that it gave before, and whether it agrees with people.
 
-The same frozen predictions are judged before every use. The first verdicts of a judge under a prompt are kept as its
-baseline; later ones are compared with them.
+The judge grades the same frozen predictions before every use. Its first verdicts under a prompt are stored as its
+baseline, and later verdicts are compared with them.
 """
 
 import json
@@ -15,14 +15,26 @@ from videollm.errors import DataError
 from videollm.evaluate.judge import Judge, Verdict, frozen, prompt, verdict
 from videollm.evaluate.metrics.agreement import cohen_kappa, pearson, spearman
 
-MOST_FLIPPED = 0.05  # share of frozen verdicts that may change before it counts as drift
-MOST_SHIFT = 0.25  # of the mean score
+# A judge has drifted if it exceeds one of these. A server may give slightly different replies at temperature 0, so that
+# a single changed verdict of the 20 frozen ones is tolerated.
+MAX_FLIPPED = 0.05  # share of frozen verdicts that change between right and wrong
+MAX_SHIFT = 0.25  # change of the mean score, which is 0 to 5
 
 
 def check(judge: Judge, baseline: Path | None = None) -> dict[str, Any]:
-    """Judge the frozen predictions again. baseline: where the first verdicts are kept; None: in the cache folder.
+    """Judges the frozen predictions and compares the verdicts with the baseline, or stores them as the baseline.
 
-    {"baseline": "made" or "compared", "flipped", "shift", "failures", "drifted", "people": agreement with labels}
+    Args:
+        judge: The judge.
+        baseline: The file of the first verdicts. None selects a file in the cache folder.
+
+    Returns:
+        "baseline" ("made" or "compared"), "flipped" (the share of changed verdicts), "shift" (the change of the mean
+        score), "drifted", "failures" (the number of failed verdicts), and "people" (the agreement with people's
+        verdicts, see `agreement`). "flipped" and "shift" are None if the baseline was made now.
+
+    Raises:
+        DataError: If the file is the baseline of another judge or another prompt.
     """
     asked = prompt("accuracy")
     name = "".join(c if c.isalnum() or c in ".-" else "-" for c in judge.name)
@@ -39,7 +51,7 @@ def check(judge: Judge, baseline: Path | None = None) -> dict[str, Any]:
     if (record["judge"], record["prompt_sha"]) != (judge.name, asked.sha):
         raise DataError(
             f"{path} is the baseline of {record['judge']} under prompt {record['prompt_sha']}, this is {judge.name} "
-            f"under {asked.sha}; give another --judge-baseline"
+            f"under prompt {asked.sha}; give another --judge-baseline"
         )
     before = [Verdict(**v) for v in record["verdicts"]]
     flipped = sum(a.correct != b.correct for a, b in zip(before, now, strict=True)) / len(now)
@@ -47,28 +59,37 @@ def check(judge: Judge, baseline: Path | None = None) -> dict[str, Any]:
         (a.score, b.score) for a, b in zip(before, now, strict=True) if a.score is not None and b.score is not None
     ]
     shift = sum(b - a for a, b in scores) / len(scores) if scores else 0.0
-    drifted = flipped > MOST_FLIPPED or abs(shift) > MOST_SHIFT
+    drifted = flipped > MAX_FLIPPED or abs(shift) > MAX_SHIFT
     return {"baseline": "compared", "flipped": flipped, "shift": shift, "drifted": drifted, **found}
 
 
 def read_labels(path: Path) -> dict[str, dict[str, Any]]:
-    """People's verdicts by id: JSON Lines with "id" and "correct" (true, false), "score" (0 to 5) or both."""
+    """Reads people's verdicts, by the id of the item.
+
+    The file is JSON Lines. Each line has "id" and at least one of "correct" (true or false) and "score" (0 to 5).
+    Raises DataError if the file cannot be read or has another format.
+    """
     labels = {}
     try:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             row = json.loads(line)
             if not isinstance(row.get("correct", True), bool) or not isinstance(row.get("score", 0), int | float):
-                raise ValueError(f"line {number}: correct is true or false, score a number")
+                raise ValueError(f"line {number}: correct must be true or false, and score a number")
             labels[row["id"]] = row
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise DataError(
-            f"{path} is no file of labels ({error}); write {{'id': ..., 'correct': true}} a line"
+            f'{path} is no file of labels ({error}); write one {{"id": ..., "correct": true}} per line'
         ) from error
     return labels
 
 
 def agreement(found: Sequence[Verdict], labels: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
-    """Cohen's kappa of right and wrong, Pearson's and Spearman's correlation of scores, over what both judged."""
+    """Measures the agreement of a judge with people, over the items that both judged for the aspect `accuracy`.
+
+    Returns:
+        "items" (their number), "kappa" (Cohen's kappa of right and wrong), and "pearson" and "spearman" (correlations
+        of the scores). Measures without data are left out.
+    """
     both = [(v, labels[v.id]) for v in found if v.aspect == "accuracy" and v.failure is None and v.id in labels]
     verdicts = [(bool(v.correct), row["correct"]) for v, row in both if "correct" in row]
     scores = [(v.score or 0.0, float(row["score"])) for v, row in both if "score" in row]

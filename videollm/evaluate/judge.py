@@ -1,7 +1,9 @@
-"""A language model that judges answers: the five aspects of Video-ChatGPT (Maaz et al. 2023), and right or wrong.
+"""A language model that judges answers.
 
-Prompts are files in `prompts/`, identified by a hash. A reply that is not what its prompt asks for is a failure: it is
-counted and shown, and never becomes a score.
+The aspects are right or wrong (`accuracy`) and the five aspects of Video-ChatGPT (Maaz et al. 2023,
+https://github.com/mbzuai-oryx/Video-ChatGPT, `quantitative_evaluation`). The prompts are files in `prompts/`, which
+reports identify by a hash. A reply in another format than its prompt asks for is a failure: it is counted and reported,
+and never becomes a score.
 """
 
 import asyncio
@@ -29,10 +31,10 @@ from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
 
 ASPECTS = ("accuracy", "correctness", "detail", "context", "temporal", "consistency")
-BEST = 5.0
-REPLY_TOKENS = 200
-TIMEOUT_S = 120.0  # for a reply of so few tokens
-TOGETHER = 8  # requests to a server at the same time
+MAX_SCORE = 5.0
+REPLY_TOKENS = 200  # a reply is one small JSON object
+TIMEOUT_S = 120.0  # for one reply
+CONCURRENCY = 8  # simultaneous requests to a server
 
 _FENCED = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 
@@ -54,7 +56,7 @@ class JudgePrompt(ChatPrompt):
     @property
     def schema(self) -> dict[str, Any]:
         """JSON Schema of the reply."""
-        score = {"type": "number", "minimum": 0, "maximum": BEST}
+        score = {"type": "number", "minimum": 0, "maximum": MAX_SCORE}
         properties = {"correct": {"type": "boolean"}, "score": score} if self.name == "accuracy" else {"score": score}
         return {
             "type": "object",
@@ -125,7 +127,7 @@ class EndpointJudge:
 
         self.name = model
         key = os.environ.get("OPENAI_API_KEY")
-        self._client = ChatClient(base_url, model, key=key, concurrency=TOGETHER, timeout_s=TIMEOUT_S)
+        self._client = ChatClient(base_url, model, key=key, concurrency=CONCURRENCY, timeout_s=TIMEOUT_S)
         # The client belongs to one event loop, while verdicts come from several threads: the loop gets its own thread.
         self._loop = asyncio.new_event_loop()
         Thread(target=self._loop.run_forever, daemon=True, name="judge").start()
@@ -170,8 +172,8 @@ def parse(text: str, asked: JudgePrompt) -> dict[str, Any]:
     if not isinstance(values, dict) or set(values) != set(wanted):
         raise ValueError(f"not an object with {', '.join(wanted)}")
     score = values["score"]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= BEST:
-        raise ValueError(f"score is {score!r}, not a number from 0 to {BEST:g}")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= MAX_SCORE:
+        raise ValueError(f"score is {score!r}, not a number from 0 to {MAX_SCORE:g}")
     if not isinstance(values.get("correct", True), bool):
         raise ValueError(f"correct is {values['correct']!r}, neither true nor false")
     return values | {"score": float(score)}
@@ -202,7 +204,7 @@ def verdicts(judge: Judge, cases: Sequence[Case], aspects: Sequence[str], journa
     missing = [(case, aspect) for case, aspect in work if _key(judge, case, aspect) not in known]
     journal.parent.mkdir(parents=True, exist_ok=True)
     # One process has one local model, which answers one prompt at a time.
-    together = 1 if isinstance(judge, LocalJudge) else TOGETHER
+    together = 1 if isinstance(judge, LocalJudge) else CONCURRENCY
     with journal.open("a", encoding="utf-8") as file, ThreadPoolExecutor(together) as pool:
         for (case, aspect), found in zip(missing, pool.map(lambda w: verdict(judge, *w), missing), strict=True):
             key = _key(judge, case, aspect)

@@ -1,8 +1,9 @@
-"""Our models in lmms-eval: `python -m lmms_eval --model videollm --model_args pretrained=lite --tasks TASK`.
+"""Models of this project in lmms-eval (https://github.com/EvolvingLMMs-Lab/lmms-eval).
 
-lmms-eval finds `manifest` through the entry point of its group `lmms_eval.models`. It cannot be installed beside
-videollm by pip alone, for it asks for av below 16; the README says how. Therefore nothing here imports it until it is
-there.
+The command is `python -m lmms_eval --model videollm --model_args pretrained=lite --tasks TASK`. lmms-eval finds
+`manifest` through the entry point group `lmms_eval.models`. This module imports lmms-eval only when lmms-eval itself
+asks for the model, because the package is optional: it requires av below 16, so that pip cannot install both without
+the override that the README describes.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,12 @@ CLASS = "LmmsModel"
 
 
 class Responder:
-    """Answers to texts about any number of local videos or pictures, greedily unless a temperature is asked for."""
+    """Answers prompts about any number of local videos or images.
+
+    Args:
+        pretrained: A preset or a checkpoint directory.
+        device: The device of the model, see `resolve_device`.
+    """
 
     def __init__(self, pretrained: str, device: str | None):
         self.model = load(pretrained, device)
@@ -34,10 +40,20 @@ class Responder:
         self.features = FeatureCache(cache_dir() / "features")
 
     def __call__(self, text: str, visuals: Sequence[Any], options: dict[str, Any]) -> str:
-        """options: lmms-eval's generation_kwargs. Raises ConfigError for visuals that are not paths of files."""
+        """Returns the answer to one prompt.
+
+        Args:
+            text: The prompt.
+            visuals: Paths of videos or images.
+            options: The `generation_kwargs` of the lmms-eval task. Decoding is greedy unless they set a temperature,
+                and `max_new_tokens` is limited to that of the model.
+
+        Raises:
+            ConfigError: If a visual is not a path.
+        """
         wrong = [type(v).__name__ for v in visuals if not isinstance(v, str | Path)]
         if wrong:
-            raise ConfigError(f"the task gives a {wrong[0]}; videollm takes paths of videos or pictures")
+            raise ConfigError(f"the task gives a {wrong[0]}; videollm takes paths of videos or images")
         sampling = self.model.config.sampling
         videos = [encode_video(path, self.model.encoder, sampling, self.features) for path in visuals]
         shown = [PromptVideo(self.model, video) for video in videos]
@@ -59,7 +75,7 @@ class Responder:
 
 
 def manifest() -> Any:
-    """What lmms-eval's registry asks an entry point for."""
+    """Returns the `ModelManifest` that lmms-eval's registry expects from an entry point."""
     from lmms_eval.models.registry_v2 import ModelManifest  # type: ignore[import-not-found]
 
     return ModelManifest(model_id="videollm", simple_class_path=f"{__name__}.{CLASS}")
@@ -70,11 +86,10 @@ def _model_class() -> type:
     from lmms_eval.api.model import lmms  # type: ignore[import-not-found]
 
     class LmmsModel(lmms):
-        """pretrained: a preset or a checkpoint directory."""
+        """The adapter to lmms-eval's interface; the arguments are those of `Responder`."""
 
-        def __init__(
-            self, pretrained: str = "lite", device: str | None = None, **_: Any
-        ):  # lmms-eval adds batch_size etc.
+        # lmms-eval passes further arguments such as batch_size, which have no meaning here.
+        def __init__(self, pretrained: str = "lite", device: str | None = None, **_: Any):
             super().__init__()
             self.respond = Responder(pretrained, device)
 
@@ -96,7 +111,10 @@ def _model_class() -> type:
 
 
 def __getattr__(name: str) -> Any:
-    """The class, made when lmms-eval, whose class it extends, asks for it by its path."""
+    """Creates the model class when lmms-eval imports it by its path.
+
+    The class extends one of lmms-eval, so that it cannot be defined while lmms-eval is not installed.
+    """
     if name == CLASS:
         return _model_class()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""A report: the scores of a predictions file with intervals, beside their controls and slice by slice.
+"""The report of an evaluation: scores with confidence intervals, the scores of the controls, and scores by slice.
 
-OUT/report.json   everything; `cost` is all that differs from run to run
-OUT/report.md, OUT/report.html   the same to read
-OUT/scores.jsonl  each item's scores, which `compare` pairs
+OUT/report.json                  The whole report. Only `cost` differs between identical runs.
+OUT/report.md, OUT/report.html   The same report for people.
+OUT/scores.jsonl                 The scores of each item, which `videollm eval compare` pairs.
 """
 
 import json
@@ -37,20 +37,35 @@ def build(
     identity: dict[str, Any],
     extra: Mapping[str, Mapping[str, Rows]] | None = None,
 ) -> tuple[Report, list[dict[str, Any]]]:
-    """The report and the rows of scores.jsonl. extra: further rows by condition and metric, such as a judge's, aligned
-    with items, NaN where there is none.
+    """Scores predictions.
 
-    Raises DataError where there is no prediction of some item as it is.
+    Args:
+        task: The task.
+        items: The evaluated items, N of them.
+        predictions: The predictions by condition, then by item id.
+        identity: What decides the predictions, with the key "seed". It becomes part of the report.
+        extra: Further rows by condition, then by metric, such as those of a judge. Each is (N,), with NaN for items
+            without a score.
+
+    Returns:
+        The report, and the rows of `scores.jsonl`.
+
+    Raises:
+        DataError: If an item has no prediction for the unchanged video, or the model failed on all items.
     """
     seed = identity["seed"]
     missing = [item.id for item in items if item.id not in predictions.get(AS_IT_IS, {})]
     if missing:
-        raise DataError(f"{len(missing)} of {len(items)} items have no prediction; the first is {missing[0]!r}")
+        raise DataError(
+            f"{len(missing)} of {len(items)} items have no prediction, the first is {missing[0]!r}; add predictions "
+            "for them"
+        )
     scored = {
         condition: _rows(task, items, predictions[condition]) | dict((extra or {}).get(condition, {}))
         for condition in (AS_IT_IS, *CONTROLS)
         if condition in predictions
     }
+    # Items about one video are not independent, so that the bootstrap draws whole videos.
     clusters = [str(item.video) for item in items]
 
     def measured(rows: Mapping[str, Rows], chosen: Sequence[int]) -> dict[str, Any]:
@@ -84,6 +99,7 @@ def build(
     per_item = [
         {
             "id": item.id,
+            # `compare` groups items by this name. The rest of the path differs from machine to machine.
             "video": "/".join(item.video.parts[-2:]),
             "slices": item.slices,
             "scores": {c: {m: _plain(r[i].tolist()) for m, r in rows.items()} for c, rows in scored.items()},
@@ -94,13 +110,14 @@ def build(
 
 
 def write(out: Path, report: Report, per_item: Sequence[Mapping[str, Any]]) -> None:
+    """Writes what `build` returned to the folder `out`."""
     _write(out, report, [report])
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in per_item)
     (out / SCORES_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def write_together(out: Path, reports: Mapping[str, Report]) -> None:
-    """Several reports as one."""
+    """Writes several reports, by name, as one report without `scores.jsonl`."""
     _write(out, {"reports": reports}, list(reports.values()))
 
 
@@ -112,11 +129,12 @@ def _write(out: Path, values: Mapping[str, Any], reports: Sequence[Report]) -> N
 
 
 def _rows(task: Task, items: Sequence[Item], rows: Mapping[str, Row]) -> dict[str, Rows]:
-    """Rows for all items, NaN where the model failed: a failure is counted, never scored."""
+    """Returns the rows of all items by metric. An item on which the model failed has NaN: it is counted as a failure
+    and never scored."""
     there = [i for i, item in enumerate(items) if item.id in rows and rows[item.id].error is None]
     if not there:
         reasons = {row.error for row in rows.values()}
-        raise DataError(f"no item has a prediction: {'; '.join(sorted(filter(None, reasons)))[:300]}")
+        raise DataError(f"the model failed on every item: {'; '.join(sorted(filter(None, reasons)))[:300]}")
     found = task.score([items[i] for i in there], [rows[items[i].id].prediction or {} for i in there])
     spread = {}
     for metric, values in found.items():
@@ -139,7 +157,7 @@ def _groups(items: Sequence[Item], name: str) -> dict[str, list[int]]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
+    """Returns the value as JSON can hold it: NaN becomes null, and numbers are rounded to 6 decimals."""
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 6)
     if isinstance(value, dict):

@@ -1,9 +1,9 @@
-"""Predictions of one task, one after another in a fixed order, each written down before the next is made.
+"""Makes the predictions of one task, in a fixed order, and writes each to disk before it makes the next.
 
-    OUT/run.json            what decides the predictions: task, model, weights, data, seed
-    OUT/predictions.jsonl   a line for each item and condition; a stopped run goes on after the last whole line
+    OUT/run.json            What decides the predictions: task, model, weights, data and seed.
+    OUT/predictions.jsonl   One line for each item and condition. A stopped run continues after the last whole line.
 
-Scores are computed from that file alone, so that a file made elsewhere is scored in the same way.
+Scores are computed from this file alone, so that predictions of other programs are scored in the same way.
 """
 
 import hashlib
@@ -28,12 +28,14 @@ from videollm.evaluate.tasks.base import Task
 from videollm.evaluate.views import AS_IT_IS
 
 RUN_FILE, PREDICTIONS_FILE = "run.json", "predictions.jsonl"
-DIGITS = 6  # of numbers in predictions
+# Predictions are rounded to so many decimals: the last bits of a float depend on the machine and would make files of
+# identical runs differ.
+DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is predicted of one item in one condition. error: why there is no prediction."""
+    """The prediction for one item in one condition. `error` is the reason if there is no prediction, else None."""
 
     id: str
     condition: str
@@ -41,14 +43,21 @@ class Row:
     error: str | None = None
 
     def to_json(self) -> str:
+        """Returns the line of the predictions file, without a newline."""
         made = {"prediction": self.prediction} if self.error is None else {"error": self.error}
         return json.dumps({"id": self.id, "condition": self.condition, **made}, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of this process: seconds, predictions made in them, those found from an earlier run, and the most memory it ever
-    held."""
+    """What a run cost this process.
+
+    Attributes:
+        seconds: The time for the predictions that were made now.
+        predicted: The number of predictions that were made now.
+        resumed: The number of predictions that an earlier run had made.
+        peak_memory_mb: The largest resident memory of the process, in MB.
+    """
 
     seconds: float
     predicted: int
@@ -57,11 +66,15 @@ class Cost:
 
 
 def selected(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """At most `limit` items, evenly spread over the data, in the order in which they are asked: video by video."""
+    """Returns at most `limit` items, spread evenly over the data, in the order of their videos.
+
+    Raises ConfigError if the limit is below 1, and DataError if two items have the same id.
+    """
+    # Items of one video follow each other, so that `Views` encodes each video once.
     ordered = sorted(items, key=lambda item: (item.part[0], item.part[1] or 0.0, item.part[2] or 0.0, item.id))
     if len({item.id for item in ordered}) < len(ordered):
         twice = next(a.id for a, b in pairwise(sorted(ordered, key=lambda item: item.id)) if a.id == b.id)
-        raise DataError(f"two items have the id {twice!r}")
+        raise DataError(f"two items have the id {twice!r}; ids must be unique")
     if limit is None or limit >= len(ordered):
         return ordered
     if limit < 1:
@@ -70,16 +83,16 @@ def selected(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 
 def check_videos(items: Sequence[Item]) -> None:
-    """Raises DataError that says how many are missing and where the first was looked for."""
+    """Raises DataError if videos are missing, with their number and the path of the first."""
     paths = sorted({item.video for item in items})
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise DataError(f"{len(missing)} of {len(paths)} videos are not there; the first is {missing[0]}")
+        raise DataError(f"{len(missing)} of {len(paths)} videos do not exist; the first is {missing[0]}")
 
 
 def describe_model(name: str, model: Model) -> dict[str, Any]:
-    """What a score belongs to: name, configuration hash, revision of the encoder, source of the language model, and the
-    sha256 of every weight file of the checkpoint."""
+    """Returns what identifies a model in a report: its name, the hash of its configuration, the revision of its
+    encoder, the source of its language model, and the SHA-256 of every weight file of the checkpoint."""
     directory = find(name) if name != "debug" else None
     files = sorted(directory.rglob("*.safetensors")) if directory else []
     return {
@@ -94,7 +107,21 @@ def describe_model(name: str, model: Model) -> dict[str, Any]:
 def predict(
     task: Task, subject: Subject, items: Sequence[Item], conditions: Sequence[str], out: Path, identity: dict[str, Any]
 ) -> Cost:
-    """Write what is not yet written of OUT/predictions.jsonl. Raises ConfigError where OUT holds another run."""
+    """Makes the predictions that `out` does not hold yet.
+
+    A video that cannot be read, or a prompt that is too long, is recorded as the error of its item; the run continues.
+
+    Args:
+        task: The task.
+        subject: The model under test.
+        items: The items, in the order in which they are evaluated.
+        conditions: The conditions of each item, see `views`.
+        out: The folder of `run.json` and `predictions.jsonl`.
+        identity: What decides the predictions.
+
+    Raises:
+        ConfigError: If `out` holds another run.
+    """
     started, plan = perf_counter(), [(item, condition) for item in items for condition in conditions]
     with _Journal(out, identity, [(item.id, condition) for item, condition in plan]) as (file, done):
         bar = tqdm(total=len(plan), initial=done, desc=task.name, unit=" predictions", disable=None)
@@ -103,13 +130,17 @@ def predict(
             file.flush()
             bar.update()
         bar.close()
+    # ru_maxrss is in bytes on macOS and in KiB on Linux.
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1024)
     return Cost(round(perf_counter() - started, 2), len(plan) - done, done, round(memory, 1))
 
 
 def read(path: Path) -> dict[str, dict[str, Row]]:
-    """The rows of a predictions file by condition, then by item. A row without a condition is of the video as it is.
-    Raises DataError."""
+    """Reads a predictions file and returns its rows by condition, then by item id.
+
+    A line without "condition" belongs to the unchanged video. Raises DataError if the file cannot be read, a line is
+    not a prediction, or an item has two predictions in one condition.
+    """
     found: dict[str, dict[str, Row]] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -120,21 +151,21 @@ def read(path: Path) -> dict[str, dict[str, Row]]:
             row = _row(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f'{path} line {number} is no prediction ({error}); write {{"id": ..., "prediction": {{...}}}}'
+                f'{path} line {number} is not a prediction ({error}); write {{"id": ..., "prediction": {{...}}}}'
             ) from error
         if row.id in found.setdefault(row.condition, {}):
-            raise DataError(f"{path} line {number}: there is a prediction of {row.id!r} already")
+            raise DataError(f"{path} line {number}: an earlier line has a prediction for {row.id!r}; keep one of them")
         found[row.condition][row.id] = row
     return found
 
 
 def _row(values: Any) -> Row:
     if not isinstance(values, dict):
-        raise TypeError(f"{values!r} is no object")
+        raise TypeError(f"{values!r} is not an object")
     error = values.get("error")
     made = None if error is not None else values["prediction"]
     if error is None and not isinstance(made, dict):
-        raise TypeError(f"prediction is {made!r}")
+        raise TypeError(f"prediction is {made!r}, not an object")
     return Row(values["id"], values.get("condition", AS_IT_IS), made, error)
 
 
@@ -146,7 +177,8 @@ def _predicted(task: Task, subject: Subject, item: Item, condition: str) -> Row:
 
 
 class _Journal:
-    """The predictions file, open at its end, and how many of the planned rows it holds."""
+    """The predictions file as a context manager, which gives the file opened for appending and the number of rows in
+    it. Raises ConfigError if the folder holds another run."""
 
     def __init__(self, out: Path, identity: dict[str, Any], plan: list[tuple[str, str]]):
         self.path = out / PREDICTIONS_FILE
@@ -155,23 +187,26 @@ class _Journal:
         run = out / RUN_FILE
         if not run.exists():
             if self.path.exists():
-                raise ConfigError(f"{self.path} exists without {RUN_FILE}; give another --out")
+                raise ConfigError(f"{self.path} exists without {RUN_FILE}; give another folder as --out")
+            # Renaming is atomic: run.json is never half-written, even if the process is killed here.
             run.with_suffix(".part").write_text(text, encoding="utf-8")
             os.replace(run.with_suffix(".part"), run)
         elif run.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"{out} holds another run ({_differing(run, identity)}); give another --out")
+            raise ConfigError(f"{out} holds another run ({_differing(run, identity)}); give another folder as --out")
         self.path.touch()
-        self.done = self._whole(plan)
+        self.done = self._count_whole_rows(plan)
 
-    def _whole(self, plan: list[tuple[str, str]]) -> int:
-        """Cut off what was being written when the run was stopped; the number of whole rows."""
+    def _count_whole_rows(self, plan: list[tuple[str, str]]) -> int:
+        """Cuts off the last line if it was only partly written when the run stopped, and returns the number of rows."""
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             os.truncate(self.path, len(whole))
         found = [(row["id"], row["condition"]) for row in map(json.loads, whole.splitlines())]
         if found != plan[: len(found)]:
-            raise ConfigError(f"{self.path} is not the beginning of this run; give another --out")
+            raise ConfigError(
+                f"the rows of {self.path} are not the first rows of this run; give another folder as --out"
+            )
         return len(found)
 
     def __enter__(self) -> tuple[IO[str], int]:
@@ -190,7 +225,7 @@ def _differing(run: Path, identity: dict[str, Any]) -> str:
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return round(value, DIGITS)
+        return round(value, DECIMALS)
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
     return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,5 +1,8 @@
-"""The model under test, as tasks use it. Everything is deterministic: greedy words, one item at a time, so that no
-score depends on the order or on how many items are run together."""
+"""The model under test, in the form in which tasks use it.
+
+Everything is deterministic: decoding is greedy and items are run one at a time, so that no score depends on the order
+of the items or on how many are run together.
+"""
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -22,7 +25,15 @@ from videollm.models.processor import Message, collate
 
 
 class Subject:
-    """items: all items of the data. asked: those that are asked."""
+    """A model, and the videos that it is shown.
+
+    Args:
+        model: The model under test.
+        items: All items of the data that fit the task.
+        asked: The items that are evaluated; fewer than `items` with `--limit`.
+        seed: The seed of the control `shuffled`.
+        features: The folder of cached frame features. None selects the cache folder.
+    """
 
     def __init__(
         self, model: Model, items: Sequence[Item], asked: Sequence[Item], seed: int = 0, features: Path | None = None
@@ -35,16 +46,20 @@ class Subject:
         self.generation = GenerationConfig(max_new_tokens=model.config.prompt.max_new_tokens)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What tasks need for many items, made the first time."""
+        """Returns the value of `make()`, which is called only the first time that `key` is asked for.
+
+        Tasks use it for values that many items share, such as the embeddings of all videos.
+        """
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def see(self, item: Item, condition: str = AS_IT_IS) -> EncodedVideo | None:
+        """Returns the video of an item in a condition; see `Views`."""
         return self.views(item.part, condition)
 
     def ask(self, video: EncodedVideo | None, question: str) -> Answer:
-        """Raises ContextOverflowError where the question does not fit."""
+        """Returns the answer to a question, without earlier turns. Raises ContextOverflowError if it does not fit."""
         shown = [PromptVideo(self.model, video)] if video else []
         prompt = fit_to_context(self.model, [Message("user", question)], shown, self.generation.max_new_tokens)
         made = generate_answer(
@@ -53,7 +68,7 @@ class Subject:
         return next(piece for piece in made if isinstance(piece, Answer))
 
     def first_words(self, video: EncodedVideo | None, question: str, words: Sequence[str]) -> list[float]:
-        """Log probability of each word's first token as the first of the answer."""
+        """Returns, for each word, the log probability of its first token as the first token of the answer."""
         logits, _ = self._logits(video, question, [words[0]])[0]
         first = logits[0].log_softmax(-1)
         return [
@@ -61,7 +76,10 @@ class Subject:
         ]
 
     def likelihoods(self, video: EncodedVideo | None, question: str, answers: Sequence[str]) -> list[float]:
-        """Mean log probability a token of each answer, its end included."""
+        """Returns the mean log probability per token of each answer, including the token that ends it.
+
+        The mean and not the sum, because the sum would prefer short answers.
+        """
         found = self._logits(video, question, answers)
         return [float(z.log_softmax(-1).gather(1, ids[:, None]).mean()) for z, ids in found]
 
@@ -69,8 +87,11 @@ class Subject:
     def _logits(
         self, video: EncodedVideo | None, question: str, answers: Sequence[str]
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """For each answer the logits (n,V) where its tokens stand, and those tokens (n,). One answer at a time: padding
-        to the longest would let one option change another's rounding."""
+        """Returns for each answer the logits (n,V) at the positions that predict its tokens, and those tokens (n,).
+
+        Answers are run one at a time: in a padded batch, the length of one option would change the rounding of the
+        others.
+        """
         shown = [PromptVideo(self.model, video)] if video else []
         asked = Message("user", question)
         fit_to_context(self.model, [asked], shown, self.generation.max_new_tokens)

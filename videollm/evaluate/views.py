@@ -1,7 +1,11 @@
-"""A video as a model under test is shown it: as it is, or as one of the controls that a score is read against.
+"""The video that a model under test is shown: unchanged, or as a control.
 
-A score that a control reaches too does not come from the video. blank: as many grey frames. shuffled: the same frames
-in a random order, at the old times. wrong_video: another video of the data. text_only: no video.
+A score that a control reaches as well does not come from the video. The controls are:
+
+    blank         as many frames, all of them grey
+    shuffled      the same frames in a random order, at the same times
+    wrong_video   another video of the data
+    text_only     no video
 """
 
 import dataclasses
@@ -17,14 +21,23 @@ from videollm.features.encode import EncodedVideo, encode_video
 
 AS_IT_IS = "video"
 CONTROLS = ("blank", "shuffled", "wrong_video", "text_only")
-GREY = 127
+GREY = 127  # pixel value of blank frames, 0 to 255
 
+# The video of an item: path, and start and end in seconds, or None for the start or the end of the file.
 Part = tuple[str, float | None, float | None]
 
 
 class Views:
-    """items: all items of the data, also those that are not asked: the wrong video of one does not depend on how many
-    are. features: where frames' features are kept from run to run."""
+    """Encodes the videos of the items in each condition.
+
+    Args:
+        encoder: The frame encoder.
+        sampling: The sampling of frames.
+        items: All items of the data, including those that `--limit` leaves out, so that the wrong video of an item
+            does not depend on the limit.
+        features: The cache of frame features, which later runs use again.
+        seed: The seed of the control `shuffled`.
+    """
 
     def __init__(
         self, encoder: FrameEncoder, sampling: SamplingConfig, items: Iterable[Item], features: FeatureCache, seed: int
@@ -36,10 +49,11 @@ class Views:
 
     @property
     def has_wrong_video(self) -> bool:
+        """Whether the data has at least two videos."""
         return bool(self._wrong)
 
     def __call__(self, part: Part, condition: str) -> EncodedVideo | None:
-        """None for text_only. Raises the `VideoError` family."""
+        """Returns the video in a condition, None for `text_only`. Raises a `VideoError` if it cannot be read."""
         if condition == "text_only":
             return None
         if condition == "wrong_video":
@@ -50,6 +64,7 @@ class Views:
         return shuffled(video, self.seed) if condition == "shuffled" else video
 
     def _encode(self, part: Part) -> EncodedVideo:
+        # Items come video by video, so that keeping the last video avoids most work; the cache on disk has the others.
         if self._last is None or self._last[0] != part:
             path, start_s, end_s = part
             sampling = dataclasses.replace(self.sampling, start_s=start_s, end_s=end_s)
@@ -58,20 +73,27 @@ class Views:
 
 
 def blank(video: EncodedVideo, encoder: FrameEncoder) -> EncodedVideo:
+    """Returns the video with every frame replaced by a grey one, and without cuts."""
     size = encoder.image_size
     grey = encoder.encode_frames(torch.full((1, 3, size, size), GREY, dtype=torch.uint8)).to("cpu")
     return dataclasses.replace(video, features=grey[torch.zeros(len(video.times_s), dtype=torch.long)], cuts=())
 
 
 def shuffled(video: EncodedVideo, seed: int) -> EncodedVideo:
-    """The order depends on the video's content and the seed alone. Cuts are no more where they were: none is kept."""
+    """Returns the video with its frames in a random order, and without cuts, which have lost their meaning.
+
+    The order depends only on the content of the video and the seed.
+    """
     generator = torch.Generator().manual_seed(seed ^ int(video.info.content_sha[:8], 16))
     order = torch.randperm(len(video.times_s), generator=generator)
     return dataclasses.replace(video, features=video.features[order], cuts=())
 
 
 def backwards(video: EncodedVideo) -> EncodedVideo:
-    """Played from its end to its start: each frame is shown when, counted from the end, it ceased to be."""
+    """Returns the video played backwards, with the same start and end.
+
+    A frame that was shown from a to b is shown from start + end - b to start + end - a.
+    """
     start_s, frames = float(video.times_s[0]), len(video.times_s)
     ends = torch.cat([video.times_s[1:], video.times_s.new_tensor([video.end_s])])
     return dataclasses.replace(
@@ -83,7 +105,11 @@ def backwards(video: EncodedVideo) -> EncodedVideo:
 
 
 def _wrong(parts: list[Part]) -> dict[Part, Part]:
-    """For each part one of another file, half of the data away; none where there is one file only."""
+    """Returns for each part one of another file, or an empty dictionary if there is only one file.
+
+    The search starts half of the data away: neighbours in sorted order are often clips of the same recording, which
+    would answer the question too.
+    """
     if len({path for path, *_ in parts}) < 2:
         return {}
     half = len(parts) // 2

@@ -1,6 +1,6 @@
-"""When in a video a text holds: start and end, without training, from the frames' similarities to it.
+"""Temporal grounding without training: the spans of a video that a text describes.
 
-T is the number of frames.
+Spans are found from the cosines between the frames and the text. Shapes: T frames.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,14 @@ from videollm.encoders.base import FrameEncoder
 from videollm.features.encode import EncodedVideo
 from videollm.retrieval.queries import embed_text
 
-# The difference in log-odds between the frames inside and outside that is taken for one; below it, all are alike.
-LEAST_CONTRAST = 1.0
+# The smallest difference between the mean scaled cosines of the frames inside and outside, as a difference of log-odds.
+# Below it, the differences are taken for noise and the whole video is the answer.
+MIN_CONTRAST = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """score: mean cosine of its frames with the text."""
+    """A span of a video, in seconds. `score` is the mean cosine of its frames with the text."""
 
     start_s: float
     end_s: float
@@ -25,24 +26,34 @@ class Span:
 
 
 def ground(video: EncodedVideo, query: str, encoder: FrameEncoder, k: int = 3) -> list[Span]:
-    """The k spans that match best, best first, apart from one another; the whole video where all of it is alike.
+    """Returns the k best spans for a text, the best first. Spans do not overlap.
 
-    A frame counts for a span by how far its cosine lies above a threshold and against it by how far below; the
-    threshold is the one that parts the video's cosines best in two (Otsu 1979).
+    The threshold of Otsu (1979) divides the cosines of the frames into high and low. The weight of a frame is its
+    cosine minus the threshold, and the spans are the maximal scoring runs of weights (`maximal_runs`). If the frames
+    are all alike, the only span is the whole video.
+
+    Args:
+        video: The encoded video.
+        query: The text.
+        encoder: The encoder of the video.
+        k: The largest number of spans.
+
+    Raises:
+        ConfigError: If the query is empty.
     """
     cosines = video.features.embed.float().cpu() @ embed_text(query, encoder)
     bounds_s = [*video.times_s.tolist(), video.end_s]
     threshold, contrast = otsu(cosines)
     runs = [(0, len(cosines))]
-    if encoder.scale * contrast >= LEAST_CONTRAST:
+    if encoder.scale * contrast >= MIN_CONTRAST:
         runs = maximal_runs((cosines - threshold).tolist())
     spans = [Span(bounds_s[a], bounds_s[b], float(cosines[a:b].mean())) for a, b in runs]
     return sorted(spans, key=lambda span: -span.score)[:k]
 
 
 def otsu(values: torch.Tensor) -> tuple[float, float]:
-    """The threshold that parts values (T,) in two with the most variance between them, and the difference of the two
-    means. N. Otsu, "A threshold selection method from gray-level histograms", 1979."""
+    """Returns the threshold that divides values (T,) into two classes with the largest variance between them, and the
+    difference of the means of the classes (Otsu 1979, "A threshold selection method from gray-level histograms")."""
     ordered = values.double().sort().values
     below = torch.arange(1, len(ordered), dtype=torch.float64)
     if not len(below):
@@ -54,9 +65,11 @@ def otsu(values: torch.Tensor) -> tuple[float, float]:
 
 
 def maximal_runs(scores: list[float]) -> list[tuple[int, int]]:
-    """All maximal scoring runs [start, end): what remains when the run of the largest sum is taken, then the largest
-    in what is left on either side, and so on. Linear in time: Ruzzo and Tompa, "A linear time algorithm for finding
-    all maximal scoring subsequences", 1999."""
+    """Returns all maximal scoring runs [start, end) of scores.
+
+    They are the run with the largest sum, then the runs with the largest sum on both sides of it, and so on (Ruzzo and
+    Tompa 1999, "A linear time algorithm for finding all maximal scoring subsequences").
+    """
     runs: list[tuple[int, int, float, float]] = []  # start, end, sum before it, sum up to its end
     total = 0.0
     for i, score in enumerate(scores):
@@ -64,6 +77,8 @@ def maximal_runs(scores: list[float]) -> list[tuple[int, int]]:
         if score <= 0:
             continue
         run = (i, i + 1, before, total)
+        # A run is joined with the nearest earlier run that starts from a smaller sum, unless that run ends at a larger
+        # one: then the scores between them cost more than joining gains.
         while True:
             j = next((j for j in reversed(range(len(runs))) if runs[j][2] < run[2]), None)
             if j is None or runs[j][3] >= run[3]:

@@ -1,8 +1,10 @@
-"""The contract of similarity heads: frames become what is kept of a video, and that is compared with texts.
+"""The interface of similarity heads, which score texts against videos.
 
-Shapes: Nt texts, Nv videos, T frames, L text tokens, E shared embedding width, K hidden layers, P patches a frame,
-D tower width. FrameFeatures and TextFeatures come in batches: tokens (Nv,T,K,1+P,D), embed (Nv,T,E) and (Nt,E);
-embeddings need not have unit length.
+A head turns the frames of a video into a `VideoRepr`, which can be stored, and compares texts with it.
+
+Shapes: Nt texts, Nv videos, T frames, L text tokens, E shared embedding width, K hidden layers, P patches per frame,
+D tower width. `FrameFeatures` and `TextFeatures` are batches here: tokens (Nv,T,K,1+P,D), embed (Nv,T,E) and (Nt,E).
+Embeddings need not have unit length.
 """
 
 from dataclasses import dataclass
@@ -15,14 +17,19 @@ from torch import nn
 from videollm.encoders.base import FrameFeatures, TextFeatures
 
 Need = Literal["frame", "word", "hidden"]
-# Elements of the largest tensor that a comparison of texts with videos makes at once: 4 MB in float32, for the caches.
+# Elements of the largest tensor of one block of a pairwise comparison: 4 MB in float32, which fits into CPU caches.
 BLOCK_ELEMENTS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRepr:
-    """What is kept of videos. embed (Nv,E): one vector each, before the last normalisation. frames (Nv,T,E), mask
-    (Nv,T) bool: frames too, for heads that are not indexable; T is 0 for the others."""
+    """What a head stores of videos.
+
+    Attributes:
+        embed: One vector per video (Nv,E), before the last normalisation.
+        frames: The frames (Nv,T,E) for heads that are not indexable. T is 0 for the others.
+        mask: bool (Nv,T), True for real frames.
+    """
 
     embed: torch.Tensor
     frames: torch.Tensor
@@ -30,7 +37,7 @@ class VideoRepr:
 
     @staticmethod
     def of(embed: torch.Tensor) -> "VideoRepr":
-        """Vectors without frames."""
+        """Returns a representation of vectors (Nv,E) without frames."""
         empty = embed.new_zeros(len(embed), 0, embed.shape[-1])
         return VideoRepr(embed, empty, torch.zeros(empty.shape[:2], dtype=torch.bool, device=embed.device))
 
@@ -42,7 +49,7 @@ class VideoRepr:
 
 
 def pad_videos(videos: list[FrameFeatures]) -> tuple[FrameFeatures, torch.Tensor]:
-    """Videos of different lengths as one batch, zeros behind the last frame, and the mask (Nv,T) of real frames."""
+    """Returns videos of different lengths as one batch padded with zeros, and the mask (Nv,T) of real frames."""
     lengths = torch.tensor([len(v) for v in videos])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     tokens, embed, concepts = (
@@ -53,11 +60,12 @@ def pad_videos(videos: list[FrameFeatures]) -> tuple[FrameFeatures, torch.Tensor
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
+    """Returns x / ‖x‖ along the last axis."""
     return F.normalize(x, dim=-1)
 
 
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the frames that are real; x (B,T,...), mask (B,T), at least one True a row."""
+    """Returns the mean (B,...) of x (B,T,...) over the frames where the mask (B,T) is True, at least one per row."""
     weight = mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)).to(x.dtype)
     return (x * weight).sum(1) / weight.sum(1)
 
@@ -65,10 +73,13 @@ def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 class RetrievalHead(nn.Module):
     """Scores texts against videos.
 
-    needs: what it reads: "frame" embeddings, "word" embeddings, "hidden" layers of the visual tower.
-    indexable: the score is `unit(text) · unit(embed)` (or, where `unit_length` is False, without normalisation), so
-    that a vector index finds what the head would. `embed` of other heads is for a first selection to re-rank.
-    hidden_layers: how many of the tower's last layers it reads.
+    Attributes:
+        needs: The inputs that the head reads: "frame" embeddings, "word" embeddings, or "hidden" layers of the visual
+            tower.
+        indexable: Whether the score is the dot product of `text.embed` and `video.embed`, so that a vector index finds
+            the same videos. `embed` of other heads serves a first selection, which the head then re-ranks.
+        unit_length: Whether both vectors of that product are normalised to unit length.
+        hidden_layers: The number of the tower's last layers that the head reads.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"frame"})
@@ -77,18 +88,26 @@ class RetrievalHead(nn.Module):
     hidden_layers: int = 0
 
     def encode_video(self, frames: FrameFeatures, mask: torch.Tensor) -> VideoRepr:
-        """mask (Nv,T) bool, True at real frames: at least one a video, none after the first False."""
+        """Returns the representation of a batch of videos.
+
+        Args:
+            frames: The features of the frames.
+            mask: bool (Nv,T), True for real frames. Every video has at least one, and padding comes after them.
+        """
         raise NotImplementedError
 
     def score(self, text: TextFeatures, video: VideoRepr) -> torch.Tensor:
-        """(Nt,Nv), before any temperature."""
+        """Returns the scores (Nt,Nv), before any temperature."""
         if not self.unit_length:
             return text.embed @ video.embed.mT
         return unit(text.embed) @ unit(video.embed).mT
 
 
 class PairwiseHead(RetrievalHead):
-    """A head whose score is computed pair by pair, in blocks so that memory does not grow with the number of pairs."""
+    """A head that compares every text with every video by more than a dot product.
+
+    Pairs are scored in blocks, so that memory does not grow with the number of pairs.
+    """
 
     indexable: ClassVar[bool] = False
 
@@ -104,11 +123,11 @@ class PairwiseHead(RetrievalHead):
         )
 
     def pair_elements(self, text: TextFeatures, video: VideoRepr) -> int:
-        """Elements of the largest tensor for one pair."""
+        """Returns the number of elements of the largest tensor that `score_block` makes for one pair."""
         raise NotImplementedError
 
     def score_block(self, text: TextFeatures, video: VideoRepr) -> torch.Tensor:
-        """(Nt,Nv), all pairs at once."""
+        """Returns the scores (Nt,Nv) of a block, computed at once."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""What CLIP's towers read: normalised pixels and token ids."""
+"""The inputs of CLIP's towers: normalised pixels and token ids."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,16 @@ MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """0 to 255 (...,3,S,S) -> float32 with the mean and deviation that CLIP was trained with."""
+    """Returns pixels (...,3,S,S), 0 to 255, as float32 with the mean and deviation of CLIP's training."""
     mean, std = (255 * torch.tensor(x, device=pixels.device).view(3, 1, 1) for x in (MEAN, STD))
     return (pixels.float() - mean) / std
 
 
 class Words:
-    """Texts to CLIP's token ids (B,L) and the mask (B,L) of real ones; what is longer than L is cut, its end mark
-    kept, as the published systems do."""
+    """CLIP's tokenizer. It returns token ids (B,L) and the mask (B,L) of real tokens.
+
+    A text longer than `length` is cut but keeps its end token, as in the published systems.
+    """
 
     def __init__(self, length: int):
         self.length = length
@@ -27,4 +29,5 @@ class Words:
         return ids, torch.arange(ids.shape[1]) <= ids.argmax(1, keepdim=True)
 
     def reads_whole(self, text: str) -> bool:
+        """Whether a text fits with its start and end tokens, without being cut."""
         return len(self.tokenizer.encode(text)) + 2 <= self.length

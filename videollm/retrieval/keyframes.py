@@ -1,6 +1,6 @@
-"""Few frames, or segments, that stand for a whole video.
+"""Key frames: a few frames, or segments, that represent a whole video.
 
-Shapes: T frames or segments, E shared width.
+Shapes: T frames or segments, E shared embedding width.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,20 @@ from videollm.encoders.tags import Tag, select_tags
 from videollm.errors import ConfigError
 from videollm.features.encode import EncodedVideo
 
-MOST = 4096  # frames compared with one another; of longer videos, so many evenly spread
+# All pairs of frames are compared, so that memory grows with the square of their number. Of longer videos, so many
+# evenly spread frames are used.
+MAX_FRAMES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Keyframe:
-    """The frame shown at time_s. share: how much of the video looks most like it, among the key frames. tags: what
-    that part shows."""
+    """A key frame.
+
+    Attributes:
+        time_s: The time at which the frame is shown, in seconds.
+        share: The share of the video that is more similar to this key frame than to the others, 0 to 1.
+        tags: The tags of that share of the video.
+    """
 
     time_s: float
     share: float
@@ -27,21 +34,31 @@ class Keyframe:
 
 
 def representatives(embeds: torch.Tensor, k: int) -> tuple[list[int], torch.Tensor]:
-    """The k rows of embeds (T,E), unit vectors, that best stand for all, in order; and for each row, which of them it
-    is nearest to (T,).
+    """Selects k rows that best represent all rows of `embeds`.
 
-    Greedy maximisation of the facility-location function, the sum over rows of the cosine with the nearest chosen one:
-    within 1 - 1/e of the best choice (Nemhauser et al. 1978, https://doi.org/10.1007/BF01588971), and a common measure
-    for video summaries (Gygli et al. 2015, https://doi.org/10.1109/CVPR.2015.7298928).
+    The selection maximises the facility-location function, the sum over all rows of the cosine with the nearest
+    selected row, greedily. This reaches at least 1 - 1/e of the optimum (Nemhauser et al. 1978,
+    https://doi.org/10.1007/BF01588971). The function is common for video summaries (Gygli et al. 2015,
+    https://doi.org/10.1109/CVPR.2015.7298928).
+
+    Args:
+        embeds: Unit vectors (T,E).
+        k: The number of rows, at least 1.
+
+    Returns:
+        The positions of the selected rows in ascending order, and for each row the number (T,) of the nearest of them.
+
+    Raises:
+        ConfigError: If k is below 1.
     """
     if k < 1:
-        raise ConfigError(f"{k} frames were asked for; it must be at least 1")
+        raise ConfigError(f"the number of frames is {k}; it must be at least 1")
     similarity = embeds @ embeds.T
-    covered = torch.full((len(embeds),), -1.0)
+    covered = torch.full((len(embeds),), -1.0)  # cosine of each row with the nearest selected row
     chosen: list[int] = []
     for _ in range(min(k, len(embeds))):
         gains = (similarity - covered).clamp_min(0).sum(1)
-        gains[chosen] = -1
+        gains[chosen] = -1  # no row is selected twice, even if nothing is left to gain
         chosen.append(int(gains.argmax()))
         covered = torch.maximum(covered, similarity[chosen[-1]])
     chosen.sort()
@@ -49,8 +66,8 @@ def representatives(embeds: torch.Tensor, k: int) -> tuple[list[int], torch.Tens
 
 
 def keyframes(video: EncodedVideo, vocabulary: Vocabulary, prompt: PromptConfig, k: int) -> list[Keyframe]:
-    """At most k key frames, in the order of their times. Raises ConfigError for a k below 1."""
-    thinned = torch.linspace(0, len(video.times_s) - 1, min(len(video.times_s), MOST)).round().long()
+    """Returns at most k key frames in the order of their times. Raises ConfigError if k is below 1."""
+    thinned = torch.linspace(0, len(video.times_s) - 1, min(len(video.times_s), MAX_FRAMES)).round().long()
     features = video.features[thinned]
     chosen, nearest = representatives(features.embed.float().cpu(), k)
     found = []

@@ -1,6 +1,6 @@
-"""Pure parts of the systems' losses: logits in, a scalar out. Gathering across ranks happens where they are called.
+"""The losses of the retrieval systems, as functions from logits to a scalar. Callers gather logits across ranks.
 
-Shapes: N pairs, text i belongs to video i; T frames.
+Shapes: N pairs of which text i describes video i, T frames.
 """
 
 from collections.abc import Sequence
@@ -14,35 +14,47 @@ Method = Literal["pearson", "ce", "l1"]
 
 
 def symmetric_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
-    """(CE over rows + CE over columns) / 2 of (N,N) logits whose diagonal is right: CLIP, CLIP4Clip, X-CLIP, ViCLIP.
-    STAN and VideoCLIP train with the sum, which is twice this. Rows beyond the N-th, (N+F,N), are texts that describe
-    none of the videos: wrong answers for videos, no questions themselves."""
+    """Returns (CE over rows + CE over columns) / 2 of logits (N,N) with rows of texts and the right pairs on the
+    diagonal.
+
+    This is the loss of CLIP, CLIP4Clip, X-CLIP and ViCLIP. STAN and VideoCLIP train with the sum, which is twice as
+    large. Logits may have F more rows, (N+F,N), for texts that describe none of the videos. They are negatives for the
+    videos and have no row loss of their own.
+    """
     targets = torch.arange(logits.shape[1], device=logits.device)
     return (F.cross_entropy(logits[: len(targets)], targets) + F.cross_entropy(logits.mT, targets)) / 2
 
 
 def text_to_video_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
-    """CE over videos of (N,N) logits, rows are texts: VideoCLIP's T2VContraLoss."""
+    """Returns the CE over videos of logits (N,N) with rows of texts: T2VContraLoss of VideoCLIP (Xu et al. 2021)."""
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teaching:
-    """TeachCLIP's methods, `train.py`. coarse: of logits; fine: of frame weights. The published default."""
+    """The methods of TeachCLIP (Tian et al. 2024), `train.py`. The defaults are the published ones.
+
+    Args:
+        coarse: How the logits of student and teachers are compared.
+        fine: How their frame weights are compared.
+    """
 
     coarse: Method = "pearson"
     fine: Method = "ce"
 
     @property
     def weights(self) -> tuple[float, float, float]:
-        """Of the contrastive, the coarse and the fine loss."""
+        """The weights of the contrastive, the coarse and the fine loss."""
         return (1.0, 10.0, 1.0) if self.coarse == "ce" else (0.2, 1.0, 2.0)
 
 
 def coarse_loss(student: torch.Tensor, teachers: Sequence[torch.Tensor], method: Method = "pearson") -> torch.Tensor:
-    """How far the student's logits (N,N) are from each teacher's, averaged over teachers. With p, q softmaxes of rows:
-    "pearson": mean_i (1 - Pearson(p_i, q_i)); "ce": mean_ij (-q_ij log p_ij); each plus the same of columns.
-    "l1": smooth L1 of the logits themselves."""
+    """Returns the distance of the student's logits (N,N) from those of each teacher, averaged over the teachers.
+
+    With p and q the softmaxes over the rows of student and teacher, the distance is mean_i (1 - Pearson(p_i, q_i)) for
+    "pearson" and mean_ij (-q_ij log p_ij) for "ce", each plus the same over columns. For "l1" it is the smooth L1
+    distance of the logits.
+    """
     losses = [
         F.smooth_l1_loss(student, teacher)
         if method == "l1"
@@ -53,8 +65,12 @@ def coarse_loss(student: torch.Tensor, teachers: Sequence[torch.Tensor], method:
 
 
 def fine_loss(student: torch.Tensor, teachers: Sequence[torch.Tensor], method: Method = "ce") -> torch.Tensor:
-    """How far the student's frame weights (N,T), which sum to 1 over T, are from each teacher's, averaged over
-    teachers: "ce": mean_it (-q_it log w_it); "pearson": mean_i (1 - Pearson(w_i, q_i)); "l1": smooth L1."""
+    """Returns the distance of the student's frame weights w (N,T) from those q of each teacher, averaged over the
+    teachers.
+
+    Weights sum to 1 over T. The distance is mean_it (-q_it log w_it) for "ce", mean_i (1 - Pearson(w_i, q_i)) for
+    "pearson", and the smooth L1 distance for "l1".
+    """
     compare = {
         "ce": lambda w, q: -(q * w.log()).mean(),
         "pearson": lambda w, q: (1 - pearson(w, q)).mean(),
@@ -70,7 +86,7 @@ def teaching_loss(
     teacher_weights: Sequence[torch.Tensor],
     teaching: Teaching | None = None,
 ) -> torch.Tensor:
-    """TeachCLIP's total: 0.2 InfoNCE + coarse + 2 fine (with coarse "ce": InfoNCE + 10 coarse + fine)."""
+    """Returns the loss of TeachCLIP: 0.2 InfoNCE + coarse + 2 fine, or InfoNCE + 10 coarse + fine if coarse is "ce"."""
     teaching = teaching or Teaching()
     contrast, coarse, fine = teaching.weights
     return (
@@ -81,7 +97,7 @@ def teaching_loss(
 
 
 def pearson(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Correlation of rows."""
+    """Returns Pearson's correlation of a and b along the last axis."""
     a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
     return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
 

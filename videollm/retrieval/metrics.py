@@ -1,7 +1,8 @@
-"""Retrieval metrics: recall at K, median and mean rank, mean average precision, in both directions.
+"""Retrieval metrics in both directions: recall at K, median and mean rank, and mean average precision.
 
-Scores come in blocks of rows, so that 100,000 texts x 100,000 videos need little memory. Shapes: Nt texts, Nv videos,
-Q queries, C candidates.
+Scores are computed in blocks of rows, so that 100,000 texts x 100,000 videos need little memory.
+
+Shapes: Nt texts, Nv videos, Q queries, C candidates.
 """
 
 from collections.abc import Callable
@@ -12,16 +13,24 @@ import torch
 
 from videollm.errors import ConfigError
 
-BLOCK_ELEMENTS = 1 << 25  # scores held at once: 128 MB in float32
+BLOCK_ELEMENTS = 1 << 25  # scores of one block: 128 MB in float32
 RECALL_AT = (1, 5, 10)
 
-Rows = Callable[[slice], torch.Tensor]  # queries -> their scores of all candidates (n,C)
+Rows = Callable[[slice], torch.Tensor]  # from a slice of n queries to their scores of all candidates (n,C)
 Ties = Literal["fair", "official", "official_multi"]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Similarities by rows of texts and by rows of videos. Both must give the same numbers each time they are asked."""
+    """The scores of all pairs, by rows of texts and by rows of videos.
+
+    Attributes:
+        texts, videos: Their numbers, Nt and Nv.
+        by_text: Returns the rows (n,Nv) of a slice of texts.
+        by_video: Returns the rows (n,Nt) of a slice of videos.
+
+    Both functions must return the same numbers whenever they are called.
+    """
 
     texts: int
     videos: int
@@ -30,13 +39,13 @@ class Scores:
 
     @staticmethod
     def of(similarity: torch.Tensor) -> "Scores":
-        """A whole matrix (Nt,Nv)."""
+        """Returns the scores of a matrix (Nt,Nv)."""
         texts, videos = similarity.shape
         return Scores(texts, videos, lambda rows: similarity[rows], lambda rows: similarity[:, rows].mT)
 
     @staticmethod
     def product(texts: torch.Tensor, videos: torch.Tensor) -> "Scores":
-        """Products of embeddings (Nt,E) and (Nv,E), computed as they are needed."""
+        """Returns the dot products of embeddings (Nt,E) and (Nv,E), which are computed when they are needed."""
         return Scores(
             len(texts), len(videos), lambda rows: texts[rows] @ videos.mT, lambda rows: videos[rows] @ texts.mT
         )
@@ -44,23 +53,31 @@ class Scores:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the right candidate of each query (Q,) lies: `better` candidates score above it, `tied` as it does, itself
-    among them, `before` of these at a lower index."""
+    """The rank of the right candidate of each query, as counts of candidates, int64 (Q,).
+
+    Attributes:
+        better: Candidates with a higher score.
+        tied: Candidates with the same score, including the right one.
+        before: Those of the tied that have a lower index.
+    """
 
     better: torch.Tensor
     tied: torch.Tensor
     before: torch.Tensor
 
     def summary(self, ties: Ties = "fair") -> dict[str, float]:
-        """R1, R5, R10 in percent, MdR and MnR from 1, mAP from 0 to 1 (of one right candidate a query it is the mean
-        of 1 / rank). What ties count for:
+        """Returns R1, R5 and R10 in percent, MdR and MnR (median and mean rank, from 1), and mAP, 0 to 1.
 
-        "fair": the expectation over orders of the tied; the median and mean rank take the middle of each tie.
-        "official": CLIP4Clip's `compute_metrics`: a query is counted once for every place of its tie.
-        "official_multi": CLIP4Clip's `tensor_text_to_video_metrics`: the tied lie in the order of their indices, and
-        the median is the lower of the two in the middle.
+        With one right candidate per query, mAP is the mean of 1 / rank.
+
+        Args:
+            ties: How tied candidates are counted. "fair": the expectation over their orders, and the middle of the tie
+                for the median and mean rank. "official": as `compute_metrics` of CLIP4Clip (`metrics.py`), which counts
+                a query once for every place of its tie. "official_multi": as `tensor_text_to_video_metrics` of
+                CLIP4Clip, which ranks them by their index and takes the lower of the two middle ranks as the median.
         """
         if ties == "fair":
+            # The expected 1 / rank is a mean of 1 / r over the places of the tie, a difference of harmonic numbers.
             better, harmonic = self.better.double(), torch.special.digamma
             middle = better + (self.tied + 1) / 2
             expected = (harmonic(better + self.tied + 1) - harmonic(better + 1)) / self.tied
@@ -70,6 +87,7 @@ class Ranks:
             places = torch.arange(int(self.tied.sum()))
             starts = self.tied.cumsum(0) - self.tied
             rank = (self.better - starts).repeat_interleave(self.tied) + places + 1.0
+            # torch.quantile raises an error for more than 2^24 values.
             median = rank.double().quantile(0.5) if len(rank) < 1 << 24 else rank.sort().values[len(rank) // 2]
         else:
             rank = (self.better + self.before + 1).double()
@@ -78,11 +96,19 @@ class Ranks:
 
 
 def evaluate(scores: Scores, video_of: torch.Tensor | None = None, ties: Ties = "fair") -> dict[str, dict[str, float]]:
-    """{"text_to_video": ..., "video_to_text": ...}, each as Ranks.summary.
+    """Returns the metrics of `Ranks.summary` under "text_to_video" and "video_to_text".
 
-    video_of (Nt,): the video that each text describes, every video at least once; None: text i describes video i.
-    Where videos have several texts, as in MSVD, video_to_text ranks videos' sets of texts by their best
-    (`grouped_ranks`), and its mAP is that of the texts themselves (`average_precision`).
+    If videos have several texts, as in MSVD, video_to_text ranks the sets of texts by their best text
+    (`grouped_ranks`), and its mAP is that of the single texts (`average_precision`).
+
+    Args:
+        scores: The scores.
+        video_of: The video (Nt,) that each text describes. Every video has at least one text. None means that text i
+            describes video i.
+        ties: How tied candidates are counted, see `Ranks.summary`.
+
+    Raises:
+        ConfigError: If `video_of` does not fit the scores, or the score of a right pair is NaN.
     """
     if video_of is None:
         video_of = torch.arange(scores.texts)
@@ -96,13 +122,15 @@ def evaluate(scores: Scores, video_of: torch.Tensor | None = None, ties: Ties = 
 
 
 def text_ranks(scores: Scores, video_of: torch.Tensor) -> Ranks:
-    """Texts as queries; videos, of which some may have no text, as candidates."""
+    """Returns the ranks of texts as queries among all videos, of which some may have no text."""
     return _ranks(scores.by_text, video_of, scores.videos)
 
 
 def grouped_ranks(scores: Scores, video_of: torch.Tensor) -> Ranks:
-    """Videos as queries; a candidate is all texts of one video, scored by the best of them (CLIP4Clip's
-    `tensor_video_to_text_sim`). With one text a video, texts are the candidates."""
+    """Returns the ranks of videos as queries among the sets of texts of each video.
+
+    The score of a set is that of its best text, as in `tensor_video_to_text_sim` of CLIP4Clip (`metrics.py`).
+    """
     _check(scores, video_of)
 
     def best(rows: slice) -> torch.Tensor:
@@ -115,8 +143,11 @@ def grouped_ranks(scores: Scores, video_of: torch.Tensor) -> Ranks:
 
 
 def average_precision(scores: Scores, video_of: torch.Tensor) -> torch.Tensor:
-    """Videos as queries, texts as candidates, (Nv,): the mean over a video's texts of precision at that text,
-    |own texts scored at least as high| / |texts scored at least as high|: the tied come together."""
+    """Returns the average precision (Nv,) of videos as queries among all texts.
+
+    It is the mean over the texts of a video of the precision at that text, |own texts that score at least as high| /
+    |texts that score at least as high|, so that tied texts are retrieved together.
+    """
     _check(scores, video_of)
     counts = video_of.bincount(minlength=scores.videos)
     order = video_of.argsort(stable=True)
@@ -134,8 +165,9 @@ def average_precision(scores: Scores, video_of: torch.Tensor) -> torch.Tensor:
 
 
 def _ranks(rows_of: Rows, truth: torch.Tensor, candidates: int) -> Ranks:
-    # One table for all blocks: small tensors kept from each would lie between the large ones that it frees, and memory
-    # would grow by the block. Counted in int32, as `sum` first makes a copy of the block in the type it counts in.
+    # The counts of all blocks are in one tensor: small tensors kept from each block would lie in memory between the
+    # large ones that are freed, and memory would grow with every block. They are int32, because `sum` first copies the
+    # block to the type of its result.
     counts = torch.zeros(3, len(truth), dtype=torch.int32)
     for rows in _blocks(len(truth), candidates):
         block, right = rows_of(rows), truth[rows, None]
@@ -159,7 +191,7 @@ def _blocks(queries: int, candidates: int) -> list[slice]:
 
 def _check(scores: Scores, video_of: torch.Tensor) -> None:
     if len(video_of) != scores.texts:
-        raise ConfigError(f"{len(video_of)} texts say which video they describe, there are {scores.texts} texts")
+        raise ConfigError(f"video_of names the videos of {len(video_of)} texts, but there are {scores.texts} texts")
     if not torch.equal(video_of.unique(), torch.arange(scores.videos)):
         raise ConfigError(f"video_of must name each of the videos 0 to {scores.videos - 1} at least once, and no other")
 

@@ -1,7 +1,9 @@
-"""From rows of scores, one an item, to a number and its confidence interval.
+"""Turns rows of scores, one an item, into the value of a metric and its confidence interval.
 
-Most metrics are the mean of their rows, some their median. The others have rows of statistics, of whose sum one number
-is made. n is the number of items.
+The value of most metrics is the mean of their rows, and of some the median. Metrics of a whole corpus, such as BLEU,
+have rows of statistics: their value is a function of the sum of the rows.
+
+Shapes: n items, s statistics, g groups.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,23 +13,24 @@ import numpy as np
 from videollm.evaluate.metrics.bleu import ORDERS, bleu_of
 from videollm.evaluate.metrics.bootstrap import Interval, bounds, draws, groups_of, means, sums
 
-Rows = np.ndarray  # float (n,), or (n,s) where a metric has s statistics an item
+Rows = np.ndarray  # float (n,), or (n,s) for metrics with statistics; NaN for items without a score
 
 
 def _f1(rows: Rows) -> float:
-    """rows (n,3): right ones found, ones found, right ones."""
-    hits, found, right = rows.sum(0)
-    return float(2 * hits / (found + right)) if found + right else 0.0
+    """Returns the F1 score from rows (n,3) of true positives, predicted positives and actual positives."""
+    hits, predicted, actual = rows.sum(0)
+    return float(2 * hits / (predicted + actual)) if predicted + actual else 0.0
 
 
 _MEDIANS = ("MdR", "MdR_video")
+# n=n binds the order now: a plain closure would see the last n of the loop.
 _OF_SUMS: dict[str, Callable[[Rows], float]] = {f"BLEU{n}": (lambda rows, n=n: bleu_of(rows, n)) for n in ORDERS} | {
     "f1_yes": _f1
 }
 
 
 def value_of(metric: str, rows: Rows) -> float:
-    """The number that rows (n,...) without NaN make, NaN for none."""
+    """Returns the value of a metric from rows (n,...) without NaN. It is NaN if there are no rows."""
     if not len(rows):
         return float("nan")
     if metric in _MEDIANS:
@@ -36,7 +39,14 @@ def value_of(metric: str, rows: Rows) -> float:
 
 
 def interval(metric: str, rows: Rows, clusters: Sequence[str], seed: int = 0) -> Interval:
-    """Rows with NaN are left out."""
+    """Returns the value of a metric and its confidence interval.
+
+    Args:
+        metric: The name of the metric.
+        rows: Its rows. Rows with NaN are left out.
+        clusters: The name of the cluster of each row, such as its video; see `bootstrap`.
+        seed: The seed of the bootstrap.
+    """
     there = _known(rows)
     rows, groups = rows[there], groups_of([clusters[i] for i in there])
     low, high = bounds(_resampled(metric, rows, groups, seed))
@@ -44,17 +54,24 @@ def interval(metric: str, rows: Rows, clusters: Sequence[str], seed: int = 0) ->
 
 
 def difference(metric: str, a: Rows, b: Rows, clusters: Sequence[str], seed: int = 0) -> Interval:
-    """Of b over a on the same items, in the same order; both are drawn together."""
+    """Returns the difference b - a of a metric and its confidence interval.
+
+    The rows of a and b belong to the same items in the same order, and are resampled together. The interval is
+    narrower than that of unpaired samples, because the difficulty of the items cancels.
+    """
     there = _known(a, b)
     groups = groups_of([clusters[i] for i in there])
-    values = [_resampled(metric, side[there], groups, seed) for side in (a, b)]  # one seed: the same draws
+    values = [_resampled(metric, side[there], groups, seed) for side in (a, b)]  # the same seed gives the same samples
     low, high = bounds(values[1] - values[0])
     value = value_of(metric, b[there]) - value_of(metric, a[there])
     return Interval(value, low, high, len(there), len(groups))
 
 
 def _resampled(metric: str, rows: Rows, groups: list[np.ndarray], seed: int) -> np.ndarray:
-    """(RESAMPLES,) values of samples of as many groups; none where there are not two."""
+    """Returns the values (RESAMPLES,) of the metric on samples of g groups, or (0,) for fewer than two groups.
+
+    Medians need the rows of each sample. Other values only need sums of groups, which are computed once.
+    """
     drawn = draws(groups, seed)
     if not len(drawn):
         return np.empty(0)
@@ -66,7 +83,7 @@ def _resampled(metric: str, rows: Rows, groups: list[np.ndarray], seed: int) -> 
 
 
 def _known(*sides: Rows) -> list[int]:
-    """The numbers of the rows that hold no NaN on any side."""
+    """Returns the positions of the rows that have no NaN on any side."""
     missing = np.zeros(len(sides[0]), bool)
     for rows in sides:
         missing |= np.isnan(rows.reshape(len(rows), -1)).any(axis=1)

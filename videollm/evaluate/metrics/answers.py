@@ -1,4 +1,4 @@
-"""When a short answer is right."""
+"""Rules that decide whether a short answer is right."""
 
 import re
 import unicodedata
@@ -17,26 +17,30 @@ _NUMBERS = {
 
 
 def normalised(text: str) -> list[str]:
-    """Words in lower case without accents, articles and punctuation; number words as digits (SQuAD's rules, Rajpurkar
-    et al. 2016, with VQA's numbers, Antol et al. 2015)."""
+    """Returns the words of a text in lower case, without accents, articles and punctuation, and with number words as
+    digits.
+
+    These are the rules of SQuAD (Rajpurkar et al. 2016) with the number words of VQA (Antol et al. 2015).
+    """
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return [_NUMBERS.get(word, word) for word in words(plain) if word not in _ARTICLES]
 
 
 def exact(text: str, right: Sequence[str]) -> float:
-    """1 where the text is one of the right answers."""
+    """Returns 1.0 if the text equals one of the right answers after `normalised`, else 0.0."""
     given = normalised(text)
     return float(any(given == normalised(answer) for answer in right))
 
 
 def contains(text: str, right: Sequence[str]) -> float:
-    """1 where a right answer stands in the text, word for word."""
+    """Returns 1.0 if the words of a right answer occur in the text without gaps, else 0.0."""
+    # The spaces at the ends make whole words match only: "cat" is not in "category".
     given = f" {' '.join(normalised(text))} "
     return float(any(f" {' '.join(normalised(answer))} " in given for answer in right if normalised(answer)))
 
 
 def f1(text: str, right: Sequence[str]) -> float:
-    """Of words, with the right answer that it is best for (Rajpurkar et al. 2016)."""
+    """Returns the F1 score of the words, the maximum over the right answers (Rajpurkar et al. 2016)."""
     return max(_f1(normalised(text), normalised(answer)) for answer in right)
 
 
@@ -48,24 +52,25 @@ def _f1(given: list[str], right: list[str]) -> float:
 
 
 def yes_or_no(text: str) -> bool | None:
-    """What an answer begins with, None where it is neither yes nor no."""
+    """Returns True if an answer begins with "yes", False if it begins with "no", else None."""
     first = (words(text) or [""])[0]
     return {"yes": True, "no": False}.get(first)
 
 
 def chosen_letter(text: str, letters: str) -> str | None:
-    """The option that an answer to a multiple-choice question names, one of `letters`; None where it names none.
+    """Returns the letter, one of `letters`, that an answer to a multiple-choice question names, or None.
 
-    A letter counts where it stands alone or before punctuation ("B", "b.", "(B)", "B: a cup"), and behind "answer is"
-    or the like ("The answer is B"). The article of a sentence is no choice: "A rocket comes first." names none.
+    A letter counts if it stands alone or before punctuation ("B", "b.", "(B)", "B: a cup"), or after words such as
+    "answer is" ("The answer is B"). An article is not a choice: "A rocket comes first." names no letter.
     """
     match = _CHOICE.match(text)
     letter = (match["bare"] or match["said"]).upper() if match else None
     return letter if letter and letter in letters else None
 
 
-# "said" follows words that announce a choice. A capital there may go on ("is B because"), unless it is a word by itself
-# ("Answer: A rocket"); a small letter may not ("is a rocket").
+# The group "bare" is a letter at the start, "said" a letter after words that announce a choice. After such words, a
+# capital may be followed by more words ("is B because"), except A and I, which are words of their own ("Answer: A
+# rocket"). Small letters and A and I must be followed by punctuation or the end.
 _CHOICE = re.compile(
     r"""[\s"'*(\[]*
     (?:(?P<bare>[A-Za-z])(?=[.):,;\]"'*]|\s*$|\s+-)
@@ -76,7 +81,7 @@ _CHOICE = re.compile(
 
 
 def abstains(text: str) -> bool:
-    """Whether an English answer says that it cannot be told from the video."""
+    """Whether an English answer says that the video does not show the answer."""
     return bool(_ABSTAINING.search(text.lower().replace("’", "'")))
 
 

@@ -1,5 +1,8 @@
-"""Confidence intervals by percentile bootstrap (Efron 1979) over clusters: what is about one video is drawn together,
-for it is not independent."""
+"""Confidence intervals by the percentile bootstrap (Efron 1979) over clusters.
+
+Items about the same video are not independent, so that whole videos are resampled. Resampling items would give
+intervals that are too narrow.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +15,15 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value, the bounds of its LEVEL confidence interval, and how many items and clusters it comes from. The bounds
-    are NaN where one cluster or none leaves nothing to draw."""
+    """A value with its confidence interval.
+
+    Attributes:
+        value: The value on all items.
+        low, high: The bounds of the interval at confidence `LEVEL`. NaN for fewer than two clusters, which cannot be
+            resampled.
+        items: The number of items.
+        clusters: The number of clusters.
+    """
 
     value: float
     low: float
@@ -23,7 +33,7 @@ class Interval:
 
 
 def groups_of(clusters: Sequence[str]) -> list[np.ndarray]:
-    """The numbers of the items of each cluster."""
+    """Returns the positions of the items of each cluster, in the order in which the clusters first occur."""
     found: dict[str, list[int]] = {}
     for number, name in enumerate(clusters):
         found.setdefault(name, []).append(number)
@@ -31,22 +41,23 @@ def groups_of(clusters: Sequence[str]) -> list[np.ndarray]:
 
 
 def draws(groups: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
-    """(RESAMPLES,g) numbers of groups, drawn with replacement; none where there are not two groups."""
+    """Returns the positions (RESAMPLES,g) of groups drawn with replacement, or (0,g) for fewer than two groups."""
     count = RESAMPLES if len(groups) > 1 else 0
     return np.random.default_rng(seed).integers(len(groups) or 1, size=(count, len(groups)))
 
 
 def sums(rows: np.ndarray, groups: Sequence[np.ndarray], drawn: np.ndarray) -> np.ndarray:
-    """(RESAMPLES,...) of rows (n,...)."""
+    """Returns the sums (RESAMPLES,...) of rows (n,...) over the items of each sample."""
     return np.array([rows[g].sum(0) for g in groups])[drawn].sum(1)
 
 
 def means(rows: np.ndarray, groups: Sequence[np.ndarray], drawn: np.ndarray) -> np.ndarray:
-    """(RESAMPLES,) of rows (n,)."""
+    """Returns the means (RESAMPLES,) of rows (n,) over the items of each sample, whose number varies."""
     return sums(rows, groups, drawn) / np.array([len(g) for g in groups])[drawn].sum(1)
 
 
 def bounds(values: np.ndarray) -> tuple[float, float]:
+    """Returns the bounds of the interval from the values of the samples, NaN for none."""
     if not len(values):
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -54,7 +65,7 @@ def bounds(values: np.ndarray) -> tuple[float, float]:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, clusters: Sequence[str]) -> Interval:
-    """Of the mean of values (n,); of paired differences it is the interval of the difference of means."""
+    """Returns the mean of values (n,) and its interval. For paired differences this is the difference of means."""
     rows, groups = np.asarray(values, float), groups_of(clusters)
     low, high = bounds(means(rows, groups, draws(groups)))
     return Interval(float(rows.mean()), low, high, len(rows), len(groups))

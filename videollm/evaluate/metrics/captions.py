@@ -1,7 +1,8 @@
-"""How near a text is to its references, a row for each text: METEOR, ROUGE-L and CIDEr-D, and BLEU's counts.
+"""Metrics of captions against references: CIDEr-D, METEOR, ROUGE-L and BLEU, with one row for each text.
 
-No Java: words are `videollm.datasets.schema.words` (lower case, no punctuation), where the COCO caption evaluation runs
-the Penn Treebank tokenizer; on text without punctuation inside words both give the same.
+The metrics follow the COCO caption evaluation (Chen et al. 2015, https://github.com/tylin/coco-caption) without its
+Java programs. Words are split by `videollm.datasets.schema.words` (lower case, no punctuation) instead of the Penn
+Treebank tokenizer. Both split a text in the same way unless it has punctuation inside words.
 """
 
 import math
@@ -16,25 +17,25 @@ from videollm.datasets.schema import words
 from videollm.evaluate.metrics.bleu import ORDERS, bleu_rows
 
 ABOUT = (
-    "BLEU: of the corpus, by sacrebleu, unsmoothed. METEOR: nltk's (Banerjee and Lavie 2005), exact words and stems, "
-    "without WordNet's synonyms. ROUGE-L: F with beta 1.2 and CIDEr: CIDEr-D, both as in the COCO caption evaluation, "
-    "whose numbers they give on the same words."
+    "BLEU: corpus BLEU by sacrebleu without smoothing. METEOR: nltk's METEOR (Banerjee and Lavie 2005) on exact words "
+    "and stems, without the synonyms of WordNet. ROUGE_L: the F-score with beta 1.2. CIDEr: CIDEr-D. ROUGE_L and CIDEr "
+    "are equal to those of the COCO caption evaluation on the same words."
 )
 
-_BETA = 1.2  # of ROUGE-L, in the COCO caption evaluation
-_SIGMA = 6.0  # of CIDEr-D's penalty for another length
+_BETA = 1.2  # weight of recall in ROUGE-L, `pycocoevalcap/rouge/rouge.py`
+_SIGMA = 6.0  # width of CIDEr-D's penalty for a different length, `pycocoevalcap/cider/cider_scorer.py`
 _STEMMER = PorterStemmer()
 
 
 class _NoSynonyms:
-    """In the place of WordNet, which nltk does not bring."""
+    """Replaces WordNet, whose data does not come with nltk and would have to be downloaded."""
 
     def synsets(self, word: str) -> list[object]:
         return []
 
 
 def caption_rows(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
-    """All of them, CIDEr first."""
+    """Returns the rows of all metrics by name, CIDEr first. BLEU has rows of counts (n,10), the others have (n,)."""
     bleu = bleu_rows(texts, references)
     return {
         "CIDEr": cider(texts, references),
@@ -45,7 +46,7 @@ def caption_rows(texts: Sequence[str], references: Sequence[Sequence[str]]) -> d
 
 
 def meteor(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """(n,), the best over a text's references."""
+    """Returns METEOR (n,), 0 to 1, the maximum over the references of a text."""
     wordnet: object = _NoSynonyms()
     return np.array(
         [
@@ -56,7 +57,10 @@ def meteor(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndar
 
 
 def rouge_l(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """(n,), Lin 2004: F of the best precision and the best recall of the longest common subsequence."""
+    """Returns ROUGE-L (n,), 0 to 1 (Lin 2004): the F-score of the longest common subsequence.
+
+    Precision and recall are maximised over the references separately, as in the COCO caption evaluation.
+    """
     return np.array([_rouge_l(words(t), [words(r) for r in right]) for t, right in zip(texts, references, strict=True)])
 
 
@@ -70,6 +74,7 @@ def _rouge_l(text: list[str], references: list[list[str]]) -> float:
 
 
 def _longest_common(a: list[str], b: list[str]) -> int:
+    """Returns the length of the longest common subsequence."""
     row = [0] * (len(b) + 1)
     for x in a:
         before, row = row, [0]
@@ -79,7 +84,10 @@ def _longest_common(a: list[str], b: list[str]) -> int:
 
 
 def cider(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """CIDEr-D (n,), 0 to 10 (Vedantam et al. 2015). How rare an n-gram is, is counted over the references given."""
+    """Returns CIDEr-D (n,), 0 to 10 (Vedantam et al. 2015, `pycocoevalcap/cider/cider_scorer.py`).
+
+    The document frequencies of n-grams are counted over the given references.
+    """
     counted = [[_ngrams(words(r)) for r in right] for right in references]
     documents: Counter[tuple[str, ...]] = Counter()
     for right in counted:
@@ -103,7 +111,11 @@ def _similarity(
     rarity: dict[tuple[str, ...], float],
     most: float,
 ) -> float:
-    """Mean over orders of the cosine of weighted counts, those of the text clipped to the reference's."""
+    """Returns the mean over n-gram orders of the cosine of tf-idf vectors, times the penalty for a different length.
+
+    The counts of the text are clipped to those of the reference, so that repeating a word gains nothing. most: the
+    weight of n-grams that occur in no reference.
+    """
     products, own, other = ([0.0] * len(ORDERS) for _ in range(3))
     for gram, count in text.items():
         weight = rarity.get(gram, most)
@@ -118,5 +130,5 @@ def _similarity(
 
 
 def _bigrams(counts: Counter[tuple[str, ...]]) -> int:
-    """The reference implementation measures length in bigrams."""
+    """Returns the number of bigrams, in which the official implementation measures the length of a text."""
     return sum(count for gram, count in counts.items() if len(gram) == 2)

@@ -1,4 +1,4 @@
-"""How well spans of time are found."""
+"""Metrics of predicted time spans. A span is [start, end, ...] in seconds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +7,30 @@ import numpy as np
 
 from videollm.datasets.item import Span
 
-AP_AT = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))  # QVHighlights, Lei et al. 2021
+# The IoU thresholds of mAP in QVHighlights (Lei et al. 2021, https://github.com/jayleicn/moment_detr,
+# `standalone_eval/eval.py`).
+AP_AT = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 
 
 def iou(a: Sequence[Any], b: Sequence[Any]) -> float:
-    """Of [start, end, ...] and [start, end, ...]; 0 where neither has a length."""
+    """Returns the temporal intersection over union of two spans, 0 to 1. It is 0 if both spans are empty."""
     shared = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
     union = max(a[1], b[1]) - min(a[0], b[0]) if shared else (a[1] - a[0]) + (b[1] - b[0])
     return shared / union if union else 0.0
 
 
 def best_iou(found: Sequence[Any], right: Sequence[Span]) -> float:
+    """Returns the largest IoU of a predicted span with a right span."""
     return max(iou(found, span) for span in right)
 
 
 def average_precision(found: Sequence[Sequence[float]], right: Sequence[Span], at: float) -> float:
-    """Of spans [start, end, score] at an IoU threshold, as in QVHighlights' and ActivityNet's evaluation: best scores
-    first, each takes the right span it fits best among those not yet taken; precision is interpolated."""
+    """Returns the average precision, 0 to 1, of predicted spans [start, end, score] at the IoU threshold `at`.
+
+    As in the evaluations of QVHighlights and ActivityNet, predictions are matched in the order of their scores. Each
+    takes the right span with the largest IoU among those that are not taken yet. Precision is interpolated: the
+    precision at a recall is the maximum over all higher recalls.
+    """
     taken: set[int] = set()
     hits = []
     for span in sorted(found, key=lambda s: -s[2]):
@@ -40,7 +47,7 @@ def average_precision(found: Sequence[Sequence[float]], right: Sequence[Span], a
 
 
 def union_length(spans: Sequence[Sequence[Any]]) -> float:
-    """Seconds that lie in at least one span."""
+    """Returns the number of seconds that lie in at least one span."""
     total, reached = 0.0, float("-inf")
     for span in sorted(spans, key=lambda s: s[0]):
         total += max(0.0, span[1] - max(span[0], reached))
@@ -49,6 +56,6 @@ def union_length(spans: Sequence[Sequence[Any]]) -> float:
 
 
 def shared_length(a: Sequence[Sequence[Any]], b: Sequence[Sequence[Any]]) -> float:
-    """Seconds that lie in a span of a and in one of b."""
+    """Returns the number of seconds that lie in a span of a and in a span of b."""
     both = [(max(x[0], y[0]), min(x[1], y[1])) for x in a for y in b]
     return union_length([span for span in both if span[0] < span[1]])

@@ -1,1 +1,1 @@
-"""Similarity heads: one small module each."""
+"""The similarity heads of text-video retrieval, one module each."""

@@ -1,4 +1,4 @@
-"""Recurrent mixing of frames."""
+"""The head that mixes frames with an LSTM (CLIP4Clip "seqLSTM")."""
 
 import torch
 from torch import nn
@@ -7,10 +7,11 @@ from videollm.retrieval.heads.pooling import MeanPooling
 
 
 class LSTM(MeanPooling):
-    """u = LSTM(v) + v, one layer, forward in time, then as MeanPooling (CLIP4Clip "seqLSTM", `modules/modeling.py`).
+    """u = LSTM(v) + v with one forward layer, then as `MeanPooling`.
 
-    A state never sees later frames, so padding behind a video changes nothing and no sequence is packed. The official
-    code packs, which is the same, but fails on a video without frames.
+    Source: CLIP4Clip "seqLSTM" (Luo et al. 2021), `modules/modeling.py`. A state does not depend on later frames, so
+    that padding after a video changes nothing and sequences need no packing. The official code packs them, which gives
+    the same result but fails on a video without frames.
     """
 
     def __init__(self, embed_dim: int):

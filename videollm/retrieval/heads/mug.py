@@ -8,18 +8,19 @@ from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.retrieval.head import Need, PairwiseHead, VideoRepr, masked_mean
 from videollm.retrieval.heads.stan import STAN
 
-SHARPNESS = 100.0
-NORM_EPS = 1e-6
+SHARPNESS = 100.0  # τ
+NORM_EPS = 1e-6  # of the official normalisation; that of `F.normalize` is 1e-12
 
 
 class MugSTAN(PairwiseHead):
-    """STAN's frames f_t against words w_l (Liu et al. 2023b, Mug-STAN; `heads/mug_head.py`, mode
-    `mug_frame_token_simple`). With g_{lt} = n(w_l) · n(f_t), τ = 100 and σ a softmax over the real words or frames:
+    """Compares the frames f_t of STAN with the words w_l of the text. With g_{lt} = n(w_l) · n(f_t), τ = 100, and σ a
+    softmax over the real words or frames:
 
         a_l = Σ_t g_{lt} σ_t(τ g_{lt});  A = Σ_l a_l σ_l(τ a_l)
         b_t = Σ_l g_{lt} σ_l(τ g_{lt});  B = Σ_t b_t σ_t(τ b_t);  score = (A + B) / 2
 
-    Padded words are never read; padded frames are, with STAN's `official_compat`.
+    Padded words are never read. Padded frames are read only with `official_compat` of STAN. Source: Mug-STAN (Liu et
+    al. 2023b), `mmaction/models/heads/mug_head.py`, mode `mug_frame_token_simple`.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"hidden", "word"})
@@ -49,5 +50,5 @@ class MugSTAN(PairwiseHead):
 
 
 def soft_maximum(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Σ x σ(τ x) over the last axis, where the mask is True."""
+    """Returns Σ x σ(τ x) over the last axis where the mask is True. It approaches the maximum for large τ."""
     return (x * (SHARPNESS * x).masked_fill(~mask, float("-inf")).softmax(-1)).sum(-1)

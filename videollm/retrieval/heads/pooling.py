@@ -1,4 +1,4 @@
-"""Heads without an order of frames: means and maximum."""
+"""Heads that pool frames without regard to their order: two means and a maximum."""
 
 import torch
 
@@ -7,8 +7,11 @@ from videollm.retrieval.head import RetrievalHead, VideoRepr, masked_mean, unit
 
 
 class MeanPooling(RetrievalHead):
-    """V = Σ_t m_t n(u_t) / Σ_t m_t with u = v, the frames' embeddings; score = n(t) · n(V), where n(x) = x/‖x‖
-    (CLIP4Clip "meanP", Luo et al. 2021, `modules/modeling.py`). Subclasses say how u mixes the frames."""
+    """V = Σ_t m_t n(u_t) / Σ_t m_t; score = n(t) · n(V).
+
+    v are the embeddings of the frames, m the mask, t the embedding of the text, and n(x) = x / ‖x‖. Here u = v.
+    Subclasses mix the frames to get u. Source: CLIP4Clip "meanP" (Luo et al. 2021), `modules/modeling.py`.
+    """
 
     def __init__(self, embed_dim: int):
         super().__init__()
@@ -18,7 +21,7 @@ class MeanPooling(RetrievalHead):
         return VideoRepr.of(self.pool(self.mix(frames.embed, mask), mask))
 
     def mix(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B,T,E) -> (B,T,E); what comes out at padded frames is not used."""
+        """Returns u (B,T,E) from v (B,T,E). The result at padded frames is not used."""
         return frames
 
     def pool(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -26,15 +29,17 @@ class MeanPooling(RetrievalHead):
 
 
 class PlainMean(MeanPooling):
-    """V = Σ_t m_t v_t / Σ_t m_t, without normalising frames first; score = n(t) · n(V). Where the tower gives one
-    vector a video, as ViCLIP's does, V is that vector."""
+    """V = Σ_t m_t v_t / Σ_t m_t, the mean of frames that are not normalised; score = n(t) · n(V).
+
+    If the tower gives one vector per video, as that of ViCLIP does, V is this vector.
+    """
 
     def pool(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return masked_mean(frames, mask)
 
 
 class MaxPooling(MeanPooling):
-    """V_e = max over real frames t of n(v_t)_e; score = n(t) · n(V)."""
+    """V_e = max_t n(v_t)_e over the real frames; score = n(t) · n(V)."""
 
     def pool(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return unit(frames).masked_fill(~mask[..., None], float("-inf")).amax(1)

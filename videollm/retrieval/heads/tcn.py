@@ -1,4 +1,4 @@
-"""Mixing of frames by dilated convolutions over time."""
+"""The head that mixes frames with dilated convolutions over time."""
 
 import torch
 import torch.nn.functional as F
@@ -8,12 +8,13 @@ from videollm.retrieval.heads.pooling import MeanPooling
 
 
 class TCN(MeanPooling):
-    """Temporal convolutional network (Bai et al. 2018, looking both ways): for layer k = 0, 1, ...
+    """Temporal convolutional network (Bai et al. 2018, https://github.com/locuslab/TCN, here not causal). For the
+    layers k = 0, 1, ...
 
         x_{k+1} = x_k + W_k GELU(conv_{width 3, dilation 2^k}(m · LN(x_k))),   x_0 = v,  u = x_K
 
-    then as MeanPooling. W_k starts at zero, so that the head starts as MeanPooling. Padded frames are zeros before each
-    convolution, as is what lies outside the video.
+    then as `MeanPooling`. W_k starts at zero, so that the untrained head is equal to `MeanPooling`. Padded frames are
+    set to zero before each convolution, which is also its padding outside the video.
     """
 
     def __init__(self, embed_dim: int, layers: int = 3):

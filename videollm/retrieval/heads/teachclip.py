@@ -1,4 +1,4 @@
-"""Frames weighted by attention, taught by finer models."""
+"""The student head of TeachCLIP: an attention-weighted mean of frames, which finer models teach."""
 
 import torch
 from torch import nn
@@ -9,11 +9,12 @@ from videollm.retrieval.heads.pooling import MeanPooling
 
 
 class AttentiveAggregation(RetrievalHead):
-    """TeachCLIP's student (Tian et al. 2024, `modules/modeling.py`). With u the frames that `temporal` mixed:
+    """The student of TeachCLIP. With u the frames that `temporal` mixed:
 
         a_t = w · ReLU(W u_t + b) + b';  V = Σ_t softmax_t(a / 0.1) n(u_t);  score = n(t) · n(V)
 
-    at the search cost of mean pooling. The official softmax reads padded frames too (`official_compat`).
+    Search costs as much as with mean pooling. The official softmax includes padded frames, as does `official_compat`.
+    Source: TeachCLIP (Tian et al. 2024), `modules/modeling.py`.
     """
 
     def __init__(self, temporal: MeanPooling, temperature: float = 0.1, official_compat: bool = False):
@@ -31,10 +32,11 @@ class AttentiveAggregation(RetrievalHead):
         return VideoRepr.of(torch.einsum("bt,bte->be", weights, unit(mixed)))
 
     def frame_logits(self, mixed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """a (B,T) of mixed frames (B,T,E), -inf at padding unless `official_compat`."""
+        """Returns a (B,T) for mixed frames (B,T,E). It is -inf at padding, unless `official_compat` is set."""
         logits = self.weight(self.hidden(mixed).relu()).squeeze(-1)
         return logits if self.official_compat else logits.masked_fill(~mask, float("-inf"))
 
     def frame_weights(self, frames: FrameFeatures, mask: torch.Tensor) -> torch.Tensor:
-        """softmax_t(a) (B,T), at temperature 1: what the fine-grained teaching loss compares with its teachers."""
+        """Returns softmax_t(a) (B,T) at temperature 1, which the fine-grained teaching loss compares with that of the
+        teachers (`losses.fine_loss`)."""
         return self.frame_logits(self.temporal.mix(frames.embed, mask), mask).softmax(-1)

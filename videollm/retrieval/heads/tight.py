@@ -1,4 +1,4 @@
-"""A cross-encoder over one text vector and the frames."""
+"""The cross-encoder head over one text vector and the frames (CLIP4Clip "tightTransf")."""
 
 import torch
 from torch import nn
@@ -11,12 +11,13 @@ from videollm.retrieval.heads.transformer import CROSS_EPS, copy_text_blocks
 
 
 class TightTransformer(PairwiseHead):
-    """For each pair: h = Transformer([t; v_1..v_T] + P), padded frames not read;
-    score = w · qgelu(W ln(h_0) + b) + b' (CLIP4Clip "tightTransf", `modules/module_cross.py`). Nothing is normalised
-    and no temperature applies.
+    """For each pair of a text t and frames v:
 
-    The last block computes token 0 only, and pairs go in blocks; the official code computes all tokens of all pairs
-    at once.
+        h = Transformer([t; v_1..v_T] + P);  score = w · quick_gelu(W ln(h_0) + b) + b'
+
+    Padded frames are not attended to. Nothing is normalised, and there is no temperature. The last block computes only
+    token 0, and pairs are scored in blocks. The official code computes all tokens of all pairs at once, with the same
+    result. Source: CLIP4Clip "tightTransf" (Luo et al. 2021), `modules/module_cross.py`.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class TightTransformer(PairwiseHead):
         length = frames.embed.shape[1]
         if length >= len(self.pair_positions):
             raise ConfigError(
-                f"a video has {length} frames, this head has positions for {len(self.pair_positions) - 1}"
+                f"a video has {length} frames, this head has positions for {len(self.pair_positions) - 1}: sample fewer"
             )
         return VideoRepr(masked_mean(unit(frames.embed), mask), frames.embed, mask)
 

@@ -1,4 +1,4 @@
-"""Mixing of frames by a transformer after the tower."""
+"""The head that mixes frames with a transformer (CLIP4Clip "seqTransf")."""
 
 import torch
 from torch import nn
@@ -7,11 +7,14 @@ from videollm.errors import ConfigError
 from videollm.retrieval.clip import TextTransformer, Transformer
 from videollm.retrieval.heads.pooling import MeanPooling
 
-CROSS_EPS = 1e-12  # CLIP4Clip's new modules, unlike CLIP's 1e-5
+CROSS_EPS = 1e-12  # of layer norms in the modules that CLIP4Clip adds; those of CLIP have 1e-5
 
 
 def copy_text_blocks(transformer: Transformer, positions: nn.Parameter, text: TextTransformer) -> None:
-    """Start from CLIP's text tower: its positions and its first blocks, as CLIP4Clip does. Both must be as wide."""
+    """Initialises a transformer with the positions and the first blocks of CLIP's text tower, as CLIP4Clip does.
+
+    Both must have the same width and context length.
+    """
     source = dict(text.transformer.named_parameters())
     with torch.no_grad():
         positions.copy_(text.positional_embedding)
@@ -20,8 +23,10 @@ def copy_text_blocks(transformer: Transformer, positions: nn.Parameter, text: Te
 
 
 class TemporalTransformer(MeanPooling):
-    """u = Transformer(v + P_{0..T-1}) + v with CLIP's blocks, padded frames not read, then as MeanPooling (CLIP4Clip
-    "seqTransf", `modules/modeling.py`, `modules/module_cross.py`)."""
+    """u = Transformer(v + P_{0..T-1}) + v with CLIP's blocks, then as `MeanPooling`. Padded frames are not attended to.
+
+    Source: CLIP4Clip "seqTransf" (Luo et al. 2021), `modules/modeling.py` and `modules/module_cross.py`.
+    """
 
     def __init__(
         self, embed_dim: int, layers: int = 4, heads: int = 8, mlp_width: int | None = None, context: int = 77
@@ -36,5 +41,7 @@ class TemporalTransformer(MeanPooling):
     def mix(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         length = frames.shape[1]
         if length > len(self.positions):
-            raise ConfigError(f"a video has {length} frames, this head has positions for {len(self.positions)}")
+            raise ConfigError(
+                f"a video has {length} frames, this head has positions for {len(self.positions)}: sample fewer"
+            )
         return self.transformer(frames + self.positions[:length], mask) + frames

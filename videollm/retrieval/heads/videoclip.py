@@ -1,4 +1,4 @@
-"""VideoCLIP's pair of BERTs: one over S3D features of each second, one over words."""
+"""The two BERTs of VideoCLIP: one over the S3D features of each second of the video, one over the words of the text."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +18,7 @@ CLS_ID, SEP_ID = 101, 102  # of bert-base-uncased
 
 @dataclass(frozen=True, kw_only=True)
 class BertConfig:
-    """Sizes of one BERT; the defaults are bert-base's."""
+    """Sizes of one BERT. The defaults are those of bert-base."""
 
     width: int = 768
     layers: int = 12
@@ -30,6 +30,8 @@ class BertConfig:
 
 
 class BertBlock(nn.Module):
+    """BERT's post-norm block: self-attention and a feed-forward network (Devlin et al. 2019)."""
+
     def __init__(self, config: QFormerConfig):
         super().__init__()
         self.self_attention = QFormerAttention(config, config.width)
@@ -40,7 +42,7 @@ class BertBlock(nn.Module):
 
 
 class Bert(nn.Module):
-    """h = blocks(LN(x + position + type_0)), BERT's post-norm blocks (Devlin et al. 2019)."""
+    """h = blocks(LN(x + position + type_0)) (Devlin et al. 2019)."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -60,7 +62,10 @@ class Bert(nn.Module):
         self.apply(init_weights)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """x (B,L,W) word embeddings, mask (B,L) bool."""
+        """Returns the last hidden states (B,L,W) for word embeddings x (B,L,W) and a mask (B,L), bool.
+
+        Raises ConfigError if a sequence has more tokens than there are positions.
+        """
         if x.shape[1] > self.config.max_positions:
             raise ConfigError(f"a sequence has {x.shape[1]} tokens, at most {self.config.max_positions} fit: cut it")
         x = x + self.position_embedding.weight[: x.shape[1]] + self.type_embedding.weight[0]
@@ -71,29 +76,30 @@ class Bert(nn.Module):
 
 
 class BertText(nn.Module):
-    """t = mean over all real tokens but [CLS] of BERT([CLS] words [SEP])."""
+    """t = the mean of BERT([CLS] words [SEP]) over all real tokens but [CLS]."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
         self.bert = Bert(config)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
-        """ids (B,L) int64, [CLS] first; mask (B,L) bool."""
+        """Returns the text features for ids (B,L), int64 with [CLS] first, and a mask (B,L), bool."""
         hidden = self.bert(self.bert.word_embedding(ids), mask)
         words = mask & (torch.arange(ids.shape[1], device=ids.device) > 0)
         return TextFeatures(hidden, words, masked_mean(hidden, words))
 
 
 class VideoCLIP(RetrievalHead):
-    """VideoCLIP's video side (Xu et al. 2021; fairseq `MMPT/mmpt/models/mmfusion.py`, MMFusionSeparate). v_t are S3D
-    features of second t:
+    """The video side of VideoCLIP. With v_t the S3D features of second t:
 
         x_t = W_2 LN(GELU(W_1 v_t + b_1)) + b_2;  h = BERT([CLS] x_1..x_T [SEP])
-        V = mean of h over the real frames and [SEP];  score = t · V, neither normalised nor scaled
+        V = the mean of h over the real frames and [SEP];  score = t · V, neither normalised nor scaled
 
-    frames.embed holds v (Nv,T,F). [SEP] comes after the padding, so the number of frames a batch is padded to shows
-    in [SEP]'s position, as in the official code, which always pads to 32; without `official_compat` it follows the
-    last real frame, and padding does not show.
+    `frames.embed` holds v (Nv,T,F). The official code, and `official_compat`, put [SEP] after the padding, so that its
+    position depends on the padded length, which is always 32 there. Otherwise [SEP] follows the last real frame, and
+    the result does not depend on padding.
+
+    Source: VideoCLIP (Xu et al. 2021), fairseq `examples/MMPT/mmpt/models/mmfusion.py`, MMFusionSeparate.
     """
 
     unit_length: ClassVar[bool] = False
@@ -103,20 +109,20 @@ class VideoCLIP(RetrievalHead):
         self.official_compat = official_compat
         self.bert = Bert(config)
         self.linear1 = nn.Linear(feature_dim, config.width)
-        self.norm = nn.LayerNorm(config.width)  # 1e-5, unlike BERT's
+        self.norm = nn.LayerNorm(config.width)  # eps 1e-5, unlike the layer norms of BERT
         self.linear2 = nn.Linear(config.width, config.width)
 
     def encode_video(
         self, frames: FrameFeatures, mask: torch.Tensor, special_ids: tuple[int, int] = (CLS_ID, SEP_ID)
     ) -> VideoRepr:
-        """special_ids: of [CLS] and [SEP]."""
+        """Returns V (Nv,W). special_ids: the ids of [CLS] and [SEP] in the vocabulary."""
         hidden, real = self.hidden(frames.embed, mask, special_ids)
         return VideoRepr.of(masked_mean(hidden[:, 1:], real[:, 1:]))
 
     def hidden(
         self, features: torch.Tensor, mask: torch.Tensor, special_ids: tuple[int, int] = (CLS_ID, SEP_ID)
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Last hidden states (B,1+T+1,W) and which of them are real."""
+        """Returns the last hidden states (B,1+T+1,W) and the mask (B,1+T+1) of the real ones."""
         cls, sep = self.bert.word_embedding.weight[list(special_ids)]
         seconds = self.linear2(self.norm(F.gelu(self.linear1(features))))
         real = F.pad(mask, (1, 1), value=True)

@@ -1,4 +1,4 @@
-"""Contrast at four grains: video and sentence, video and words, sentence and frames, frames and words."""
+"""X-CLIP: a score of four granularities: video-sentence, video-word, sentence-frame and frame-word."""
 
 from typing import ClassVar
 
@@ -14,16 +14,18 @@ TEMPERATURE = 0.01
 
 
 class XCLIP(PairwiseHead):
-    """X-CLIP (Ma et al. 2022, `modules/modeling_xclip.py`). s = n(t), w_l = n(word l), f_t = n(frame t), V = n(the
-    video vector of `temporal`, CLIP4Clip's mean, LSTM or transformer). With σ a softmax of x / 0.01 and
-    r_M(x) = Σ x · (σ(x) M):
+    """X-CLIP (Ma et al. 2022), `modules/modeling_xclip.py`.
+
+    s = n(t) is the sentence, w_l = n(word l) are the words, f_t = n(frame t) the frames, and V = n(the video vector of
+    `temporal`) the video, for which `temporal` is the mean, LSTM or transformer of CLIP4Clip. With σ(x) =
+    softmax(x / 0.01) and r_M(x) = Σ x · (σ(x) M):
 
         score = ( s A V + r_B((w_l · V)_l) + r_C((s · f_t)_t) + (r_H(r_F(G over words) over frames)
                   + r_J(r_I(G over frames) over words)) / 2 ) / 4,   G_{lt} = w_l D f_t
 
-    All matrices start as identities; those of words and frames fix their numbers, `max_words` and `max_frames`. The
-    official code takes exactly so many and reads padded ones as if they were real (`official_compat`); otherwise
-    there may be fewer, and padding is not read.
+    All matrices start as identities. Those over words and frames have the fixed sizes `max_words` and `max_frames`. The
+    official code, and `official_compat`, require exactly so many and treat padding as real. Otherwise there may be
+    fewer, and padding is not read.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"frame", "word"})
@@ -66,8 +68,10 @@ class XCLIP(PairwiseHead):
         return torch.stack(self.grains(text, video)).sum(0) / 4
 
     def grains(self, text: TextFeatures, video: VideoRepr) -> tuple[torch.Tensor, ...]:
-        """The four scores (Nt,Nv): video-sentence, video-word, sentence-frame, frame-word. All inputs normalised and
-        padded."""
+        """Returns the four scores (Nt,Nv): video-sentence, video-word, sentence-frame and frame-word.
+
+        All inputs must be normalised and padded to `max_words` and `max_frames`.
+        """
         frames, words = video.frames, text.tokens
         word_mask = None if self.official_compat else text.mask[:, None]
         frame_mask = None if self.official_compat else video.mask[None]
@@ -86,7 +90,7 @@ class XCLIP(PairwiseHead):
     def reduce_grid(
         self, words: torch.Tensor, frames: torch.Tensor, word_mask: torch.Tensor | None, frame_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """G with its words reduced, (Nt,Nv,T), and with its frames reduced, (Nt,Nv,L)."""
+        """Returns G reduced over words (Nt,Nv,T), and G reduced over frames (Nt,Nv,L)."""
         grid = torch.einsum("ald,btd->ablt", words @ self.frame_word, frames)
         by_word = reduce(grid, self.frames_first, None if frame_mask is None else frame_mask[:, :, None])
         by_frame = reduce(grid.mT, self.words_first, None if word_mask is None else word_mask[:, :, None])
@@ -103,6 +107,9 @@ def reduce(x: torch.Tensor, matrix: torch.Tensor, mask: torch.Tensor | None) -> 
 
 
 def sentence_frame_weights(text: TextFeatures, frames: torch.Tensor) -> torch.Tensor:
-    """How much frame t of video i says of text i: softmax_t(n(s_i) · n(f_it)), (N,T); unmasked and with temperature 1,
-    hence nearly even. What X-CLIP as a teacher shows to TeachCLIP's student."""
+    """Returns the weight of each frame of video i for text i, softmax_t(n(s_i) · n(f_it)), (N,T).
+
+    This is what X-CLIP, as a teacher, gives to the student of TeachCLIP. There is no mask and the temperature is 1, so
+    that the weights are nearly uniform.
+    """
     return torch.einsum("ad,atd->at", unit(text.embed), unit(frames)).softmax(-1)
