@@ -122,7 +122,13 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
         app.state.page,
     )
     server.run()
-    return 0 if server.started else 1
+    code = 0 if server.started else 1
+    if not service.has_ended:
+        # Python would wait for the thread that still computes, and nothing can interrupt one operation of torch.
+        logging.getLogger(__name__).warning("the server ends in the middle of a computation")
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 class PageServer(uvicorn.Server):
