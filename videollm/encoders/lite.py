@@ -56,11 +56,6 @@ class LiteEncoder:
         self.revision = "-".join(
             (assets.ASSETS["efficientnet-lite0"].key[:6], assets.ASSETS["all-minilm-l6-v2"].key[:6], concepts.sha[:6])
         )
-        self.network = _load_network(assets.fetch("efficientnet-lite0") / "model.safetensors")
-        classifier = cast(nn.Linear, self.network.get_classifier())
-        self.classifier_weight = classifier.weight.detach().to(self.device)  # (1000,1280)
-        self.classifier_bias = classifier.bias.detach().to(self.device)  # (1000,)
-        self.network.to(device=self.device, dtype=self.dtype).to(memory_format=torch.channels_last)
         text = load_file(_class_text() / "class_text.safetensors")
         self.class_text = text["class_text"].to(self.device)  # (1000,384)
         self.centre = text["centre"].to(self.device)  # (384,)
