@@ -29,7 +29,7 @@ def merge_tokens(tokens: torch.Tensor, mask: torch.Tensor, size: int) -> torch.T
 
 
 def _merge_round(tokens: torch.Tensor, weight: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Runs one round on tokens (B,L,D), each the mean of `weight` (B,L) tokens. The padding, at the end, has weight 0."""
+    """Runs one round on tokens (B,L,D), each the mean of `weight` (B,L) tokens. Padding, at the end, has weight 0."""
     length = tokens.shape[1]
     source, target = tokens[:, ::2], tokens[:, 1::2]
     source_weight, target_weight = weight[:, ::2], weight[:, 1::2]
