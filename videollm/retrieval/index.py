@@ -68,8 +68,9 @@ class Index:
         encoder = build_encoder(config.encoder, device)
         made_with = {"model": model, "revision": encoder.revision, **_recipe(config)}
         table = SegmentTable.create(_absolute(uri), {**made_with, "exact_rows": exact_rows}, encoder.embed_dim)
+        recorded = {**table.made_with, **_recipe(_recorded(table, config))}
         for name, value in made_with.items():
-            if (there := table.made_with[name]) != value:
+            if (there := recorded[name]) != value:
                 raise SearchIndexError(
                     f"{uri}: the index was made with {name} {there}, not {value}; use the same, or make another index"
                 )
@@ -176,11 +177,21 @@ class Index:
         return report
 
 
+RECIPE = ("sampling", "segments", "encoder")  # the parts of a configuration that decide which rows a video gives
+
+
 def _recipe(config: ModelConfig) -> dict[str, object]:
-    """Returns the parts of a configuration that decide the rows of a video."""
     # The table stores JSON, which turns tuples into lists: without the round trip, equal recipes would differ.
     values = json.loads(json.dumps(config.to_dict()))
-    return {name: values[name] for name in ("sampling", "segments", "encoder")}
+    return {name: values[name] for name in RECIPE}
+
+
+def _recorded(table: SegmentTable, config: ModelConfig) -> ModelConfig:
+    """Returns `config` with the parts that the index was made with.
+
+    A field that did not exist when the index was made has its default.
+    """
+    return ModelConfig.from_dict({**config.to_dict(), **{name: table.made_with[name] for name in RECIPE}})
 
 
 def _absolute(uri: str | os.PathLike[str]) -> str:

@@ -131,7 +131,11 @@ class SegmentTable:
         """
         database = lancedb.connect(uri)
         schema = _segments(width, json.dumps({"format": FORMAT, **made_with}).encode())
-        segments = database.create_table("segments", schema=schema, exist_ok=True)
+        try:
+            # LanceDB would refuse to create a table that is there with another note, which older versions wrote.
+            segments = database.open_table("segments")
+        except ValueError:
+            segments = database.create_table("segments", schema=schema, exist_ok=True)
         if not segments.list_indices():
             segments.create_index("text", config=FTS(stem=True, remove_stop_words=True))
         return cls._checked(uri, segments, database.create_table("videos", schema=_VIDEOS, exist_ok=True))
