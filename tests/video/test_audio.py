@@ -116,7 +116,7 @@ def test_a_file_without_pictures_counts_from_its_first_sound(tmp_path: Path):
 
 
 def test_refusals_name_the_reason(tmp_path: Path):
-    with pytest.raises(NoAudioStreamError, match="it holds 0 audio streams"):
+    with pytest.raises(NoAudioStreamError, match="it has 0 audio streams"):
         list(iter_audio(write_clip(tmp_path / "mute.mp4", frames=4)))
     with pytest.raises(VideoNotFoundError, match="no such file"):
         list(iter_audio(tmp_path / "absent.mp4"))

@@ -51,7 +51,7 @@ def _range(info: VideoInfo, config: SamplingConfig) -> tuple[float, float]:
     """Returns the start and end of the requested part in seconds. An end after that of the video is cut to it."""
     start_s = config.start_s or 0.0
     if start_s > 0 and start_s >= info.duration_s:
-        raise VideoRangeError(info.path, f"start_s {start_s:g} is not before the end of the video, {info.duration_s:.3f} s")
+        raise VideoRangeError(info.path, f"start_s {start_s:g} must be before the end, {info.duration_s:.3f} s")
     return start_s, info.duration_s if config.end_s is None else min(config.end_s, info.duration_s)
 
 
