@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from videollm.senses.finding import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -13,6 +15,7 @@ class Evidence:
         score: The cosine of the segment's embedding and the answer's. If the answer is one word, it is embedded
             together with its question.
         tags: Concepts of the segment with their probabilities.
+        findings: What the senses found in this time.
         video: The number of the video, counted from 0, in a conversation about several.
     """
 
@@ -21,6 +24,7 @@ class Evidence:
     score: float
     tags: tuple[tuple[str, float], ...]
     video: int = 0
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +42,9 @@ class GenerationReceipt:
         cached_tokens: The number of these tokens whose keys and values an earlier turn had computed.
         completion_tokens: The number of tokens of the answer.
         truncated: Whether segments were merged or the answer reached its length limit.
-        ms: Durations in milliseconds. "decode" and "encode" are those of the video, and 0 if it was encoded before.
-            "first_token" is the time from the question to the first token, and "total" is the time of the turn
-            with decoding and encoding.
+        ms: Durations in milliseconds. "decode", "encode" and one entry per sense are those of the video, and 0 if they
+            were done before. "first_token" is the time from the question to the first token, and "total" is the time of
+            the turn with all of them.
     """
 
     model: str

@@ -2,7 +2,7 @@
 turns."""
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from videollm.chat.answer import Answer
 from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import Model
-from videollm.config import SamplingConfig
+from videollm.config import SamplingConfig, SenseName
 from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
+from videollm.features.observe import observe
 from videollm.inference.engine import Engine, LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
@@ -29,7 +30,8 @@ class ChatSession:
         video: A path, which is decoded and encoded here, or an `EncodedVideo`.
         engine: What runs the language model. None runs it in this process.
         sampling: Which frames to use. None takes the sampling of the model.
-        features: A cache for the features of the video.
+        features: A cache for the features of the video and for what the senses find.
+        senses: The senses that examine the file. None takes those of the model.
         messages: An earlier conversation to continue.
 
     Raises:
@@ -44,12 +46,15 @@ class ChatSession:
         engine: Engine | None = None,
         sampling: SamplingConfig | None = None,
         features: FeatureCache | None = None,
+        senses: Sequence[SenseName] | None = None,
         messages: list[Message] | None = None,
     ):
         self.model = model
         self.engine = engine or LocalEngine(model.llm, model.processor.stop_ids)
         if not isinstance(video, EncodedVideo):
-            video = encode_video(video, model.encoder, sampling or model.config.sampling, features)
+            encoded = encode_video(video, model.encoder, sampling or model.config.sampling, features)
+            wanted = model.config.senses if senses is None else senses
+            video = observe(encoded, video, wanted, features, model.device)
         self.video = video
         self.messages = list(messages or [])
         asked = [number for number, message in enumerate(self.messages) if message.role == "user"]
@@ -109,7 +114,7 @@ class ChatSession:
         )
         for item in made:
             if isinstance(item, Answer):
-                self._video_ms = {"decode": 0.0, "encode": 0.0}
+                self._video_ms = dict.fromkeys(self._video_ms, 0.0)
                 self.messages = [*messages, Message("assistant", item.text)]
                 yield item
             else:

@@ -96,7 +96,7 @@ def generate_answer(
         videos: The videos in the prompt.
         cache: The keys and values of earlier turns. It is updated.
         generation: How text is generated.
-        video_ms: Milliseconds of decoding and encoding that the receipt of this turn counts.
+        video_ms: Milliseconds of decoding, encoding and senses that the receipt of this turn counts.
         started: The value of `perf_counter()` when the question arrived.
     """
     ids: list[int] = []
@@ -167,6 +167,6 @@ def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptV
     embed = model.encoder.encode_text([text]).embed[0].float().cpu()
     scored = ((float(s.embed @ embed), number, s) for number, v in enumerate(videos) for s in v.segments)
     return tuple(
-        Evidence(s.start_s, s.end_s, score, tuple((t.word, t.prob) for t in s.tags), number)
+        Evidence(s.start_s, s.end_s, score, tuple((t.word, t.prob) for t in s.tags), number, s.findings.found)
         for score, number, s in sorted(scored, key=lambda item: -item[0])[:EVIDENCE]
     )

@@ -18,6 +18,7 @@ from videollm.config import ModelConfig
 from videollm.datasets.schema import Message, format_time
 from videollm.features.encode import SegmentFeatures
 from videollm.models.layouts import LAYOUTS
+from videollm.models.notes import segment_note, video_note
 from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VisualBatch
 
 _SLOT = "\ue000{}\ue001"  # private-use characters, which stand for a message's text while the template is applied
@@ -142,12 +143,11 @@ class Processor:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def segment_text(self, segment: SegmentFeatures) -> str:
-        """Returns the text before a segment's visual tokens: its times and its concepts with their probabilities."""
+        """Returns the text before a segment's visual tokens: its times, its concepts and what the senses found."""
         span = f"[{format_time(segment.start_s)}-{format_time(segment.end_s)}]"
-        if not self.config.prompt.tags:
-            return f"{span}:"
         tags = ", ".join(f"{tag.word} {round(100 * tag.prob)}%" for tag in segment.tags) or "unclear"
-        return f"{span} {tags}:"
+        known = (tags if self.config.prompt.tags else "", segment_note(segment.findings))
+        return f"{span} {'; '.join(filter(None, known))}".rstrip() + ":"
 
     def _add_video(self, prompt: Prompt, segments: Sequence[SegmentFeatures]) -> None:
         queries = self.config.temporal.queries
@@ -159,7 +159,9 @@ class Processor:
                 prompt.add_visual(segment, queries)
                 self._add_text(prompt, after, special=True)
             return
-        self._add_text(prompt, f"Video {format_time(segments[-1].end_s - segments[0].start_s)}\n")
+        head = f"Video {format_time(segments[-1].end_s - segments[0].start_s)}"
+        note = video_note([s.findings for s in segments])
+        self._add_text(prompt, f"{head}; {note}\n" if note else f"{head}\n")
         for segment in segments:
             self._add_text(prompt, self.segment_text(segment))
             prompt.add_visual(segment, queries)

@@ -1,4 +1,4 @@
-"""Reading of sound from media files, as mono samples with their true times, piece by piece.
+"""Reading of sound from media files, as samples with their true times, piece by piece.
 
 Times count from the first video frame, as everywhere in this project. In a file without video, they count from the
 first audio packet. A stream that starts later, has gaps or outlasts the video therefore keeps its times.
@@ -27,23 +27,27 @@ TOLERANCE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class AudioPiece:
-    """A piece of contiguous sound.
+    """A piece of contiguous sound of S samples.
 
     Attributes:
         start_s: The time of the first sample in seconds.
-        samples: float32 (S,), mono at `SAMPLE_RATE`, in [-1, 1].
+        samples: float32 (S,), mono, or (S,2), stereo, in [-1, 1].
+        rate: The number of samples per second.
     """
 
     start_s: float
     samples: torch.Tensor
+    rate: int = SAMPLE_RATE
 
     @property
     def end_s(self) -> float:
         """The time of the end in seconds."""
-        return self.start_s + len(self.samples) / SAMPLE_RATE
+        return self.start_s + len(self.samples) / self.rate
 
 
-def iter_audio(path: str | os.PathLike[str], track: int = 0) -> Iterator[AudioPiece]:
+def iter_audio(
+    path: str | os.PathLike[str], track: int = 0, *, rate: int = SAMPLE_RATE, stereo: bool = False
+) -> Iterator[AudioPiece]:
     """Yields pieces of contiguous sound of an audio stream, in order of time and without overlaps.
 
     Damaged packets leave a gap.
@@ -51,6 +55,8 @@ def iter_audio(path: str | os.PathLike[str], track: int = 0) -> Iterator[AudioPi
     Args:
         path: The media file.
         track: The number of the audio stream, counted from 0 in the order of the container.
+        rate: The samples per second that the sound is converted to.
+        stereo: Whether the sound is converted to two channels instead of one.
 
     Raises:
         VideoNotFoundError: If the file does not exist or cannot be opened.
@@ -75,7 +81,7 @@ def iter_audio(path: str | os.PathLike[str], track: int = 0) -> Iterator[AudioPi
                 stream = streams[track]
                 if stream.codec_context is None:
                     raise VideoFormatError(path, "there is no decoder for its sound")
-                yield from _pieces(container, stream, _origin_s(container, stream))
+                yield from _pieces(container, stream, _origin_s(container, stream), rate, stereo)
     except FFmpegError as error:
         raise VideoFormatError(path, f"its sound cannot be read ({error.strerror})") from error
     except OSError as error:
@@ -83,15 +89,21 @@ def iter_audio(path: str | os.PathLike[str], track: int = 0) -> Iterator[AudioPi
 
 
 def _origin_s(container: InputContainer, stream: AudioStream) -> float:
-    """Returns the start of the first video frame, or else of the first sound, on the container's clock in seconds."""
+    """Returns the start of the first video frame on the container's clock, or of the first sound if there is no
+    video."""
     pictures = container.streams.best("video")
     is_cover = pictures is not None and bool(pictures.disposition & Disposition.attached_pic)
     first = stream if pictures is None or is_cover else pictures
     return float((first.start_time or 0) * first.time_base) if first.time_base else 0.0
 
 
-def _pieces(container: InputContainer, stream: AudioStream, origin_s: float) -> Iterator[AudioPiece]:
-    resampler, run_s, heard = _resampler(), None, 0  # heard: samples of the run so far, at SAMPLE_RATE
+def _pieces(
+    container: InputContainer, stream: AudioStream, origin_s: float, rate: int, stereo: bool
+) -> Iterator[AudioPiece]:
+    def new_resampler() -> AudioResampler:
+        return AudioResampler(format="flt", layout="stereo" if stereo else "mono", rate=rate)
+
+    resampler, run_s, heard = new_resampler(), None, 0  # heard: samples of the run so far, at `rate`
     read = 0.0  # seconds of the run that went into the resampler, which holds some of them back
     for frame in _frames(container, stream):
         time_s = run_s if frame.time is None else frame.time - origin_s
@@ -101,7 +113,7 @@ def _pieces(container: InputContainer, stream: AudioStream, origin_s: float) -> 
         if run_s is None or time_s > expected_s + TOLERANCE_S:
             if run_s is not None:
                 yield from _drain(resampler, None, run_s, heard)
-            resampler, run_s, heard, read = _resampler(), time_s, 0, 0.0
+            resampler, run_s, heard, read = new_resampler(), time_s, 0, 0.0
         elif time_s + length_s < expected_s + TOLERANCE_S and time_s < expected_s - TOLERANCE_S:
             continue  # joined streams jump back, and all of this frame was already read
         frame.pts = None  # times are tracked here, because the resampler would fill gaps by its own rule
@@ -113,14 +125,12 @@ def _pieces(container: InputContainer, stream: AudioStream, origin_s: float) -> 
         yield from _drain(resampler, None, run_s, heard)
 
 
-def _resampler() -> AudioResampler:
-    return AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-
-
 def _drain(resampler: AudioResampler, frame: AudioFrame | None, run_s: float, heard: int) -> Iterator[AudioPiece]:
     for out in resampler.resample(frame):
         samples = torch.from_numpy(out.to_ndarray()[0].copy())
-        yield AudioPiece(run_s + heard / SAMPLE_RATE, samples)
+        if out.layout.nb_channels > 1:
+            samples = samples.view(-1, out.layout.nb_channels)  # packed: the channels of a sample lie side by side
+        yield AudioPiece(run_s + heard / out.sample_rate, samples, out.sample_rate)
         heard += len(samples)
 
 
