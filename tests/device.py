@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 CUDA = torch.device("cuda", 0)
 aten = torch.ops.aten
 _attention = torch.nn.functional.scaled_dot_product_attention
-_device_constructors()  # remembers for good, at its first call, the torch.tensor that a `torch.device` context redirects
+# Its first call remembers for good the `torch.tensor` that a `torch.device` context redirects.
+_device_constructors()
 COPIES = {aten.copy_.default, aten._to_copy.default}  # take tensors of any devices
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 

@@ -51,10 +51,17 @@ def test_the_key_changes_with_all_that_changes_features():
         ("sha", "clip", *base[2:]),
         ("sha", "lite", "2", *base[3:]),
         (*base[:3], SamplingConfig(fps=2, start_s=1.0), 224),
+        (*base[:3], SamplingConfig(fps=2, decoder="decord"), 224),
         (*base[:4], None),
     ]
     assert cache_key(*base) == cache_key("sha", "lite", "1", SamplingConfig(fps=2), 224)
-    assert len({cache_key(*base), *(cache_key(*other) for other in others)}) == 6
+    assert len({cache_key(*base), *(cache_key(*other) for other in others)}) == 7
+
+
+def test_caches_made_before_rules_and_decoders_keep_their_keys():
+    """The key that the first version gave."""
+    key = cache_key("sha", "lite", "1", SamplingConfig(fps=2), 224)
+    assert key == "b4a79a7325d90574f3f54b7da728ceee33b873d3ba721d9b16dfbddddefc4533"
 
 
 @pytest.mark.parametrize("at", [0, 4, 20, 300, -1])

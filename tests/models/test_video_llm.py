@@ -59,9 +59,9 @@ def test_visual_tokens_stand_at_their_places(model: Model):
 def test_too_few_places_raise_with_both_counts(model: Model):
     p = prompt(model)
     ids = [i for i in p.ids if i >= 0] + [VISUAL_TOKEN_ID] * 3
-    with pytest.raises(ValueError, match="3 places for visual tokens, the video gives 8"):
+    with pytest.raises(ValueError, match="3 placeholders for visual tokens, but the video has 8"):
         model.llm.embed_prompt(torch.tensor([ids]), p.visual())
-    with pytest.raises(ValueError, match="8 places for visual tokens, the video gives 0"):
+    with pytest.raises(ValueError, match="8 placeholders for visual tokens, but the video has 0"):
         model.llm.embed_prompt(torch.tensor([p.ids]), None)
 
 
@@ -190,6 +190,13 @@ def test_configs_survive_json(name: str):
     config = PRESETS[name]
     again = ModelConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config and again.sha == config.sha
+
+
+def test_a_model_without_senses_keeps_the_hash_that_it_had_before_there_were_any():
+    assert DEBUG.sha == "a63de249bbdc"
+    assert replace(DEBUG, senses=("speech",)).sha not in (DEBUG.sha, replace(DEBUG, senses=("objects",)).sha)
+    with pytest.raises(ConfigError, match="sense is 'smell'; choose one of speech, objects"):
+        ModelConfig.from_dict({**DEBUG.to_dict(), "senses": ["smell"]})
 
 
 def test_a_directory_is_a_language_model_and_4bit_loads_and_trains(tmp_path: Path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.retrieval.library import BLUE, GREEN, RED, some_colours, write_film
 from videollm.errors import ConfigError, SearchIndexError, VideoNotFoundError
 from videollm.retrieval.index import Index
+from videollm.retrieval.table import SegmentTable
 
 KILLS = int(os.environ.get("VIDEOLLM_KILLS", "3"))
 
@@ -118,6 +120,36 @@ def test_errors_say_what_to_do(folder: Path, tmp_path: Path):
     index.table.made_with["revision"] = "old"
     with pytest.raises(SearchIndexError, match="make the index again"):
         index.encoder  # noqa: B018
+
+
+# What the first version recorded about an index of the model `debug`.
+OLD_RECORD: dict[str, Any] = {
+    "model": "debug",
+    "revision": "1",
+    "sampling": {
+        "frames": None,
+        "fps": 2.0,
+        "times_s": None,
+        "keyframes": False,
+        "max_frames": None,
+        "start_s": None,
+        "end_s": None,
+    },
+    "segments": {"by": "scene", "frames": 8},
+    "encoder": {"kind": "debug", "name": "debug", "pretrained": "", "dtype": "float32", "layer": -1},
+    "exact_rows": 2_000_000,
+}
+
+
+def test_an_index_made_before_later_settings_is_read_and_extended(folder: Path, tmp_path: Path):
+    SegmentTable.create(str(tmp_path / "idx"), OLD_RECORD, Index.create(tmp_path / "new", "debug").table.width)
+    assert Index.create(tmp_path / "idx", "debug").update([folder]).added == 2
+    reader = Index.open(tmp_path / "idx").vectors
+    assert reader is not None and len(reader) == 4
+    other = OLD_RECORD | {"sampling": OLD_RECORD["sampling"] | {"fps": 1.0}}
+    SegmentTable.create(str(tmp_path / "other"), other, reader.rows.shape[1])
+    with pytest.raises(SearchIndexError, match="made with sampling"):
+        Index.create(tmp_path / "other", "debug")
 
 
 def test_one_process_indexes_at_a_time(folder: Path, tmp_path: Path):

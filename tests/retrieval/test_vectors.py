@@ -71,6 +71,6 @@ def test_the_graph_finds_nearly_all_and_filters_stay_exact(tmp_path: Path):
 
 
 def test_a_wrong_count_leaves_nothing(tmp_path: Path):
-    with pytest.raises(ValueError, match="2 rows came, 3 were announced"):
+    with pytest.raises(ValueError, match="the batches have 2 rows, but count is 3"):
         Vectors.write(tmp_path / "v", [(np.arange(2), np.eye(2, 4, dtype=np.float32))], 3, 4, graph=False)
     assert not (tmp_path / "v").exists()

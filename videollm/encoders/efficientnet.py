@@ -3,7 +3,7 @@
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite. Batch norms are folded into the
 convolutions when the weights are read, so that a block is three convolutions and nothing else.
 
-Shapes: T frames, C classes (1,000).
+Shapes: T frames.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ TENSORS = 6  # of a convolution in the file: weight, then scale, shift, mean, va
 
 
 class Convolution(nn.Module):
-    """A convolution with TensorFlow's "SAME" padding, which puts the odd pixel after the picture, and ReLU6."""
+    """A convolution with TensorFlow's "SAME" padding, which puts the odd pixel after the picture. ReLU6 may follow."""
 
     def __init__(self, channels: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, relu: bool = True):
         super().__init__()
@@ -64,7 +64,10 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pictures (T,3,224,224), scaled to about [-1,1], to feature maps (T,1280,7,7), which `classifier` reads."""
+    """The layers turn pictures (T,3,224,224), scaled to about [-1,1], into feature maps (T,1280,7,7).
+
+    The classifier turns the mean of a map, or of a part of it, into logits (T,1000).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,13 +82,14 @@ class EfficientNetLite0(nn.Module):
         self.classifier = nn.Linear(HEAD, CLASSES)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers(images)
+        """Returns class logits (T,1000)."""
+        return self.classifier(self.layers(images).mean((-2, -1)))
 
 
 def load_efficientnet(file: Path) -> EfficientNetLite0:
-    """The frozen network with the tensors of `file`, which are those of the published state dict in its order.
+    """Returns the frozen network with the tensors of `file`, which are those of the published state dict in its order.
 
-    Raises AssetError where their number or shapes are not the network's.
+    Raises AssetError if their number or shapes are not the network's.
     """
     network = EfficientNetLite0().eval().requires_grad_(False)
     tensors = iter([tensor for _, tensor in sorted(load_file(file).items())])
@@ -102,7 +106,7 @@ def load_efficientnet(file: Path) -> EfficientNetLite0:
 
 
 def _folded(tensors: Iterator[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weight and bias of the next convolution with its batch norm folded in."""
+    """Returns weight and bias of the next convolution with its batch norm folded in."""
     weight, scale, shift, mean, variance, _ = (next(tensors).double() for _ in range(TENSORS))
     factor = scale / (variance + EPSILON).sqrt()
     return {"weight": (weight * factor[:, None, None, None]).float(), "bias": (shift - mean * factor).float()}

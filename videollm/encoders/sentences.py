@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 
-MAX_TOKENS = 256  # what it was trained with
+MAX_TOKENS = 256  # the model was trained with at most so many
 WIDTH, HEADS, LAYERS, INNER = 384, 12, 6, 1536
 EPSILON = 1e-12
 
 
 class SentenceEncoder:
-    """Sentence embeddings as sentence-transformers defines them for this model, which understands English: the mean of
-    the last hidden states, normalised."""
+    """English sentence embeddings, as sentence-transformers defines them: the normalised mean of the last hidden
+    states."""
 
     def __init__(self, directory: Path, device: torch.device):
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -32,7 +32,7 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return tokens (B,L,384), mask (B,L) bool and unit vectors embed (B,384), the masked mean of tokens."""
+        """Returns tokens (B,L,384), a bool mask (B,L) and unit vectors embed (B,384), the masked mean of the tokens."""
         rows = [self._ids(text) for text in texts]
         length = max(map(len, rows))
         ids = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self._device)
@@ -43,22 +43,23 @@ class SentenceEncoder:
         return hidden / norm[..., None], mask, mean / norm
 
     def reads_whole(self, text: str) -> bool:
+        """Returns whether the text has at most `MAX_TOKENS` tokens."""
         return len(self._tokenizer.encode(text)) <= MAX_TOKENS
 
     def embed(self, texts: list[str], batch_size: int = 64) -> torch.Tensor:
-        """Unit vectors (B,384). Texts of similar length share a batch, because padding takes time."""
+        """Returns unit vectors (B,384). Texts of similar length share a batch, because padding takes time."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         parts = [self([texts[i] for i in order[at : at + batch_size]])[2] for at in range(0, len(order), batch_size)]
         return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
 
     def _ids(self, text: str) -> list[int]:
-        """Ids of at most MAX_TOKENS tokens. The last one ends the sentence, also where it is cut."""
+        """Returns the ids of at most `MAX_TOKENS` tokens. The last one always ends the sentence."""
         ids = self._tokenizer.encode(text).ids
         return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], ids[-1]]
 
 
 class MiniLM(nn.Module):
-    """BERT (Devlin et al. 2019) of six layers: token ids (B,L) and mask (B,L) bool to hidden states (B,L,H)."""
+    """BERT (Devlin et al. 2019) with six layers. It maps token ids (B,L) and a bool mask (B,L) to states (B,L,H)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,13 +78,13 @@ class MiniLM(nn.Module):
         return x
 
     def load(self, file: Path) -> None:
-        """Fill the weights from a BERT state dict in a safetensors file."""
+        """Fills the weights from a BERT state dict in a safetensors file."""
         theirs = load_file(file)
         self.load_state_dict({name: theirs[_bert_name(name)] for name in self.state_dict()})
 
 
 def _bert_name(name: str) -> str:
-    """What a tensor of `MiniLM` is called in BERT state dicts."""
+    """Returns the name that a tensor of `MiniLM` has in BERT state dicts."""
     *layer, part, kind = name.split(".")
     where = f"encoder.layer.{layer[1]}" if layer else "embeddings"
     return f"{where}.{(_LAYER if layer else _EMBEDDINGS)[part]}.{kind}"

@@ -25,9 +25,19 @@ from videollm.config import SamplingConfig
 _ABANDONED_S = 3600  # seconds; an older temporary file belongs to a process that died
 
 
+_ADDED = ("rule", "decoder")  # fields of SamplingConfig that the first caches did not know
+
+
 def cache_key(content_sha: str, encoder: str, revision: str, sampling: SamplingConfig, short_side: int | None) -> str:
-    """A file name that identifies the content of a video, the weights of an encoder and the sampled frames."""
-    parts = [content_sha, encoder, revision, dataclasses.asdict(sampling), short_side]
+    """A file name that identifies the content of a video, the weights of an encoder and the sampled frames.
+
+    Fields that were added later are left out where they have their default, so that older caches keep their keys.
+    """
+    added = {
+        f.name for f in dataclasses.fields(sampling) if f.name in _ADDED and getattr(sampling, f.name) == f.default
+    }
+    chosen = {name: value for name, value in dataclasses.asdict(sampling).items() if name not in added}
+    parts = [content_sha, encoder, revision, chosen, short_side]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""An index of videos: tables of segments with their embeddings, and the vectors that search compares."""
+"""An index of videos: the tables of their segments, and the vectors that search compares."""
 
 import hashlib
 import json
@@ -20,14 +20,16 @@ from videollm.retrieval.indexer import COMMIT_VIDEOS, Indexer, IndexReport, Prog
 from videollm.retrieval.table import SegmentTable
 from videollm.retrieval.vectors import Vectors
 
-EXACT_ROWS = 2_000_000  # beyond this many segments, search goes through an approximate graph
+# An index with more segments is searched through an approximate graph, because reading every row takes too long.
+EXACT_ROWS = 2_000_000
 
 
 class Index:
-    """The videos below some folders, by segment.
+    """An index of the segments of videos.
 
-    `create` makes or opens one, `open` opens it. uri: a folder, an object store (s3://...) or a LanceDB server
-    (db://...). Only these two functions and `update` raise SearchIndexError.
+    `create` creates or opens an index, and `open` opens one. The `uri` is a folder, an object store (s3://...) or a
+    LanceDB server (db://...). Derived files and the lock are in `local` in this folder, or in the cache folder if the
+    index is elsewhere.
     """
 
     def __init__(
@@ -51,17 +53,24 @@ class Index:
         exact_rows: int = EXACT_ROWS,
         device: str | torch.device | None = None,
     ) -> "Index":
-        """The index at `uri`, made if there is none. model: whose encoder, sampling and segments it uses.
+        """Opens the index at `uri`, and creates it if there is none.
 
-        exact_rows: up to how many segments a new index stays exact. device: of the encoder, see `resolve_device`.
-        Raises SearchIndexError where the index was made with another model.
+        Args:
+            uri: Where the index is.
+            model: The model whose encoder, sampling and segmentation the index uses.
+            exact_rows: The largest number of segments for which a new index is searched exactly.
+            device: The device of the encoder, see `resolve_device`.
+
+        Raises:
+            SearchIndexError: If the index was made with another model.
         """
         config = config_of(model)
         encoder = build_encoder(config.encoder, device)
         made_with = {"model": model, "revision": encoder.revision, **_recipe(config)}
         table = SegmentTable.create(_absolute(uri), {**made_with, "exact_rows": exact_rows}, encoder.embed_dim)
+        recorded = {**table.made_with, **_recipe(_recorded(table, config))}
         for name, value in made_with.items():
-            if (there := table.made_with[name]) != value:
+            if (there := recorded[name]) != value:
                 raise SearchIndexError(
                     f"{uri}: the index was made with {name} {there}, not {value}; use the same, or make another index"
                 )
@@ -74,21 +83,27 @@ class Index:
         encoder: FrameEncoder | None = None,
         device: str | torch.device | None = None,
     ) -> "Index":
-        """Open an existing index.
+        """Opens an existing index.
 
-        encoder: one that is loaded already; without it the index's own is loaded to `device` when it is first needed.
+        Args:
+            uri: Where the index is.
+            encoder: A loaded encoder. None loads that of the index when it is first needed.
+            device: The device of the encoder that is loaded, see `resolve_device`.
+
+        Raises:
+            SearchIndexError: If there is no index, or this version cannot read it.
         """
         table = SegmentTable.open(_absolute(uri))
         return cls(table, config_of(table.made_with["model"]), encoder, device)
 
     @cached_property
     def encoder(self) -> FrameEncoder:
-        """Raises SearchIndexError where it is not what the index was made with."""
+        """The frame encoder. Raises SearchIndexError if it is not the encoder that the index was made with."""
         return load_encoder(self.table, self.config, self.device, self._given)
 
     @property
     def vectors(self) -> Vectors | None:
-        """The embeddings of the table's latest version; None where it is empty."""
+        """The vectors of the latest version of the table, or None if it is empty."""
         self.table.refresh()
         version, count = self.table.version, self.table.count()
         if not count:
@@ -98,6 +113,7 @@ class Index:
         return self._vectors[1]
 
     def _stored_vectors(self, version: int, count: int) -> Vectors:
+        """Returns the vectors of a version of the table, from files that are written if they do not exist."""
         folder = self._local / f"vectors-{version}"
         if folder.is_dir():
             return Vectors(folder)
@@ -110,7 +126,7 @@ class Index:
 
     @property
     def _local(self) -> Path:
-        """The folder of the lock and of files derived from the tables: the index's own, or one in the cache."""
+        """The folder of the lock and of files derived from the tables, in the index or in the cache folder."""
         if "://" in self.table.uri:
             name = hashlib.sha256(self.table.uri.encode()).hexdigest()[:16]
             folder = cache_dir() / "indexes" / name
@@ -128,12 +144,23 @@ class Index:
         progress: Progress | None = None,
         commit_videos: int = COMMIT_VIDEOS,
     ) -> IndexReport:
-        """Bring the index in step with `sources`: folders, video files, and text files that list either, one a line.
+        """Updates the index to the present content of `sources`.
 
-        New and changed files are encoded; files that are gone from the sources and from the disk are removed. workers:
-        threads that decode and encode one video each (default: one for each core, at most 8). ray: address of a cluster
-        that does it instead, see `ray_cluster`. Raises VideoNotFoundError for a source that does not exist,
-        SearchIndexError while another process updates, ConfigError for workers that are below 1 or given with ray.
+        New and changed files are encoded. Files below the sources that no longer exist are removed. An interrupted
+        update keeps what it has committed, and the next update does the rest.
+
+        Args:
+            sources: Folders, video files, and text files that list either, one per line.
+            workers: The number of threads, each of which decodes and encodes one video at a time. None selects one per
+                core, at most 8.
+            ray: The address of a Ray cluster that decodes and encodes instead of threads, see `ray_cluster.on_ray`.
+            progress: A function that is called after each file.
+            commit_videos: The largest number of videos between two commits.
+
+        Raises:
+            VideoNotFoundError: If a source does not exist.
+            SearchIndexError: If another process is updating the index, or the encoder has changed.
+            ConfigError: If `workers` is below 1 or is given together with `ray`.
         """
         if workers is not None and workers < 1:
             raise ConfigError(f"workers is {workers}; it must be at least 1")
@@ -146,14 +173,25 @@ class Index:
 
             index_files = on_ray(ray, self.table.uri, None if self.device is None else str(self.device))
         report = indexer.update(sources, self._local, index_files, progress=progress, commit_videos=commit_videos)
-        _ = self.vectors  # made now rather than by the first search
+        _ = self.vectors  # written now, so that the first search does not have to wait for it
         return report
 
 
+RECIPE = ("sampling", "segments", "encoder")  # the parts of a configuration that decide which rows a video gives
+
+
 def _recipe(config: ModelConfig) -> dict[str, object]:
-    """The parts of a configuration that decide which rows a video gives."""
-    values = json.loads(json.dumps(config.to_dict()))  # as the table gives them back
-    return {name: values[name] for name in ("sampling", "segments", "encoder")}
+    # The table stores JSON, which turns tuples into lists: without the round trip, equal recipes would differ.
+    values = json.loads(json.dumps(config.to_dict()))
+    return {name: values[name] for name in RECIPE}
+
+
+def _recorded(table: SegmentTable, config: ModelConfig) -> ModelConfig:
+    """Returns `config` with the parts that the index was made with.
+
+    A field that did not exist when the index was made has its default.
+    """
+    return ModelConfig.from_dict({**config.to_dict(), **{name: table.made_with[name] for name in RECIPE}})
 
 
 def _absolute(uri: str | os.PathLike[str]) -> str:

@@ -1,7 +1,8 @@
-"""Files to rows of an index: folders are walked, files segmented and encoded, and what has changed is written.
+"""Turns video files into rows of an index: finds new and changed files, encodes their segments and writes the rows.
 
-A file is known by its path, size and time of change, and where those differ, by its content: a moved, copied or merely
-touched file is not decoded again. The rows of a video change in one commit, so a run that was killed is run again.
+A file is recognised by its path, size and modification time, and if these differ, by its content: a file that was
+moved, copied or touched is not decoded again. All rows of a video change in one commit, so that an update can be killed
+at any time and run again.
 """
 
 import os
@@ -27,15 +28,24 @@ from videollm.retrieval.video_files import roots, video_files
 from videollm.video.decode import probe
 from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles, subtitle_files, text_between
 
-COMMIT_VIDEOS, COMMIT_S = 64, 10.0  # a commit comes after so many videos or seconds; a kill loses no more than that
+# Rows are committed after so many videos or seconds. A process that is killed loses no more work than that.
+COMMIT_VIDEOS, COMMIT_S = 64, 10.0
 MAX_WORKERS = 8
-ABANDONED_S = 3600  # a temporary folder this old belongs to a process that was killed
+ABANDONED_S = 3600  # a temporary folder that is older belongs to a process that was killed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexReport:
-    """What an update did, in numbers of files. segments: of the whole index. problems: path and reason of every file in
-    the sources that cannot be read, or not wholly, or whose subtitles cannot be read."""
+    """The result of an update.
+
+    Attributes:
+        added, changed, moved, removed, unchanged: Numbers of files. A moved file has content that was indexed before.
+        unreadable: The number of files in the sources that cannot be read.
+        segments: The number of segments in the whole index.
+        problems: Path and reason of every file in the sources that cannot be read, can be read only partly, or has
+            subtitles that cannot be read.
+        seconds: The time that the update took.
+    """
 
     added: int
     changed: int
@@ -50,8 +60,7 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True)
 class IndexedVideo:
-    """The rows that the tables should hold for a file. is_reused: they were there already, under another path or from
-    the same content."""
+    """The rows of one file. `is_reused` is True if they were copied from rows of a file with the same content."""
 
     video: VideoRow
     segments: list[SegmentRow]
@@ -61,21 +70,25 @@ class IndexedVideo:
 # Called with the number of files done, the number of new or changed files, and the path of the latest.
 Progress = Callable[[int, int, str], None]
 
-# Makes the rows of files, given as paths, in any order; the set holds hashes of contents that the tables know.
+# Yields the rows of files, given by their paths, in any order. The set has the hashes of all indexed contents.
 IndexFiles = Callable[[Sequence[str], set[str]], Iterator[IndexedVideo]]
 
 
 class Indexer:
-    """Makes rows of video files with one encoder, and writes them to the tables."""
+    """Encodes video files with one encoder, and writes their rows to the tables."""
 
     def __init__(self, table: SegmentTable, config: ModelConfig, encoder: FrameEncoder):
         self.table, self.config, self.encoder = table, config, encoder
 
     @classmethod
     def open(cls, uri: str, device: str | None = None) -> "Indexer":
-        """For a worker in another process: everything is loaded from what the index says about itself.
+        """Returns an indexer for a worker in another process. The index itself says which model to load.
 
-        Raises SearchIndexError where there is no index, or its encoder has changed.
+        Args:
+            uri: Where the index is.
+            device: The device of the encoder (see `resolve_device`). None takes the worker's VIDEOLLM_DEVICE.
+
+        Raises SearchIndexError if there is no index, or its encoder has changed.
         """
         table = SegmentTable.open(uri)
         config = config_of(table.made_with["model"])
@@ -90,18 +103,27 @@ class Indexer:
         progress: Progress | None = None,
         commit_videos: int = COMMIT_VIDEOS,
     ) -> IndexReport:
-        """Bring the tables in step with `sources`; see `Index.update`.
+        """Updates the tables to the present content of `sources`; see `Index.update`.
 
-        folder: where the lock lies, and folders that killed processes have left. index_files: makes the rows, in this
-        process (`in_threads`) or in others. Raises VideoNotFoundError for a source that does not exist,
-        SearchIndexError while another process updates.
+        Args:
+            sources: Folders, video files, and text files that list either.
+            folder: The folder of the lock, and of temporary folders that killed processes have left.
+            index_files: The function that makes the rows, in this process (`in_threads`) or in others.
+            progress: A function that is called after each file.
+            commit_videos: The largest number of videos between two commits.
+
+        Raises:
+            VideoNotFoundError: If a source does not exist.
+            SearchIndexError: If another process is updating the index.
         """
         started = perf_counter()
         lock = FileLock(folder / "lock")
         try:
             lock.acquire(blocking=False)
         except Timeout as error:
-            raise SearchIndexError(f"{self.table.uri}: another process is indexing into it; wait for it") from error
+            raise SearchIndexError(
+                f"{self.table.uri}: another process is indexing into it; try again when it has finished"
+            ) from error
         with lock:
             self.table.refresh()
             _remove_abandoned(folder)
@@ -134,30 +156,36 @@ class Indexer:
             if len(pending) >= commit_videos or monotonic() - committed > COMMIT_S or done == len(todo):
                 self.table.replace([r.video for r in pending], [s for r in pending for s in r.segments])
                 pending, committed = [], monotonic()
-        # Rows of files that are gone are removed last, so that files that have moved can take them over.
+        # Rows of missing files are removed last: a moved file copies the rows of its old path.
         if gone:
             self.table.remove(gone)
         if todo or gone:
             self.table.settle()
         now = self.table.videos()
-        there = [now[file] for file in files]
+        rows = [now[file] for file in files]
         return IndexReport(
             **counts,
             removed=len(gone),
             unchanged=len(files) - len(todo),
-            unreadable=sum(row.segments == 0 for row in there),
+            unreadable=sum(row.segments == 0 for row in rows),
             segments=self.table.count(),
-            problems=tuple((row.path, row.problem) for row in there if row.problem),
+            problems=tuple((row.path, row.problem) for row in rows if row.problem),
             seconds=perf_counter() - started,
         )
 
     def in_threads(self, workers: int | None) -> IndexFiles:
-        """Files are decoded and encoded by so many threads (default: one for each core, at most MAX_WORKERS)."""
+        """Returns a function that indexes files in threads of this process.
+
+        workers: The number of threads. None selects one per core, at most `MAX_WORKERS`.
+        """
         count = workers or min(os.cpu_count() or 1, MAX_WORKERS)
         return lambda files, shas: _parallel(lambda file: self.index_file(file, shas), files, count)
 
     def index_file(self, file: str, known_shas: set[str]) -> IndexedVideo:
-        """The rows of one file. Thread-safe. A file that cannot be read gives a row that says why."""
+        """Returns the rows of one file. A file that cannot be read has no segments and a row with the reason.
+
+        The function is thread-safe.
+        """
         try:
             stat = os.stat(file)
         except OSError as error:
@@ -188,7 +216,7 @@ class Indexer:
         return IndexedVideo(row, segments, is_reused)
 
     def _encode(self, file: str) -> tuple[list[SegmentRow], int]:
-        """The segments' rows, and the number of frames that could not be decoded."""
+        """Returns the rows of the segments, and the number of frames that could not be decoded."""
         video = encode_video(file, self.encoder, self.config.sampling)
         parts = video.segments(self.config, self.encoder.vocabulary)
         rows = [
@@ -199,7 +227,7 @@ class Indexer:
                 end_s=part.end_s,
                 sha=video.info.content_sha,
                 duration_s=video.info.duration_s,
-                date=0.0,
+                date=0.0,  # `index_file` sets date and text, which belong to the file and not to its content
                 tags=[asdict(tag) for tag in part.tags],
                 text="",
                 embedding=part.embed.float().cpu().numpy(),
@@ -215,15 +243,16 @@ def load_encoder(
     device: str | torch.device | None = None,
     given: FrameEncoder | None = None,
 ) -> FrameEncoder:
-    """The encoder that an index was made with: `given`, or loaded to `device`.
+    """Returns the encoder that an index was made with: `given`, or else a new one on `device`.
 
-    Raises SearchIndexError where its revision is another one: its embeddings could not be compared with the index's.
+    Raises SearchIndexError if the encoder has another revision than that of the index, because embeddings of different
+    revisions cannot be compared.
     """
     encoder = given or build_encoder(config.encoder, device)
     if encoder.revision != table.made_with["revision"]:
         raise SearchIndexError(
             f"{table.uri}: the index was made with revision {table.made_with['revision']} of encoder "
-            f"{encoder.name}, this one is {encoder.revision}; make the index again"
+            f"{encoder.name}, but this is revision {encoder.revision}; make the index again"
         )
     return encoder
 
@@ -246,13 +275,13 @@ def _is_unchanged(file: str, row: VideoRow | None) -> bool:
 
 
 def _subtitles_stamp(video: str) -> str:
-    """Names, sizes and times of the subtitle files beside a video."""
+    """Returns the names, sizes and modification times of the subtitle files beside a video, to detect changes."""
     stats = [(file.name, file.stat()) for file in subtitle_files(video)]
     return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
 
 
 def _cues(file: str) -> tuple[list[Cue], str]:
-    """The cues of the subtitle files beside a video, or else of its own streams, and what was wrong with them."""
+    """Returns the cues of the subtitle files beside a video, or else of its own streams, and the problem with them."""
     try:
         beside = subtitle_files(file)
         return ([cue for s in beside for cue in read_subtitles(s)] if beside else embedded_subtitles(file)), ""
@@ -261,16 +290,17 @@ def _cues(file: str) -> tuple[list[Cue], str]:
 
 
 def _parallel(function: Callable[[str], IndexedVideo], files: Sequence[str], workers: int) -> Iterator[IndexedVideo]:
-    """Results as they come, from threads that share the cores: PyTorch gets an equal share of them in each.
+    """Yields results as they are completed by threads, each of which gives PyTorch an equal share of the cores.
 
-    Each thread decodes and encodes one video by turns. While one decodes another encodes, and none waits for another,
-    as separate threads for decoding and for encoding would.
+    Each thread both decodes and encodes its videos. While some decode, others encode, and no thread waits for another,
+    as separate threads for decoding and encoding would have to.
     """
     cores = torch.get_num_threads()
     share = max(1, cores // workers)
     rest = iter(files)
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+            # Two tasks per worker keep all workers busy, and bound the memory of finished results.
             running: set[Future[IndexedVideo]] = {pool.submit(function, file) for file in islice(rest, 2 * workers)}
             while running:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)

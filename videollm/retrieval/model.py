@@ -1,4 +1,4 @@
-"""A retrieval model: a text tower, a visual tower, a head and a temperature, and its directory on disk."""
+"""A retrieval model, which consists of a text tower, a visual tower, a head and a temperature, and its directory."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -34,11 +34,24 @@ MAX_LOGIT_SCALE, MIN_TEMPERATURE = 100.0, 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """Which head, and its sizes; each kind reads those it has.
+    """The kind of a head and its sizes. Sizes that a kind does not have are ignored.
 
-    temporal: what mixes the frames under "xclip" and "attentive". layers, heads, mlp_width, context: of the temporal
-    and the tight transformer; layers: of the TCN too. depth, across: of "stan" and "mug". bert, feature_dim: of
-    "videoclip". official_compat: the published code's treatment of padding, see each head.
+    Args:
+        kind: A name in `HEADS`.
+        temporal: The module that mixes the frames in "xclip" and "attentive", a name in `TEMPORAL`.
+        layers: Number of layers of "transformer", "tight" and "tcn".
+        heads, mlp_width, context: Attention heads, MLP width (None: 4 times the embedding width) and number of
+            positions of "transformer" and "tight".
+        depth: Number of the tower's last layers that "stan" and "mug" read.
+        across: How "stan" and "mug" mix frames.
+        max_words: Number of words of "xclip". Re-ranking splits longer texts for every head.
+        max_frames: Number of frames of "xclip". Re-ranking samples so many frames for every head.
+        bert: Sizes of the BERT of "videoclip".
+        feature_dim: Width of the features that "videoclip" reads.
+        official_compat: Whether padding is treated as in the published code; see each head.
+
+    Raises:
+        ConfigError: If `kind` or `temporal` is not a known name.
     """
 
     kind: str = "mean"
@@ -64,8 +77,17 @@ class HeadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """vision: None where frames come as features (VideoCLIP). scale: how scores become logits: "learned" factor
-    exp(s), learned "divisor" of at least 0.01, "fixed" divisor, or "none"; temperature: its value, or the first."""
+    """The configuration of a retrieval model.
+
+    Args:
+        vision: The visual tower, or None if videos are given as features (VideoCLIP).
+        text: The text tower.
+        head: The head.
+        scale: How scores become logits. "learned": multiplied by exp(s) with a learned s. "divisor": divided by a
+            learned number, at least 0.01. "fixed": divided by `temperature`. "none": unchanged.
+        temperature: The fixed divisor, or the initial value of the learned one; for "learned", s starts at
+            -log(temperature).
+    """
 
     vision: VisionConfig | None
     text: TextConfig | BertConfig
@@ -75,7 +97,7 @@ class RetrievalConfig:
 
 
 class RetrievalModel(nn.Module):
-    """Texts and videos to scores and logits (Nt,Nv)."""
+    """Scores texts against videos."""
 
     def __init__(self, config: RetrievalConfig):
         super().__init__()
@@ -92,20 +114,26 @@ class RetrievalModel(nn.Module):
             self.temperature = nn.Parameter(start)
 
     def encode_text(self, ids: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
+        """Returns the features of texts, for ids (Nt,L), int64, and a mask (Nt,L), bool."""
         return self.text(ids, mask)
 
     def encode_frames(self, video: torch.Tensor, mask: torch.Tensor) -> FrameFeatures:
-        """video: pixels (Nv,T,3,H,W), or features (Nv,T,F) where there is no visual tower."""
+        """Returns the features of frames.
+
+        video: Normalised pixels (Nv,T,3,H,W), or features (Nv,T,F) if there is no visual tower. mask: bool (Nv,T).
+        """
         if self.visual is None:
             return FrameFeatures(video.new_zeros(*mask.shape, 0, 0), video, video.new_zeros(*mask.shape, 0))
         return self.visual(video, mask, self.head.hidden_layers)
 
     def encode_video(self, video: torch.Tensor, mask: torch.Tensor) -> VideoRepr:
+        """Returns what the head stores of videos. The arguments are those of `encode_frames`."""
         frames = self.encode_frames(video, mask)
+        # A joint tower gives one embedding per video, for which the mask of the first frame is enough.
         return self.head.encode_video(frames, mask[:, : frames.embed.shape[1]])
 
     def scale(self) -> torch.Tensor | float:
-        """What scores are multiplied by in the loss."""
+        """Returns the factor by which scores are multiplied to become logits."""
         if self.config.scale == "learned":
             return self.logit_scale.exp()
         if self.config.scale == "divisor":
@@ -113,11 +141,13 @@ class RetrievalModel(nn.Module):
         return 1.0 if self.config.scale == "none" else 1 / self.config.temperature
 
     def logits(self, text: TextFeatures, video: VideoRepr) -> torch.Tensor:
+        """Returns the scaled scores (Nt,Nv), which the loss reads."""
         return self.scale() * self.head.score(text, video)
 
     def forward(
         self, ids: torch.Tensor, text_mask: torch.Tensor, video: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
+        """Returns the logits (Nt,Nv) of ids, text_mask (Nt,L) and video, mask (Nv,T,...)."""
         return self.logits(self.encode_text(ids, text_mask), self.encode_video(video, mask))
 
 
@@ -125,7 +155,7 @@ def _transformer(config: HeadConfig, embed_dim: int) -> TemporalTransformer:
     return TemporalTransformer(embed_dim, config.layers, config.heads, config.mlp_width, config.context)
 
 
-# What mixes frames, by name; each also serves as a head of its own.
+# The modules that mix frames, by name. Each is also a head of its own.
 TEMPORAL: dict[str, Callable[[HeadConfig, int], MeanPooling]] = {
     "mean": lambda _, embed_dim: MeanPooling(embed_dim),
     "lstm": lambda _, embed_dim: LSTM(embed_dim),
@@ -136,7 +166,10 @@ TEMPORAL: dict[str, Callable[[HeadConfig, int], MeanPooling]] = {
 
 def _stan(config: HeadConfig, embed_dim: int, tower: VisionTransformer | None) -> STAN:
     if tower is None or tower.config.patches == "joint":
-        raise ConfigError(f"head {config.kind!r} reads the hidden layers of a frame-wise visual tower, there is none")
+        raise ConfigError(
+            f"head {config.kind!r} reads the hidden layers of a frame-wise visual tower, which this model lacks; "
+            "give patches '2d' or '3d'"
+        )
     return STAN(
         embed_dim, tower=tower, depth=config.depth, across=config.across, official_compat=config.official_compat
     )
@@ -163,12 +196,25 @@ HEADS: dict[str, Callable[[HeadConfig, int, VisionTransformer | None], Retrieval
 
 
 def build_head(config: HeadConfig, embed_dim: int, tower: VisionTransformer | None = None) -> RetrievalHead:
-    """tower: whose hidden layers "stan" and "mug" read, and whose output layers they share; else not used."""
+    """Builds a head.
+
+    Args:
+        config: The kind and the sizes.
+        embed_dim: The width of the shared embedding.
+        tower: The visual tower. "stan" and "mug" read its hidden layers and share its output layers; the other heads do
+            not use it.
+
+    Raises:
+        ConfigError: If the head needs a frame-wise tower and there is none, or sizes do not fit the tower.
+    """
     return HEADS[config.kind](config, embed_dim, tower)
 
 
 def save(model: RetrievalModel, folder: Path, card: str) -> None:
-    """config.json, model.safetensors (shared parameters once) and card.md."""
+    """Writes a model to a folder: config.json, model.safetensors and card.md.
+
+    Parameters that the head shares with the tower are written once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps({"format": FORMAT, **asdict(model.config)}, indent=2) + "\n")
     save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, folder / WEIGHTS_FILE)
@@ -176,17 +222,26 @@ def save(model: RetrievalModel, folder: Path, card: str) -> None:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether `save` wrote the directory."""
+    """Whether the folder holds a model that `save` wrote."""
     file = folder / CONFIG_FILE
     return file.is_file() and json.loads(file.read_text()).get("format") == FORMAT
 
 
 def load(folder: Path, device: str | torch.device | None = "cpu") -> RetrievalModel:
-    """The model that `save` wrote. device: see `resolve_device`. CheckpointError where files or weights do not fit."""
+    """Loads a model that `save` wrote, in evaluation mode.
+
+    Args:
+        folder: The folder of the model.
+        device: The device of the model, see `resolve_device`.
+
+    Raises:
+        CheckpointError: If a file is missing, or the weights do not fit the configuration.
+    """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} has no {name}: give a directory that `videollm import-official` wrote")
     model = RetrievalModel(_config(folder, json.loads((folder / CONFIG_FILE).read_text())))
+    # Shared parameters were saved under their first name. Every further name is mapped to it.
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     names = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
     load_official(model, load_file(folder / WEIGHTS_FILE), names, ())
@@ -196,7 +251,8 @@ def load(folder: Path, device: str | torch.device | None = "cpu") -> RetrievalMo
 def _config(folder: Path, fields: Mapping[str, Any]) -> RetrievalConfig:
     if fields.get("format") != FORMAT:
         raise CheckpointError(
-            f"{folder / CONFIG_FILE} is not of a retrieval model: its format is {fields.get('format')!r}"
+            f"{folder / CONFIG_FILE} does not describe a retrieval model: its format is {fields.get('format')!r}, "
+            f"not {FORMAT!r}"
         )
     head, vision, text = dict(fields["head"]), fields["vision"], fields["text"]
     bert = head.pop("bert")

@@ -1,4 +1,4 @@
-"""Overlapping pairs of video and text for training on narrated video."""
+"""Sampling of overlapping pairs of video and text, for training on narrated videos."""
 
 import math
 import random
@@ -6,12 +6,17 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_SPAN_S = 256
+MAX_SPAN_S = 256  # longest time that the captions of one pair cover, in seconds
 
 
 @dataclass(frozen=True)
 class OverlappedClip:
-    """Indices of captions, in order, and whole seconds start_s to end_s, the end excluded."""
+    """A pair of text and video.
+
+    Attributes:
+        captions: The indices of the captions, in order.
+        start_s, end_s: The whole seconds of the video; `end_s` is excluded.
+    """
 
     captions: tuple[int, ...]
     start_s: int
@@ -20,11 +25,17 @@ class OverlappedClip:
 
 @dataclass(frozen=True, kw_only=True)
 class OverlappedSampling:
-    """VideoCLIP's pairs (Xu et al. 2021; MMPT `how2processor.py`, OverlappedAligner): a random caption grows by its
-    neighbours, either way by a coin, until it has U[8,64] tokens; a second is drawn around these captions, and a span
-    grows around it in the same way to U[3,32] seconds. Text and video overlap without the same ends.
+    """The overlapping pairs of VideoCLIP (Xu et al. 2021; fairseq `examples/MMPT/mmpt/processors/how2processor.py`,
+    OverlappedAligner).
 
-    keep: probability that growing takes the next neighbour and not the one after it.
+    A random caption is extended by its neighbours, in a random direction each time, until it has U[8,64] tokens. Then a
+    second within these captions is drawn, and extended in the same way to U[3,32] seconds. Text and video overlap, but
+    do not start and end at the same times.
+
+    Args:
+        tokens: The range of the number of tokens.
+        seconds: The range of the number of seconds.
+        keep: The probability of taking the next caption instead of skipping it for the one after it.
     """
 
     tokens: tuple[int, int] = (8, 64)
@@ -39,7 +50,15 @@ class OverlappedSampling:
         video_s: int,
         rng: random.Random,
     ) -> OverlappedClip:
-        """starts_s, ends_s, lengths: times and tokens of the captions, in order; video_s: whole seconds of video."""
+        """Draws one pair.
+
+        Args:
+            starts_s: The start of each caption in seconds, in ascending order.
+            ends_s: The end of each caption in seconds.
+            lengths: The number of tokens of each caption.
+            video_s: The length of the video in whole seconds.
+            rng: The random numbers. The same state gives the same pair.
+        """
         center = rng.randint(0, len(lengths) - 1)
         captions = self._captions(starts_s, ends_s, lengths, center, rng.randint(*self.tokens), rng)
         low, high = math.floor(starts_s[captions[0]]), math.ceil(ends_s[captions[-1]])

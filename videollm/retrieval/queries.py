@@ -1,4 +1,4 @@
-"""From what a user looks for, a text of any length, a picture or a clip, to one unit vector (E,)."""
+"""Embeds queries, which are texts of any length, images or clips, as unit vectors (E,)."""
 
 import os
 import re
@@ -12,16 +12,23 @@ from videollm.encoders.base import FrameEncoder
 from videollm.errors import ConfigError
 from videollm.features.encode import encode_video
 
-_BREAKS = (r"(?<=[.!?;:。！？；])\s*", r"\s+")  # between sentences, else between words
+_BREAKS = (r"(?<=[.!?;:。！？；])\s*", r"\s+")  # the ends of sentences, and the ends of words
 
 
 class Reader(Protocol):
-    def reads_whole(self, text: str) -> bool: ...
+    """A text encoder or tokenizer of limited length."""
+
+    def reads_whole(self, text: str) -> bool:
+        """Whether a text fits without being cut."""
+        ...
 
 
 def split_text(text: str, encoder: Reader) -> list[str]:
-    """The text in parts that the encoder reads whole: halved near the middle, at the end of a sentence if there is
-    one, else between words, else anywhere, as often as it takes."""
+    """Splits a text into parts that fit the encoder.
+
+    A text that does not fit is halved, as often as necessary: at the end of the sentence nearest to the middle, or else
+    between words, or else in the middle of a word.
+    """
     text = text.strip()
     if len(text) < 2 or encoder.reads_whole(text):
         return [text]
@@ -37,8 +44,11 @@ def split_text(text: str, encoder: Reader) -> list[str]:
 
 
 def embed_text(text: str, encoder: FrameEncoder) -> torch.Tensor:
-    """A text's embedding (E,). One longer than the text tower reads is split, and the parts' embeddings are averaged,
-    each weighted by its length: nothing is cut off. Raises ConfigError for a text of no words."""
+    """Returns the embedding (E,) of a text, a unit vector.
+
+    A text that is too long for the encoder is split, and the embeddings of its parts are averaged with their lengths as
+    weights, so that nothing is cut off. Raises ConfigError if the text is empty.
+    """
     if not text.strip():
         raise ConfigError("the query is empty; say what to look for")
     parts = split_text(text, encoder)
@@ -48,5 +58,8 @@ def embed_text(text: str, encoder: FrameEncoder) -> torch.Tensor:
 
 
 def embed_media(path: str | os.PathLike[str], encoder: FrameEncoder, sampling: SamplingConfig) -> torch.Tensor:
-    """The embedding (E,) of a picture, a video, or the part of one that `sampling` says; raises the VideoErrors."""
+    """Returns the embedding (E,) of an image, a video or the part of a video that `sampling` selects, a unit vector.
+
+    Raises a `VideoError` if the file cannot be read.
+    """
     return F.normalize(encode_video(path, encoder, sampling).features.embed.float().mean(0), dim=0).cpu()

@@ -1,4 +1,4 @@
-"""Indexing on a Ray cluster: its workers decode and encode, this process alone writes the tables."""
+"""Indexing on a Ray cluster. Workers decode and encode, and only this process writes the tables."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,11 +8,11 @@ import ray.data
 
 from videollm.retrieval.indexer import IndexedVideo, Indexer, IndexFiles
 
-FILES = 2048  # handed to the cluster at once, which bounds this process's memory
+FILES_PER_BATCH = 2048  # files that are given to the cluster at once, which bounds the memory of this process
 
 
 class RayWorker:
-    """One CPU of the cluster, with an encoder of its own."""
+    """A worker on one CPU of the cluster, with its own encoder."""
 
     def __init__(self, uri: str, device: str | None, known_shas: set[str]):
         self.indexer = Indexer.open(uri, device)
@@ -23,19 +23,22 @@ class RayWorker:
 
 
 def on_ray(address: str, uri: str, device: str | None = None) -> IndexFiles:
-    """`Indexer.index_file` for each file, on a cluster.
+    """Returns a function that runs `Indexer.index_file` for each file on a cluster.
 
-    address: of a running cluster, "auto" for the one of this machine, "local" to start one. Its workers must reach the
-    files, the index at `uri` and the model by the same names as this process. device: of their encoders, see
-    `resolve_device`; None leaves it to each worker's VIDEOLLM_DEVICE.
+    Args:
+        address: The address of a running cluster, "auto" for the cluster of this machine, or "local" to start one.
+        uri: Where the index is.
+        device: The device of the workers' encoders (see `resolve_device`). None takes each worker's VIDEOLLM_DEVICE.
+
+    The files, the index and the model must have the same paths on the workers as in this process.
     """
 
     def index_files(files: Sequence[str], known_shas: set[str]) -> Iterator[IndexedVideo]:
         ray.init(address, ignore_reinit_error=True, log_to_driver=False)
         ray.data.DataContext.get_current().enable_progress_bars = False
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        for at in range(0, len(files), FILES):
-            part = files[at : at + FILES]
+        for at in range(0, len(files), FILES_PER_BATCH):
+            part = files[at : at + FILES_PER_BATCH]
             made = ray.data.from_items([{"file": f} for f in part], override_num_blocks=len(part)).map_batches(
                 RayWorker,
                 fn_constructor_args=(uri, device, known_shas),

@@ -1,4 +1,4 @@
-"""A second look at found moments: a retrieval model compares the text with their frames, as finely as its head does."""
+"""Re-ranking: a retrieval model compares the query with the frames of the moments that a search found."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,16 +19,20 @@ from videollm.video.decode import decode
 
 @torch.inference_mode()
 def rerank(model: RetrievalModel, query: str, moments: Sequence[Moment]) -> list[Moment]:
-    """The moments with the head's scores in place of their cosines, best first: what their subtitles gained them is
-    theirs still. A text longer than the model reads is split, and its parts' scores are averaged, each weighted by its
-    length.
+    """Returns the moments ranked by the head of a retrieval model, the best first.
 
-    Each moment is decoded again, `max_frames` of it: raises the VideoError family where a video has gone since, and
-    ConfigError where the model reads features of another network.
+    The score of a moment is the score of the head plus the moment's `bonus` for subtitles; it replaces the cosine.
+    `max_frames` frames of each moment are decoded. A text that is too long for the model is split, and the scores of
+    its parts are averaged with their lengths as weights.
+
+    Raises:
+        VideoError: If a video cannot be read any more.
+        ConfigError: If the model reads features of another network instead of frames.
     """
     if model.visual is None or not isinstance(model.text, TextTransformer):
         raise ConfigError(
-            f"head {model.config.head.kind!r} reads features of another network, not frames: it cannot look"
+            f"head {model.config.head.kind!r} reads features of another network instead of frames, so that it cannot "
+            "re-rank; choose a model with a visual tower"
         )
     if not moments:
         return []
@@ -45,7 +49,7 @@ def rerank(model: RetrievalModel, query: str, moments: Sequence[Moment]) -> list
 
 
 def _frames(model: RetrievalModel, moment: Moment, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels (T,3,S,S), zeros behind the last, and the mask (T,) of real ones; T is the head's `max_frames`."""
+    """Returns the pixels (T,3,S,S) of a moment, padded with zeros, and the mask (T,); T is `max_frames` of the head."""
     length = model.config.head.max_frames
     sampling = SamplingConfig(frames=length, start_s=moment.start_s, end_s=moment.end_s)
     pixels = normalise(resize_crop(decode(moment.path, sampling, short_side=size).pixels, size))

@@ -1,4 +1,4 @@
-"""Moments that match a text, a picture or a clip, best first."""
+"""Search: the moments of an index that match a text, an image or a clip."""
 
 import logging
 from dataclasses import dataclass
@@ -17,14 +17,23 @@ from videollm.retrieval.vectors import Vectors
 
 logger = logging.getLogger(__name__)
 
-TEXT_WEIGHT = 0.3  # what a moment gains whose subtitles have every word of the query
-CANDIDATES = 64  # moments taken by their pictures before subtitles reorder them, at least
+TEXT_WEIGHT = 0.3  # added to the score of a moment whose subtitles contain every word of the query
+CANDIDATES = 64  # the least number of moments that are selected by their embedding before subtitles reorder them
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A stretch of a video. score: the cosine of its embedding with the query, plus `bonus`: up to TEXT_WEIGHT for the
-    share of a text query's words that the subtitles have. text: those subtitles."""
+    """A segment of a video that matches a query.
+
+    Attributes:
+        path: The video.
+        start_s, end_s: Start and end of the segment, in seconds.
+        score: The cosine of its embedding with the query, plus `bonus`.
+        tags: The tags of the segment.
+        text: Its subtitles.
+        duration_s: The duration of the video, in seconds.
+        bonus: `TEXT_WEIGHT` times the share of the words of a text query that the subtitles contain.
+    """
 
     path: str
     start_s: float
@@ -38,7 +47,16 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
-    """Which videos to search: below a folder, of a duration in seconds, last changed in [after, before)."""
+    """A condition on the videos that are searched.
+
+    Args:
+        folder: Only videos below this folder.
+        min_duration_s, max_duration_s: Only videos of this duration in seconds, including the bounds.
+        after, before: Only files that were last changed in [after, before).
+
+    Raises:
+        ConfigError: If no video can fulfil the condition.
+    """
 
     folder: Path | None = None
     min_duration_s: float | None = None
@@ -49,12 +67,13 @@ class Filter:
     def __post_init__(self) -> None:
         low, high = self.min_duration_s, self.max_duration_s
         if low is not None and high is not None and low > high:
-            raise ConfigError(f"no video is at least {low:g} s and at most {high:g} s long")
+            raise ConfigError(f"no video is at least {low:g} s and at most {high:g} s long; exchange the bounds")
         if self.after and self.before and self.after >= self.before:
-            raise ConfigError(f"no time lies after {self.after} and before {self.before}")
+            raise ConfigError(f"no time lies after {self.after} and before {self.before}; exchange the bounds")
 
     @property
     def sql(self) -> str | None:
+        """The condition in SQL, or None if it holds for all videos."""
         return condition(
             folder=None if self.folder is None else str(self.folder.expanduser().absolute()),
             min_duration_s=self.min_duration_s,
@@ -65,10 +84,18 @@ class Filter:
 
 
 def search(index: Index, query: str | torch.Tensor, k: int = 10, where: Filter | None = None) -> list[Moment]:
-    """The k best moments for a text, or for an embedding (E,) such as that of a picture (`queries.embed_media`).
+    """Returns the k best moments for a query, the best first.
 
-    Exact, except in an index beyond its `exact_rows` searched without a filter. Raises ConfigError for an empty query
-    or a k below 1.
+    The search is exact, unless the index has more than `exact_rows` segments and there is no filter.
+
+    Args:
+        index: The index.
+        query: A text, or an embedding (E,) such as that of an image (`queries.embed_media`).
+        k: The largest number of moments.
+        where: A filter on the videos.
+
+    Raises:
+        ConfigError: If the query is empty or k is below 1.
     """
     if k < 1:
         raise ConfigError(f"k is {k}; it must be at least 1")
@@ -83,6 +110,7 @@ def search(index: Index, query: str | torch.Tensor, k: int = 10, where: Filter |
     positions, cosines = vectors.search(embed[None], max(k, CANDIDATES), allowed)
     scores = dict(zip(vectors.ids[positions[0].numpy()].tolist(), cosines[0].tolist(), strict=True))
     shares = index.table.matching_text(query, sql) if isinstance(query, str) else {}
+    # Segments that were found by their subtitles alone need a cosine too, so that all scores are comparable.
     scores |= _cosines(vectors, embed, [row for row in shares if row not in scores])
     bonus = {row: TEXT_WEIGHT * shares.get(row, 0.0) for row in scores}
     scores = {row: score + bonus[row] for row, score in scores.items()}
@@ -104,5 +132,6 @@ def search(index: Index, query: str | torch.Tensor, k: int = 10, where: Filter |
 
 
 def _cosines(vectors: Vectors, embed: torch.Tensor, ids: list[int]) -> dict[int, float]:
+    """Returns the cosines of the rows with these ids with an embedding (E,), by id."""
     at = np.flatnonzero(np.isin(vectors.ids, ids))
     return dict(zip(vectors.ids[at].tolist(), (vectors.rows[torch.from_numpy(at)] @ embed).tolist(), strict=True))

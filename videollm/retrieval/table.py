@@ -1,8 +1,8 @@
-"""The durable form of an index: two LanceDB tables, in a folder, an object store or a LanceDB server.
+"""The stored form of an index: two LanceDB tables in a folder, an object store or a LanceDB server.
 
-`segments` has a row for each segment of each video; all rows of a video are replaced in one commit. `videos` has a row
-for each file that was looked at, readable or not, and is committed after: a video whose segments were committed and
-whose own row was not is simply looked at again. So a process may be killed at any time.
+`segments` has one row for each segment of each video. All rows of a video are replaced in one commit. `videos` has one
+row for each file, readable or not, and is committed after `segments`. A process may be killed at any time: if the
+segments of a video were committed without its row in `videos`, the next update indexes it again.
 """
 
 import json
@@ -19,8 +19,8 @@ from lancedb.index import FTS
 
 from videollm.errors import SearchIndexError
 
-FORMAT = 1
-_NOTE = b"videollm"  # where the schema keeps what the index was made with
+FORMAT = 1  # of the tables; an index of another format must be made again
+_NOTE = b"videollm"  # the key of the schema's metadata under which `made_with` is stored
 _VIDEOS = pa.schema(
     {
         "path": pa.string(),
@@ -33,13 +33,22 @@ _VIDEOS = pa.schema(
         "problem": pa.string(),
     }
 )
-TEXT_HITS = 256  # segments that a text search looks at
+TEXT_HITS = 256  # segments that a text search returns
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRow:
-    """A file as it was when it was indexed. subtitles: names, sizes and times of the subtitle files beside it.
-    segments is 0 and `problem` says why where it cannot be read; a readable file may have a problem too."""
+    """A file as it was when it was indexed.
+
+    Attributes:
+        path: The absolute path.
+        bytes, mtime_ns: Size and modification time, by which changes are detected.
+        subtitles: Names, sizes and modification times of the subtitle files beside it.
+        sha: The hash of its content.
+        duration_s: The duration in seconds.
+        segments: The number of its segments, 0 if it cannot be read.
+        problem: Why it cannot be read, or can be read only partly; else empty.
+    """
 
     path: str
     bytes: int
@@ -53,8 +62,19 @@ class VideoRow:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRow:
-    """A stretch of a video: number n in it, from start_s to end_s, embedding float32 (E,) of length 1, tags as words
-    with probabilities, text that the subtitles show meanwhile. date: when the file was last changed, in UTC seconds."""
+    """A segment of a video.
+
+    Attributes:
+        path: The absolute path of the video.
+        n: The number of the segment in the video, from 0.
+        start_s, end_s: Start and end in seconds.
+        sha: The hash of the content of the video.
+        duration_s: The duration of the video in seconds.
+        date: The modification time of the file, in seconds since 1970 (UTC).
+        tags: Words with their probabilities.
+        text: The subtitles that are shown during the segment.
+        embedding: A unit vector (E,), float32.
+    """
 
     path: str
     n: int
@@ -88,7 +108,13 @@ def _segments(width: int, note: bytes) -> pa.Schema:
 
 
 class SegmentTable:
-    """The tables at `uri`. made_with: plain values that say what the rows were made with."""
+    """The two tables of an index.
+
+    Attributes:
+        uri: Where the tables are.
+        made_with: What the rows were made with, as JSON values: model, revision of the encoder, sampling and so on.
+        width: E, the width of the embeddings.
+    """
 
     def __init__(self, uri: str, segments: Any, videos: Any):
         self.uri = uri
@@ -99,19 +125,26 @@ class SegmentTable:
 
     @classmethod
     def create(cls, uri: str, made_with: dict[str, Any], width: int) -> "SegmentTable":
-        """Open the tables, made first where there are none."""
+        """Opens the tables, and creates them if there are none; `made_with` and `width` apply only to new tables.
+
+        Raises SearchIndexError if this version cannot read the tables.
+        """
         database = lancedb.connect(uri)
         schema = _segments(width, json.dumps({"format": FORMAT, **made_with}).encode())
-        segments = database.create_table("segments", schema=schema, exist_ok=True)
+        try:
+            # LanceDB would refuse to create a table that is there with another note, which older versions wrote.
+            segments = database.open_table("segments")
+        except ValueError:
+            segments = database.create_table("segments", schema=schema, exist_ok=True)
         if not segments.list_indices():
             segments.create_index("text", config=FTS(stem=True, remove_stop_words=True))
         return cls._checked(uri, segments, database.create_table("videos", schema=_VIDEOS, exist_ok=True))
 
     @classmethod
     def open(cls, uri: str) -> "SegmentTable":
-        """Raises SearchIndexError where there is no index, or one that this version cannot read."""
+        """Opens the tables. Raises SearchIndexError if there are none, or this version cannot read them."""
         missing = SearchIndexError(f"{uri}: no index; make one with `videollm index FOLDER --index {uri}`")
-        if "://" not in uri and not Path(uri).is_dir():  # connecting would make it
+        if "://" not in uri and not Path(uri).is_dir():  # lancedb.connect would create the folder
             raise missing
         database = lancedb.connect(uri)
         try:
@@ -123,26 +156,31 @@ class SegmentTable:
     def _checked(cls, uri: str, segments: Any, videos: Any) -> "SegmentTable":
         note = json.loads((segments.schema.metadata or {}).get(_NOTE, b"{}"))
         if note.get("format") != FORMAT:
-            raise SearchIndexError(f"{uri}: the index has format {note.get('format')}, this version reads {FORMAT}")
+            raise SearchIndexError(
+                f"{uri}: the index has format {note.get('format')}, but this version reads format {FORMAT}; "
+                "make the index again"
+            )
         return cls(uri, segments, videos)
 
     @property
     def version(self) -> int:
-        """Changes with every commit to the segments."""
+        """The version of `segments`, which changes with every commit."""
         return self._segments.version
 
     def refresh(self) -> None:
-        """Go to the latest version, which another process may have written."""
+        """Reads the latest version, which another process may have written."""
         self._segments.checkout_latest()
 
     def count(self) -> int:
+        """Returns the number of segments."""
         return self._segments.count_rows()
 
     def videos(self) -> dict[str, VideoRow]:
+        """Returns the rows of all files, by path."""
         return {row["path"]: VideoRow(**row) for row in self._videos.to_arrow().to_pylist()}
 
     def replace(self, videos: list[VideoRow], segments: list[SegmentRow]) -> None:
-        """Put `videos` and their `segments` in the place of what their paths had."""
+        """Replaces all rows of the paths of `videos` by `videos` and `segments`."""
         self._put(self._segments, self.schema, ["path", "n"], videos, segments)
         self._put(self._videos, _VIDEOS, ["path"], videos, videos)
 
@@ -158,42 +196,45 @@ class SegmentTable:
         )
 
     def remove(self, paths: list[str]) -> None:
+        """Removes all rows of these paths."""
         for table in (self._segments, self._videos):
             table.delete(_one_of("path", paths))
 
     def of_content(self, sha: str) -> list[SegmentRow]:
-        """The segments of a video with this content, wherever it lies; none if it is not known."""
+        """Returns the segments of a video with this content under any path, or an empty list if there is none."""
         rows = self._segments.search().where(f"sha = {_quoted(sha)}").to_arrow().to_pylist()
         rows = [SegmentRow(**row) for row in rows]
+        # Copies of a file have the same segments, so that the rows of one path are enough.
         return sorted((row for row in rows if row.path == min(r.path for r in rows)), key=lambda row: row.n)
 
     def settle(self) -> None:
-        """Join what many small commits left apart, rows and text index, and drop versions older than a week."""
+        """Merges the fragments of small commits, updates the text index, and deletes versions older than a week."""
         for table in (self._segments, self._videos):
             table.optimize(cleanup_older_than=timedelta(days=7))
 
     def embeddings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Row ids int64 (B,) and embeddings (B,E), in batches."""
+        """Yields batches of row ids (B,), int64, and embeddings (B,E), float32."""
         for batch in self._segments.search().with_row_id(True).select(["embedding"]).to_batches():
             if batch.num_rows:
                 flat = batch["embedding"].flatten().to_numpy()
                 yield batch["_rowid"].to_numpy().astype(np.int64), flat.reshape(-1, self.width)
 
     def matching(self, condition: str) -> np.ndarray:
-        """Row ids of the segments for which a SQL condition holds."""
+        """Returns the row ids (B,), int64, of the segments that fulfil a SQL condition."""
         found = self._segments.search().where(condition).with_row_id(True).select(["n"]).to_arrow()
         return found["_rowid"].to_numpy().astype(np.int64)
 
     def fetch(self, ids: Iterable[int]) -> dict[int, SegmentRow]:
-        """Rows by id, without their embeddings."""
+        """Returns rows by id, with empty embeddings, which nobody needs and which are most of the data."""
         columns = [name for name in self.schema.names if name != "embedding"]
         found = self._segments.take_row_ids(list(ids)).with_row_id().select(columns).to_arrow().to_pylist()
         return {row.pop("_rowid"): SegmentRow(**row, embedding=np.empty(0)) for row in found}
 
     def matching_text(self, query: str, condition: str | None) -> dict[int, float]:
-        """For the segments whose text shares words with `query`: row id -> share of the query's words it has.
+        """Returns the share of the query's words, 0 to 1, that the text of a segment contains, by row id.
 
-        Words are compared by their stems; words like "the" do not count. The TEXT_HITS best by BM25 are looked at.
+        Words are compared by their stems, and stop words such as "the" do not count. Only the `TEXT_HITS` best
+        segments by BM25 are returned. `condition` is a SQL condition on segments.
         """
         words = self._words(query)
         if not words:
@@ -203,10 +244,12 @@ class SegmentTable:
         return {row["_rowid"]: len(words & self._words(row["text"])) / len(words) for row in found.to_pylist()}
 
     def _words(self, text: str) -> set[str]:
+        """Returns the stems of a text, by the tokenizer of the text index."""
         return {token.text for token in self._segments.tokenize(text, column="text")}
 
 
 def _quoted(value: str) -> str:
+    """Returns a SQL string literal. A quote in the value is doubled, so that a path cannot end the literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -222,7 +265,13 @@ def condition(
     after: float | None = None,
     before: float | None = None,
 ) -> str | None:
-    """SQL for the segments of videos below a folder, of these durations, last changed between these times."""
+    """Returns the SQL condition for segments of certain videos, or None if there is no condition.
+
+    Args:
+        folder: Videos below this absolute path.
+        min_duration_s, max_duration_s: Videos of this duration in seconds, including the bounds.
+        after, before: Files that were last changed in [after, before), in seconds since 1970 (UTC).
+    """
     parts = []
     if folder is not None:
         parts.append(f"starts_with(path, {_quoted(folder.rstrip('/') + '/')})")

@@ -1,4 +1,4 @@
-"""Which files are meant: folders are walked, lists are read."""
+"""Finds the video files in folders and in text files that list them."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,16 +9,24 @@ from videollm.errors import VideoNotFoundError
 
 
 def video_files(sources: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Absolute paths of the video files that `sources` mean, each once, in order. Raises VideoNotFoundError."""
+    """Returns the absolute paths of the video files in `sources`, each once, in order.
+
+    Args:
+        sources: Folders, video files, and text files that list either, one per line.
+
+    Raises:
+        VideoNotFoundError: If a source does not exist, or is neither a folder, a video nor a text file.
+    """
     return list(dict.fromkeys(str(file) for root in roots(sources) for file in walk(root)))
 
 
 def roots(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Returns the absolute paths of the folders and videos in `sources`, with text files replaced by their lines."""
     return [Path(os.path.abspath(source)) for source in expand(sources)]
 
 
 def expand(sources: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Folders and videos; a text file stands for the lines in it, relative to where it lies."""
+    """Yields folders and videos. A text file is replaced by its lines, which are relative to its folder."""
     for source in map(Path, sources):
         if not source.exists():
             raise VideoNotFoundError(source, "no such file or folder")
@@ -34,7 +42,10 @@ def expand(sources: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """The video files at or below `root`, by their names. Hidden folders and files are passed over."""
+    """Yields the files at or below `root` that have the name of a video, except hidden ones.
+
+    A `root` that is not a folder is yielded whatever its name, so that a missing file is reported and not ignored.
+    """
     if not root.is_dir():
         yield root
         return

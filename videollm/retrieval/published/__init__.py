@@ -1,7 +1,8 @@
-"""Published text-video retrieval systems, built from their own weights: thin adapters over this package's heads.
+"""Published text-video retrieval systems, built from their own weights.
 
-One file a system. What the weights do not hold (numbers of attention heads, a fixed temperature) comes from `config`
-where that says it, and is the published setting otherwise.
+Each module adapts the names and inputs of one code base to the towers and heads of this package. Values that weights do
+not contain, such as the number of attention heads or a fixed temperature, are read from `config`, and are the published
+settings if `config` does not have them.
 """
 
 from collections.abc import Mapping
@@ -30,13 +31,18 @@ SYSTEMS = {
 
 
 def load(system: str, state: State, config: Mapping[str, Any]) -> OfficialModel:
-    """Build a published system from its state dict, in evaluation mode and float32.
+    """Builds a published system from its state dict, in evaluation mode and float32.
 
-    system: a family, "CLIP4Clip", "X-CLIP", "TeachCLIP", "STAN", "VideoCLIP" or "ViCLIP", and a variant after a slash,
-    which matters for "STAN/mugstan" only: others are told by their weights. config: what the official code was run
-    with, for example {"sim_header": "seqTransf"}; may be empty.
-    Raises ConfigError for an unknown system, CheckpointError that lists weights which are missing, unknown or of
-    another shape.
+    Args:
+        system: A name in `SYSTEMS`, optionally with a variant after a slash. Only "STAN/mugstan" needs the variant,
+            because the weights identify all others.
+        state: The official state dict.
+        config: The settings that the official code was run with, for example {"sim_header": "seqTransf"}. It may be
+            empty.
+
+    Raises:
+        ConfigError: If the system is unknown.
+        CheckpointError: If weights are missing, unknown or of another shape. The message lists them.
     """
     family, _, variant = system.partition("/")
     if family not in SYSTEMS:

@@ -1,7 +1,7 @@
-"""CLIP4Clip (Luo et al. 2021), and its two forks X-CLIP (Ma et al. 2022) and TeachCLIP (Tian et al. 2024).
+"""CLIP4Clip (Luo et al. 2021) and its forks X-CLIP (Ma et al. 2022) and TeachCLIP (Tian et al. 2024).
 
 Official code: https://github.com/ArrowLuo/CLIP4Clip, https://github.com/xuguohai/X-CLIP and
-https://github.com/ruc-aimc-lab/TeachCLIP. The three share one code base and its names.
+https://github.com/ruc-aimc-lab/TeachCLIP. The three have the same code base, so that one adapter serves all.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from videollm.retrieval.published.system import (
     vision_config,
 )
 
+# Patterns of our names and the official names, applied in this order.
 NAMES = (
     (r"^logit_scale$", "clip.logit_scale"),
     (r"^visual\.", "clip.visual."),
@@ -44,16 +45,18 @@ NAMES = (
     (r"^head\.frames_first$", "frame_mat_weight"),
     (r"^head\.then_words$", "word_mat_weight2"),
 )
+# Official weights that the official code does not use in these variants either.
 UNUSED = (
     r"clip\.(input_resolution|context_length|vocab_size)",
-    r"clip\.logit_scale",  # tightTransf
-    r"clip\.visual\.conv1\.weight",  # beside the 3D patches
-    r"frame_position_embeddings\.weight",  # seqLSTM
+    r"clip\.logit_scale",  # tightTransf has no temperature
+    r"clip\.visual\.conv1\.weight",  # 3D patches use conv2
+    r"frame_position_embeddings\.weight",  # seqLSTM has no positions
 )
 TEMPORAL = {"meanP": "mean", "seqLSTM": "lstm", "seqTransf": "transformer"}
 
 
 def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> RetrievalConfig:
+    """Returns the configuration of a state dict. Raises ConfigError if `config` has an unknown sim_header."""
     patches = ("3d", "conv2") if shapes.has("clip.visual.conv2.") else ("2d", "conv1")
     vision = vision_config(shapes, "clip.visual.", patches[1], config, patches=patches[0], official_compat=True)
     text = text_config(shapes, "clip.", config)
@@ -66,6 +69,8 @@ def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> Retriev
         positions = "cross.embeddings.position_embeddings" if header == "tightTransf" else "frame_position_embeddings"
         sizes |= {
             "layers": shapes.count(prefix),
+            # Head counts are not in the weights: the official cross-encoder has one per 64 of its width, the sequence
+            # transformer as many as the text tower.
             "heads": vision.embed_dim // 64 if header == "tightTransf" else text.heads,
             "mlp_width": shapes[f"{prefix}.0.mlp.c_fc.weight"][0],
             "context": shapes[f"{positions}.weight"][0],
@@ -82,6 +87,7 @@ def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> Retriev
 
 
 def _sim_header(shapes: StateShapes) -> str:
+    """Returns the similarity header of CLIP4Clip that the weights belong to."""
     if shapes.has("cross.", "similarity_dense."):
         return "tightTransf"
     if shapes.has("lstm_visual."):
@@ -90,13 +96,14 @@ def _sim_header(shapes: StateShapes) -> str:
 
 
 def encode_texts(model: RetrievalModel, inputs: Inputs) -> TextFeatures:
+    """Reads input_ids (b,pair,L) and attention_mask, which may be missing."""
     ids = inputs["input_ids"].flatten(0, -2)
     mask = inputs["attention_mask"].flatten(0, -2).bool() if "attention_mask" in inputs else eot_mask(ids)
     return model.encode_text(ids, mask)
 
 
 def encode_videos(model: RetrievalModel, inputs: Inputs) -> VideoRepr:
-    """video (b,pair,frames,ts,3,H,W), video_mask (b,pair,frames)."""
+    """Reads video (b,pair,frames,ts,3,H,W) and video_mask (b,pair,frames)."""
     video = inputs["video"].flatten(0, 1).flatten(1, 2)
     return model.encode_video(video.float(), inputs["video_mask"].flatten(0, -2).bool())
 

@@ -1,4 +1,4 @@
-"""`videollm import-official`: a published checkpoint file as a directory of this project."""
+"""Converts a published checkpoint file to a directory of this project, for `videollm import-official`."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,20 @@ from videollm.retrieval.published import load
 
 
 def convert(path: Path, system: str, folder: Path) -> dict[str, Any]:
-    """Write a published checkpoint file as a directory for `videollm.retrieval.model.load`. Returns what was made."""
+    """Converts a published checkpoint file to a directory that `videollm.retrieval.model.load` reads.
+
+    Args:
+        path: The checkpoint file.
+        system: The name of the system, see `published.load`.
+        folder: The directory to write.
+
+    Returns:
+        The directory, the system, the kind of head, the number of parameters and the SHA-256 of the checkpoint file.
+
+    Raises:
+        CheckpointError: If the file does not exist, or its weights do not fit the system.
+        ConfigError: If the system is unknown.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file: give a published checkpoint")
     model = load(system, read(path), {}).model
@@ -31,6 +44,6 @@ def convert(path: Path, system: str, folder: Path) -> dict[str, Any]:
 _CARD = """# {system}
 
 Converted from `{file}` (sha256 {sha256}), {parameters} parameters, head `{head}`. Data, recipe, results and licence are
-those of the published checkpoint. What its weights do not hold (numbers of attention heads, a fixed temperature) is the
-published setting; see `config.json`.
+those of the published checkpoint. Settings that its weights do not contain (numbers of attention heads, a fixed
+temperature) are the published ones; see `config.json`.
 """

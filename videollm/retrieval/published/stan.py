@@ -1,6 +1,6 @@
 """STAN (Liu et al. 2023) and Mug-STAN (Liu et al. 2023). Official code: https://github.com/farewellthree/STAN.
 
-Their towers have the names of transformers' CLIPModel.
+The names of their towers are those of CLIPModel in the library transformers.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from videollm.retrieval.published.system import (
     rename,
 )
 
+# Patterns of our names and the official names, applied in this order.
 NAMES = (
     (r"^head\.(stan\.)?(class_embedding|ln_post|proj)", r"visual.\2"),
     (r"^head\.(stan\.)?positions$", "visual.positional_embedding"),
@@ -49,11 +50,14 @@ NAMES = (
     (r"\.mlp\.c_fc\.", ".mlp.fc1."),
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 )
+# These are linear layers in the official code, which store the transpose of our matrices.
 TRANSPOSED = ("backbone.visual_projection.weight", "text_backbone.text_projection.weight")
-TAU = {32: 0.01, 16: 0.02, 14: 0.01}  # by patch size; the DiDeMo runs used 0.05
+TEMPERATURES = {32: 0.01, 16: 0.02, 14: 0.01}  # by patch size; the published runs on DiDeMo used 0.05
 
 
 def configure(variant: str, shapes: StateShapes, config: Mapping[str, Any]) -> RetrievalConfig:
+    """Returns the configuration of a state dict. STAN and Mug-STAN have the same weights, so that `variant` or the
+    setting `return_mean` selects the head."""
     kernel, places = shapes["backbone.patch_embedding.weight"], shapes["backbone.position_embedding.weight"][0]
     texts = "text_backbone.text_model."
     vocab_size, text_width = shapes[f"{texts}embeddings.token_embedding.weight"]
@@ -86,16 +90,19 @@ def configure(variant: str, shapes: StateShapes, config: Mapping[str, Any]) -> R
             official_compat=True,
         ),
         scale="fixed",
-        temperature=config.get("tau") or TAU.get(kernel[-1], 0.01),
+        temperature=config.get("tau") or TEMPERATURES.get(kernel[-1], 0.01),
     )
 
 
 def encode_texts(model: RetrievalModel, inputs: Inputs) -> TextFeatures:
+    """Reads text (...,L)."""
     ids = inputs["text"].flatten(0, -2)
-    return model.encode_text(ids, ids != 0)  # the official mask, though id 0 is also the word "!"
+    # This is the official mask. It leaves out the word "!" too, whose id is 0 like that of padding.
+    return model.encode_text(ids, ids != 0)
 
 
 def encode_videos(model: RetrievalModel, inputs: Inputs) -> VideoRepr:
+    """Reads imgs (B,T,3,H,W) or (B,3,T,H,W). The official code has no mask of frames."""
     video = frames_first(inputs["imgs"].float())
     return model.encode_video(video, torch.ones(video.shape[:2], dtype=torch.bool, device=video.device))
 

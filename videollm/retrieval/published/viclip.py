@@ -1,4 +1,4 @@
-"""ViCLIP (Wang et al. 2023, InternVid): OpenAI's names, one attention over space and time.
+"""ViCLIP (Wang et al. 2023, "InternVid"), which has OpenAI's names and joint attention over space and time.
 
 Official code: https://github.com/OpenGVLab/InternVideo/tree/main/Data/InternVid.
 """
@@ -26,6 +26,7 @@ from videollm.retrieval.published.system import (
 
 
 def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> RetrievalConfig:
+    """Returns the configuration of a state dict."""
     frames = shapes["vision_encoder.temporal_positional_embedding"][1]
     tubelet = shapes["vision_encoder.conv1.weight"][2]
     shape = {"patches": "joint", "frames": frames, "tubelet": tubelet}
@@ -39,6 +40,7 @@ def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> Retriev
 
 
 def _first(inputs: Inputs, names: tuple[str, ...]) -> torch.Tensor:
+    """Returns the first of several inputs that is given. Raises ConfigError if there is none."""
     found = next((inputs[name] for name in names if name in inputs), None)
     if found is None:
         raise ConfigError(f"the inputs are {', '.join(inputs)}; one of {', '.join(names)} is needed")
@@ -46,11 +48,13 @@ def _first(inputs: Inputs, names: tuple[str, ...]) -> torch.Tensor:
 
 
 def encode_texts(model: RetrievalModel, inputs: Inputs) -> TextFeatures:
+    """Reads text or input_ids, (B,L)."""
     ids = _first(inputs, ("text", "input_ids"))
     return model.encode_text(ids, eot_mask(ids))
 
 
 def encode_videos(model: RetrievalModel, inputs: Inputs) -> VideoRepr:
+    """Reads image or video, (B,T,3,H,W) or (B,3,T,H,W)."""
     video = frames_first(_first(inputs, ("image", "video")).float())
     return model.encode_video(video, torch.ones(video.shape[:2], dtype=torch.bool, device=video.device))
 

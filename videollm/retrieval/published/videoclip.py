@@ -1,4 +1,4 @@
-"""VideoCLIP (Xu et al. 2021): two BERTs over words and over features of another network.
+"""VideoCLIP (Xu et al. 2021): one BERT over words and one over the features of another network.
 
 Official code: https://github.com/facebookresearch/fairseq/tree/main/examples/MMPT.
 """
@@ -30,6 +30,7 @@ def _bert(shapes: StateShapes, prefix: str, config: Mapping[str, Any]) -> BertCo
 
 
 def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> RetrievalConfig:
+    """Returns the configuration of a state dict."""
     return RetrievalConfig(
         vision=None,
         text=_bert(shapes, "text_encoder.", config),
@@ -44,6 +45,7 @@ def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> Retriev
 
 
 def official_name(name: str) -> str:
+    """Returns the official name of a name of ours."""
     tower, _, rest = name.partition(".")
     if tower == "head" and not rest.startswith("bert."):
         return "video_encoder.videomlp." + rest.replace("norm.", "LayerNorm.")
@@ -54,12 +56,13 @@ def official_name(name: str) -> str:
 
 
 def encode_texts(model: RetrievalModel, inputs: Inputs) -> TextFeatures:
-    """caps (B,L) = [CLS] [SEP] words [SEP] padding: the first [SEP] belongs to the video."""
+    """Reads caps (B,L) = [CLS] [SEP] words [SEP] padding, and cmasks (B,L). The first [SEP] belongs to the video."""
     ids, mask = (torch.cat((x[:, :1], x[:, 2:]), 1) for x in (inputs["caps"], inputs["cmasks"].bool()))
     return model.encode_text(ids, mask)
 
 
 def encode_videos(model: RetrievalModel, inputs: Inputs) -> VideoRepr:
+    """Reads vfeats (B,T,F) and vmasks (B,T), and the ids of [CLS] and [SEP] from caps if they are given."""
     mask = inputs["vmasks"].bool()
     frames = model.encode_frames(inputs["vfeats"].float(), mask)
     head = cast(VideoCLIP, model.head)
