@@ -5,7 +5,7 @@ first audio packet. A stream that starts later, has gaps, or outlasts the video 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import av
@@ -68,6 +68,25 @@ def iter_audio(path: str | os.PathLike[str], track: int = 0) -> Iterator[AudioPi
         raise VideoNotFoundError(path, (error.strerror or str(error)).lower()) from error
 
 
+def joined(pieces: Iterable[AudioPiece], most: int) -> Iterator[AudioPiece]:
+    """Pieces that follow one another without a gap, joined to pieces of at most `most` samples."""
+    held: list[AudioPiece] = []
+    size = 0
+    for piece in (part for whole in pieces for part in _split(whole, most)):
+        if held and (piece.start_s > held[-1].end_s + 1 / SAMPLE_RATE or size + len(piece.samples) > most):
+            yield AudioPiece(held[0].start_s, torch.cat([one.samples for one in held]))
+            held, size = [], 0
+        held.append(piece)
+        size += len(piece.samples)
+    if held:
+        yield AudioPiece(held[0].start_s, torch.cat([one.samples for one in held]))
+
+
+def _split(piece: AudioPiece, most: int) -> Iterator[AudioPiece]:
+    for at in range(0, len(piece.samples), most):
+        yield AudioPiece(piece.start_s + at / SAMPLE_RATE, piece.samples[at : at + most])
+
+
 def _origin_s(container: InputContainer, stream: AudioStream) -> float:
     """The time of the first video frame, or of the first sound where there is no video, on the container's clock."""
     pictures = container.streams.best("video")
@@ -105,7 +124,8 @@ def _resampler() -> AudioResampler:
 
 def _drain(resampler: AudioResampler, frame: AudioFrame | None, run_s: float, heard: int) -> Iterator[AudioPiece]:
     for out in resampler.resample(frame):
-        samples = torch.from_numpy(out.to_ndarray()[0].copy())
+        # A file of floating point samples may hold any value, infinity and not-a-number among them.
+        samples = torch.from_numpy(out.to_ndarray()[0].copy()).nan_to_num_().clamp_(-1, 1)
         yield AudioPiece(run_s + heard / SAMPLE_RATE, samples)
         heard += len(samples)
 
