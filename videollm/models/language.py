@@ -36,7 +36,7 @@ def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
         return debug_tokenizer()
     source = resolve_source(config)
     with reachable(source):
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise CheckpointError(f"{config.source}: its tokenizer has no chat template; use an instruction-tuned model")
     return tokenizer
@@ -68,16 +68,33 @@ def load_language_model(
     source = resolve_source(config)
     with reachable(source):
         model = AutoModelForCausalLM.from_pretrained(
-            source, revision=config.revision, dtype=dtype, device_map=device_map or {"": str(device)}, **extra
+            source,
+            revision=config.revision,
+            dtype=dtype,
+            device_map=device_map or {"": str(device)},
+            trust_remote_code=False,
+            **extra,
         )
     return model.eval().requires_grad_(False)
 
 
 @contextmanager
 def reachable(source: str) -> Iterator[None]:
-    """Turn transformers' error for a file that is neither on disk nor on the model hub into a CheckpointError."""
+    """Turn transformers' errors into CheckpointErrors: for a file that is neither on disk nor on the model hub, and for
+    a model that needs Python code of its own.
+
+    Every load passes `trust_remote_code=False`. Without it, transformers asks on standard input whether to run the code
+    that a model's `auto_map` names, and a question that is piped into a command could answer yes.
+    """
     try:
         yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{source}: its files name Python code of their own (auto_map), which is never run; use a model whose "
+            "architecture transformers has"
+        ) from error
     except OSError as error:
         raise CheckpointError(
             f"{source}: cannot be loaded ({str(error).splitlines()[0]}). "

@@ -9,7 +9,7 @@ Shapes: S samples, L tokens.
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -119,9 +119,9 @@ class SpeechSense:
         directory = assets.fetch(name) if scheme == "asset" else Path(source)
         try:
             self.model: Any = WhisperForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
             self.features: Any = WhisperFeatureExtractor.from_pretrained(directory)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{directory}: not a Whisper model ({str(error).splitlines()[0]})") from error
         self.model.eval().to(resolve_device(device))
         self.gate = gate or SpeechGate()
@@ -151,7 +151,7 @@ class SpeechSense:
         return (sentence.finding for sentence in self.sentences(pieces, self.task))
 
     @torch.inference_mode()
-    def sentences(self, pieces: Iterable[AudioPiece], task: SpeechTask) -> Iterator[SpokenSentence]:
+    def sentences(self, pieces: Iterable[AudioPiece], task: SpeechTask) -> Generator[SpokenSentence]:
         """Sentences in `pieces`, with what Whisper says about each. Raises ConfigError, see `checked`."""
         language = self.checked(task).language
         sound = _Windows(pieces)
