@@ -63,6 +63,22 @@ def test_old_names_stay_away():
     assert {file: {name: OLD_NAMES[name] for name in names} for file, names in used.items() if names} == {}
 
 
+def test_no_load_may_run_code_of_a_model():
+    """Auto classes of transformers run a model's own code, or ask for it on standard input, unless they are told not
+    to."""
+    careless = []
+    for file in [*FILES, *(ROOT / "scripts").rglob("*.py")]:
+        for node in ast.walk(tree(file)):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="from_pretrained" | "from_config")):
+                    refused = any(
+                        k.arg == "trust_remote_code" and ast.unparse(k.value) == "False" for k in node.keywords
+                    )
+                    if name.startswith("Auto") and not refused:
+                        careless.append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert careless == []
+
+
 def test_files_stay_short():
     lines = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in FILES}
     assert {file: n for file, n in lines.items() if n > LONGER.get(file, FILE_LINES)} == {}

@@ -19,6 +19,7 @@ Decoder = Literal["pyav", "decord"]
 SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
 Resize = Literal["trained", "squash", "nearest"]
 PromptLayoutName = Literal["chat", "video_llama", "video_chatgpt"]
+SenseName = Literal["speech", "objects"]
 
 
 def _check(ok: bool, message: str) -> None:
@@ -201,7 +202,10 @@ class PromptConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything needed to build one model; `videollm.presets` names complete ones."""
+    """Everything needed to build one model; `videollm.presets` names complete ones.
+
+    senses: what is found in a video besides what its frame encoder sees, and told to the language model.
+    """
 
     name: str
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(fps=2.0))
@@ -210,6 +214,11 @@ class ModelConfig:
     temporal: TemporalConfig = field(default_factory=TemporalConfig)
     llm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
+    senses: tuple[SenseName, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.senses:
+            _check_choice("sense", name, SenseName)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -222,7 +231,10 @@ class ModelConfig:
     @property
     def sha(self) -> str:
         """12 hex digits that change with any value."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        values = self.to_dict()
+        if not self.senses:
+            del values["senses"]  # so that models without senses keep the hash that their saved sessions name
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 _NESTED: dict[str, Any] = {

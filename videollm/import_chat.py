@@ -23,6 +23,7 @@ from videollm.config import (
 )
 from videollm.encoders.build import build_encoder
 from videollm.errors import CheckpointError
+from videollm.models.language import reachable
 from videollm.models.layouts import LAYOUTS
 from videollm.models.processor import Processor
 from videollm.models.published.files import read
@@ -62,8 +63,10 @@ def import_video_chatgpt(
         missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
         raise CheckpointError(f"{file} is not a file of Video-ChatGPT: missing {missing}, unknown {unknown}")
     tower = build_encoder(encoder, device)
-    tokenizer: Any = AutoTokenizer.from_pretrained(llm)
-    language_model = _with_new_words(AutoModelForCausalLM.from_pretrained(llm), tokenizer, state[EMBEDDINGS], llm)
+    with reachable(str(llm)):
+        tokenizer: Any = AutoTokenizer.from_pretrained(llm, trust_remote_code=False)
+        published = AutoModelForCausalLM.from_pretrained(llm, trust_remote_code=False)
+    language_model = _with_new_words(published, tokenizer, state[EMBEDDINGS], llm)
     config = _config(encoder, tower.tokens_per_frame)
     video_llm = assemble(config, tower, language_model)
     output = video_llm.temporal.output

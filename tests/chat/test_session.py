@@ -15,7 +15,8 @@ from videollm.errors import CheckpointError, ContextOverflowError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, encode_video
 from videollm.inference.sampling import GenerationConfig
-from videollm.models.processor import Processor
+from videollm.models.processor import Message, Processor
+from videollm.senses.finding import Finding, Findings
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 SHORT = GenerationConfig(max_new_tokens=12)
@@ -139,3 +140,19 @@ def test_part_keeps_frames_and_cuts_of_the_span(model: Model, video: EncodedVide
     part = video.part(second.start_s, second.end_s)
     assert torch.equal(part.times_s, second.times_s)
     assert part.end_s == second.end_s and part.cuts == ()
+
+
+def test_what_the_senses_found_is_in_the_prompt_in_the_evidence_and_in_a_saved_session(
+    model: Model, video: EncodedVideo, tmp_path: Path
+):
+    said = Finding(start_s=1.0, end_s=2.0, kind="speech", text="Look, a cat.", score=0.9)
+    heard = replace(video, findings=Findings(senses=("speech",), found=(said,)), ms={**video.ms, "speech": 7.0})
+    session = ChatSession(model, heard)
+    prompt = model.processor([Message("user", "Hi?")], session.segments)
+    text = model.processor.tokenizer.decode([i for i in prompt.ids if i >= 0])
+    assert "heard: speech" in text and text.count('"Look, a cat."') == 1
+    answer = session.ask("Hi?", SHORT)
+    assert answer.receipt.ms["speech"] == 7.0 and session.ask("Again?", SHORT).receipt.ms["speech"] == 0
+    assert (said,) in [e.findings for e in answer.evidence]
+    session.save(tmp_path / "talk")
+    assert ChatSession.resume(model, tmp_path / "talk").video.findings.found == (said,)

@@ -54,6 +54,14 @@ def test_the_decoder_can_be_chosen():
     assert theirs["times_s"] == ours["times_s"] and len(ours["times_s"]) == 4
 
 
+def test_cut_writes_the_part_that_a_text_describes(tmp_path: Path):
+    found = result("cut", SAMPLE, "a rocket", "--out", str(tmp_path / "rocket.mp4"))
+    assert (found["start"], found["end"]) == (pytest.approx(8), pytest.approx(12)) and found["copied"]
+    assert result("info", found["file"])["duration_s"] == pytest.approx(4)
+    done = run("cut", SAMPLE, "--out", str(tmp_path / "none.mp4"))
+    assert done.returncode == 2 and "give --start and --end" in done.stderr
+
+
 def test_chat_keeps_the_session_and_survives_bad_commands(tmp_path: Path):
     saved = tmp_path / "talk"
     script = (

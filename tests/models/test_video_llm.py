@@ -192,6 +192,13 @@ def test_configs_survive_json(name: str):
     assert again == config and again.sha == config.sha
 
 
+def test_a_model_without_senses_keeps_the_hash_that_it_had_before_there_were_any():
+    assert DEBUG.sha == "a63de249bbdc"
+    assert replace(DEBUG, senses=("speech",)).sha not in (DEBUG.sha, replace(DEBUG, senses=("objects",)).sha)
+    with pytest.raises(ConfigError, match="sense is 'smell'; choose one of speech, objects"):
+        ModelConfig.from_dict({**DEBUG.to_dict(), "senses": ["smell"]})
+
+
 def test_a_directory_is_a_language_model_and_4bit_loads_and_trains(tmp_path: Path):
     """Any transformers directory works as the language model; NF4 with LoRA gives gradients on CPU."""
     tiny = checkpoint.build(DEBUG)

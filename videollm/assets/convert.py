@@ -33,9 +33,13 @@ def gguf(source: Path, target: Path) -> None:
     (file,) = source.iterdir()
     expand = GgufConfig(gguf_file=file.name, dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(
-        source, gguf_file=file.name, quantization_config=expand, dtype=torch.bfloat16
+        source,
+        gguf_file=file.name,
+        quantization_config=expand,
+        dtype=torch.bfloat16,
+        trust_remote_code=False,
     )
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file.name, trust_remote_code=False)
     tokenizer.model_max_length = model.config.max_position_embeddings
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from videollm.senses.finding import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -11,6 +13,7 @@ class Evidence:
     Attributes:
         score: Cosine of the segment's embedding with that of the answer (read with its question if it is one word).
         tags: Words with probabilities.
+        findings: What the senses found at that time.
         video: Number of the video, in a conversation about several.
     """
 
@@ -19,6 +22,7 @@ class Evidence:
     score: float
     tags: tuple[tuple[str, float], ...]
     video: int = 0
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +40,8 @@ class GenerationReceipt:
         cached_tokens: Those of them whose keys and values an earlier turn had computed.
         completion_tokens: Tokens of the answer.
         truncated: Whether segments were merged or the answer reached its length limit.
-        ms: Milliseconds: decode and encode of the video (0 once it is encoded), first_token from the question to the
-            first token, and total.
+        ms: Milliseconds: decode and encode of the video and each sense by its name (0 once it is done), first_token
+            from the question to the first token, and total.
     """
 
     model: str

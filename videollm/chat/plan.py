@@ -163,6 +163,6 @@ def _skeleton(config: ModelConfig) -> PreTrainedModel:
         return debug_language_model()
     source = resolve_source(config.llm)
     with reachable(source):
-        found = AutoConfig.from_pretrained(source, revision=config.llm.revision)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(found)
+        found = AutoConfig.from_pretrained(source, revision=config.llm.revision, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(found, trust_remote_code=False)

@@ -1,7 +1,7 @@
 """A conversation about one video, which is encoded once. The keys and values of the prompt are kept between turns."""
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from videollm.chat.answer import Answer
 from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import Model
-from videollm.config import SamplingConfig
+from videollm.config import SamplingConfig, SenseName
 from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
+from videollm.features.observe import observe
 from videollm.inference.engine import Engine, LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
@@ -25,7 +26,8 @@ class ChatSession:
 
     video: a path, which is decoded and encoded here, or an `EncodedVideo`. engine: what runs the language model; None
     runs it in this process. sampling: which frames to use; None takes the sampling of the model's config. features: a
-    cache for the features of the video. messages: an earlier conversation to continue.
+    cache for the features of the video and for what the senses find. senses: those that look at the file and listen to
+    it; None takes the model's. messages: an earlier conversation to continue.
     Raises the `VideoError` family for a file that cannot be used.
     """
 
@@ -37,12 +39,15 @@ class ChatSession:
         engine: Engine | None = None,
         sampling: SamplingConfig | None = None,
         features: FeatureCache | None = None,
+        senses: Sequence[SenseName] | None = None,
         messages: list[Message] | None = None,
     ):
         self.model = model
         self.engine = engine or LocalEngine(model.llm, model.processor.stop_ids)
         if not isinstance(video, EncodedVideo):
-            video = encode_video(video, model.encoder, sampling or model.config.sampling, features)
+            encoded = encode_video(video, model.encoder, sampling or model.config.sampling, features)
+            wanted = model.config.senses if senses is None else senses
+            video = observe(encoded, video, wanted, features, model.device)
         self.video = video
         self.messages = list(messages or [])
         asked = [number for number, message in enumerate(self.messages) if message.role == "user"]
@@ -96,7 +101,7 @@ class ChatSession:
         )
         for item in made:
             if isinstance(item, Answer):
-                self._video_ms = {"decode": 0.0, "encode": 0.0}
+                self._video_ms = dict.fromkeys(self._video_ms, 0.0)
                 self.messages = [*messages, Message("assistant", item.text)]
                 yield item
             else:

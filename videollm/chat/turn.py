@@ -84,8 +84,8 @@ def generate_answer(
 ) -> Generator[Piece | Answer]:
     """Yield a `Piece` for each token, then the `Answer`. Closing the generator stops the model.
 
-    question: the last message's text, for the evidence. video_ms: milliseconds of decoding and encoding that the
-    receipt counts for this turn. started: `perf_counter()` when the question arrived.
+    question: the last message's text, for the evidence. video_ms: milliseconds of decoding, encoding and senses that
+    the receipt counts for this turn. started: `perf_counter()` when the question arrived.
     """
     ids: list[int] = []
     yielded, first_s, stopped_at = "", 0.0, None
@@ -155,6 +155,6 @@ def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptV
     embed = model.encoder.encode_text([text]).embed[0].float().cpu()
     scored = ((float(s.embed @ embed), number, s) for number, v in enumerate(videos) for s in v.segments)
     return tuple(
-        Evidence(s.start_s, s.end_s, score, tuple((t.word, t.prob) for t in s.tags), number)
+        Evidence(s.start_s, s.end_s, score, tuple((t.word, t.prob) for t in s.tags), number, s.findings.found)
         for score, number, s in sorted(scored, key=lambda item: -item[0])[:EVIDENCE]
     )

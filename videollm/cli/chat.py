@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from videollm.cli.models import open_session
+from videollm.cli.models import new_session, open_session
 from videollm.cli.options import (
     Commands,
     Options,
@@ -15,6 +15,7 @@ from videollm.cli.options import (
     model_arguments,
     sampling_arguments,
     sampling_of,
+    senses_arguments,
 )
 from videollm.cli.output import format_span, hide_progress_bars, print_piece, print_result, to_json
 from videollm.cli.shapes import CaptionJSON, CitationJSON, answer_json
@@ -28,7 +29,7 @@ CHAT_COMMANDS = "/evidence, /receipt, /video PATH, /save FILE, /quit"
 
 
 def register(commands: Commands) -> None:
-    one_video = (model_arguments(), device_arguments(), sampling_arguments())
+    one_video = (model_arguments(), device_arguments(), sampling_arguments(), senses_arguments())
     parser = add_command(commands, "ask", ask, "ask one question about a video", *one_video, generation_arguments())
     parser.add_argument("video", nargs="?", help="leave it out with --index")
     parser.add_argument("question")
@@ -101,11 +102,9 @@ def _chat_line(
     options: Options, line: str, session: "ChatSession", answer: "Answer | None"
 ) -> "tuple[ChatSession, Answer | None]":
     """Carries out one line of the user and returns the session and the last answer after it."""
-    from videollm.chat.session import ChatSession
-
     command, _, argument = line.partition(" ")
     if command == "/video":
-        return ChatSession(session.model, argument, sampling=sampling_of(options)), None
+        return new_session(session.model, argument, options), None
     if command == "/save":
         session.save(argument)
     elif command in ("/evidence", "/receipt"):

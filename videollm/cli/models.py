@@ -1,5 +1,6 @@
 """How commands load a model or an encoder and open a video with it."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from videollm.cli.options import Options, sampling_of
@@ -7,6 +8,7 @@ from videollm.cli.output import hide_progress_bars
 
 if TYPE_CHECKING:
     from videollm.chat.session import ChatSession
+    from videollm.checkpoint import Model
     from videollm.config import ModelConfig
     from videollm.encoders.base import FrameEncoder
     from videollm.features.cache import FeatureCache
@@ -15,14 +17,23 @@ if TYPE_CHECKING:
 
 def open_session(options: Options) -> "ChatSession":
     """Loads the model and starts a conversation about the video. Raises the VideoLLMError family."""
-    from videollm.chat.session import ChatSession
     from videollm.checkpoint import load
     from videollm.video.decode import probe
 
     hide_progress_bars()
     probe(options.video)  # reports a bad file before the seconds that loading a model takes
     model = load(options.model, options.device, options.device_map)
-    return ChatSession(model, options.video, sampling=sampling_of(options), features=_feature_cache())
+    return new_session(model, options.video, options)
+
+
+def new_session(model: "Model", video: str, options: Options) -> "ChatSession":
+    """Starts a conversation and says on stderr which senses could not be used. Raises the VideoError family."""
+    from videollm.chat.session import ChatSession
+
+    session = ChatSession(model, video, sampling=sampling_of(options), features=_feature_cache(), senses=options.senses)
+    for name, problem in session.video.findings.problems.items():
+        print(f"without {name}: {problem}", file=sys.stderr)
+    return session
 
 
 def encode(options: Options) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]":

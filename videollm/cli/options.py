@@ -3,12 +3,12 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast, get_args
 
 from videollm.device_arguments import add_device_arguments
 
 if TYPE_CHECKING:
-    from videollm.config import ModelConfig, SamplingConfig
+    from videollm.config import ModelConfig, SamplingConfig, SenseName
     from videollm.inference.sampling import GenerationConfig
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -54,6 +54,28 @@ def sampling_arguments() -> Arguments:
     parser.add_argument("--end", type=float, dest="end_s", metavar="S", help="stop at this second")
     parser.add_argument("--decoder", choices=["pyav", "decord"], help="what decodes the frames (default: pyav)")
     return parser
+
+
+def senses_arguments() -> Arguments:
+    """Which senses look at a video and listen to it, for the language model."""
+    parser = Arguments(add_help=False)
+    parser.add_argument(
+        "--senses",
+        type=_senses,
+        metavar="NAMES",
+        help="what else is found in the video: speech, objects, both as speech,objects, or none (default: the model's)",
+    )
+    return parser
+
+
+def _senses(text: str) -> "tuple[SenseName, ...]":
+    from videollm.config import SenseName
+
+    names = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in get_args(SenseName)]:
+        known = ", ".join(get_args(SenseName))
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)!r} is no sense; choose from {known}, or none")
+    return cast("tuple[SenseName, ...]", names)
 
 
 def generation_arguments() -> Arguments:

@@ -4,7 +4,7 @@ The fields of each object are listed here and nowhere else: the commands print t
 Times are seconds from the start of the video.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -16,8 +16,28 @@ if TYPE_CHECKING:
     from videollm.chat.summary import Part
     from videollm.encoders.tags import Tag
     from videollm.retrieval.search import Moment
+    from videollm.senses.finding import Finding
 
 TagsJSON = list[tuple[str, float]]  # words with their probabilities, likeliest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingJSON:
+    """What a sense found. box: left, top, right, bottom as fractions of the picture. track: number of the object."""
+
+    start: float
+    end: float
+    kind: str
+    text: str
+    score: float
+    box: tuple[float, float, float, float] | None = None
+    language: str | None = None
+    track: int | None = None
+
+    @classmethod
+    def of(cls, finding: "Finding") -> Self:
+        values = asdict(finding)
+        return cls(start=values.pop("start_s"), end=values.pop("end_s"), **values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +49,7 @@ class EvidenceJSON:
     end: float
     score: float
     tags: TagsJSON
+    findings: list[FindingJSON] = field(default_factory=list)
 
     @classmethod
     def of(cls, evidence: "Evidence") -> Self:
@@ -38,6 +59,7 @@ class EvidenceJSON:
             end=evidence.end_s,
             score=evidence.score,
             tags=list(evidence.tags),
+            findings=[FindingJSON.of(finding) for finding in evidence.findings],
         )
 
 

@@ -1,4 +1,4 @@
-"""Commands about one video: info, classify, moments, keyframes and summarize."""
+"""Commands about one video: info, classify, moments, cut, keyframes and summarize."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,13 +11,15 @@ from videollm.cli.options import (
     device_arguments,
     model_arguments,
     sampling_arguments,
+    senses_arguments,
 )
 from videollm.cli.output import format_span, format_tags, print_result, save_sheet, to_json
 from videollm.cli.shapes import PartJSON, tags_json
+from videollm.errors import ConfigError
 
 
 def register(commands: Commands) -> None:
-    one_video = (model_arguments(), device_arguments(), sampling_arguments())
+    one_video = (model_arguments(), device_arguments(), sampling_arguments(), senses_arguments())
     encoder_only = (model_arguments(), device_arguments(language_model=False), sampling_arguments())
     add_command(commands, "info", info, "show what a file holds").add_argument("video")
 
@@ -29,6 +31,13 @@ def register(commands: Commands) -> None:
     parser.add_argument("video")
     parser.add_argument("query", help="text that describes it")
     parser.add_argument("-k", type=int, default=3, help="number of moments, at most (default: 3)")
+
+    parser = add_command(commands, "cut", cut, "write a part of a video to a file of its own", *encoder_only)
+    parser.add_argument("video")
+    parser.add_argument("query", nargs="?", help="text that describes the part (default: all from --start to --end)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="FILE.mp4 with sound, or FILE.gif or FILE.webp"
+    )
 
     parser = add_command(commands, "keyframes", keyframes, "choose the frames that represent a video", *one_video)
     parser.add_argument("video")
@@ -70,6 +79,25 @@ def moments(options: Options) -> None:
     found = ground(video, options.query, encoder, options.k)
     rows = [{"start": s.start_s, "end": s.end_s, "score": s.score} for s in found]
     print_result(options, {"moments": rows}, "\n".join(f"{s.score:5.2f}  {format_span(s)}" for s in found))
+
+
+def cut(options: Options) -> None:
+    from videollm.retrieval.grounding import Span, ground
+    from videollm.video import cutting
+    from videollm.video.decode import probe
+
+    if options.query is not None:
+        encoder, _, video = encode(options)
+        (part,) = ground(video, options.query, encoder, 1)
+    elif options.start_s is None and options.end_s is None:
+        raise ConfigError("the part is not given; describe it in words, or give --start and --end in seconds")
+    else:
+        end_s = probe(options.video).duration_s if options.end_s is None else options.end_s
+        part = Span(options.start_s or 0.0, end_s, 1.0)
+    clip = cutting.cut(options.video, part.start_s, part.end_s, options.out)
+    result = {"start": clip.start_s, "end": clip.end_s, "copied": clip.copied, "file": str(options.out)}
+    how = "copied without loss" if clip.copied else "encoded again"
+    print_result(options, result, f"wrote {options.out}: {format_span(clip)}, {how}")
 
 
 def keyframes(options: Options) -> None:

@@ -3,8 +3,9 @@
 import difflib
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, cast
 
 import open_clip
 import torch
@@ -13,6 +14,7 @@ from open_clip.hf_model import HFTextEncoder
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
+from transformers import dynamic_module_utils
 
 from videollm import assets
 from videollm.config import EncoderConfig
@@ -165,20 +167,43 @@ def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[
         raise ConfigError(f"{source} has no weights {tag!r}; choose one of {', '.join(tags)}, or {LOCAL}FOLDER")
     recorded = open_clip.get_pretrained_cfg(source, tag)
     try:
-        model = open_clip.create_model(
-            source,
-            pretrained=tag or None,
-            force_quick_gelu=recorded.get("quick_gelu", False),  # some tags were trained with this activation
-            require_pretrained=bool(tag) or _has_schema(source),
-        )
-        return cast(CLIP | CustomTextCLIP, model), open_clip.get_tokenizer(source)
+        with _refusing_code():  # a text tower or a tokenizer may be one of transformers
+            model = open_clip.create_model(
+                source,
+                pretrained=tag or None,
+                force_quick_gelu=recorded.get("quick_gelu", False),  # some tags were trained with this activation
+                require_pretrained=bool(tag) or _has_schema(source),
+            )
+            return cast(CLIP | CustomTextCLIP, model), open_clip.get_tokenizer(source)
     except (RuntimeError, ValueError, OSError) as error:
         missing = recorded.get("hf_hub") or recorded.get("url") or source
         raise AssetError(
-            f"{missing} is neither cached nor reachable ({str(error).strip().splitlines()[0]}); put "
+            f"{missing} cannot be loaded ({str(error).strip().splitlines()[0]}); put "
             f"open_clip_config.json, open_clip_model.safetensors and tokenizer files, where the model has its own, "
             f"into a folder and set the encoder's pretrained to {LOCAL}FOLDER"
         ) from error
+
+
+@contextmanager
+def _refusing_code() -> Iterator[None]:
+    """Within this context, transformers raises ValueError where it would run code that comes with model files, or ask.
+
+    It is for libraries that call transformers themselves and do not pass `trust_remote_code=False`, or pass what a file
+    of the model says.
+    """
+    refused: dict[str, Any] = {"get_class_in_module": _refuse, "TIME_OUT_REMOTE_CODE": 0}
+    before = {name: getattr(dynamic_module_utils, name) for name in refused}
+    try:
+        for name, value in refused.items():
+            setattr(dynamic_module_utils, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(dynamic_module_utils, name, value)
+
+
+def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise ValueError("its files name Python code of their own (auto_map), which is never run")
 
 
 def _source(config: EncoderConfig) -> str:

@@ -14,7 +14,7 @@ class SentenceEncoder:
     the last hidden states, normalised."""
 
     def __init__(self, directory: Path, device: torch.device):
-        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         model = BertModel.from_pretrained(directory, dtype=torch.float32).eval().requires_grad_(False)
         self.model = nn.Module.to(model, device)
 

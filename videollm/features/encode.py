@@ -25,6 +25,7 @@ from videollm.encoders.tags import Tag, select_tags
 from videollm.features.cache import FeatureCache, cache_key
 from videollm.features.segments import Segment, merge_segments, scene_cuts, segment, thumbnails
 from videollm.features.shards import FeatureShards
+from videollm.senses.finding import NOTHING, Findings
 from videollm.video.decode import iter_frames, probe
 from videollm.video.frames import Frames, VideoInfo
 
@@ -34,7 +35,7 @@ class SegmentFeatures:
     """One segment as the language model sees it, on the CPU.
 
     tokens (T,N,D) at times_s (T,) in seconds. embed (E,): the unit vector that search compares with texts. tags: what
-    the frames show in words, with probabilities.
+    the frames show in words, with probabilities. findings: what the senses found at that time.
     """
 
     start_s: float
@@ -43,6 +44,7 @@ class SegmentFeatures:
     times_s: torch.Tensor
     embed: torch.Tensor
     tags: tuple[Tag, ...]
+    findings: Findings = NOTHING
 
 
 def segment_features(
@@ -73,8 +75,8 @@ class EncodedVideo:
     """Features of all sampled frames at times_s float64 (T,), on the CPU, and what is needed to segment them.
 
     cuts: numbers of the frames that start a new scene. end_s: where the sampled range ends, in seconds. lost: number of
-    sampled frames that could not be decoded. ms: milliseconds of decoding and of encoding, 0 where the features came
-    from a cache.
+    sampled frames that could not be decoded. ms: milliseconds of decoding, of encoding and of each sense, 0 where the
+    features came from a cache. findings: what the senses found, see `videollm.features.observe`.
     """
 
     info: VideoInfo
@@ -84,13 +86,18 @@ class EncodedVideo:
     end_s: float
     lost: int
     ms: dict[str, float]
+    findings: Findings = NOTHING
 
     def segments(self, config: ModelConfig, vocabulary: Vocabulary, most: int | None = None) -> list[SegmentFeatures]:
         """The video's segments; neighbours are merged until at most `most` are left."""
         spans = segment(self.times_s, config.segments, end_s=self.end_s, cuts=self.cuts)
         if most is not None:
             spans = merge_segments(spans, most)
-        return segment_features(self.features, self.times_s, spans, vocabulary, config.prompt, config.segments.frames)
+        made = segment_features(self.features, self.times_s, spans, vocabulary, config.prompt, config.segments.frames)
+        return [
+            dataclasses.replace(s, findings=self.findings.part(s.start_s, s.end_s, first=number == 0))
+            for number, s in enumerate(made)
+        ]
 
     def part(self, start_s: float, end_s: float) -> "EncodedVideo":
         """The frames from start_s up to end_s, of which there must be at least one."""
@@ -107,7 +114,8 @@ class EncodedVideo:
 
     def metadata(self) -> dict[str, Any]:
         """Everything besides the tensors as plain JSON values, for `from_saved`."""
-        return {"info": dataclasses.asdict(self.info), "cuts": self.cuts, "end_s": self.end_s, "lost": self.lost}
+        plain = {"info": dataclasses.asdict(self.info), "cuts": self.cuts, "end_s": self.end_s, "lost": self.lost}
+        return {**plain, "findings": self.findings.to_dict()} if self.findings.senses else plain
 
     @classmethod
     def from_saved(cls, metadata: dict[str, Any], tensors: dict[str, torch.Tensor]) -> "EncodedVideo":
@@ -119,6 +127,7 @@ class EncodedVideo:
             end_s=metadata["end_s"],
             lost=metadata["lost"],
             ms={"decode": 0.0, "encode": 0.0},
+            findings=Findings.from_dict(metadata["findings"]) if "findings" in metadata else NOTHING,
         )
 
 

@@ -36,7 +36,7 @@ def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
         return debug_tokenizer()
     source = resolve_source(config)
     with reachable(source):
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=config.revision, trust_remote_code=False)
     if tokenizer.chat_template is None:
         raise CheckpointError(f"{config.source}: its tokenizer has no chat template; use an instruction-tuned model")
     return tokenizer
@@ -63,9 +63,13 @@ def load_language_model(
 
 
 def loading_arguments(config: LanguageModelConfig, device: torch.device, device_map: DeviceMap) -> dict[str, Any]:
-    """What transformers' `from_pretrained` is told of number format and place."""
+    """What transformers' `from_pretrained` is told of number format, place and foreign code."""
     dtype = resolve_dtype(config.dtype, device)
-    arguments: dict[str, Any] = {"dtype": dtype, "device_map": device_map or {"": str(device)}}
+    arguments: dict[str, Any] = {
+        "dtype": dtype,
+        "device_map": device_map or {"": str(device)},
+        "trust_remote_code": False,
+    }
     if config.load_in_4bit:
         from transformers import BitsAndBytesConfig
 
@@ -80,9 +84,21 @@ def loading_arguments(config: LanguageModelConfig, device: torch.device, device_
 
 @contextmanager
 def reachable(source: str) -> Iterator[None]:
-    """Turn transformers' error for a file that is neither on disk nor on the model hub into a CheckpointError."""
+    """Turn transformers' errors into CheckpointErrors: for a file that is neither on disk nor on the model hub, and for
+    a model that needs Python code of its own.
+
+    Every load passes `trust_remote_code=False`. Without it, transformers asks on standard input whether to run the code
+    that a model's `auto_map` names, and a question that is piped into a command could answer yes.
+    """
     try:
         yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{source}: its files name Python code of their own (auto_map), which is never run; use a model whose "
+            "architecture transformers has"
+        ) from error
     except OSError as error:
         raise CheckpointError(
             f"{source}: cannot be loaded ({str(error).splitlines()[0]}). "

@@ -17,6 +17,7 @@ from videollm.config import ModelConfig
 from videollm.datasets.schema import Message, format_time
 from videollm.features.encode import SegmentFeatures
 from videollm.models.layouts import LAYOUTS
+from videollm.models.notes import segment_note, video_note
 from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VisualBatch
 
 SLOT = "\ue000{}\ue001"  # private-use characters: stand for a message's text while the template is applied
@@ -146,12 +147,11 @@ class Processor:
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def segment_text(self, segment: SegmentFeatures) -> str:
-        """What stands before a segment's visual tokens: its real times and its concept tags."""
+        """What stands before a segment's visual tokens: its real times, its concept tags and what the senses found."""
         span = f"[{format_time(segment.start_s)}-{format_time(segment.end_s)}]"
-        if not self.config.prompt.tags:
-            return f"{span}:"
         tags = ", ".join(f"{tag.word} {round(100 * tag.prob)}%" for tag in segment.tags) or "unclear"
-        return f"{span} {tags}:"
+        known = (tags if self.config.prompt.tags else "", segment_note(segment.findings))
+        return f"{span} {'; '.join(filter(None, known))}".rstrip() + ":"
 
     def _add_video(self, prompt: Prompt, segments: Sequence[SegmentFeatures]) -> None:
         queries = self.config.temporal.queries
@@ -163,7 +163,9 @@ class Processor:
                 prompt.add_visual(segment, queries)
                 self._add_text(prompt, after, special=True)
             return
-        self._add_text(prompt, f"Video {format_time(segments[-1].end_s - segments[0].start_s)}\n")
+        head = f"Video {format_time(segments[-1].end_s - segments[0].start_s)}"
+        note = video_note([s.findings for s in segments])
+        self._add_text(prompt, f"{head}; {note}\n" if note else f"{head}\n")
         for segment in segments:
             self._add_text(prompt, self.segment_text(segment))
             prompt.add_visual(segment, queries)

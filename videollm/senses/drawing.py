@@ -3,41 +3,30 @@
 import colorsys
 from bisect import bisect_right
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
 import torch
-from av.video.stream import VideoStream
 from torchvision.utils import draw_bounding_boxes
 
 from videollm.config import SamplingConfig
 from videollm.senses.tracks import ObjectTrack
 from videollm.video.decode import iter_frames, probe
+from videollm.video.writer import VideoWriter
 
 FPS = 12.0  # of the drawn video
-TICKS = 90_000  # a second, as in MPEG streams
 SHORT_SIDE = 480
 
 
 def draw_tracks(video: str | Path, tracks: Sequence[ObjectTrack], target: Path) -> None:
     """Write `video`, without sound, with a box around every track. A box moves evenly between the times at which its
     object was seen. Raises the VideoError family."""
-    fps = min(FPS, probe(video).fps or FPS)
-    with av.open(str(target), "w") as output:
-        stream: VideoStream = output.add_stream("libx264", rate=round(fps))
-        stream.codec_context.time_base = Fraction(1, TICKS)
+    info = probe(video)
+    fps = min(FPS, info.fps or FPS)
+    with VideoWriter(target, fps) as writer:
         for frames in iter_frames(video, SamplingConfig(fps=fps), short_side=SHORT_SIDE):
-            height, width = (n // 2 * 2 for n in frames.pixels.shape[-2:])  # H.264 in 4:2:0 takes even sizes only
-            if not stream.codec_context.is_open:
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for pixels, time_s in zip(frames.pixels, frames.times_s.tolist(), strict=True):
-                picture = _drawn(pixels[:, :height, :width], time_s, tracks)
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture.permute(1, 2, 0).numpy()), "rgb24")
-                frame.pts, frame.time_base = round(time_s * TICKS), Fraction(1, TICKS)
-                output.mux(stream.encode(frame))
-        output.mux(stream.encode())
+                writer.add_picture(_drawn(pixels, time_s, tracks), time_s)
+        writer.finish(info.duration_s)
 
 
 def box_at(track: ObjectTrack, time_s: float) -> tuple[float, ...] | None:

@@ -70,9 +70,9 @@ class SpeechSense:
         directory = assets.fetch(name) if scheme == "asset" else Path(source)
         try:
             self.model: Any = WhisperForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
             self.features: Any = WhisperFeatureExtractor.from_pretrained(directory)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{directory}: not a Whisper model ({str(error).splitlines()[0]})") from error
         self.model.eval().to(resolve_device(device))
         self.gate = gate or SpeechGate()

@@ -1,4 +1,4 @@
-"""Sound of a media file as mono samples with their true times, read piece by piece.
+"""Sound of a media file as samples with their true times, read piece by piece.
 
 Times count from the first video frame, as everywhere in this project; in a file without video they count from the
 first audio packet. A stream that starts later, has gaps, or outlasts the video therefore keeps its place.
@@ -27,21 +27,26 @@ TOLERANCE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class AudioPiece:
-    """samples: float32 (S,), mono at SAMPLE_RATE, in [-1, 1]. start_s: when the first of them is heard."""
+    """samples: float32 (S,), mono, or (S,2), stereo, in [-1, 1]. start_s: when the first of them is heard. rate: how
+    many are heard in a second."""
 
     start_s: float
     samples: torch.Tensor
+    rate: int = SAMPLE_RATE
 
     @property
     def end_s(self) -> float:
-        return self.start_s + len(self.samples) / SAMPLE_RATE
+        return self.start_s + len(self.samples) / self.rate
 
 
-def iter_audio(path: str | os.PathLike[str], track: int = 0) -> Iterator[AudioPiece]:
+def iter_audio(
+    path: str | os.PathLike[str], track: int = 0, *, rate: int = SAMPLE_RATE, stereo: bool = False
+) -> Iterator[AudioPiece]:
     """Decode an audio stream to pieces of contiguous sound, in order of time and without overlaps.
 
-    track: which of the file's audio streams to read, in the container's order. Damaged packets are passed over and
-    leave a gap. Raises VideoNotFoundError, VideoFormatError, and NoAudioStreamError where the file has no such stream.
+    track: which of the file's audio streams to read, in the container's order. rate, stereo: what its sound is
+    converted to. Damaged packets are passed over and leave a gap. Raises VideoNotFoundError, VideoFormatError, and
+    NoAudioStreamError where the file has no such stream.
     """
     try:
         # By file descriptor, as frames are read: a playlist then cannot open other files.
@@ -61,7 +66,7 @@ def iter_audio(path: str | os.PathLike[str], track: int = 0) -> Iterator[AudioPi
                 stream = streams[track]
                 if stream.codec_context is None:
                     raise VideoFormatError(path, "there is no decoder for its sound")
-                yield from _pieces(container, stream, _origin_s(container, stream))
+                yield from _pieces(container, stream, _origin_s(container, stream), rate, stereo)
     except FFmpegError as error:
         raise VideoFormatError(path, f"its sound cannot be read ({error.strerror})") from error
     except OSError as error:
@@ -76,8 +81,13 @@ def _origin_s(container: InputContainer, stream: AudioStream) -> float:
     return float((first.start_time or 0) * first.time_base) if first.time_base else 0.0
 
 
-def _pieces(container: InputContainer, stream: AudioStream, origin_s: float) -> Iterator[AudioPiece]:
-    resampler, run_s, heard = _resampler(), None, 0  # heard: samples of the run so far, at SAMPLE_RATE
+def _pieces(
+    container: InputContainer, stream: AudioStream, origin_s: float, rate: int, stereo: bool
+) -> Iterator[AudioPiece]:
+    def new_resampler() -> AudioResampler:
+        return AudioResampler(format="flt", layout="stereo" if stereo else "mono", rate=rate)
+
+    resampler, run_s, heard = new_resampler(), None, 0  # heard: samples of the run so far, at `rate`
     read = 0.0  # seconds of the run that went into the resampler, which holds some of them back
     for frame in _frames(container, stream):
         time_s = run_s if frame.time is None else frame.time - origin_s
@@ -87,7 +97,7 @@ def _pieces(container: InputContainer, stream: AudioStream, origin_s: float) -> 
         if run_s is None or time_s > expected_s + TOLERANCE_S:
             if run_s is not None:
                 yield from _drain(resampler, None, run_s, heard)
-            resampler, run_s, heard, read = _resampler(), time_s, 0, 0.0
+            resampler, run_s, heard, read = new_resampler(), time_s, 0, 0.0
         elif time_s + length_s < expected_s + TOLERANCE_S and time_s < expected_s - TOLERANCE_S:
             continue  # all of it lies in what has been heard already: joined streams jump back
         frame.pts = None  # times are kept here; the resampler would fill gaps of its own
@@ -99,14 +109,12 @@ def _pieces(container: InputContainer, stream: AudioStream, origin_s: float) -> 
         yield from _drain(resampler, None, run_s, heard)
 
 
-def _resampler() -> AudioResampler:
-    return AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-
-
 def _drain(resampler: AudioResampler, frame: AudioFrame | None, run_s: float, heard: int) -> Iterator[AudioPiece]:
     for out in resampler.resample(frame):
         samples = torch.from_numpy(out.to_ndarray()[0].copy())
-        yield AudioPiece(run_s + heard / SAMPLE_RATE, samples)
+        if out.layout.nb_channels > 1:
+            samples = samples.view(-1, out.layout.nb_channels)  # packed: the channels of a sample lie side by side
+        yield AudioPiece(run_s + heard / out.sample_rate, samples, out.sample_rate)
         heard += len(samples)
 
 

@@ -37,7 +37,7 @@ def config_of(record: dict[str, Any], directory: Path, name: str) -> ModelConfig
             f"{directory}: config.json has model_type {kind!r}, which is not a model for images or videos and text in "
             "this version of transformers; use one such as qwen3_vl, or a checkpoint that videollm wrote"
         )
-    text = AutoConfig.from_pretrained(directory).get_text_config()
+    text = AutoConfig.from_pretrained(directory, trust_remote_code=False).get_text_config()
     return ModelConfig(
         name=name,
         sampling=family_of(directory).sampling,
@@ -55,7 +55,7 @@ def family_of(directory: Path) -> Family:
 def load_processor(directory: Path, config: ModelConfig) -> HubProcessor:
     """Raises CheckpointError where a file is missing, and where it needs code that is not in transformers."""
     try:
-        return HubProcessor(AutoProcessor.from_pretrained(directory), config)
+        return HubProcessor(AutoProcessor.from_pretrained(directory, trust_remote_code=False), config)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory}: its processor cannot be loaded ({str(error).splitlines()[0]})") from error
 

@@ -1,0 +1,46 @@
+"""Findings of a real video: kept after the first time, subtitles instead of listening, and what cannot be used."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from videollm.features import observe as observing
+from videollm.features.cache import FeatureCache
+from videollm.features.observe import find
+from videollm.video.audio import AudioPiece
+
+SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
+
+
+@pytest.mark.slow
+def test_objects_are_found_once_and_then_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache = FeatureCache(tmp_path)
+    first = find(SAMPLE, ("objects", "speech"), cache, "cpu")
+    monkeypatch.setattr(observing, "_loaded", lambda *_: pytest.fail("the weights were loaded again"))
+    again = find(SAMPLE, ("objects", "speech"), cache, "cpu")
+    assert {"cat", "cup"} <= {f.text for f in first.of("object")}
+    assert again.found == first.found and first.ms.keys() == {"objects", "speech"}
+    assert not first.sound and first.senses == ("objects", "speech") and not first.problems
+
+
+def test_subtitles_beside_a_video_are_what_is_said(tmp_path: Path):
+    shutil.copy(SAMPLE, tmp_path / "a.mp4")
+    (tmp_path / "a.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nA cat.\n")
+    findings = find(tmp_path / "a.mp4", ("speech",))
+    assert [(f.text, f.start_s, f.end_s) for f in findings.of("speech")] == [("A cat.", 1, 2)]
+    assert findings.sound
+
+
+def test_a_broken_subtitle_file_is_a_problem_of_that_sense_alone(tmp_path: Path):
+    shutil.copy(SAMPLE, tmp_path / "a.mp4")
+    (tmp_path / "a.srt").write_text("this is no subtitle file")
+    findings = find(tmp_path / "a.mp4", ("speech",))
+    assert findings.senses == () and "not a subtitle file" in findings.problems["speech"]
+
+
+def test_long_sound_is_thinned_to_evenly_spread_windows():
+    pieces = [AudioPiece(float(second), None) for second in range(3 * 3600)]
+    kept = list(observing._thinned(pieces, 3 * 3600))
+    assert len(kept) == pytest.approx(1800, rel=0.02) and kept[-1].start_s > 10_000
+    assert len(list(observing._thinned(pieces[:600], 600))) == 600

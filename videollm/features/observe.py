@@ -1,0 +1,143 @@
+"""What the senses find in a video. Each runs once for a content, when it is first needed, and its findings are kept.
+
+Time and memory are bounded: `objects` looks at a frame a second, of long videos at MAX_FRAMES evenly spread ones;
+`speech` hears at most MAX_SPEECH_S of sound, of longer sound evenly spread half minutes. Where subtitles come with the
+video, they are what is said, and nobody listens.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from videollm import assets
+from videollm.config import SenseName
+from videollm.errors import AssetError, VideoError
+from videollm.features.cache import FeatureCache
+from videollm.features.encode import EncodedVideo
+from videollm.senses import objects, speech
+from videollm.senses.finding import NOTHING, Finding, Findings, finding_from
+from videollm.video.audio import AudioPiece, iter_audio
+from videollm.video.decode import probe
+from videollm.video.frames import VideoInfo
+from videollm.video.subtitles import embedded_subtitles, read_subtitles, subtitle_files
+
+FPS, MAX_FRAMES = 1.0, 300
+MAX_SPEECH_S = 1800.0
+
+Device = str | torch.device | None
+
+
+@dataclass(frozen=True, slots=True)
+class SenseKind:
+    """load: builds the sense on a device. revision: changes with whatever changes its findings. asset: its weights."""
+
+    load: Callable[[Device], Callable[[Path], Iterable[Finding]]]
+    asset: str
+    revision: int = 1
+
+    @property
+    def key(self) -> str:
+        return f"{assets.ASSETS[self.asset].key}-{self.revision}"
+
+
+def find(
+    path: str | os.PathLike[str],
+    senses: Sequence[SenseName],
+    cache: FeatureCache | None = None,
+    device: Device = None,
+) -> Findings:
+    """What `senses` find in a video, in order of time.
+
+    cache: where findings of the same content and sense are read if they are there, and written if not. A sense whose
+    weights cannot be fetched, or that cannot read the file, is left out and named in `problems`. Raises the VideoError
+    family where the video itself cannot be opened.
+    """
+    if not senses:
+        return NOTHING
+    info, path = probe(path), Path(path)
+    found: list[Finding] = []
+    used: list[str] = []
+    ms: dict[str, float] = {}
+    problems: dict[str, str] = {}
+    sound = info.has_audio
+    for name in senses:
+        started = perf_counter()
+        try:
+            said = _subtitles(path) if name == "speech" else []
+            sound = sound or bool(said)
+            if name != "speech" or (info.has_audio and not said):
+                found += _remembered(path, info, name, cache, device)
+            found += said
+            used.append(name)
+        except (AssetError, VideoError) as error:
+            problems[name] = str(error)
+        ms[name] = round(1000 * (perf_counter() - started), 1)
+    ordered = tuple(sorted(found, key=lambda f: f.start_s))
+    return Findings(senses=tuple(used), found=ordered, sound=sound, ms=ms, problems=problems)
+
+
+def observe(
+    video: EncodedVideo,
+    path: str | os.PathLike[str],
+    senses: Sequence[SenseName],
+    cache: FeatureCache | None = None,
+    device: Device = None,
+) -> EncodedVideo:
+    """The encoded video of `path` with what `senses` find in it. See `find`."""
+    if not senses:
+        return video
+    findings = find(path, senses, cache, device)
+    return replace(video, findings=findings, ms={**video.ms, **findings.ms})
+
+
+def _remembered(
+    path: Path, info: VideoInfo, name: SenseName, cache: FeatureCache | None, device: Device
+) -> list[Finding]:
+    kind = SENSES[name]
+    key = hashlib.sha256(f"{info.content_sha} {name} {kind.key}".encode()).hexdigest()
+    if cache is not None and (entry := cache.get(key)):
+        return [finding_from(row) for row in entry.meta["findings"]]
+    found = list(_loaded(name, str(device) if device is not None else None)(path))
+    if cache is not None:
+        cache.put(key, {}, {"findings": [asdict(f) for f in found]})
+    return found
+
+
+@functools.cache
+def _loaded(name: SenseName, device: str | None) -> Callable[[Path], Iterable[Finding]]:
+    """A sense with its weights, which stay in memory: a server asks for the same one again and again."""
+    return SENSES[name].load(device)
+
+
+def _objects(device: Device) -> Callable[[Path], Iterable[Finding]]:
+    return objects.ObjectSense(fps=FPS, max_frames=MAX_FRAMES, device=device)
+
+
+def _speech(device: Device) -> Callable[[Path], Iterable[Finding]]:
+    sense = speech.SpeechSense(device=device)
+    return lambda path: sense.transcribe(_thinned(iter_audio(path), probe(path).duration_s))
+
+
+def _thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
+    """All of the sound, or evenly spread windows of it where there is more than MAX_SPEECH_S."""
+    period_s = speech.WINDOW_S * max(1.0, duration_s / MAX_SPEECH_S)
+    return (piece for piece in pieces if piece.start_s % period_s < speech.WINDOW_S)
+
+
+def _subtitles(path: Path) -> list[Finding]:
+    """The cues of the subtitle file beside a video, or else of its own streams. Raises VideoFormatError."""
+    files = subtitle_files(path)
+    cues = read_subtitles(files[0]) if files else embedded_subtitles(path)
+    return [Finding(start_s=c.start_s, end_s=c.end_s, kind="speech", text=c.text, score=1.0) for c in cues]
+
+
+SENSES: dict[SenseName, SenseKind] = {
+    "speech": SenseKind(_speech, speech.ASSET),
+    "objects": SenseKind(_objects, objects.ASSET),
+}

@@ -1,0 +1,64 @@
+"""Findings of the senses as text of the prompt: `2 people, 1 dog; "Hello."`.
+
+A line at the head of a video sums up what each sense found, so that a sense that found nothing differs from one that
+was not used; each segment has its own part.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from videollm.senses.finding import Findings
+
+# Mean scores from which an object is told. Of 24 real clips, people were found in six of six at the lower one with one
+# false alarm; of the other things 14 of 19 were right at the higher one.
+PERSON_SCORE, OBJECT_SCORE = 0.5, 0.6
+SAID_CHARACTERS = 200  # of a segment; nobody says more in 8 seconds, but merged segments are longer
+_PLURALS = {"person": "people", "sheep": "sheep", "skis": "skis", "knife": "knives", "scissors": "scissors"}
+
+
+def counted(name: str, count: int) -> str:
+    """1 dog, 2 people"""
+    return f"{count} {name if count == 1 else plural(name)}"
+
+
+def plural(name: str) -> str:
+    if name in _PLURALS:
+        return _PLURALS[name]
+    return f"{name}es" if name.endswith(("s", "sh", "ch", "x")) else f"{name}s"
+
+
+def object_counts(findings: Findings) -> dict[str, int]:
+    """How many objects of each name are seen together, of those that are sure enough to be told."""
+    sure = tuple(f for f in findings.of("object") if f.score >= (PERSON_SCORE if f.text == "person" else OBJECT_SCORE))
+    return Findings(found=sure).at_once()
+
+
+def video_note(parts: Sequence[Findings]) -> str:
+    """What each sense found in all of a video, given what it found in its segments; "" where no sense was used."""
+    if not parts or not parts[0].senses:
+        return ""
+    whole = Findings(
+        senses=parts[0].senses,
+        found=tuple(dict.fromkeys(f for part in parts for f in part.found)),
+        sound=parts[0].sound,
+    )
+    clauses = []
+    if "objects" in whole.senses:
+        clauses.append(f"seen: {_listed(object_counts(whole)) or 'no people, no objects'}")
+    if "speech" in whole.senses:
+        clauses.append(f"heard: {'speech' if whole.of('speech') else 'no speech' if whole.sound else 'no sound track'}")
+    return "; ".join(clauses)
+
+
+def segment_note(findings: Findings) -> str:
+    """What was found in one segment, "" where nothing was."""
+    said = " ".join(f.text for f in findings.of("speech"))
+    if len(said) > SAID_CHARACTERS:
+        said = f"{said[:SAID_CHARACTERS].rsplit(' ', 1)[0]} ..."
+    clauses: Iterable[str] = (_listed(object_counts(findings)), f'"{said}"' if said else "")
+    return "; ".join(filter(None, clauses))
+
+
+def _listed(counts: dict[str, int]) -> str:
+    """People first."""
+    ordered = sorted(counts.items(), key=lambda item: item[0] != "person")
+    return ", ".join(counted(name, count) for name, count in ordered)
