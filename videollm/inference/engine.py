@@ -85,7 +85,7 @@ class LocalEngine:
         generator = None
         if generation.seed is not None:
             generator = torch.Generator(self.llm.device).manual_seed(generation.seed)
-        own = _Stream(cache, prompt.ids[kept:], self.llm.read(prompt, kept))
+        own = _Stream(cache, prompt.ids[kept:], prompt.inputs(self.llm, kept))
         self._forward([own])
         self._streams.append(own)
         try:
@@ -97,7 +97,7 @@ class LocalEngine:
                 chosen = choose(logits, generation, generator)
                 if chosen in self.stop_ids:
                     return
-                own.ids, own.inputs, own.logits = [chosen], self.llm.read_words([chosen]), None
+                own.ids, own.inputs, own.logits = [chosen], self.llm.embed_words([chosen]), None
                 if generation.logprobs is None:
                     yield Token(chosen)
                 else:

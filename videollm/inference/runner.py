@@ -51,7 +51,7 @@ class ModelRunner(Protocol):
     def forward(self, batch: Sequence[tuple[Any, Any]]) -> torch.Tensor:
         """Logits (B,V) of the token after the last new one of each conversation.
 
-        batch: for each conversation its new tokens, as `read` of the model gives them (embeddings (L,H), L of its own,
+        batch: for each conversation its new tokens, as `Prompt.inputs` gives them (embeddings (L,H), L of its own,
         or `HubInputs`), and its cache from `begin`, to which their keys and values are appended. No
         conversation changes the logits of another beyond rounding.
         """

@@ -18,7 +18,7 @@ from videollm.datasets.schema import Message, format_time
 from videollm.features.encode import SegmentFeatures
 from videollm.models.layouts import LAYOUTS
 from videollm.models.notes import segment_note, video_note
-from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VisualBatch
+from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VideoLLM, VisualBatch
 
 SLOT = "\ue000{}\ue001"  # private-use characters: stand for a message's text while the template is applied
 SLOTS = re.compile("\ue000(\\d+)\ue001")
@@ -58,6 +58,14 @@ class Prompt:
         """How many leading tokens need not be read again by a model that has read `ids`. The last one always is,
         because its logits are not kept."""
         return min(shared_prefix(ids, self.ids), len(self) - 1)
+
+    def inputs(self, llm: VideoLLM, kept: int) -> torch.Tensor:
+        """What the language model reads after the first `kept` tokens: embeddings (L,H). The temporal module runs only
+        if there is a visual token among them."""
+        if all(i >= 0 for i in self.ids[kept:]):
+            return llm.embed_words(self.ids[kept:])
+        ids, visual = torch.tensor(self.ids, device=llm.device), self.visual()
+        return llm.embed_prompt(ids[None], visual.to(llm.device) if visual else None)[0, kept:]
 
     def visual(self) -> VisualBatch | None:
         if not self.segments:

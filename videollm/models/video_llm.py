@@ -5,7 +5,7 @@ width, Q query tokens per segment, H language-model width, V vocabulary size.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -14,9 +14,6 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from videollm.config import ModelConfig
 from videollm.models.temporal import build_temporal
-
-if TYPE_CHECKING:
-    from videollm.models.processor import Prompt
 
 # The id of one visual token in `input_ids`. It is negative because ids of the vocabulary are not, so that no word of
 # any tokenizer is taken for a visual token and the language model needs no new row of embeddings.
@@ -125,15 +122,7 @@ class VideoLLM(PreTrainedModel):
             embeds = embeds + 0 * self.embed_segments(self._blank()).sum().to(embeds.dtype)
         return embeds
 
-    def read(self, prompt: "Prompt", kept: int) -> torch.Tensor:
-        """The embeddings (L,H) of the prompt after its first `kept` tokens. The temporal module runs only if there is a
-        visual token among them."""
-        if all(i >= 0 for i in prompt.ids[kept:]):
-            return self.read_words(prompt.ids[kept:])
-        ids, visual = torch.tensor(prompt.ids, device=self.device), prompt.visual()
-        return self.embed_prompt(ids[None], visual.to(self.device) if visual else None)[0, kept:]
-
-    def read_words(self, ids: list[int]) -> torch.Tensor:
+    def embed_words(self, ids: list[int]) -> torch.Tensor:
         """The embeddings (L,H) of tokens of the vocabulary."""
         return self.get_input_embeddings()(torch.tensor(ids, device=self.device))
 

@@ -40,7 +40,7 @@ class HubLLM(nn.Module):
         ids = arguments.pop("input_ids")[0]
         return HubInputs(ids[kept:], positions[:, kept:], arguments if kept == 0 else {})
 
-    def read_words(self, ids: list[int]) -> HubInputs:
+    def embed_words(self, ids: list[int]) -> HubInputs:
         return HubInputs(torch.tensor(ids, device=self.device), None, {})
 
     def forward(self, prompt: HubPrompt) -> CausalLMOutputWithPast:

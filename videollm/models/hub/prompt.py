@@ -48,6 +48,10 @@ class HubPrompt(Prompt):
         end = max((start + len(shown.ids) for start, shown in self.shown), default=0)
         return kept if kept >= end else 0
 
+    def inputs(self, llm: Any, kept: int) -> "HubInputs":
+        """See `Prompt.inputs`."""
+        return llm.read(self, kept)
+
     def arguments(self) -> dict[str, torch.Tensor]:
         """The arguments of the model's forward pass: ids (1,L), and the tensors of all videos and pictures."""
         made: dict[str, Any] = {"input_ids": torch.tensor([self.ids])}
