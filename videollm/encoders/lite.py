@@ -1,10 +1,10 @@
-"""The embedded encoder: ImageNet class posteriors placed in the space of sentence embeddings.
+"""The embedded encoder, which places ImageNet class posteriors in the space of sentence embeddings.
 
 EfficientNet-Lite0 gives a posterior over 1,000 classes for the whole frame and for four overlapping regions. Each
-posterior becomes the mean, weighted by it, of the MiniLM embeddings of the classes' names and definitions, as ConSE
-does (Norouzi et al. 2014, https://arxiv.org/abs/1312.5650), so that a frame, a region and any English text can be
-compared. It recognises what ImageNet-1k has names for: things, animals, food and some scenes. It hardly recognises
-people, actions or written text.
+posterior weights a mean of the MiniLM embeddings of the classes' names and definitions, as ConSE does (Norouzi et al.
+2014, https://arxiv.org/abs/1312.5650), so that a frame, a region and any English text can be compared. The encoder
+recognises what ImageNet-1k has names for: things, animals, food and some scenes. It hardly recognises people, actions
+or written text.
 """
 
 import functools
@@ -31,10 +31,12 @@ WINDOWS = (slice(0, 4), slice(3, 7))  # rows or columns of the 7x7 map that a re
 
 
 class LiteEncoder:
-    """FrameEncoder of the `lite` preset.
+    """The FrameEncoder of the `lite` preset.
 
-    Tokens are the whole frame, then its regions top left, top right, bottom left and bottom right, all unit vectors in
-    the sentence space. Weights that are not cached are fetched. Raises AssetError where that fails.
+    The tokens are the whole frame, then its regions top left, top right, bottom left and bottom right, all as unit
+    vectors in the sentence space. Weights that are not cached are fetched.
+
+    Raises ConfigError if `config` names another network, and AssetError if weights cannot be fetched.
     """
 
     name = "lite"
@@ -67,13 +69,13 @@ class LiteEncoder:
         self._membership = membership(self.vocabulary).to(self.device)
 
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        """pixels uint8 (T,3,H,W) to tokens (T,5,384), embed (T,384) and concepts (T,C), all float32."""
+        """Returns tokens (T,5,384), embed (T,384) and concepts (T,C), all float32, of uint8 pixels (T,3,H,W)."""
         return self.features_from_logits(self.logits(pixels))
 
     # no_grad and not inference_mode, because modules that are trained read the result
     @torch.no_grad()
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """pixels uint8 (T,3,H,W) to class logits (T,5,1000) of the whole frame and its regions."""
+        """Returns class logits (T,5,1000) of the whole frame and its regions, of uint8 pixels (T,3,H,W)."""
         return torch.cat([self._logits(part) for part in pixels.split(batch_size(self.device))])
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -85,14 +87,16 @@ class LiteEncoder:
 
     @torch.no_grad()
     def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
-        """Features of frames, given class logits (T,N,1000), those of the whole frame first. Simulated frames have
-        logits but no pixels, so this is all of their encoding."""
+        """Returns the features of frames, given class logits (T,N,1000) that begin with those of the whole frame.
+
+        Simulated frames have logits but no pixels. Their encoding starts here.
+        """
         posterior = logits.to(self.device, torch.float32).softmax(-1)
         tokens = F.normalize(posterior @ self.class_text, dim=-1)
         return FrameFeatures(tokens, tokens[:, 0].contiguous(), posterior[:, 0] @ self._membership)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Sentence embeddings, normalised after subtracting the mean of the classes', as is done for frames."""
+        """Returns sentence embeddings, normalised after the mean of the classes is subtracted, as for frames."""
         tokens, mask, embed = self._sentences(texts)
         return TextFeatures(tokens - self.centre, mask, F.normalize(embed - self.centre, dim=-1))
 
@@ -105,21 +109,24 @@ class LiteEncoder:
 
 
 def _load_network(file: Path) -> EfficientNet:
-    """timm's network with the wheel's tensors, which are the same in the same order under other names."""
+    """Returns timm's network with the tensors of the wheel, which are in the same order under other names.
+
+    Raises AssetError if their number or shapes differ.
+    """
     network = tf_efficientnet_lite0(pretrained=False).eval().requires_grad_(False)
     tensors = [tensor for _, tensor in sorted(load_file(file).items())]
     state = network.state_dict()
     if [t.shape for t in tensors] != [t.shape for t in state.values()]:
-        raise AssetError(f"{file} does not hold the {len(state)} tensors of tf_{NETWORK}, in its order and shapes")
+        raise AssetError(f"{file} does not have the {len(state)} tensors of tf_{NETWORK} in its order and shapes")
     network.load_state_dict(dict(zip(state, tensors, strict=True)))
     return network
 
 
 def _class_text() -> Path:
-    """The file with class_text (1000,384) and centre (384,), which is computed once.
+    """Returns the folder with class_text (1000,384) and centre (384,), which is computed once.
 
-    A class's row is the mean embedding of its name, of "a photo of a NAME" and of its definition. centre is the mean of
-    all rows, and is subtracted from each.
+    The row of a class is the mean embedding of its name, of "a photo of a NAME" and of its definition. centre is the
+    mean of all rows, and is subtracted from each.
     """
     concepts = imagenet_concepts()
 

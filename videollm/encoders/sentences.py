@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, BertModel
 
-MAX_TOKENS = 256  # what it was trained with
+MAX_TOKENS = 256  # the model was trained with at most so many
 
 
 class SentenceEncoder:
-    """Sentence embeddings as sentence-transformers defines them for this model, which understands English: the mean of
-    the last hidden states, normalised."""
+    """English sentence embeddings, as sentence-transformers defines them: the normalised mean of the last hidden
+    states."""
 
     def __init__(self, directory: Path, device: torch.device):
         self.tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
@@ -20,7 +20,7 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return tokens (B,L,384), mask (B,L) bool and unit vectors embed (B,384), the masked mean of tokens."""
+        """Returns tokens (B,L,384), a bool mask (B,L) and unit vectors embed (B,384), the masked mean of the tokens."""
         batch = self.tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         batch = batch.to(self.model.device)
         hidden = self.model(**batch).last_hidden_state
@@ -30,10 +30,11 @@ class SentenceEncoder:
         return hidden / norm[..., None], mask, mean / norm
 
     def reads_whole(self, text: str) -> bool:
+        """Returns whether the text has at most `MAX_TOKENS` tokens."""
         return len(self.tokenizer(text, verbose=False)["input_ids"]) <= MAX_TOKENS
 
     def embed(self, texts: list[str], batch_size: int = 64) -> torch.Tensor:
-        """Unit vectors (B,384). Texts of similar length share a batch, because padding takes time."""
+        """Returns unit vectors (B,384). Texts of similar length share a batch, because padding takes time."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         parts = [self([texts[i] for i in order[at : at + batch_size]])[2] for at in range(0, len(order), batch_size)]
         return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]

@@ -1,4 +1,4 @@
-"""Engines turn a prompt with video into a stream of tokens, and may keep what they computed for the next turn.
+"""Engines turn a prompt with video into a stream of tokens, and may keep their computations for the next turn.
 
 Shapes: L prompt tokens, H hidden width, V vocabulary.
 """
@@ -21,9 +21,13 @@ from videollm.models.video_llm import VideoLLM
 class PromptCache:
     """What an engine keeps between the turns of one conversation.
 
-    ids: the tokens whose keys and values `past` holds. reused: how many of them the last prompt could start from.
-    Visual tokens all have one id, so a cache is valid only for prompts whose visual tokens come from the same segments:
-    a session drops it when its segments change.
+    All visual tokens have one id, so that a cache is valid only for prompts whose visual tokens come from the same
+    segments. A session drops its cache when its segments change.
+
+    Attributes:
+        ids: The tokens whose keys and values are in `past`.
+        past: The keys and values, or None before the first turn.
+        reused: The number of tokens that the last prompt took from the cache.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -31,7 +35,7 @@ class PromptCache:
     reused: int = 0
 
     def fork(self, length: int) -> "PromptCache":
-        """A copy for another conversation that begins with the same `length` ids."""
+        """Returns a copy for another conversation that begins with the same `length` ids."""
         if self.past is None:
             return PromptCache()
         past = self.past.fork(length)
@@ -39,19 +43,28 @@ class PromptCache:
 
     @property
     def nbytes(self) -> int:
+        """The memory of the keys and values in bytes."""
         return self.past.nbytes if self.past else 0
 
 
 class Engine(Protocol):
+    """Generates text from prompts with video."""
+
     def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
-        """Yield tokens as they are chosen, without the end-of-turn token. Closing the generator stops the model."""
+        """Yields tokens as they are chosen, without the end-of-turn token. Closing the generator stops the model."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """An answer that is being generated. ids and inputs are the tokens that the model has to read next; logits (V,) are
-    there once it has read them."""
+    """An answer that is being generated.
+
+    Attributes:
+        cache: The cache of its conversation.
+        ids: The tokens that the model has to read next.
+        inputs: What it reads for them, see `Prompt.inputs`.
+        logits: The logits (V,) of the next token, or None until the model has read these tokens.
+    """
 
     cache: PromptCache
     ids: list[int]
@@ -60,15 +73,19 @@ class _Stream:
 
 
 class LocalEngine:
-    """The language model in this process, for use by one thread at a time.
+    """Runs the language model in this process, for use by one thread at a time.
 
     Streams that are consumed in turn, one token of each, are computed together: the first stream that needs a token
     runs the model for all streams whose last token has been consumed. A stream joins the batch after its own prompt,
     and leaves it when it ends or is closed.
+
+    Args:
+        llm: The model.
+        stop_ids: The tokens that end an answer.
+        on_batch: A function that is called before each forward pass with the number of conversations in it.
     """
 
     def __init__(self, llm: VideoLLM | HubLLM, stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None):
-        """on_batch: called before each forward pass with the number of conversations in it."""
         self.llm, self.on_batch = llm, on_batch
         self.runner = HubRunner(llm.language_model) if isinstance(llm, HubLLM) else make_runner(llm.language_model)
         self.stop_ids = stop_ids
@@ -76,7 +93,7 @@ class LocalEngine:
 
     @torch.inference_mode()
     def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
-        """Only the part of the prompt that differs from the content of `cache` is computed."""
+        """See `Engine.stream`. Only the part of the prompt that differs from the content of `cache` is computed."""
         if cache.past is None:
             cache.ids, cache.past = [], self.runner.begin()
         cache.past.crop(prompt.reusable(cache.ids))

@@ -1,7 +1,7 @@
-"""Sound of a media file as samples with their true times, read piece by piece.
+"""Reading of sound from media files, as samples with their true times, piece by piece.
 
-Times count from the first video frame, as everywhere in this project; in a file without video they count from the
-first audio packet. A stream that starts later, has gaps, or outlasts the video therefore keeps its place.
+Times count from the first video frame, as everywhere in this project. In a file without video, they count from the
+first audio packet. A stream that starts later, has gaps or outlasts the video therefore keeps its times.
 """
 
 import os
@@ -27,8 +27,13 @@ TOLERANCE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class AudioPiece:
-    """samples: float32 (S,), mono, or (S,2), stereo, in [-1, 1]. start_s: when the first of them is heard. rate: how
-    many are heard in a second."""
+    """A piece of contiguous sound of S samples.
+
+    Attributes:
+        start_s: The time of the first sample in seconds.
+        samples: float32 (S,), mono, or (S,2), stereo, in [-1, 1].
+        rate: The number of samples per second.
+    """
 
     start_s: float
     samples: torch.Tensor
@@ -36,20 +41,30 @@ class AudioPiece:
 
     @property
     def end_s(self) -> float:
+        """The time of the end in seconds."""
         return self.start_s + len(self.samples) / self.rate
 
 
 def iter_audio(
     path: str | os.PathLike[str], track: int = 0, *, rate: int = SAMPLE_RATE, stereo: bool = False
 ) -> Iterator[AudioPiece]:
-    """Decode an audio stream to pieces of contiguous sound, in order of time and without overlaps.
+    """Yields pieces of contiguous sound of an audio stream, in order of time and without overlaps.
 
-    track: which of the file's audio streams to read, in the container's order. rate, stereo: what its sound is
-    converted to. Damaged packets are passed over and leave a gap. Raises VideoNotFoundError, VideoFormatError, and
-    NoAudioStreamError where the file has no such stream.
+    Damaged packets leave a gap.
+
+    Args:
+        path: The media file.
+        track: The number of the audio stream, counted from 0 in the order of the container.
+        rate: The samples per second that the sound is converted to.
+        stereo: Whether the sound is converted to two channels instead of one.
+
+    Raises:
+        VideoNotFoundError: If the file does not exist or cannot be opened.
+        VideoFormatError: If the file is not a media file, or its sound cannot be read.
+        NoAudioStreamError: If the file does not have this audio stream.
     """
     try:
-        # By file descriptor, as frames are read: a playlist then cannot open other files.
+        # FFmpeg gets a file descriptor, as for frames, so that a playlist cannot open other files.
         with open(path, "rb") as file:
             try:
                 container = av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace")
@@ -61,7 +76,7 @@ def iter_audio(
                 streams = container.streams.audio
                 if track >= len(streams):
                     raise NoAudioStreamError(
-                        path, f"it holds {len(streams)} audio streams; track {track} was asked for"
+                        path, f"it has {len(streams)} audio streams, but track {track} was requested"
                     )
                 stream = streams[track]
                 if stream.codec_context is None:
@@ -74,7 +89,8 @@ def iter_audio(
 
 
 def _origin_s(container: InputContainer, stream: AudioStream) -> float:
-    """The time of the first video frame, or of the first sound where there is no video, on the container's clock."""
+    """Returns the start of the first video frame on the container's clock, or of the first sound if there is no
+    video."""
     pictures = container.streams.best("video")
     is_cover = pictures is not None and bool(pictures.disposition & Disposition.attached_pic)
     first = stream if pictures is None or is_cover else pictures
@@ -99,8 +115,8 @@ def _pieces(
                 yield from _drain(resampler, None, run_s, heard)
             resampler, run_s, heard, read = new_resampler(), time_s, 0, 0.0
         elif time_s + length_s < expected_s + TOLERANCE_S and time_s < expected_s - TOLERANCE_S:
-            continue  # all of it lies in what has been heard already: joined streams jump back
-        frame.pts = None  # times are kept here; the resampler would fill gaps of its own
+            continue  # joined streams jump back, and all of this frame was already read
+        frame.pts = None  # times are tracked here, because the resampler would fill gaps by its own rule
         for piece in _drain(resampler, frame, run_s, heard):
             heard += len(piece.samples)
             yield piece
