@@ -5,7 +5,7 @@ first audio packet. A stream that starts later, has gaps or outlasts the video t
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import av
@@ -88,6 +88,29 @@ def iter_audio(
         raise VideoNotFoundError(path, (error.strerror or str(error)).lower()) from error
 
 
+def joined(pieces: Iterable[AudioPiece], most: int) -> Iterator[AudioPiece]:
+    """Pieces that follow one another without a gap, joined to pieces of at most `most` samples."""
+    held: list[AudioPiece] = []
+    size = 0
+    for piece in (part for whole in pieces for part in _split(whole, most)):
+        if held and (piece.start_s > held[-1].end_s + 1 / piece.rate or size + len(piece.samples) > most):
+            yield _one(held)
+            held, size = [], 0
+        held.append(piece)
+        size += len(piece.samples)
+    if held:
+        yield _one(held)
+
+
+def _one(pieces: list[AudioPiece]) -> AudioPiece:
+    return AudioPiece(pieces[0].start_s, torch.cat([piece.samples for piece in pieces]), pieces[0].rate)
+
+
+def _split(piece: AudioPiece, most: int) -> Iterator[AudioPiece]:
+    for at in range(0, len(piece.samples), most):
+        yield AudioPiece(piece.start_s + at / piece.rate, piece.samples[at : at + most], piece.rate)
+
+
 def _origin_s(container: InputContainer, stream: AudioStream) -> float:
     """Returns the start of the first video frame on the container's clock, or of the first sound if there is no
     video."""
@@ -127,7 +150,8 @@ def _pieces(
 
 def _drain(resampler: AudioResampler, frame: AudioFrame | None, run_s: float, heard: int) -> Iterator[AudioPiece]:
     for out in resampler.resample(frame):
-        samples = torch.from_numpy(out.to_ndarray()[0].copy())
+        # A file of floating point samples may hold any value, infinity and not-a-number among them.
+        samples = torch.from_numpy(out.to_ndarray()[0].copy()).nan_to_num_().clamp_(-1, 1)
         if out.layout.nb_channels > 1:
             samples = samples.view(-1, out.layout.nb_channels)  # packed: the channels of a sample lie side by side
         yield AudioPiece(run_s + heard / out.sample_rate, samples, out.sample_rate)
