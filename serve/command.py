@@ -50,6 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
     top.add_argument("--index", metavar="DIR", help="the search index that /v1/videos/search reads")
     top.add_argument("--engine", choices=["local", "vllm"], default="local", help="what runs the language model")
     top.add_argument("--vllm-url", metavar="URL", help="the vLLM server that runs the exported language model")
+    top.add_argument(
+        "--whisper",
+        default=ServerConfig.whisper,
+        metavar="DIR",
+        help="directory of the Whisper model that transcribes (default: whisper-base, 133 MB, fetched once)",
+    )
     top.add_argument("--cors-origin", action="append", metavar="URL", help="a site whose pages may call the server")
     limits = top.add_argument_group("limits", "the most that requests may take; further ones are refused")
     for limit in fields(Limits):
@@ -82,6 +88,7 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
         index=options.index,
         engine=options.engine,
         vllm_url=options.vllm_url,
+        whisper=options.whisper,
         cors_origins=tuple(options.cors_origin or ()),
         limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
     )

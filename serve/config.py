@@ -63,6 +63,7 @@ class ServerConfig:
         media_root: A folder whose files requests may name.
         index: The search index that `/v1/videos/search` reads.
         engine: What runs the language model: this process, or the vLLM server at `vllm_url`.
+        whisper: What transcribes speech: `asset:NAME`, or a directory of a Whisper model as transformers writes it.
         cors_origins: Sites whose pages may call the server.
 
     Raises ConfigError.
@@ -77,6 +78,7 @@ class ServerConfig:
     index: str | None = None
     engine: Literal["local", "vllm"] = "local"
     vllm_url: str | None = None
+    whisper: str = "asset:whisper-base"
     cors_origins: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
@@ -95,6 +97,9 @@ class ServerConfig:
             raise ConfigError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
         if self.media_root is not None and not self.media_root.is_dir():
             raise ConfigError(f"media root {self.media_root} is not a folder")
+
+        if not self.whisper.startswith("asset:") and not Path(self.whisper).is_dir():
+            raise ConfigError(f"Whisper model {self.whisper} is not a folder; give one, or leave the default")
 
     @property
     def is_loopback(self) -> bool:

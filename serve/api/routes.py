@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
 from serve.api.bodies import BoundedJSONRoute
 from serve.api.errors import APIError
+from serve.api.schemas.audio import (
+    SpeechFormat,
+    Transcription,
+    TranscriptionForm,
+    TranslationForm,
+    VerboseTranscription,
+)
 from serve.api.schemas.chat import ChatCompletion, ChatRequest
 from serve.api.schemas.embeddings import EmbeddingsReply, EmbeddingsRequest
 from serve.api.schemas.responses import ResponseObject, ResponsesRequest
@@ -29,6 +36,7 @@ from serve.api.streams import AnswerStream, ChatCompletionWriter, ResponseWriter
 from serve.runtime.chat import prepare_chat, stream_answers
 from serve.runtime.files import StoredFile
 from serve.runtime.service import Service
+from serve.runtime.speech import Transcript, transcribe, transcript_events, transcripts
 from serve.runtime.tasks import caption_video, embed, search_index, summarize_video
 from serve.security.disconnect import cancel_on_disconnect
 
@@ -147,6 +155,47 @@ async def _prepend(first: Any, rest: AnswerStream) -> AnswerStream:
     yield first
     async for item in rest:
         yield item
+
+
+SpeechText = Transcription | VerboseTranscription
+SPOKEN: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"text/plain": {"schema": {"type": "string"}}, "text/event-stream": {"schema": {"type": "string"}}}
+    }
+}
+
+
+@keyed.post("/audio/transcriptions", response_model=SpeechText, responses=SPOKEN)
+async def transcriptions(
+    body: Annotated[TranscriptionForm, Form(media_type="multipart/form-data")], request: Request, service: ServiceOf
+) -> Any:
+    """Writes down what is said in a sound or video file; with `stream`, in events."""
+    if not body.stream:
+        return _spoken(await cancel_on_disconnect(request.receive, transcribe(service, body)), body.response_format)
+    growing = transcripts(service, body)
+    first = await cancel_on_disconnect(request.receive, anext(growing))
+    headers = {"Cache-Control": "no-store"}
+    return StreamingResponse(transcript_events(growing, first), media_type="text/event-stream", headers=headers)
+
+
+@keyed.post("/audio/translations", response_model=SpeechText, responses=SPOKEN)
+async def translations(
+    body: Annotated[TranslationForm, Form(media_type="multipart/form-data")], request: Request, service: ServiceOf
+) -> Any:
+    """Writes down in English what is said in any language."""
+    return _spoken(await cancel_on_disconnect(request.receive, transcribe(service, body)), body.response_format)
+
+
+def _spoken(transcript: Transcript, kind: SpeechFormat) -> SpeechText | PlainTextResponse:
+    match kind:
+        case "json":
+            return transcript.plain()
+        case "verbose_json":
+            return transcript.verbose()
+        case "text":
+            return PlainTextResponse(f"{transcript.text}\n")
+        case "srt" | "vtt":
+            return PlainTextResponse(transcript.subtitles(kind))
 
 
 @keyed.post("/embeddings")

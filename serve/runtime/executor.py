@@ -96,7 +96,7 @@ class ModelExecutor:
         return self._submit(function, *arguments).result()
 
     def close(self, seconds: float | None = None) -> bool:
-        """Drops the jobs that have not begun. Returns whether the others ended within `seconds`; None: waits for them."""
+        """Drops the jobs that have not begun, waits for the others, and returns whether they ended within `seconds`."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         return not wait([*self._jobs], seconds).not_done
 
@@ -120,7 +120,7 @@ async def _result(job: Future[T], stop: Callable[[], None] = lambda: None) -> T:
         raise
 
 
-async def run_in_new_thread(function: Callable[..., T], *arguments: Any, stop: Callable[[], None]) -> T:
+async def run_in_new_thread(function: Callable[..., T], *arguments: Any, stop: Callable[[], None] = lambda: None) -> T:
     """Returns what the function returns in a thread of its own, which ends with it.
 
     A task that is cancelled calls `stop`, which is to bring the function to its end, and ends after it.

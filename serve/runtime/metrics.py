@@ -15,7 +15,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "videollm_step_seconds",
-            "Time of a step: load, queue, decode, encode, first_token, generate, request.",
+            "Time of a step: load, queue, decode, encode, first_token, generate, transcribe, request.",
             ["step"],
             buckets=SECONDS,
             registry=self.registry,

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from serve.api.errors import APIError
 from serve.config import ServerConfig
 from serve.runtime.caches import EncodedVideoCache, PrefixCache
 from serve.runtime.decoding import SandboxedDecoder
-from serve.runtime.executor import ExecutorEngine, ModelExecutor
+from serve.runtime.executor import ExecutorEngine, ModelExecutor, run_in_new_thread
 from serve.runtime.files import FileStore
 from serve.runtime.media import MediaLoader
 from serve.runtime.metrics import Metrics
@@ -21,6 +22,7 @@ from serve.security.limiters import ConcurrencyLimiter, RateLimiter
 from videollm.checkpoint import Model
 from videollm.inference.engine import Engine, LocalEngine
 from videollm.inference.vllm import VLLMEngine
+from videollm.senses.speech import SpeechSense
 
 if TYPE_CHECKING:
     from videollm.retrieval.index import Index
@@ -58,6 +60,8 @@ class Service:
         self.executor = ModelExecutor(max_running=limits.batch)
         self.video_cache = EncodedVideoCache(limits.features_bytes)
         self.prefix_cache = PrefixCache(limits.prefix_bytes)
+        self._speech: SpeechSense | None = None
+        self._loading_speech = asyncio.Lock()
         self._local_engine: LocalEngine | None = None
         self._vllm_engine: VLLMEngine | None = None
         if config.vllm_url is None:
@@ -91,6 +95,19 @@ class Service:
 
     async def engine_alive(self) -> bool:
         return self._vllm_engine is None or await asyncio.to_thread(self._vllm_engine.alive)
+
+    @property
+    def speech_model(self) -> str:
+        """The name of the speech model: of an asset, or of a directory."""
+        return Path(self.config.whisper.removeprefix("asset:")).name
+
+    async def speech(self) -> SpeechSense:
+        """Returns the speech model, loaded by the first request that needs it. Raises AssetError, CheckpointError."""
+        async with self._loading_speech:
+            if self._speech is None:
+                make = partial(SpeechSense, self.config.whisper, device=self.model.device)
+                self._speech = await run_in_new_thread(make)
+            return self._speech
 
     def check_model(self, name: str) -> None:
         """Raises APIError 404 for a model that this server does not have."""

@@ -1,6 +1,7 @@
 """What the server does besides chat: embeddings, captions, summaries and search."""
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,23 +114,31 @@ async def summarize_video(service: Service, request: SummarizeRequest, owner: st
 
 async def search_index(service: Service, request: SearchRequest, owner: str) -> SearchReply:
     """Finds moments of indexed videos by a text, a video or a picture. Raises APIError."""
-    query: str | torch.Tensor = request.query or ""
+    query: str | torch.Tensor | None = request.query
     if request.like is not None:
         query = await _embed_media(service, request.like, owner, request.options, "like")
-    moments = await find_moments(service, query, request.limit)
+    moments = await find_moments(service, query, request.limit, request.said, request.has)
     root = service.config.media_root
     return SearchReply(data=[FoundMoment.of(moment, _public_name(moment.path, root)) for moment in moments])
 
 
-async def find_moments(service: Service, query: str | torch.Tensor, limit: int) -> "list[Moment]":
-    """Finds moments of indexed videos by a text or by an embedding (E,), best first. Raises APIError."""
+async def find_moments(
+    service: Service, query: str | torch.Tensor | None, limit: int, said: str | None = None, has: Sequence[str] = ()
+) -> "list[Moment]":
+    """Finds moments of indexed videos by a text or by an embedding (E,), best first. Raises APIError.
+
+    said, has: see `videollm.retrieval.search.Filter`.
+    """
     if service.index is None:
         raise APIError(404, "this server has no index; start it with --index DIR", "no_index")
-    from videollm.retrieval.search import search  # needs the extra `index`
+    from videollm.retrieval.search import Filter, search  # needs the extra `index`
 
+    service.check_text([said or "", *has], "said")
+    with api_errors("has" if has else "said"):
+        where = Filter(said=said, has=tuple(has))
     embed = await embed_query(service, query) if isinstance(query, str) else query
     with api_errors("query"):
-        return await service.executor.run(search, service.index, query, limit, None, embed)
+        return await service.executor.run(search, service.index, query, limit, where, embed)
 
 
 async def embed_query(service: Service, query: str) -> torch.Tensor:

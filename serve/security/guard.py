@@ -21,6 +21,7 @@ from serve.web.sessions import is_page
 
 OPEN = ("/health", "/ready")  # need no key, for monitoring
 UPLOAD = "/v1/files"
+SPEECH = ("/v1/audio/transcriptions", "/v1/audio/translations")  # a form with a file too, which is worked on at once
 MESSAGE_S = 60.0  # longest pause between two pieces of a request's body
 DROP_S = 5.0  # how long the body of a refused request is read
 FORM_BYTES = 1 << 16  # what a multipart form adds to the file inside it
@@ -74,10 +75,11 @@ class Guard:
         page = is_page(scope["path"])  # the page has sessions of its own, see serve.web.sessions
         owner = scope["state"]["owner"] = "" if page else self.keys.owner(headers.get("authorization"))
         upload = scope["path"] in (UPLOAD, PAGE_UPLOAD)
-        max_bytes = config.limits.media_bytes + FORM_BYTES if upload else config.limits.body_bytes
+        form = upload or scope["path"] in SPEECH
+        max_bytes = config.limits.media_bytes + FORM_BYTES if form else config.limits.body_bytes
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > max_bytes:
-            advice = "" if upload else "; upload the file"
+            advice = "" if form else "; upload the file"
             raise APIError(413, f"the request is larger than {max_bytes >> 20} MiB{advice}", "request_too_large")
         if scope["method"] == "POST" and not page:
             self.service.rate_limiter.take(owner)

@@ -76,7 +76,7 @@ def test_the_video_options_take_effect_and_come_back(client: Any, clip: str):
     for bad, message in [
         ({"frames": 4, "fps": 1}, "one of frames, fps and detail"),
         ({"start": 5, "end": 4}, "end must be above start"),
-        ({"start": 60}, "not before its end"),
+        ({"start": 60}, "must be before the end"),
         ({"frames": 4000}, "the limit is 2048"),
         ({"zoom": 2}, "unsupported parameter: 'video.zoom'"),
     ]:
