@@ -11,7 +11,7 @@ from videollm.cli.shapes import CaptionJSON, MomentJSON, PartJSON
 
 
 class CaptionRequest(RequestModel):
-    """dense: describe each part too, with its times."""
+    """A request to describe a video. With `dense`, each part is described too, with its times."""
 
     model: str
     video: VideoUrl
@@ -43,7 +43,8 @@ class SummaryReply(ReplyModel):
 
 
 class SearchRequest(RequestModel):
-    """query: a text; or like: a video or picture. limit: most moments to return."""
+    """A search by a text (`query`), or by a video or picture (`like`). `limit` is the largest number of moments to
+    return."""
 
     query: str | None = None
     like: MediaPart | None = None
@@ -59,7 +60,8 @@ class SearchRequest(RequestModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundMoment(MomentJSON):
-    """A moment of a search. video: file://... where the server's media root holds it, else its file name."""
+    """A moment of a search. `video` is a file:// address below the server's media root, or else the name of the
+    file."""
 
     object: Literal["video.moment"] = "video.moment"
 
