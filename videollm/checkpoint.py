@@ -24,7 +24,10 @@ from videollm.config import LanguageModelConfig, ModelConfig
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
+from videollm.encoders.pixels import PixelEncoder
 from videollm.errors import CheckpointError
+from videollm.models.hub import load as hub
+from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
@@ -44,12 +47,12 @@ class Model:
     config: ModelConfig
     encoder: FrameEncoder
     processor: Processor
-    llm: VideoLLM
+    llm: VideoLLM | HubLLM
 
     @property
     def device(self) -> torch.device:
         """Where prompts are embedded. A language model that is spread over several GPUs takes its input there."""
-        return next(self.llm.temporal.parameters()).device
+        return self.llm.get_input_embeddings().weight.device
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
@@ -86,7 +89,7 @@ def load(name: str = "lite", device: str | torch.device | None = None, device_ma
         raise CheckpointError(
             f"preset {name!r} has no trained weights; train it and give the directory that training wrote"
         )
-    return load_directory(directory, device, device_map=device_map)
+    return load_directory(directory, device, device_map=device_map, name=name)
 
 
 def find(name: str) -> Path | None:
@@ -115,7 +118,7 @@ def find(name: str) -> Path | None:
 def config_of(name: str) -> ModelConfig:
     """The configuration of a preset or a checkpoint directory, without loading weights."""
     directory = find(name)
-    return preset(name) if directory is None else read_config(directory)[0]
+    return preset(name) if directory is None else read_config(directory, name)[0]
 
 
 def load_directory(
@@ -124,14 +127,20 @@ def load_directory(
     *,
     trainable: bool = False,
     device_map: DeviceMap = None,
+    name: str | None = None,
 ) -> Model:
-    """Load what `save` wrote. trainable: keep the adapter beside the language model, to train it further.
+    """Load what `save` wrote, or a video model of transformers. trainable: keep the adapter beside the language model,
+    to train it further. name: of a model of transformers; None is that of the directory.
 
     Raises CheckpointError for missing or unknown tensors, and for an encoder of another revision.
     """
     device = resolve_device(device)
-    config, towers = read_config(directory)
+    config, towers = read_config(directory, name)
     encoder = build_encoder(config.encoder, device)
+    if config.llm.source == hub.ITS_OWN:
+        encoder = PixelEncoder(encoder, hub.family_of(directory).short_side)
+        llm = hub.load_model(directory, config.llm, device, device_map)
+        return Model(config, encoder, hub.load_processor(directory, config), llm)
     if encoder.revision != towers["encoder"]:
         raise CheckpointError(
             f"{directory}: trained on encoder {config.encoder.name} revision {towers['encoder']}, but the encoder here "
@@ -204,12 +213,15 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         (directory / "card.md").write_text(card)
 
 
-def read_config(directory: Path) -> tuple[ModelConfig, dict[str, str]]:
-    """The configuration in a checkpoint directory and the revisions of its frozen parts."""
+def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, dict[str, str]]:
+    """The configuration in a checkpoint directory and the revisions of its frozen parts. name: see `load_directory`."""
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
     record = json.loads(path.read_text())
+    if hub.recognises(record):
+        named = name if name and _HUB_ID.fullmatch(name) else directory.resolve().name
+        return hub.config_of(record, directory, named), {}
     if record.get("format") != FORMAT:
         raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
     return ModelConfig.from_dict(record["model"]), record["towers"]

@@ -12,7 +12,8 @@ from threading import Lock
 from typing import Any
 
 from videollm.features.encode import EncodedVideo
-from videollm.inference.engine import PromptCache, shared_prefix
+from videollm.inference.engine import PromptCache
+from videollm.models.processor import shared_prefix
 
 
 class EncodedVideoCache:

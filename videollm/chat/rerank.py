@@ -8,7 +8,7 @@ import torch
 from videollm.chat.caption import QUESTION
 from videollm.checkpoint import Model
 from videollm.features.encode import encode_video
-from videollm.models.processor import Message, collate
+from videollm.models.processor import Message
 from videollm.retrieval.search import Moment
 
 # Cosine per nat of mean log-likelihood. For 4 of 11 captions, `lite` ranks the right clip first by likelihood alone. It
@@ -36,4 +36,4 @@ def likelihood(model: Model, text: str, moment: Moment) -> float:
     video = encode_video(moment.path, model.encoder, sampling)
     segments = video.segments(model.config, model.encoder.vocabulary)
     prompt = model.processor([Message("user", QUESTION), Message("assistant", text)], segments)
-    return -float(model.llm(**collate([prompt], pad_id=0, device=model.device)).loss)
+    return -float(model.llm(**model.processor.arguments(prompt, model.device)).loss)

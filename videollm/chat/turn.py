@@ -131,7 +131,7 @@ def generate_answer(
         times_s=tuple(round(t, 3) for v in videos for t in v.video.times_s.tolist()),
         segments=segments,
         merged_from=sum(v.total_segments for v in videos) if merged else None,
-        visual_tokens=segments * model.config.temporal.queries,
+        visual_tokens=prompt.visual_tokens,
         prompt_tokens=len(prompt),
         cached_tokens=cache.reused,
         completion_tokens=len(ids),

@@ -3,14 +3,16 @@
 Shapes: L prompt tokens, H hidden width, V vocabulary.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
+from videollm.inference.hub import HubRunner
 from videollm.inference.runner import KVCache, make_runner
 from videollm.inference.sampling import GenerationConfig, Token, choose, with_logprobs
+from videollm.models.hub.model import HubLLM
 from videollm.models.processor import Prompt
 from videollm.models.video_llm import VideoLLM
 
@@ -34,7 +36,10 @@ class PromptCache:
 
     def fork(self, length: int) -> "PromptCache":
         """Returns a copy for another conversation that begins with the same `length` ids."""
-        return PromptCache(self.ids[:length], self.past.fork(length) if self.past else None)
+        if self.past is None:
+            return PromptCache()
+        past = self.past.fork(length)
+        return PromptCache(self.ids[: past.length], past)
 
     @property
     def nbytes(self) -> int:
@@ -56,13 +61,14 @@ class _Stream:
 
     Attributes:
         cache: The cache of its conversation.
-        ids, embeds: The tokens that the model has to read next, embeds as (L,H).
+        ids: The tokens that the model has to read next.
+        inputs: What it reads for them, see `Prompt.inputs`.
         logits: The logits (V,) of the next token, or None until the model has read these tokens.
     """
 
     cache: PromptCache
     ids: list[int]
-    embeds: torch.Tensor
+    inputs: Any
     logits: torch.Tensor | None = None
 
 
@@ -79,25 +85,24 @@ class LocalEngine:
         on_batch: A function that is called before each forward pass with the number of conversations in it.
     """
 
-    def __init__(self, llm: VideoLLM, stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None):
+    def __init__(self, llm: VideoLLM | HubLLM, stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None):
         self.llm, self.on_batch = llm, on_batch
-        self.runner = make_runner(llm.language_model)
+        self.runner = HubRunner(llm.language_model) if isinstance(llm, HubLLM) else make_runner(llm.language_model)
         self.stop_ids = stop_ids
         self._streams: list[_Stream] = []
 
     @torch.inference_mode()
     def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
         """See `Engine.stream`. Only the part of the prompt that differs from the content of `cache` is computed."""
-        # The last token is always computed, because its logits are not in the cache.
-        kept = min(shared_prefix(cache.ids, prompt.ids), len(prompt) - 1)
         if cache.past is None:
-            kept, cache.past = 0, self.runner.begin()
-        cache.past.crop(kept)
+            cache.ids, cache.past = [], self.runner.begin()
+        cache.past.crop(prompt.reusable(cache.ids))
+        kept = cache.past.length
         cache.ids, cache.reused = prompt.ids[:kept], kept
         generator = None
         if generation.seed is not None:
             generator = torch.Generator(self.llm.device).manual_seed(generation.seed)
-        own = _Stream(cache, prompt.ids[kept:], self._embed(prompt, kept))
+        own = _Stream(cache, prompt.ids[kept:], prompt.inputs(self.llm, kept))
         self._forward([own])
         self._streams.append(own)
         try:
@@ -109,7 +114,7 @@ class LocalEngine:
                 chosen = choose(logits, generation, generator)
                 if chosen in self.stop_ids:
                     return
-                own.ids, own.embeds, own.logits = [chosen], self._embed_words([chosen]), None
+                own.ids, own.inputs, own.logits = [chosen], self.llm.embed_words([chosen]), None
                 if generation.logprobs is None:
                     yield Token(chosen)
                 else:
@@ -119,25 +124,7 @@ class LocalEngine:
 
     def _forward(self, batch: list[_Stream]) -> None:
         self.on_batch(len(batch))
-        logits = self.runner.forward([(stream.embeds, stream.cache.past) for stream in batch])
+        logits = self.runner.forward([(stream.inputs, stream.cache.past) for stream in batch])
         for stream, row in zip(batch, logits, strict=True):
             stream.cache.ids += stream.ids
             stream.logits = row
-
-    def _embed(self, prompt: Prompt, kept: int) -> torch.Tensor:
-        """Returns the embeddings (L,H) of the prompt after its first `kept` tokens.
-
-        The temporal module runs only if one of these tokens is visual.
-        """
-        if all(i >= 0 for i in prompt.ids[kept:]):
-            return self._embed_words(prompt.ids[kept:])
-        ids, visual = torch.tensor(prompt.ids, device=self.llm.device), prompt.visual()
-        return self.llm.embed_prompt(ids[None], visual.to(self.llm.device) if visual else None)[0, kept:]
-
-    def _embed_words(self, ids: list[int]) -> torch.Tensor:
-        return self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
-
-
-def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Returns how many leading items of a and b are equal."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

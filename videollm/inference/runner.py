@@ -25,6 +25,11 @@ class KVCache(Protocol):
     """The keys and values of one conversation, on the device of the model."""
 
     @property
+    def length(self) -> int:
+        """The number of positions."""
+        ...
+
+    @property
     def nbytes(self) -> int:
         """The size in bytes."""
         ...
@@ -45,14 +50,15 @@ class ModelRunner(Protocol):
         """Returns the empty cache of a new conversation."""
         ...
 
-    def forward(self, batch: Sequence[tuple[torch.Tensor, Any]]) -> torch.Tensor:
+    def forward(self, batch: Sequence[tuple[Any, Any]]) -> torch.Tensor:
         """Returns the logits (B,V) of the token after the last new one of each conversation.
 
         No conversation changes the logits of another beyond rounding.
 
         Args:
-            batch: For each conversation, the embeddings (L,H) of its new tokens and its cache from `begin`, to which
-                their keys and values are appended. L may differ between conversations.
+            batch: For each conversation, its new tokens as `Prompt.inputs` returns them (embeddings (L,H) or
+                `HubInputs`) and its cache from `begin`, to which their keys and values are appended. L may differ
+                between conversations.
         """
         ...
 
@@ -67,6 +73,10 @@ def make_runner(language_model: nn.Module) -> ModelRunner:
 class DynamicKVCache(DynamicCache):
     """The cache of transformers. It keeps all positions of all layers, including those with a sliding window,
     because a conversation may be cropped to any earlier position."""
+
+    @property
+    def length(self) -> int:
+        return self.get_seq_length()
 
     @property
     def nbytes(self) -> int:
@@ -96,46 +106,54 @@ class TransformersRunner:
     def begin(self) -> DynamicKVCache:
         return DynamicKVCache()
 
-    def forward(self, batch: Sequence[tuple[torch.Tensor, DynamicKVCache]]) -> torch.Tensor:
+    def forward(self, batch: Sequence[tuple[Any, Any]]) -> torch.Tensor:
         """See `ModelRunner.forward`.
 
         Conversations that continue by one token each run as one batch, because the weights are then read once for all
         of them. Prompts run one after another, because each keeps the device busy by itself.
         """
-        one_token_each = all(len(embeds) == 1 for embeds, _ in batch)
+        one_token_each = all(len(inputs) == 1 for inputs, _ in batch)
         if len(batch) > 1 and one_token_each and self._batches:
             return self._decode_together(batch)
-        return torch.cat([self._run(embeds, cache) for embeds, cache in batch])
+        return torch.cat([self._run(inputs, cache) for inputs, cache in batch])
 
-    def _run(self, embeds: torch.Tensor, cache: DynamicKVCache) -> torch.Tensor:
+    def _run(self, inputs: Any, cache: DynamicKVCache) -> torch.Tensor:
         """Returns the logits (1,V) of one conversation."""
         forget_lengths(self.ropes)
         output = self.language_model(
-            inputs_embeds=embeds[None], past_key_values=cache, use_cache=True, logits_to_keep=1
+            **self._arguments(inputs, cache), past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         return output.logits[:, -1]
 
-    def _decode_together(self, batch: Sequence[tuple[torch.Tensor, DynamicKVCache]]) -> torch.Tensor:
+    def _decode_together(self, batch: Sequence[tuple[Any, Any]]) -> torch.Tensor:
         """Returns the logits (B,V) of conversations that continue by one token each.
 
         Shorter conversations are padded on the left, so that the new tokens share the last column. The distances that
         sliding windows count are then the same as without padding.
         """
         caches = [cache for _, cache in batch]
-        lengths = [cache.get_seq_length() for cache in caches]
-        embeds = torch.cat([embeds for embeds, _ in batch])[:, None]  # (B,1,H)
-        total, device = torch.tensor(lengths)[:, None] + 1, embeds.device
+        arguments = self._together(batch)
+        total = torch.tensor([cache.length for cache in caches])[:, None] + 1
         columns = int(total.max())
         mask = (torch.arange(columns) >= columns - total).long()  # (B,S)
         output = self.language_model(
-            inputs_embeds=embeds,
-            attention_mask=mask.to(device),
-            position_ids=(total - 1).to(device),
+            **arguments,
+            attention_mask=mask.to(arguments["position_ids"].device),
             past_key_values=_BatchCache(caches),
             use_cache=True,
             logits_to_keep=1,
         )
         return output.logits[:, -1]
+
+    def _arguments(self, inputs: Any, cache: Any) -> dict[str, Any]:
+        """Returns the arguments for the new tokens of one conversation."""
+        return {"inputs_embeds": inputs[None]}
+
+    def _together(self, batch: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+        """Returns the arguments for one token of each conversation, with their positions."""
+        embeds = torch.cat([embeds for embeds, _ in batch])[:, None]  # (B,1,H)
+        positions = torch.tensor([cache.length for _, cache in batch], device=embeds.device)
+        return {"inputs_embeds": embeds, "position_ids": positions[:, None]}
 
 
 class _BatchCache(Cache):

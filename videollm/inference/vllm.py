@@ -19,9 +19,9 @@ import torch
 
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError, EngineError
-from videollm.inference.engine import PromptCache, shared_prefix
+from videollm.inference.engine import PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
-from videollm.models.processor import Prompt
+from videollm.models.processor import Prompt, shared_prefix
 
 CONNECT_S = 5.0
 PATIENCE_S = 120.0  # the longest wait for a token; even a long queue delays a first token by much less
@@ -35,6 +35,10 @@ class Embeddings:
     """The embeddings (L,H) of a prompt. A `PromptCache` has them instead of keys and values, which vLLM keeps."""
 
     embeds: torch.Tensor
+
+    @property
+    def length(self) -> int:
+        return len(self.embeds)
 
     @property
     def nbytes(self) -> int:

@@ -4,7 +4,7 @@ model for tests."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -61,30 +61,34 @@ def load_language_model(
         ConfigError: If the machine does not have the device.
     """
     device = resolve_device(device)
-    dtype = resolve_dtype(config.dtype, device)
     if config.source == "debug":
         return debug_language_model().to(device)  # type: ignore[arg-type]
-    extra = {}
+    source = resolve_source(config)
+    with reachable(source):
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=config.revision, **loading_arguments(config, device, device_map)
+        )
+    return model.eval().requires_grad_(False)
+
+
+def loading_arguments(config: LanguageModelConfig, device: torch.device, device_map: DeviceMap) -> dict[str, Any]:
+    """What transformers' `from_pretrained` is told of number format, place and foreign code."""
+    dtype = resolve_dtype(config.dtype, device)
+    arguments: dict[str, Any] = {
+        "dtype": dtype,
+        "device_map": device_map or {"": str(device)},
+        "trust_remote_code": False,
+    }
     if config.load_in_4bit:
         from transformers import BitsAndBytesConfig
 
-        extra["quantization_config"] = BitsAndBytesConfig(
+        arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    source = resolve_source(config)
-    with reachable(source):
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=config.revision,
-            dtype=dtype,
-            device_map=device_map or {"": str(device)},
-            trust_remote_code=False,
-            **extra,
-        )
-    return model.eval().requires_grad_(False)
+    return arguments
 
 
 @contextmanager

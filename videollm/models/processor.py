@@ -19,10 +19,10 @@ from videollm.datasets.schema import Message, format_time
 from videollm.features.encode import SegmentFeatures
 from videollm.models.layouts import LAYOUTS
 from videollm.models.notes import segment_note, video_note
-from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VisualBatch
+from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VideoLLM, VisualBatch
 
-_SLOT = "\ue000{}\ue001"  # private-use characters, which stand for a message's text while the template is applied
-_SLOTS = re.compile("\ue000(\\d+)\ue001")
+SLOT = "\ue000{}\ue001"  # private-use characters, which stand for a message's text while the template is applied
+SLOTS = re.compile("\ue000(\\d+)\ue001")
 
 
 @dataclass(slots=True)
@@ -50,6 +50,33 @@ class Prompt:
         self.labels += [IGNORE] * queries
         self.segments.append(segment)
 
+    def add_ids(self, ids: list[int], *, learn: bool = False) -> None:
+        """Appends tokens, which are labels too if the model is to learn to write them."""
+        self.ids += ids
+        self.labels += ids if learn else [IGNORE] * len(ids)
+
+    @property
+    def visual_tokens(self) -> int:
+        """The number of tokens that stand for video."""
+        return self.ids.count(VISUAL_TOKEN_ID)
+
+    def reusable(self, ids: list[int]) -> int:
+        """Returns how many leading tokens a model that has read `ids` need not read again.
+
+        The last token of the prompt is always read, because its logits are not kept.
+        """
+        return min(shared_prefix(ids, self.ids), len(self) - 1)
+
+    def inputs(self, llm: VideoLLM, kept: int) -> torch.Tensor:
+        """Returns the embeddings (L,H) of the tokens after the first `kept`, which the language model reads.
+
+        The temporal module runs only if one of these tokens is visual.
+        """
+        if all(i >= 0 for i in self.ids[kept:]):
+            return llm.embed_words(self.ids[kept:])
+        ids, visual = torch.tensor(self.ids, device=llm.device), self.visual()
+        return llm.embed_prompt(ids[None], visual.to(llm.device) if visual else None)[0, kept:]
+
     def visual(self) -> VisualBatch | None:
         """Returns the features of the segments as one batch, or None if the prompt has no segment."""
         if not self.segments:
@@ -66,6 +93,8 @@ class Processor:
         end_of_turn: What the template puts after an answer.
         stop_ids: The token ids that end an answer.
     """
+
+    new_prompt = Prompt
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
         self.tokenizer: Any = tokenizer  # transformers types its methods by every form they may return
@@ -108,7 +137,7 @@ class Processor:
             preface, messages, added = f"{messages[0].content}\n\n", messages[1:], added - 1
         roles = [m.role for m in messages]
         template = self._template(roles, generate=roles[-1] != "assistant")
-        prompt = Prompt()
+        prompt = self.new_prompt()
         placed = [(roles.index("user"), segments)] if segments else []
         placed += [(number + added, shown) for number, shown in videos]
         self._add_text(prompt, template[0], special=True)
@@ -137,6 +166,10 @@ class Processor:
         if self.layout is not None:
             self._end_joined(prompt)
         return prompt
+
+    def arguments(self, prompt: Prompt, device: torch.device) -> dict[str, Any]:
+        """Returns the arguments of the model's forward pass on one prompt with an answer."""
+        return collate([prompt], self.tokenizer.pad_token_id or 0, device)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of token ids, without special tokens and outer spaces."""
@@ -171,9 +204,7 @@ class Processor:
         if self.layout is not None:
             self._join(prompt, text, special, learn)
             return
-        ids = self._tokenize(text, special)
-        prompt.ids += ids
-        prompt.labels += ids if learn else [IGNORE] * len(ids)
+        prompt.add_ids(self._tokenize(text, special), learn=learn)
 
     def _join(self, prompt: Prompt, text: str, special: bool, learn: bool) -> None:
         """Adds text of a published layout, to be tokenised later together with what follows.
@@ -191,9 +222,7 @@ class Processor:
                 prompt._joined += part
                 continue
             self._end_joined(prompt, before_special=True)
-            ids = [self.tokenizer.convert_tokens_to_ids(part)]
-            prompt.ids += ids
-            prompt.labels += ids if learn else [IGNORE]
+            prompt.add_ids([self.tokenizer.convert_tokens_to_ids(part)], learn=learn)
 
     def _end_joined(self, prompt: Prompt, *, before_special: bool = False) -> None:
         """Tokenises the text that was joined so far."""
@@ -202,8 +231,7 @@ class Processor:
         if self.layout.strips:
             text = text.rstrip() if before_special else text
         ids = self._tokenize(text.removeprefix(" "), special=False) if text.strip(" ") else []
-        prompt.ids += ids
-        prompt.labels += ids if prompt._learned else [IGNORE] * len(ids)
+        prompt.add_ids(ids, learn=prompt._learned)
 
     def _tokenize(self, text: str, special: bool) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
@@ -214,17 +242,22 @@ class Processor:
         For a system message, Gemma's template raises an error, and Mistral's moves it to the last question.
         """
         try:
-            return _SLOTS.findall(self._apply(roles, generate=False)) == [str(i) for i in range(len(roles))]
+            return SLOTS.findall(self._apply(roles, generate=False)) == [str(i) for i in range(len(roles))]
         except TemplateError:
             return False
 
     def _template(self, roles: list[str], generate: bool) -> list[str]:
         """Returns the template's own text before, between and after the messages."""
-        return _SLOTS.split(self._apply(roles, generate))[::2]
+        return SLOTS.split(self._apply(roles, generate))[::2]
 
     def _apply(self, roles: list[str], generate: bool) -> str:
-        slots = [{"role": role, "content": _SLOT.format(i)} for i, role in enumerate(roles)]
+        slots = [{"role": role, "content": SLOT.format(i)} for i, role in enumerate(roles)]
         return self.tokenizer.apply_chat_template(slots, tokenize=False, add_generation_prompt=generate)
+
+
+def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Returns how many leading items of a and b are equal."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def collate(prompts: Sequence[Prompt], pad_id: int, device: torch.device | None = None) -> dict[str, Any]:

@@ -128,6 +128,10 @@ class VideoLLM(PreTrainedModel):
             embeds = embeds + 0 * self.embed_segments(self._blank()).sum().to(embeds.dtype)
         return embeds
 
+    def embed_words(self, ids: list[int]) -> torch.Tensor:
+        """Returns the embeddings (L,H) of tokens of the vocabulary."""
+        return self.get_input_embeddings()(torch.tensor(ids, device=self.device))
+
     def _blank(self) -> VisualBatch:
         """Returns one segment of one frame, all zeros."""
         shape = (1, 1, self.config.tokens_per_frame, self.config.token_dim)

@@ -43,18 +43,30 @@ class SummaryReply(ReplyModel):
 
 
 class SearchRequest(RequestModel):
-    """A search by a text (`query`), or by a video or picture (`like`). `limit` is the largest number of moments to
-    return."""
+    """A search of the index.
+
+    Attributes:
+        query: The text to search for.
+        like: A video or picture to search for, instead of `query`.
+        options: Which frames of `like` to use.
+        said: Words that must be said. This filter is enough without `query` and `like`.
+        has: Things that must be seen, such as "person" or "person>=2". This filter is enough without `query` and
+            `like`.
+        limit: The largest number of moments to return.
+    """
 
     query: str | None = None
     like: MediaPart | None = None
     options: VideoOptions = VideoOptions()
+    said: str | None = None
+    has: list[str] = Field(default=[])
     limit: int = Field(default=10, ge=1, le=100)
 
     @model_validator(mode="after")
     def _check(self) -> "SearchRequest":
-        if (self.query is None) == (self.like is None):
-            raise ValueError("give either query, a text, or like, a video or picture")
+        asked = (self.query is not None) + (self.like is not None)
+        if asked > 1 or not (asked or self.said or self.has):
+            raise ValueError("give query, a text, or like, a video or picture, or said or has alone")
         return self
 
 

@@ -1,0 +1,73 @@
+"""Recognise and load a directory of transformers: a model for images, videos and text, and its processor."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from videollm.config import EncoderConfig, LanguageModelConfig, ModelConfig, PromptConfig, SegmentConfig
+from videollm.errors import CheckpointError
+from videollm.models.hub.families import FAMILIES, OTHERS, Family
+from videollm.models.hub.model import HubLLM
+from videollm.models.hub.processor import HubProcessor
+from videollm.models.language import DeviceMap, loading_arguments
+
+SEGMENT_FRAMES = 4  # evidence is as fine as segments, and a video is thinned by them
+MAX_NEW_TOKENS = 512
+ITS_OWN = "own:."  # as the source of a language model: the directory that its config.json is in
+
+
+def recognises(record: dict[str, Any]) -> bool:
+    """Whether the content of a config.json is transformers' and not ours."""
+    return "model_type" in record and "format" not in record
+
+
+def config_of(record: dict[str, Any], directory: Path, name: str) -> ModelConfig:
+    """The configuration that a config.json of transformers stands for: its content decides the hash, not where it lies.
+
+    Raises CheckpointError for a kind of model that transformers has no images or videos for.
+    """
+    kind = record["model_type"]
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        raise CheckpointError(
+            f"{directory}: config.json has model_type {kind!r}, which is not a model for images or videos and text in "
+            "this version of transformers; use one such as qwen3_vl, or a checkpoint that videollm wrote"
+        )
+    text = AutoConfig.from_pretrained(directory, trust_remote_code=False).get_text_config()
+    return ModelConfig(
+        name=name,
+        sampling=family_of(directory).sampling,
+        segments=SegmentConfig(frames=SEGMENT_FRAMES),
+        encoder=EncoderConfig(dtype="float32"),
+        llm=LanguageModelConfig(source=ITS_OWN, revision=hashlib.sha256(json.dumps(record).encode()).hexdigest()[:12]),
+        prompt=PromptConfig(system="", tags=0, context=text.max_position_embeddings, max_new_tokens=MAX_NEW_TOKENS),
+    )
+
+
+def family_of(directory: Path) -> Family:
+    return FAMILIES.get(json.loads((directory / "config.json").read_text())["model_type"], OTHERS)
+
+
+def load_processor(directory: Path, config: ModelConfig) -> HubProcessor:
+    """Raises CheckpointError where a file is missing, and where it needs code that is not in transformers."""
+    try:
+        return HubProcessor(AutoProcessor.from_pretrained(directory, trust_remote_code=False), config)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{directory}: its processor cannot be loaded ({str(error).splitlines()[0]})") from error
+
+
+def load_model(
+    directory: Path, config: LanguageModelConfig, device: torch.device, device_map: DeviceMap = None
+) -> HubLLM:
+    """The model in evaluation mode, from safetensors only. Raises CheckpointError where they are missing."""
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            directory, use_safetensors=True, **loading_arguments(config, device, device_map)
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{directory}: it cannot be loaded ({str(error).splitlines()[0]})") from error
+    return HubLLM(model.eval().requires_grad_(False))
