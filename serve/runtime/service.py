@@ -1,4 +1,4 @@
-"""What all requests to a server share: the model, its engine, the caches, the files, the limits and the metrics."""
+"""The state that all requests to a server share: the model, its engine, caches, files, limits and metrics."""
 
 import asyncio
 import os
@@ -33,8 +33,8 @@ CLOSE_S = 10.0  # longest wait for a computation in work when the server ends
 class Service:
     """The state of one server.
 
-    `executor` runs the encoder and, without vLLM, the language model. `answer_executor` generates answers: it is the
-    same one, or with vLLM one with many threads, since those only wait for vLLM.
+    `executor` runs the encoder and, without vLLM, the language model. `answer_executor` generates answers. Without vLLM
+    it is the same executor. With vLLM it has many threads, because these only wait for vLLM.
 
     Attributes:
         has_ended: False where `close` has not waited for a computation that takes too long.
@@ -110,7 +110,7 @@ class Service:
             return self._speech
 
     def check_model(self, name: str) -> None:
-        """Raises APIError 404 for a model that this server does not have."""
+        """Raises APIError 404 if this server does not have the model."""
         if name != self.model.config.name:
             raise APIError(
                 404,
@@ -126,9 +126,10 @@ class Service:
             raise APIError(400, f"{size} characters of text, the limit is {limit}", "text_too_long", param=param)
 
     def engine_for(self, owner: str) -> tuple[Engine, Callable[[], None]]:
-        """Returns the engine for one request, and what interrupts its wait for a token from another thread."""
+        """Returns the engine for one request, and a function that interrupts its wait for a token from another
+        thread."""
         if self._local_engine:
-            return self._local_engine, lambda: None  # a token takes milliseconds: it is waited for
+            return self._local_engine, lambda: None  # a token takes milliseconds, so that its end is awaited
         assert self._vllm_engine
         own = self._vllm_engine.of(owner)
         return own, own.close
