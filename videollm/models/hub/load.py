@@ -55,7 +55,9 @@ def family_of(directory: Path) -> Family:
 def load_processor(directory: Path, config: ModelConfig) -> HubProcessor:
     """Raises CheckpointError where a file is missing, and where it needs code that is not in transformers."""
     try:
-        return HubProcessor(AutoProcessor.from_pretrained(directory, trust_remote_code=False), config)
+        return HubProcessor(
+            AutoProcessor.from_pretrained(directory, trust_remote_code=False), config, family_of(directory)
+        )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory}: its processor cannot be loaded ({str(error).splitlines()[0]})") from error
 

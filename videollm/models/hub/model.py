@@ -34,7 +34,7 @@ class HubLLM(nn.Module):
         return self.language_model.get_input_embeddings()
 
     def read(self, prompt: HubPrompt, kept: int) -> HubInputs:
-        """What the model reads of a prompt after its first `kept` tokens."""
+        """Returns what the model reads of a prompt after its first `kept` tokens."""
         arguments = self._arguments(prompt)
         positions = self._positions(arguments)
         ids = arguments.pop("input_ids")[0]
