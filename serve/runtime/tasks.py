@@ -105,13 +105,15 @@ async def search_index(service: Service, request: SearchRequest, owner: str) -> 
     """Finds moments of indexed videos by a text, a video or a picture. Raises APIError."""
     if service.index is None:
         raise APIError(404, "this server has no index; start it with --index DIR", "no_index")
-    from videollm.retrieval.search import search  # needs the extra `index`
+    from videollm.retrieval.search import Filter, search  # needs the extra `index`
 
-    query: str | torch.Tensor = request.query or ""
+    with api_errors("has" if request.has else "said"):
+        where = Filter(said=request.said, has=tuple(request.has))
+    query: str | torch.Tensor | None = request.query
     if request.like is not None:
         query = await _embed_media(service, request.like, owner, request.options, "like")
     with api_errors("query"):
-        moments = await service.executor.run(search, service.index, query, request.limit)
+        moments = await service.executor.run(search, service.index, query, request.limit, where)
     root = service.config.media_root
     return SearchReply(data=[FoundMoment.of(moment, _public_name(moment.path, root)) for moment in moments])
 

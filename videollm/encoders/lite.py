@@ -8,23 +8,23 @@ or written text.
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from timm.models.efficientnet import EfficientNet, tf_efficientnet_lite0
-from torch import nn
 from torch.nn import functional as F
 
 from videollm import assets
 from videollm.config import EncoderConfig
 from videollm.device import resolve_dtype, upload
+from videollm.encoders import openvino
 from videollm.encoders.base import FrameFeatures, TextFeatures, batch_size
 from videollm.encoders.concepts import CLASSES, imagenet_concepts, membership
+from videollm.encoders.efficientnet import EfficientNetLite0, load_efficientnet
 from videollm.encoders.images import resize_crop
 from videollm.encoders.sentences import SentenceEncoder
-from videollm.errors import AssetError, ConfigError
+from videollm.errors import ConfigError
 
 NETWORK = "efficientnet_lite0"
 WINDOWS = (slice(0, 4), slice(3, 7))  # rows or columns of the 7x7 map that a region covers
@@ -58,15 +58,31 @@ class LiteEncoder:
         self.revision = "-".join(
             (assets.ASSETS["efficientnet-lite0"].key[:6], assets.ASSETS["all-minilm-l6-v2"].key[:6], concepts.sha[:6])
         )
-        self.network = _load_network(assets.fetch("efficientnet-lite0") / "model.safetensors")
-        classifier = cast(nn.Linear, self.network.get_classifier())
-        self.classifier_weight = classifier.weight.detach().to(self.device)  # (1000,1280)
-        self.classifier_bias = classifier.bias.detach().to(self.device)  # (1000,)
-        self.network.to(device=self.device, dtype=self.dtype).to(memory_format=torch.channels_last)
+        self._weights = assets.fetch("efficientnet-lite0") / "model.safetensors"
         text = load_file(_class_text() / "class_text.safetensors")
         self.class_text = text["class_text"].to(self.device)  # (1000,384)
         self.centre = text["centre"].to(self.device)  # (384,)
         self._membership = membership(self.vocabulary).to(self.device)
+
+    # Weights are read when they are first used: a question about a video whose features are cached needs none of these.
+    @functools.cached_property
+    def network(self) -> EfficientNetLite0:
+        """The network, with layers in the encoder's dtype and a classifier in float32."""
+        network = load_efficientnet(self._weights).to(self.device)
+        network.layers.to(dtype=self.dtype).to(memory_format=torch.channels_last)
+        return network
+
+    @functools.cached_property
+    def _maps(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A function of pictures float32 (T,3,224,224) that returns the network's last feature maps (T,1280,7,7)."""
+        if openvino.serves(self.device, self.dtype):
+            return openvino.compiled(self.network, self.image_size)
+        return lambda images: self.network.layers(images.to(self.dtype, memory_format=torch.channels_last)).float()
+
+    @property
+    def classifier_weight(self) -> torch.Tensor:
+        """The rows (1000,1280) that the classes have in the classifier."""
+        return self.network.classifier.weight
 
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
         """Returns tokens (T,5,384), embed (T,384) and concepts (T,C), all float32, of uint8 pixels (T,3,H,W)."""
@@ -80,10 +96,10 @@ class LiteEncoder:
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         images = (resize_crop(upload(pixels, self.device), self.image_size) - 127) / 128
-        maps = self.network.forward_features(images.to(self.dtype, memory_format=torch.channels_last)).float()
+        maps = self._maps(images)
         views = [maps, *(maps[:, :, rows, columns] for rows in WINDOWS for columns in WINDOWS)]
         pooled = torch.stack([view.mean((-2, -1)) for view in views], dim=1)
-        return F.linear(pooled, self.classifier_weight, self.classifier_bias)
+        return self.network.classifier(pooled)
 
     @torch.no_grad()
     def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
@@ -106,20 +122,6 @@ class LiteEncoder:
     @functools.cached_property
     def _sentences(self) -> SentenceEncoder:
         return SentenceEncoder(assets.fetch("all-minilm-l6-v2"), self.device)
-
-
-def _load_network(file: Path) -> EfficientNet:
-    """Returns timm's network with the tensors of the wheel, which are in the same order under other names.
-
-    Raises AssetError if their number or shapes differ.
-    """
-    network = tf_efficientnet_lite0(pretrained=False).eval().requires_grad_(False)
-    tensors = [tensor for _, tensor in sorted(load_file(file).items())]
-    state = network.state_dict()
-    if [t.shape for t in tensors] != [t.shape for t in state.values()]:
-        raise AssetError(f"{file} does not have the {len(state)} tensors of tf_{NETWORK} in its order and shapes")
-    network.load_state_dict(dict(zip(state, tensors, strict=True)))
-    return network
 
 
 def _class_text() -> Path:

@@ -43,17 +43,21 @@ class SummaryReply(ReplyModel):
 
 
 class SearchRequest(RequestModel):
-    """query: a text; or like: a video or picture. limit: most moments to return."""
+    """query: a text; or like: a video or picture. said: words that are said. has: things that are seen, such as
+    "person" or "person>=2". Both filter, and either is enough alone. limit: most moments to return."""
 
     query: str | None = None
     like: MediaPart | None = None
     options: VideoOptions = VideoOptions()
+    said: str | None = None
+    has: list[str] = Field(default=[])
     limit: int = Field(default=10, ge=1, le=100)
 
     @model_validator(mode="after")
     def _check(self) -> "SearchRequest":
-        if (self.query is None) == (self.like is None):
-            raise ValueError("give either query, a text, or like, a video or picture")
+        asked = (self.query is not None) + (self.like is not None)
+        if asked > 1 or not (asked or self.said or self.has):
+            raise ValueError("give query, a text, or like, a video or picture, or said or has alone")
         return self
 
 
