@@ -11,7 +11,7 @@ from tests.models.published.test_parity import TOLERANCE, close, gradient_norms,
 from videollm.errors import CheckpointError
 from videollm.models.published import load
 from videollm.models.published import nextgpt_text as text
-from videollm.models.published.nextgpt import PAD_ID, NextGptLegacy
+from videollm.models.published.nextgpt_legacy import PAD_ID, NextGptLegacy
 from videollm.models.published.system import PublishedSystem
 
 CURRENT, LEGACY, ADAPTED = "nextgpt_current", "nextgpt_legacy", "nextgpt_legacy_stage3_lora"

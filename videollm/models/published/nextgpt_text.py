@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from videollm.models.published.llama import BOS_ID, IGNORE_LABEL
-from videollm.models.published.nextgpt import SENTINELS
+from videollm.models.published.nextgpt_base import SENTINELS
 
 Modality = Literal["image", "video", "audio"]
 Tokenize = Callable[[str], list[int]]  # without BOS; the signal tokens, "<Img>" and "</Img>" are tokens
