@@ -22,10 +22,10 @@ from serve.config import Limits, ServerConfig
 from serve.runtime.service import Service
 from serve.web.app import close_tabs
 from videollm.checkpoint import load
-from videollm.device_arguments import add_device_arguments
+from videollm.device_arguments import add_device_arguments, loading_options
 from videollm.errors import VideoLLMError
 
-# Longer than clients keep an unused connection, so that none sends a request into one that is being closed.
+# This is longer than clients keep an unused connection, so that none sends a request into one that is being closed.
 KEEP_ALIVE_S = 30
 
 
@@ -50,6 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
     top.add_argument("--index", metavar="DIR", help="the search index that /v1/videos/search reads")
     top.add_argument("--engine", choices=["local", "vllm"], default="local", help="what runs the language model")
     top.add_argument("--vllm-url", metavar="URL", help="the vLLM server that runs the exported language model")
+    top.add_argument(
+        "--whisper",
+        default=ServerConfig.whisper,
+        metavar="DIR",
+        help="directory of the Whisper model that transcribes (default: whisper-base, 133 MB, fetched once)",
+    )
     top.add_argument("--cors-origin", action="append", metavar="URL", help="a site whose pages may call the server")
     limits = top.add_argument_group("limits", "the most that requests may take; further ones are refused")
     for limit in fields(Limits):
@@ -64,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _limit_help(limit: "Field[Any]") -> str:
-    """The default is added where the sentence does not name it itself."""
+    """Returns the help of a limit, with its default unless the sentence names it."""
     help = limit.metadata["help"]
     return help if limit.default is None else f"{help} (default: {limit.default})"
 
@@ -82,13 +88,15 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
         index=options.index,
         engine=options.engine,
         vllm_url=options.vllm_url,
+        whisper=options.whisper,
         cors_origins=tuple(options.cors_origin or ()),
         limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
     )
 
 
 def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
-    """Serves until a signal and returns the exit code. api: whether to serve the routes below /v1 beside the page."""
+    """Serves until a signal and returns the exit code. `api` says whether to serve the routes below /v1 beside the
+    page."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Libraries address these messages to developers who call them. Operators of a server can do nothing about them.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -97,15 +105,15 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
     try:
         options = build_parser().parse_args(argv)
         config = config_of(options)
-        # In a thread that then ends, and its OpenMP threads with it: see serve.runtime.executor.run_in_new_thread.
+        # The thread ends with its OpenMP threads, which would slow down others; see `run_in_new_thread`.
         with ThreadPoolExecutor(1) as loading:
-            model = loading.submit(load, config.model, options.device, options.device_map).result()
+            model = loading.submit(load, config.model, **loading_options(options)).result()
             service = loading.submit(Service, config, model).result()
     except VideoLLMError as error:
         print(f"videollm serve: {error}", file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn handles the signal, drains, and then raises it again. The exit code is to be 0, and not the signal's.
+        # uvicorn drains and then raises the signal again, which would make the exit code that of the signal.
         signal.signal(number, lambda *_: None)
     app = create_app(service, api=api)
     server = PageServer(
@@ -122,11 +130,17 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
         app.state.page,
     )
     server.run()
-    return 0 if server.started else 1
+    code = 0 if server.started else 1
+    if not service.has_ended:
+        # Python would wait for the thread that still computes, and nothing can interrupt one operation of torch.
+        logging.getLogger(__name__).warning("the server ends in the middle of a computation")
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 class PageServer(uvicorn.Server):
-    """A uvicorn server that closes the connections which open tabs of the page hold; it would else wait for them."""
+    """A uvicorn server that closes the connections of open tabs of the page, for which it would otherwise wait."""
 
     def __init__(self, config: uvicorn.Config, page: FastAPI):
         super().__init__(config)

@@ -24,7 +24,10 @@ from videollm.config import LanguageModelConfig, ModelConfig
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
-from videollm.errors import CheckpointError
+from videollm.encoders.pixels import PixelEncoder
+from videollm.errors import CheckpointError, ConfigError
+from videollm.models.hub import load as hub
+from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
@@ -44,12 +47,12 @@ class Model:
     config: ModelConfig
     encoder: FrameEncoder
     processor: Processor
-    llm: VideoLLM
+    llm: VideoLLM | HubLLM
 
     @property
     def device(self) -> torch.device:
         """Where prompts are embedded. A language model that is spread over several GPUs takes its input there."""
-        return next(self.llm.temporal.parameters()).device
+        return self.llm.get_input_embeddings().weight.device
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
@@ -68,12 +71,22 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
     return Model(config, encoder, Processor(load_tokenizer(config.llm), config), llm)
 
 
-def load(name: str = "lite", device: str | torch.device | None = None, device_map: DeviceMap = None) -> Model:
+def load(
+    name: str = "lite",
+    device: str | torch.device | None = None,
+    device_map: DeviceMap = None,
+    *,
+    load_in_4bit: bool = False,
+    adapter: str | Path | None = None,
+    evidence_encoder: str | None = None,
+) -> Model:
     """A trained model, ready to answer.
 
     name: a preset that ships with weights, a checkpoint directory or a hub id. device: see `resolve_device`.
     device_map: "auto" spreads the language model over all GPUs. The adapter is merged into the language model, which
-    then runs at the base model's speed.
+    then runs at the base model's speed. load_in_4bit: hold the language model's weights in 4 bits (NF4). adapter: a
+    directory of PEFT, for a video model of transformers only. evidence_encoder: the model whose frame encoder gives the
+    evidence of such a model, "lite" where it is None.
     Raises CheckpointError for weights that are not there and for a preset without trained weights, whose answers would
     be noise (as those of `debug` are, on purpose); ConfigError for a device that is not there.
     """
@@ -86,7 +99,28 @@ def load(name: str = "lite", device: str | torch.device | None = None, device_ma
         raise CheckpointError(
             f"preset {name!r} has no trained weights; train it and give the directory that training wrote"
         )
-    return load_directory(directory, device, device_map=device_map)
+    device, (config, _) = resolve_device(device), read_config(directory, name)
+    if config.llm.source == hub.ITS_OWN:
+        if evidence_encoder is not None:
+            config = replace(config, encoder=config_of(evidence_encoder).encoder)
+        config = replace(config, llm=replace(config.llm, load_in_4bit=load_in_4bit))
+        return _load_hub(directory, config, device, device_map, None if adapter is None else Path(adapter))
+    for option, value in (("adapter", adapter), ("evidence encoder", evidence_encoder)):
+        if value is not None:
+            raise ConfigError(
+                f"{name} has its own {option}; leave {value} out, or give a video model of transformers as the model"
+            )
+    return load_directory(directory, device, device_map=device_map, load_in_4bit=load_in_4bit)
+
+
+def _load_hub(
+    directory: Path, config: ModelConfig, device: torch.device, device_map: DeviceMap, adapter: Path | None
+) -> Model:
+    encoder = PixelEncoder(build_encoder(config.encoder, device), hub.family_of(directory).short_side)
+    llm = hub.load_model(directory, config.llm, device, device_map)
+    if adapter is not None:
+        llm, config = hub.with_adapter(llm, config, adapter)
+    return Model(config, encoder, hub.load_processor(directory, config, llm), llm)
 
 
 def find(name: str) -> Path | None:
@@ -115,7 +149,7 @@ def find(name: str) -> Path | None:
 def config_of(name: str) -> ModelConfig:
     """The configuration of a preset or a checkpoint directory, without loading weights."""
     directory = find(name)
-    return preset(name) if directory is None else read_config(directory)[0]
+    return preset(name) if directory is None else read_config(directory, name)[0]
 
 
 def load_directory(
@@ -124,8 +158,10 @@ def load_directory(
     *,
     trainable: bool = False,
     device_map: DeviceMap = None,
+    load_in_4bit: bool = False,
 ) -> Model:
-    """Load what `save` wrote. trainable: keep the adapter beside the language model, to train it further.
+    """Load what `save` wrote. trainable: keep the adapter beside the language model, to train it further. device_map,
+    load_in_4bit: see `load`.
 
     Raises CheckpointError for missing or unknown tensors, and for an encoder of another revision.
     """
@@ -138,6 +174,8 @@ def load_directory(
             f"is revision {encoder.revision}, with which answers would be wrong; install the revision it was trained on"
         )
     source = base(config.llm, directory)
+    if load_in_4bit:
+        source = replace(source, load_in_4bit=True)
     language_model = load_language_model(source, device, device_map)
     if source.lora is not None:
         language_model = load_adapter(language_model, directory, trainable=trainable)
@@ -204,12 +242,18 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         (directory / "card.md").write_text(card)
 
 
-def read_config(directory: Path) -> tuple[ModelConfig, dict[str, str]]:
-    """The configuration in a checkpoint directory and the revisions of its frozen parts."""
+def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, dict[str, str]]:
+    """The configuration in a checkpoint directory and the revisions of its frozen parts.
+
+    name: that of a video model of transformers, see `load`; None is that of its directory.
+    """
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
     record = json.loads(path.read_text())
+    if hub.recognises(record):
+        named = name if name and _HUB_ID.fullmatch(name) else directory.resolve().name
+        return hub.config_of(record, directory, named), {}
     if record.get("format") != FORMAT:
         raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
     return ModelConfig.from_dict(record["model"]), record["towers"]

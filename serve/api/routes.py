@@ -7,11 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
+from serve.api.bodies import BoundedJSONRoute
 from serve.api.errors import APIError
+from serve.api.schemas.audio import (
+    SpeechFormat,
+    Transcription,
+    TranscriptionForm,
+    TranslationForm,
+    VerboseTranscription,
+)
 from serve.api.schemas.chat import ChatCompletion, ChatRequest
 from serve.api.schemas.embeddings import EmbeddingsReply, EmbeddingsRequest
 from serve.api.schemas.responses import ResponseObject, ResponsesRequest
@@ -28,6 +36,7 @@ from serve.api.streams import AnswerStream, ChatCompletionWriter, ResponseWriter
 from serve.runtime.chat import prepare_chat, stream_answers
 from serve.runtime.files import StoredFile
 from serve.runtime.service import Service
+from serve.runtime.speech import Transcript, transcribe, transcript_events, transcripts
 from serve.runtime.tasks import caption_video, embed, search_index, summarize_video
 from serve.security.disconnect import cancel_on_disconnect
 
@@ -41,7 +50,12 @@ NAME_CHARACTERS = 200  # kept of an upload's name
 
 public = APIRouter(responses=ERRORS)
 # The guard checks keys. HTTPBearer is here for the OpenAPI document, which says that the routes need one.
-keyed = APIRouter(prefix="/v1", responses=ERRORS, dependencies=[Depends(HTTPBearer(auto_error=False))])
+keyed = APIRouter(
+    prefix="/v1",
+    route_class=BoundedJSONRoute,
+    responses=ERRORS,
+    dependencies=[Depends(HTTPBearer(auto_error=False))],
+)
 
 
 class FileUpload(BaseModel):
@@ -65,7 +79,7 @@ Owner = Annotated[str, Depends(owner_of)]
 
 @public.get("/health")
 async def health(service: ServiceOf) -> HealthReply:
-    """Tells that the process answers, and which parts of it work."""
+    """Reports which parts of the server work."""
     decoder, engine = service.decoder.alive, await service.engine_alive()
     return HealthReply(
         status="ok" if decoder and engine else "degraded",
@@ -78,7 +92,7 @@ async def health(service: ServiceOf) -> HealthReply:
 
 @public.get("/ready")
 async def ready(service: ServiceOf) -> HealthReply:
-    """Answers 200 once requests can be answered, else 503."""
+    """Answers 200 if requests can be answered, else 503."""
     found = await health(service)
     if found.status != "ok":
         missing = "videos cannot be decoded yet" if found.decoder == "down" else "the language model's server is down"
@@ -88,7 +102,7 @@ async def ready(service: ServiceOf) -> HealthReply:
 
 @public.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(service: ServiceOf) -> Response:
-    """Metrics in the format of Prometheus."""
+    """Returns the metrics in the format of Prometheus."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
@@ -109,7 +123,7 @@ def _model_reply(service: Service) -> ModelReply:
 
 @keyed.post("/chat/completions", response_model=ChatCompletion, responses=EVENTS)
 async def chat_completions(body: ChatRequest, request: Request, service: ServiceOf, owner: Owner) -> Any:
-    """Answers a question about the videos in the messages; with `stream`, in chunks."""
+    """Answers a question about the videos in the messages. With `stream`, the answer comes in chunks."""
     chat = await cancel_on_disconnect(request.receive, prepare_chat(service, body, owner))
     return await _respond(request, ChatCompletionWriter(service, chat), stream_answers(service, chat), body.stream)
 
@@ -141,6 +155,47 @@ async def _prepend(first: Any, rest: AnswerStream) -> AnswerStream:
     yield first
     async for item in rest:
         yield item
+
+
+SpeechText = Transcription | VerboseTranscription
+SPOKEN: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"text/plain": {"schema": {"type": "string"}}, "text/event-stream": {"schema": {"type": "string"}}}
+    }
+}
+
+
+@keyed.post("/audio/transcriptions", response_model=SpeechText, responses=SPOKEN)
+async def transcriptions(
+    body: Annotated[TranscriptionForm, Form(media_type="multipart/form-data")], request: Request, service: ServiceOf
+) -> Any:
+    """Writes down what is said in a sound or video file; with `stream`, in events."""
+    if not body.stream:
+        return _spoken(await cancel_on_disconnect(request.receive, transcribe(service, body)), body.response_format)
+    growing = transcripts(service, body)
+    first = await cancel_on_disconnect(request.receive, anext(growing))
+    headers = {"Cache-Control": "no-store"}
+    return StreamingResponse(transcript_events(growing, first), media_type="text/event-stream", headers=headers)
+
+
+@keyed.post("/audio/translations", response_model=SpeechText, responses=SPOKEN)
+async def translations(
+    body: Annotated[TranslationForm, Form(media_type="multipart/form-data")], request: Request, service: ServiceOf
+) -> Any:
+    """Writes down in English what is said in any language."""
+    return _spoken(await cancel_on_disconnect(request.receive, transcribe(service, body)), body.response_format)
+
+
+def _spoken(transcript: Transcript, kind: SpeechFormat) -> SpeechText | PlainTextResponse:
+    match kind:
+        case "json":
+            return transcript.plain()
+        case "verbose_json":
+            return transcript.verbose()
+        case "text":
+            return PlainTextResponse(f"{transcript.text}\n")
+        case "srt" | "vtt":
+            return PlainTextResponse(transcript.subtitles(kind))
 
 
 @keyed.post("/embeddings")

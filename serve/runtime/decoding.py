@@ -1,8 +1,8 @@
-"""Decodes videos in processes of their own, so that a hostile file can crash one of those and nothing else.
+"""Decoding of videos in separate processes, so that a hostile file can crash one of them and nothing else.
 
 `python -m serve.runtime.decoding SOCKET` imports the decoder once and then forks a child for each video, with limits on
-its memory and time. The child sends lines of JSON; a line that announces frames is followed by their raw bytes. Nothing
-is unpickled, so a child that a file has taken control of can send no more than wrong pictures.
+its memory and time. The child sends lines of JSON. A line that announces frames is followed by their raw bytes. Nothing
+is unpickled, so that a child under the control of a file can send no more than wrong pictures.
 """
 
 import asyncio
@@ -14,11 +14,12 @@ import resource
 import signal
 import socketserver
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,23 +28,54 @@ from serve.api.errors import APIError
 from serve.config import Limits
 from videollm.config import SamplingConfig
 from videollm.errors import VideoError, VideoLLMError
+from videollm.video.audio import SAMPLE_RATE, AudioPiece, iter_audio, joined
 from videollm.video.decode import iter_frames, probe
 from videollm.video.frames import Frames, VideoInfo
 
+T = TypeVar("T")
+
 # Frames are resized to a given short side. Without a limit of the aspect ratio the long one would be unbounded.
 MAX_ASPECT = 16
-SLACK_S = 5.0  # that the server waits beyond a child's own time limit
-START_S = 300.0  # longest start of the decoding process, which imports the decoder, on a busy machine
+SLACK_S = 5.0  # the server waits so much longer than a child's own time limit
+START_S = 300.0  # the decoding process imports the decoder first, which takes long on a busy machine
 LINE_BYTES = 1 << 20
+PIECE_SAMPLES = 1 << 18  # most samples that a child sends at a time, 16 seconds
+SAMPLE_BYTES = 4
 LAZY_IMPORTS = ("av.subtitles.stream", "numpy.ma")  # modules that decoding would import in each child
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedVideo:
-    """pieces: the frames in order of time, as the decoder delivers them."""
+    """A decoded video. `pieces` are the frames in order of time, as the decoder returns them."""
 
     info: VideoInfo
     pieces: list[Frames]
+
+
+@dataclass(frozen=True, slots=True)
+class SoundRun:
+    """samples: how many follow one another from start_s on, at SAMPLE_RATE."""
+
+    start_s: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedSound:
+    """Sound in a temporary file, since hours of it are too much for memory. file: float32 samples of all runs."""
+
+    file: IO[bytes]
+    runs: list[SoundRun] = field(default_factory=list)
+
+    @property
+    def end_s(self) -> float:
+        return max((run.start_s + run.samples / SAMPLE_RATE for run in self.runs), default=0.0)
+
+    def pieces(self) -> Iterator[AudioPiece]:
+        self.file.seek(0)
+        for run in self.runs:
+            data = np.frombuffer(self.file.read(run.samples * SAMPLE_BYTES), np.float32).copy()
+            yield AudioPiece(run.start_s, torch.from_numpy(data).nan_to_num_().clamp_(-1, 1))
 
 
 class SandboxedDecoder:
@@ -93,36 +125,63 @@ class SandboxedDecoder:
     async def decode(self, path: Path, sampling: SamplingConfig, short_side: int) -> AsyncIterator[DecodedVideo]:
         """Provides a video's frames for as long as the context lasts. Raises APIError 400 with the reason."""
         async with self._free:
-            try:
-                async with asyncio.timeout(self.limits.decode_s + SLACK_S):
-                    found = await self._decode(path, sampling, short_side)
-            except (TimeoutError, asyncio.IncompleteReadError, ConnectionResetError) as error:
-                raise _refusal(
-                    f"decoding it crashed, or took more than {self.limits.decode_s:g} s or "
-                    f"{self.limits.decode_bytes >> 20} MiB"
-                ) from error
+            yield await self._within_time(self._decode(path, sampling, short_side))
+
+    @asynccontextmanager
+    async def sound(self, path: Path) -> AsyncIterator[DecodedSound]:
+        """Provides the sound of a media file for as long as the context lasts. Raises APIError 400 with the reason."""
+        with tempfile.TemporaryFile(dir=self.socket.parent) as samples:
+            async with self._free:
+                found = await self._within_time(self._sound(path, samples))
             yield found
 
-    async def _decode(self, path: Path, sampling: SamplingConfig, short_side: int) -> DecodedVideo:
-        reader, writer = await self._connect()
+    async def _within_time(self, work: Coroutine[Any, Any, T]) -> T:
         try:
-            limits = {name: getattr(self.limits, name) for name in _CHILD_LIMITS}
-            request = {"path": str(path), "sampling": asdict(sampling), "short_side": short_side, "limits": limits}
-            writer.write(json.dumps(request).encode() + b"\n")
-            info, pieces = None, []
-            while True:
-                message = json.loads(await reader.readuntil(b"\n"))
+            async with asyncio.timeout(self.limits.decode_s + SLACK_S):
+                return await work
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionResetError) as error:
+            raise _refusal(
+                f"decoding it crashed, or took more than {self.limits.decode_s:g} s or "
+                f"{self.limits.decode_bytes >> 20} MiB"
+            ) from error
+
+    async def _decode(self, path: Path, sampling: SamplingConfig, short_side: int) -> DecodedVideo:
+        request = {"path": str(path), "sampling": asdict(sampling), "short_side": short_side}
+        info, pieces = None, []
+        async with self._ask(request) as (messages, reader):
+            async for message in messages:
                 match message["kind"]:
                     case "info":
                         info = VideoInfo(**message["info"])
-                    case "error":
-                        raise _refusal(message["reason"])
                     case "frames" if info:
                         pieces.append(await self._frames(reader, message, info, short_side))
                         if sum(map(len, pieces)) > self.limits.frames:
                             raise _refusal(f"it sends more than {self.limits.frames} frames")
-                    case "end" if info and pieces:
-                        return DecodedVideo(info, pieces)
+        if info is None or not pieces:
+            raise _refusal("it sends no frames")
+        return DecodedVideo(info, pieces)
+
+    async def _sound(self, path: Path, file: IO[bytes]) -> DecodedSound:
+        found, total = DecodedSound(file), 0
+        async with self._ask({"path": str(path), "sound": True}) as (messages, reader):
+            async for message in messages:
+                count = message["samples"]
+                total += count
+                # The child is not trusted: what it announces is checked before it is read.
+                if not 0 < count <= PIECE_SAMPLES or total > self.limits.video_s * SAMPLE_RATE:
+                    raise _refusal(f"its sound lasts more than {self.limits.video_s:g} s")
+                file.write(await reader.readexactly(count * SAMPLE_BYTES))
+                found.runs.append(SoundRun(float(message["start_s"]), count))
+        return found
+
+    @asynccontextmanager
+    async def _ask(self, request: dict[str, Any]) -> AsyncIterator[tuple[AsyncIterator[dict], asyncio.StreamReader]]:
+        """Sends a request to a child of its own, and provides its messages and what follows them."""
+        reader, writer = await self._connect()
+        limits = {name: getattr(self.limits, name) for name in _CHILD_LIMITS}
+        writer.write(json.dumps(request | {"limits": limits}).encode() + b"\n")
+        try:
+            yield _messages(reader), reader
         finally:
             writer.close()
 
@@ -146,11 +205,20 @@ class SandboxedDecoder:
             try:
                 return await asyncio.open_unix_connection(str(self.socket), limit=LINE_BYTES)
             except (ConnectionRefusedError, FileNotFoundError):
-                self.socket.unlink(missing_ok=True)  # left behind by a process that was killed
-        raise APIError(503, "videos cannot be decoded now", "decoder_unavailable", kind="server_error", retry_after_s=5)
+                self.socket.unlink(missing_ok=True)  # a process that was killed has left it
+        message = "videos cannot be decoded at the moment; try again in 5 s"
+        raise APIError(503, message, "decoder_unavailable", kind="server_error", retry_after_s=5)
 
 
 _CHILD_LIMITS = ("video_s", "pixels", "frames", "decode_s", "decode_bytes")
+
+
+async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[dict]:
+    """The messages of a child up to its end. Raises APIError where the child refuses the file."""
+    while (message := json.loads(await reader.readuntil(b"\n")))["kind"] != "end":
+        if message["kind"] == "error":
+            raise _refusal(message["reason"])
+        yield message
 
 
 def _refusal(reason: str) -> APIError:
@@ -165,7 +233,11 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
         limits = request["limits"]
         _confine(limits["decode_s"], limits["decode_bytes"])
         try:
-            self._send(Path(request["path"]), SamplingConfig(**request["sampling"]), request["short_side"], limits)
+            if "sound" in request:
+                self._send_sound(Path(request["path"]), limits)
+            else:
+                self._send(Path(request["path"]), SamplingConfig(**request["sampling"]), request["short_side"], limits)
+            self._write({"kind": "end"})
         except VideoError as error:
             self._write({"kind": "error", "reason": error.reason})
         except VideoLLMError as error:
@@ -182,7 +254,13 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
             header = {"shape": pixels.shape, "times_s": frames.times_s.tolist(), "lost": frames.lost}
             self._write({"kind": "frames", **header})
             self.wfile.write(pixels.data)
-        self._write({"kind": "end"})
+
+    def _send_sound(self, path: Path, limits: dict) -> None:
+        for piece in joined(iter_audio(path), PIECE_SAMPLES):
+            if piece.end_s > limits["video_s"]:
+                raise VideoLLMError(f"its sound lasts more than {limits['video_s']:g} s")
+            self._write({"kind": "sound", "start_s": piece.start_s, "samples": len(piece.samples)})
+            self.wfile.write(piece.samples.numpy().data)
 
     def _write(self, value: dict) -> None:
         self.wfile.write(json.dumps(value).encode() + b"\n")
@@ -191,16 +269,16 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
 def _check(info: VideoInfo, sampling: SamplingConfig, limits: dict) -> None:
     """Checks a video against the limits. Raises VideoLLMError."""
     if info.duration_s > limits["video_s"]:
-        raise VideoLLMError(f"it lasts {info.duration_s:.0f} s, the limit is {limits['video_s']:g}")
+        raise VideoLLMError(f"it lasts {info.duration_s:.0f} s; the limit is {limits['video_s']:g}")
     if info.width * info.height > limits["pixels"]:
-        raise VideoLLMError(f"its pictures have {info.width}x{info.height} pixels, the limit is {limits['pixels']}")
+        raise VideoLLMError(f"its frames have {info.width}x{info.height} pixels; the limit is {limits['pixels']}")
     if max(info.width, info.height) > MAX_ASPECT * min(info.width, info.height):
-        raise VideoLLMError(f"its pictures, {info.width}x{info.height}, are longer than {MAX_ASPECT} to 1")
+        raise VideoLLMError(f"its frames have {info.width}x{info.height} pixels; the limit is {MAX_ASPECT} to 1")
     span_s = min(sampling.end_s or info.duration_s, info.duration_s) - (sampling.start_s or 0)
     count = sampling.frames or span_s * (sampling.fps or 0)
     if (sampling.max_frames or count) > limits["frames"] < count:
         raise VideoLLMError(
-            f"{count:.0f} frames of it were asked for, the limit is {limits['frames']}; set video.frames, video.fps or "
+            f"{count:.0f} frames of it were requested; the limit is {limits['frames']}. Set video.frames, video.fps or "
             "video.start and video.end"
         )
 

@@ -1,10 +1,11 @@
-"""What all requests to a server share: the model, its engine, the caches, the files, the limits and the metrics."""
+"""The state that all requests to a server share: the model, its engine, caches, files, limits and metrics."""
 
 import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from serve.api.errors import APIError
 from serve.config import ServerConfig
 from serve.runtime.caches import EncodedVideoCache, PrefixCache
 from serve.runtime.decoding import SandboxedDecoder
-from serve.runtime.executor import ExecutorEngine, ModelExecutor
+from serve.runtime.executor import ExecutorEngine, ModelExecutor, run_in_new_thread
 from serve.runtime.files import FileStore
 from serve.runtime.media import MediaLoader
 from serve.runtime.metrics import Metrics
@@ -21,16 +22,22 @@ from serve.security.limiters import ConcurrencyLimiter, RateLimiter
 from videollm.checkpoint import Model
 from videollm.inference.engine import Engine, LocalEngine
 from videollm.inference.vllm import VLLMEngine
+from videollm.senses.speech import SpeechSense
 
 if TYPE_CHECKING:
     from videollm.retrieval.index import Index
+
+CLOSE_S = 10.0  # longest wait for a computation in work when the server ends
 
 
 class Service:
     """The state of one server.
 
-    `executor` runs the encoder and, without vLLM, the language model. `answer_executor` generates answers: it is the
-    same one, or with vLLM one with many threads, since those only wait for vLLM.
+    `executor` runs the encoder and, without vLLM, the language model. `answer_executor` generates answers. Without vLLM
+    it is the same executor. With vLLM it has many threads, because these only wait for vLLM.
+
+    Attributes:
+        has_ended: False where `close` has not waited for a computation that takes too long.
 
     Raises SearchIndexError where the configured index does not exist or was made with another encoder.
     """
@@ -39,6 +46,7 @@ class Service:
         self.config, self.model = config, model
         self.index = _open_index(config.index, model)
         self.started_at = int(time())
+        self.has_ended = True
         self.folder = Path(tempfile.mkdtemp(prefix="videollm-serve-"))  # mkdtemp: readable by this user only
         (self.folder / "files").mkdir()
         (self.folder / "media").mkdir()
@@ -52,6 +60,8 @@ class Service:
         self.executor = ModelExecutor(max_running=limits.batch)
         self.video_cache = EncodedVideoCache(limits.features_bytes)
         self.prefix_cache = PrefixCache(limits.prefix_bytes)
+        self._speech: SpeechSense | None = None
+        self._loading_speech = asyncio.Lock()
         self._local_engine: LocalEngine | None = None
         self._vllm_engine: VLLMEngine | None = None
         if config.vllm_url is None:
@@ -79,15 +89,28 @@ class Service:
 
     async def close(self) -> None:
         for executor in {self.executor, self.answer_executor}:
-            await asyncio.to_thread(executor.close)
+            self.has_ended &= await asyncio.to_thread(executor.close, CLOSE_S)
         await self.decoder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def engine_alive(self) -> bool:
         return self._vllm_engine is None or await asyncio.to_thread(self._vllm_engine.alive)
 
+    @property
+    def speech_model(self) -> str:
+        """The name of the speech model: of an asset, or of a directory."""
+        return Path(self.config.whisper.removeprefix("asset:")).name
+
+    async def speech(self) -> SpeechSense:
+        """Returns the speech model, loaded by the first request that needs it. Raises AssetError, CheckpointError."""
+        async with self._loading_speech:
+            if self._speech is None:
+                make = partial(SpeechSense, self.config.whisper, device=self.model.device)
+                self._speech = await run_in_new_thread(make)
+            return self._speech
+
     def check_model(self, name: str) -> None:
-        """Raises APIError 404 for a model that this server does not have."""
+        """Raises APIError 404 if this server does not have the model."""
         if name != self.model.config.name:
             raise APIError(
                 404,
@@ -96,18 +119,28 @@ class Service:
                 param="model",
             )
 
+    def check_text(self, texts: Iterable[str], param: str) -> None:
+        """Raises APIError 400 where the texts of one request are too long together. Reading them takes the model."""
+        size, limit = sum(map(len, texts)), self.config.limits.text
+        if size > limit:
+            raise APIError(400, f"{size} characters of text, the limit is {limit}", "text_too_long", param=param)
+
     def engine_for(self, owner: str) -> tuple[Engine, Callable[[], None]]:
-        """Returns the engine for one request, and what interrupts its wait for a token from another thread."""
+        """Returns the engine for one request, and a function that interrupts its wait for a token from another
+        thread."""
         if self._local_engine:
-            return self._local_engine, lambda: None  # a token takes milliseconds: it is waited for
+            return self._local_engine, lambda: None  # a token takes milliseconds, so that its end is awaited
         assert self._vllm_engine
         own = self._vllm_engine.of(owner)
         return own, own.close
 
-    def blocking_engine_for(self, owner: str) -> Engine:
-        """Returns an engine for a thread that is none of the executor's."""
-        engine, _ = self.engine_for(owner)
-        return ExecutorEngine(engine, self.executor) if self._local_engine else engine
+    def blocking_engine_for(self, owner: str) -> tuple[Engine, Callable[[], None]]:
+        """Returns an engine for a thread that is none of the executor's, and what ends its work from another one."""
+        engine, interrupt = self.engine_for(owner)
+        if not self._local_engine:
+            return engine, interrupt
+        own = ExecutorEngine(engine, self.executor)
+        return own, own.stopped.set
 
 
 def _open_index(uri: str | None, model: Model) -> "Index | None":

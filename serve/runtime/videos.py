@@ -1,4 +1,4 @@
-"""Loads the videos of requests: opens what a request names, decodes it in the sandbox and encodes its frames."""
+"""Loading of the videos of requests: opens what a request names, decodes it in the sandbox and encodes its frames."""
 
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,7 +16,13 @@ from videollm.features.encode import EncodedVideo, encode_frames
 
 @dataclass(frozen=True, slots=True)
 class RequestVideo:
-    """A video of a request. key: content hash and sampling, which determine its features. used: for the receipt."""
+    """A video of a request.
+
+    Attributes:
+        key: The content hash and the sampling, which determine the features.
+        video: The features.
+        used: The description for the receipt.
+    """
 
     key: tuple[str, SamplingConfig]
     video: EncodedVideo
@@ -68,7 +74,10 @@ async def _encode(service: Service, media: MediaFile, sampling: SamplingConfig) 
     async with service.decoder.decode(media.path, sampling, encoder.image_size) as decoded:
         decode_ms = round(1000 * (perf_counter() - started), 1)
         executor_encoder: Any = ExecutorEncoder(encoder, service.executor)  # has the part of FrameEncoder used here
-        video = await run_in_new_thread(encode_frames, decoded.info, decoded.pieces, executor_encoder, sampling)
+        stop = executor_encoder.stopped.set
+        video = await run_in_new_thread(
+            encode_frames, decoded.info, decoded.pieces, executor_encoder, sampling, stop=stop
+        )
     video.ms["decode"] = decode_ms
     for step, ms in video.ms.items():
         service.metrics.seconds.labels(step).observe(ms / 1000)

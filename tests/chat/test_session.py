@@ -122,7 +122,7 @@ def test_resume_refuses_other_files_and_other_models(model: Model, video: Encode
         with pytest.raises(CheckpointError, match=name):
             ChatSession.resume(model, tmp_path / name)
     ChatSession(model, video).save(tmp_path / "talk")
-    with pytest.raises(CheckpointError, match="made with configuration"):
+    with pytest.raises(CheckpointError, match="was saved with configuration"):
         ChatSession.resume(shrunk(model, 500), tmp_path / "talk")
 
 

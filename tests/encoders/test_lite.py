@@ -1,15 +1,18 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from timm.models.efficientnet import tf_efficientnet_lite0
 
 from videollm import assets
 from videollm.config import EncoderConfig
-from videollm.encoders import lite as module
+from videollm.encoders import openvino
+from videollm.encoders.efficientnet import load_efficientnet
 from videollm.encoders.images import resize_crop
 from videollm.encoders.lite import LiteEncoder
 from videollm.encoders.tags import select_tags
@@ -44,8 +47,27 @@ def test_texts_find_their_photographs(lite: LiteEncoder, shots: torch.Tensor):
 def test_whole_frame_logits_are_the_networks_own(lite: LiteEncoder, shots: torch.Tensor):
     images = (resize_crop(shots, 224) - 127) / 128
     with torch.no_grad():
-        expected = lite.network(images.to(lite.dtype)).float()
+        expected = lite.network(images)
     assert torch.allclose(lite.logits(shots)[:, 0], expected, atol=1e-4)
+
+
+def test_the_network_is_the_published_one(lite: LiteEncoder, shots: torch.Tensor):
+    """timm's network loads the published tensors as they are, batch norms included."""
+    published = tf_efficientnet_lite0(pretrained=False).eval()
+    tensors = [tensor for _, tensor in sorted(load_file(lite._weights).items())]
+    published.load_state_dict(dict(zip(published.state_dict(), tensors, strict=True)))
+    images = (resize_crop(shots, 224) - 127) / 128
+    with torch.no_grad():
+        torch.testing.assert_close(lite.network(images), published(images), atol=1e-4, rtol=1e-4)
+
+
+def test_openvino_computes_what_pytorch_does(lite: LiteEncoder, shots: torch.Tensor, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(openvino, "serves", lambda device, dtype: False)
+    plain = LiteEncoder(EncoderConfig(dtype="float32"))
+    torch.testing.assert_close(lite.logits(shots), plain.logits(shots), atol=1e-4, rtol=1e-4)
+    for a, b in zip(lite.encode_frames(shots).concepts, plain.encode_frames(shots).concepts, strict=True):
+        shown = [select_tags(frame[None], lite.vocabulary, k=3, threshold=0.2) for frame in (a, b)]
+        assert [tag.word for tag in shown[0]] == [tag.word for tag in shown[1]]
 
 
 def test_regions_see_their_part_of_the_frame(lite: LiteEncoder, shots: torch.Tensor):
@@ -87,7 +109,6 @@ def test_class_texts_are_centred_and_found_by_their_names(lite: LiteEncoder):
 
 def test_the_classifier_is_offered_to_simulators(lite: LiteEncoder):
     assert lite.classifier_weight.shape == (1000, 1280)
-    assert lite.classifier_bias.shape == (1000,)
     assert lite.classifier_weight.dtype == torch.float32
 
 
@@ -100,7 +121,7 @@ def test_sentence_embeddings_have_meaning(lite: LiteEncoder):
 
 def test_bfloat16_weights_agree(lite: LiteEncoder, shots: torch.Tensor):
     other = LiteEncoder(EncoderConfig(dtype="bfloat16"))
-    assert next(other.network.parameters()).dtype == torch.bfloat16
+    assert next(other.network.layers.parameters()).dtype == torch.bfloat16
     a, b = lite.encode_frames(shots).embed, other.encode_frames(shots).embed
     assert (a * b).sum(1).min() > 0.99
     assert other.revision == lite.revision
@@ -111,12 +132,19 @@ def test_another_network_is_refused():
         LiteEncoder(dataclasses.replace(EncoderConfig(), name="resnet50"))
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path, lite: LiteEncoder):
-    state = list(lite.network.state_dict().values())
-    state[0], state[1] = state[1], state[0]
-    save_file({f"{i:04d}": t.contiguous().float().clone() for i, t in enumerate(state)}, tmp_path / "w.safetensors")
-    with pytest.raises(AssetError, match="296 tensors"):
-        module._load_network(tmp_path / "w.safetensors")
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda tensors: [tensors[1], tensors[0], *tensors[2:]], "in the order of its layers"),
+        (lambda tensors: tensors[:-1], "in the order of its layers"),
+        (lambda tensors: [*tensors, tensors[-1].clone()], "1 tensors more"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, lite: LiteEncoder, change: Any, problem: str):
+    tensors = change([tensor for _, tensor in sorted(load_file(lite._weights).items())])
+    save_file({f"{i:04d}": t for i, t in enumerate(tensors)}, tmp_path / "w.safetensors")
+    with pytest.raises(AssetError, match=problem):
+        load_efficientnet(tmp_path / "w.safetensors")
 
 
 def test_without_cache_or_index_the_error_names_the_asset(tmp_path, monkeypatch: pytest.MonkeyPatch):

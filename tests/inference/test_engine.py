@@ -7,10 +7,10 @@ from videollm import checkpoint
 from videollm.cpu.llama import LlamaRunner
 from videollm.errors import ConfigError
 from videollm.features.encode import SegmentFeatures
-from videollm.inference.engine import LocalEngine, PromptCache, shared_prefix
+from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.runner import TransformersRunner
 from videollm.inference.sampling import GenerationConfig, choose
-from videollm.models.processor import Message, Prompt
+from videollm.models.processor import Message, Prompt, shared_prefix
 
 
 def test_greedy_tokens_are_those_of_transformers_generate():

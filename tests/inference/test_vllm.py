@@ -143,10 +143,16 @@ def refusal(message: str) -> str:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (says(refusal("You must set `--enable-prompt-embeds`"), status=400), "refused, 400: You must set"),
-        (says("<html>no such thing</html>", status=502), "refused, 502: <html>no such"),
-        (says(chunk(70), 'data: {"error": {"message": "EngineCore died", "code": 500}}'), "broke off: EngineCore died"),
-        (says(chunk(70)), "broke off in the middle"),
+        (
+            says(refusal("You must set `--enable-prompt-embeds`"), status=400),
+            "refused the request with status 400: You must set",
+        ),
+        (says("<html>no such thing</html>", status=502), "refused the request with status 502: <html>no such"),
+        (
+            says(chunk(70), 'data: {"error": {"message": "EngineCore died", "code": 500}}'),
+            "ended the stream early: EngineCore died",
+        ),
+        (says(chunk(70)), "ended the stream in the middle"),
         (says(chunk(70), chunk(71)[:20]), "does not answer"),
         (lambda handler: handler.connection.shutdown(socket.SHUT_RDWR), "does not answer"),
     ],

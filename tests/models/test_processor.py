@@ -1,4 +1,4 @@
-"""Prompts: visual places, label masks and token identity between training and chat, over several chat templates."""
+"""Prompts: placeholders, label masks and token identity between training and chat, over several chat templates."""
 
 import pytest
 import torch

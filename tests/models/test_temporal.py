@@ -223,7 +223,7 @@ def test_video_chatgpt_kind_gives_the_published_rows():
     mask[0, 1] = False
     padded = module(tokens, times, mask)
     torch.testing.assert_close(padded[:1], module(tokens[:1, [0, 2, 3]], times[:1, [0, 2, 3]], mask[:1, [0, 2, 3]]))
-    with pytest.raises(ConfigError, match="has 8 frames, the temporal module takes 7"):
+    with pytest.raises(ConfigError, match="has 8 frames, but the temporal module takes at most 7"):
         module(*segment(8, 5))
     with pytest.raises(ConfigError, match="kind video_chatgpt needs 13"):
         build_temporal(config, D, H, 6)

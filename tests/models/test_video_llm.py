@@ -59,9 +59,9 @@ def test_visual_tokens_stand_at_their_places(model: Model):
 def test_too_few_places_raise_with_both_counts(model: Model):
     p = prompt(model)
     ids = [i for i in p.ids if i >= 0] + [VISUAL_TOKEN_ID] * 3
-    with pytest.raises(ValueError, match="3 places for visual tokens, the video gives 8"):
+    with pytest.raises(ValueError, match="3 placeholders for visual tokens, but the video has 8"):
         model.llm.embed_prompt(torch.tensor([ids]), p.visual())
-    with pytest.raises(ValueError, match="8 places for visual tokens, the video gives 0"):
+    with pytest.raises(ValueError, match="8 placeholders for visual tokens, but the video has 0"):
         model.llm.embed_prompt(torch.tensor([p.ids]), None)
 
 

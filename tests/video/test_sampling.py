@@ -82,10 +82,10 @@ def test_a_rate_equal_to_the_files_takes_every_frame():
 @pytest.mark.parametrize(
     ("sampling", "reason"),
     [
-        (SamplingConfig(fps=1, start_s=10), "start_s 10 is not before its end, 10.000 s"),
-        (SamplingConfig(times_s=(1, 12, -3)), "times_s 12, -3 not within 0 to 10.000 s"),
-        (SamplingConfig(times_s=(1, 5), start_s=2, end_s=6), "times_s 1 not within 2 to 6.000 s"),
-        (SamplingConfig(keyframes=True, start_s=1, end_s=4), "no key frame lies between 1.000 and 4.000 s"),
+        (SamplingConfig(fps=1, start_s=10), "start_s 10 must be before the end, 10.000 s"),
+        (SamplingConfig(times_s=(1, 12, -3)), "times_s 12, -3 must be within 0 to 10.000 s"),
+        (SamplingConfig(times_s=(1, 5), start_s=2, end_s=6), "times_s 1 must be within 2 to 6.000 s"),
+        (SamplingConfig(keyframes=True, start_s=1, end_s=4), "no key frame is between 1.000 and 4.000 s"),
     ],
 )
 def test_times_outside_the_video(sampling, reason):

@@ -11,10 +11,12 @@ class Evidence:
     """A segment that supports an answer.
 
     Attributes:
-        score: Cosine of the segment's embedding with that of the answer (read with its question if it is one word).
-        tags: Words with probabilities.
-        findings: What the senses found at that time.
-        video: Number of the video, in a conversation about several.
+        start_s, end_s: The times of the segment in seconds.
+        score: The cosine of the segment's embedding and the answer's. If the answer is one word, it is embedded
+            together with its question.
+        tags: Concepts of the segment with their probabilities.
+        findings: What the senses found in this time.
+        video: The number of the video, counted from 0, in a conversation about several.
     """
 
     start_s: float
@@ -30,18 +32,19 @@ class GenerationReceipt:
     """How the language model made an answer.
 
     Attributes:
-        model: Name of the model.
-        config_sha: Hash of its configuration.
-        device: Device that it ran on, such as "cpu" or "cuda:0".
-        segments: Segments in the prompt.
-        merged_from: Segments before they were merged to fit the context; None if they fitted.
-        visual_tokens: Tokens of the prompt that stand for video.
-        prompt_tokens: All tokens of the prompt.
-        cached_tokens: Those of them whose keys and values an earlier turn had computed.
-        completion_tokens: Tokens of the answer.
+        model: The name of the model.
+        config_sha: The hash of its configuration.
+        device: The device that it ran on, such as "cpu" or "cuda:0".
+        segments: The number of segments in the prompt.
+        merged_from: The number of segments before they were merged to fit the context, or None if they were not merged.
+        visual_tokens: The number of tokens of the prompt that stand for video.
+        prompt_tokens: The number of all tokens of the prompt.
+        cached_tokens: The number of these tokens whose keys and values an earlier turn had computed.
+        completion_tokens: The number of tokens of the answer.
         truncated: Whether segments were merged or the answer reached its length limit.
-        ms: Milliseconds: decode and encode of the video and each sense by its name (0 once it is done), first_token
-            from the question to the first token, and total.
+        ms: Durations in milliseconds. "decode", "encode" and one entry per sense are those of the video, and 0 if they
+            were done before. "first_token" is the time from the question to the first token, and "total" is the time of
+            the turn with all of them.
     """
 
     model: str
@@ -59,12 +62,12 @@ class GenerationReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt(GenerationReceipt):
-    """How an answer was made, with the frames behind it.
+    """How an answer was made, including the frames behind it.
 
     Attributes:
-        frames: Frames that were encoded.
-        lost_frames: Frames that could not be decoded.
-        times_s: Presentation times of the encoded frames.
+        frames: The number of encoded frames.
+        lost_frames: The number of frames that could not be decoded.
+        times_s: The presentation times of the encoded frames in seconds.
         finish: "length" if the answer reached its length limit, "stop" if the model or a stop text ended it.
     """
 

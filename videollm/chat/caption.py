@@ -1,4 +1,4 @@
-"""Captions: one for the whole video, or one for each of its segments with its times."""
+"""Captions of a whole video, or of each of its segments with its times."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ QUESTION = "Describe the video."
 
 @dataclass(frozen=True, slots=True)
 class TimedCaption:
-    """A text about the part of a video from start_s to end_s, in seconds."""
+    """A text about the part of a video from `start_s` to `end_s`, in seconds."""
 
     start_s: float
     end_s: float
@@ -21,14 +21,14 @@ class TimedCaption:
 
 
 def caption(model: Model, video: EncodedVideo, engine: Engine | None = None) -> Answer:
-    """One description of the whole video."""
+    """Describes the whole video. `engine` runs the language model; None runs it in this process."""
     return ChatSession(model, video, engine=engine).ask(QUESTION)
 
 
 def dense_captions(model: Model, video: EncodedVideo, engine: Engine | None = None) -> list[TimedCaption]:
-    """A description of each segment, which the model sees by itself. Neighbours with the same text are joined.
+    """Describes each segment, which the model sees without the others. Neighbours with the same text are joined.
 
-    Times are those of the segments and not generated, so the language model cannot invent them.
+    The times are those of the segments. They are not generated, so that the language model cannot invent them.
     """
     made: list[TimedCaption] = []
     for segment in video.segments(model.config, model.encoder.vocabulary):

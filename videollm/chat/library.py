@@ -1,5 +1,8 @@
-"""Answer questions about an indexed collection: find moments by search, let the model see each of them again, and cite
-video and seconds for every sentence of the answer."""
+"""Questions about an indexed collection of videos.
+
+Search finds moments that match the question. The model sees each of them again and answers from it alone, and the
+answer cites the video and the seconds.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +14,22 @@ from videollm.inference.sampling import GenerationConfig
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import Filter, Moment, search
 
-VIDEOS = 3  # videos that an answer cites, at most
-MOMENTS = 24  # search results that they are chosen from
-# Share of the best score that a video needs to be cited, and that a moment needs to be cited with its better neighbour.
+VIDEOS = 3  # the largest number of videos that an answer cites
+MOMENTS = 24  # the number of search results that they are chosen from
+# A video is cited if its score is at least this share of the best score. A moment joins a better neighbour likewise.
 MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """The model's answer from one part of one video, and how well that part matches the question."""
+    """The model's answer from one part of one video.
+
+    Attributes:
+        path: The path of the video.
+        start_s, end_s: The times of the part in seconds.
+        score: How well the part matches the question, as a cosine.
+        text: The answer.
+    """
 
     path: str
     start_s: float
@@ -30,13 +40,13 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class LibraryAnswer:
-    """Answers from each of the videos that match, best first."""
+    """The answers from the videos that match a question, best first."""
 
     citations: tuple[Citation, ...]
 
     @property
     def text(self) -> str:
-        """A numbered line for each citation, or a line that says that there is none."""
+        """One numbered line per citation, or a line that says that no video matches."""
         lines = [
             f"[{n}] {Path(c.path).name} {format_time(c.start_s)}-{format_time(c.end_s)}: {c.text}"
             for n, c in enumerate(self.citations, 1)
@@ -47,9 +57,17 @@ class LibraryAnswer:
 def ask_library(
     model: Model, index: Index, question: str, generation: GenerationConfig | None = None, where: Filter | None = None
 ) -> LibraryAnswer:
-    """Answer from each of the videos that match the question, best first.
+    """Answers a question from each of the videos that match it, best first.
 
-    where: which videos to search. Raises the `VideoError` family where a video has been removed since it was indexed.
+    Args:
+        model: The model that answers.
+        index: The index to search.
+        question: The question. It is also the search query.
+        generation: How text is generated. None takes the defaults of the model.
+        where: Which videos to search. None searches all.
+
+    Raises:
+        VideoError: If a video was removed or damaged after it was indexed.
     """
     citations = []
     for part in _parts(search(index, question, MOMENTS, where)):
@@ -62,7 +80,7 @@ def ask_library(
 
 
 def _parts(moments: list[Moment]) -> list[Moment]:
-    """The best moment of each of the best videos, joined with neighbours that match nearly as well."""
+    """Returns the best moment of each of the best videos, joined with neighbours that match nearly as well."""
     parts: list[Moment] = []
     for best in moments:
         if any(p.path == best.path for p in parts) or best.score < MIN_SHARE * moments[0].score:

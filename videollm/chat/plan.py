@@ -1,4 +1,4 @@
-"""Estimate what running a model on a video takes, without loading a weight or decoding a frame."""
+"""Estimates of what running a model on a video takes, made without loading weights or decoding frames."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from videollm.video.sampling import select
 TIME_TOKENS = 12  # "[0:04-0:08]" and the line break
 TAG_TOKENS = 7  # "coral reef 62%,"
 QUESTION_TOKENS = 40  # system prompt, template and a short question
-LITE_FLOPS = 0.8e9  # for each frame, Tan & Le 2019
+LITE_FLOPS = 0.8e9  # operations per frame of EfficientNet-Lite0; Tan & Le 2019
 DEPTHWISE = 0.15  # share of matrix speed that depthwise convolutions reach on a CPU, measured
 DECODED_FRAMES_A_SECOND = 400  # 720p H.264 on two cores, measured; frames between the sampled ones are decoded too
 
@@ -28,8 +28,18 @@ DECODED_FRAMES_A_SECOND = 400  # 720p H.264 on two cores, measured; frames betwe
 class Plan:
     """Estimates for one video and one question.
 
-    fits: whether the prompt fits the context; if not, segments will be merged. memory_mb: needed on `device`, in MB.
-    device_memory_mb: what `device` has. latency_s: seconds on this machine; decoding always runs on the CPU.
+    Attributes:
+        model: The name of the model.
+        device: The device that the model would run on.
+        duration_s: The duration of the video in seconds.
+        frames: The number of frames that are sampled.
+        segments: The smallest number of segments. Cuts between scenes may add some.
+        visual_tokens, prompt_tokens: Numbers of tokens of the prompt.
+        context: The largest number of tokens of prompt and answer.
+        fits: Whether the prompt fits the context. If it does not, segments are merged.
+        memory_mb: The memory that is needed on `device`, in MB.
+        device_memory_mb: The memory that `device` has, in MB.
+        latency_s: Times in seconds on this machine. Decoding always runs on the CPU.
     """
 
     model: str
@@ -66,10 +76,18 @@ def make_plan(
     sampling: SamplingConfig | None = None,
     device: str | torch.device | None = None,
 ) -> Plan:
-    """Estimate frames, tokens, memory and latency of one question about a video.
+    """Estimates frames, tokens, memory and latency of one question about a video.
 
-    sampling: which frames to use; None takes the model's. device: see `resolve_device`.
-    Raises the `VideoError` family, ConfigError, and CheckpointError for a model whose config is not reachable.
+    Args:
+        video: The path of the video. Only its headers and packets are read.
+        model: A preset, a checkpoint directory or a hub id.
+        sampling: Which frames to use. None takes the sampling of the model.
+        device: The device of the model, see `resolve_device`.
+
+    Raises:
+        VideoError: If the file cannot be used.
+        ConfigError: If the model or the device is unknown.
+        CheckpointError: If the configuration of the model cannot be read.
     """
     device, config, scan = resolve_device(device), config_of(model), pyav.scan(video)
     info, sampling = scan.info, sampling or config.sampling
@@ -114,7 +132,7 @@ def make_plan(
 
 
 def kv_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
-    """Bytes of the keys and values of one token, in all layers."""
+    """Returns the size of one token's keys and values in all layers, in bytes."""
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     # Heads may be wider than their share of the hidden width: 128 and not 64 in Qwen3-0.6B.
@@ -123,7 +141,14 @@ def kv_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
 
 
 def matrix_speed(dtype: torch.dtype, device: torch.device, size: int | None = None, seconds: float = 0.1) -> float:
-    """Measured floating-point operations a second of a product of square matrices on the device."""
+    """Measures the speed of a product of square matrices, in floating-point operations per second.
+
+    Args:
+        dtype: The dtype of the matrices.
+        device: The device to measure.
+        size: The width of the matrices. None takes a size that keeps the device busy.
+        seconds: The time to measure for.
+    """
     if size is None:
         size = 768 if device.type == "cpu" else 4096  # large enough to keep a GPU busy
     a = torch.randn(size, size, device=device).to(dtype)
@@ -138,27 +163,33 @@ def matrix_speed(dtype: torch.dtype, device: torch.device, size: int | None = No
 
 
 def encoder_cost(config: EncoderConfig) -> tuple[float, float]:
-    """Operations for each frame at the speed of matrix products, and number of parameters."""
+    """Returns the number of operations per frame, at the speed of matrix products, and the number of parameters.
+
+    The numbers for open_clip follow from the sizes of its architecture. Raises ConfigError if open_clip does not know
+    it.
+    """
     if config.kind == "lite":
         return LITE_FLOPS / DEPTHWISE, 27e6  # parameters with those of the sentence encoder
     if config.kind == "debug":
         return 1e6, 1e4
     import open_clip
 
-    architecture = open_clip.get_model_config(config.name)
+    architecture = open_clip.get_model_config(config.name)  # sizes only; no weights are loaded
     if architecture is None:
-        raise ConfigError(f"open_clip has no architecture {config.name!r}")
+        raise ConfigError(
+            f"open_clip has no architecture {config.name!r}; open_clip.list_models() returns those that it has"
+        )
     vision = architecture["vision_cfg"]
     layers, width, size, patch = vision["layers"], vision["width"], vision["image_size"], vision["patch_size"]
-    tokens = (size // patch) ** 2 + 1
-    parameters = 12 * layers * width**2
+    tokens = (size // patch) ** 2 + 1  # with the class token
+    parameters = 12 * layers * width**2  # a block has 4 width² in its attention and 8 width² in its MLP
     embedding = 2 * (tokens - 1) * 3 * patch**2 * width
     flops = 2 * parameters * tokens + 4 * layers * tokens**2 * width + embedding
     return flops, 1.6 * parameters  # the text tower has about 0.6 times as many
 
 
 def _skeleton(config: ModelConfig) -> PreTrainedModel:
-    """The language model without its weights."""
+    """Returns the language model on the meta device, which gives its sizes without its weights."""
     if config.llm.source == "debug":
         return debug_language_model()
     source = resolve_source(config.llm)

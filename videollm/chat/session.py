@@ -1,4 +1,5 @@
-"""A conversation about one video, which is encoded once. The keys and values of the prompt are kept between turns."""
+"""A conversation about one video. The video is encoded once, and the keys and values of the prompt are kept between
+turns."""
 
 import json
 from collections.abc import Callable, Generator, Sequence
@@ -22,13 +23,19 @@ from videollm.models.processor import Message
 
 
 class ChatSession:
-    """Ask questions about a video.
+    """Answers questions about a video.
 
-    video: a path, which is decoded and encoded here, or an `EncodedVideo`. engine: what runs the language model; None
-    runs it in this process. sampling: which frames to use; None takes the sampling of the model's config. features: a
-    cache for the features of the video and for what the senses find. senses: those that look at the file and listen to
-    it; None takes the model's. messages: an earlier conversation to continue.
-    Raises the `VideoError` family for a file that cannot be used.
+    Args:
+        model: The model that answers.
+        video: A path, which is decoded and encoded here, or an `EncodedVideo`.
+        engine: What runs the language model. None runs it in this process.
+        sampling: Which frames to use. None takes the sampling of the model.
+        features: A cache for the features of the video and for what the senses find.
+        senses: The senses that examine the file. None takes those of the model.
+        messages: An earlier conversation to continue.
+
+    Raises:
+        VideoError: If the file cannot be used. Its subclasses say why.
     """
 
     def __init__(
@@ -63,9 +70,15 @@ class ChatSession:
     def ask(
         self, question: str, generation: GenerationConfig | None = None, on_text: Callable[[str], None] | None = None
     ) -> Answer:
-        """Answer a question. `on_text` is called with the pieces of the text as they are generated.
+        """Answers a question.
 
-        Raises ContextOverflowError where the conversation no longer fits the context.
+        Args:
+            question: The question.
+            generation: How text is generated. None takes the defaults of the model.
+            on_text: A function that is called with each piece of the text as it is generated.
+
+        Raises:
+            ContextOverflowError: If the conversation no longer fits the context.
         """
         for item in self.stream(question, generation):
             if isinstance(item, Answer):
@@ -75,10 +88,10 @@ class ChatSession:
         raise RuntimeError("the stream ended without an answer")
 
     def stream(self, question: str, generation: GenerationConfig | None = None) -> Generator[str | Answer]:
-        """Yield pieces of text, then the `Answer`.
+        """Yields pieces of the text, then the `Answer`.
 
-        The turn is added to the history when it is complete. Closing the generator before stops the model and leaves
-        the history as it was. Raises ContextOverflowError.
+        The turn is added to the history when it is complete. Closing the generator earlier stops the model and leaves
+        the history as it was. Raises ContextOverflowError if the conversation no longer fits the context.
         """
         started = perf_counter()
         generation = generation or GenerationConfig(max_new_tokens=self.model.config.prompt.max_new_tokens)
@@ -108,7 +121,7 @@ class ChatSession:
                 yield item.text
 
     def save(self, path: str | Path) -> None:
-        """Write features and history to one file, from which `resume` continues without the video, on any device."""
+        """Writes features and history to one file. `resume` continues from it without the video, on any device."""
         history = [{"role": m.role, "content": m.content} for m in self.messages]
         metadata = {
             "config_sha": self.model.config.sha,
@@ -120,19 +133,22 @@ class ChatSession:
 
     @classmethod
     def resume(cls, model: Model, path: str | Path, *, engine: Engine | None = None) -> "ChatSession":
-        """Continue a saved conversation. Raises CheckpointError for another kind of file, and for another model's."""
+        """Continues a saved conversation.
+
+        Raises CheckpointError if the file is not a session, or was saved with another model.
+        """
         try:
             with safe_open(Path(path), "pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not a session file ({error})") from error
+            raise CheckpointError(f"{path} is not a session file ({error}); give one that was saved") from error
         if "config_sha" not in metadata:
-            raise CheckpointError(f"{path}: not a session file (a safetensors file without a conversation)")
+            raise CheckpointError(f"{path} is not a session file: it is a safetensors file without a conversation")
         if metadata["config_sha"] != model.config.sha:
             raise CheckpointError(
-                f"{path}: made with configuration {metadata['config_sha']}, but this model has {model.config.sha}; "
-                "load the model that the conversation was held with"
+                f"{path} was saved with configuration {metadata['config_sha']}, but this model has "
+                f"{model.config.sha}; load the model that the conversation was held with"
             )
         video = EncodedVideo.from_saved(json.loads(metadata["video"]), tensors)
         return cls(model, video, engine=engine, messages=[Message(**m) for m in json.loads(metadata["messages"])])

@@ -1,4 +1,4 @@
-"""Summarise a long video in a few parts: the times, the content and a frame of each."""
+"""Summaries of long videos: a few parts, each with its times, a description and a frame."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,12 @@ from videollm.retrieval.keyframes import representatives
 class Part:
     """A segment that represents a part of the video.
 
-    share: the share of the video that looks more like this segment than like any other part. time_s: presentation time
-    of the frame in its middle. text: the model's description of it.
+    Attributes:
+        start_s, end_s: The times of the segment in seconds.
+        time_s: The presentation time of the frame in its middle, in seconds.
+        share: The share of the video whose segments resemble this one more than any other part, from 0 to 1.
+        tags: Concepts of the segment with their probabilities.
+        text: The model's description of the segment.
     """
 
     start_s: float
@@ -37,7 +41,7 @@ class Summary:
     parts: tuple[Part, ...]
 
     def storyboard(self, path: str) -> list[Panel]:
-        """One picture a part, of the video at `path`, with its times and text."""
+        """Returns one picture per part, of the video at `path`, with its times and text."""
         return [
             Panel(
                 path, part.time_s, f"{format_time(part.start_s)}-{format_time(part.end_s)}  {part.text}", _words(part)
@@ -47,9 +51,9 @@ class Summary:
 
 
 def summarize(model: Model, video: EncodedVideo, k: int = 6, engine: Engine | None = None) -> Summary:
-    """Describe the k segments that represent the video best, each by itself, and the whole video.
+    """Describes the whole video, and each of the k segments that represent it best.
 
-    Times are those of the segments and not generated.
+    The times are those of the segments. They are not generated.
     """
     segments = video.segments(model.config, model.encoder.vocabulary)
     chosen, nearest = representatives(torch.stack([s.embed.float() for s in segments]), k)
@@ -72,12 +76,12 @@ def summarize(model: Model, video: EncodedVideo, k: int = 6, engine: Engine | No
 
 
 def describe(model: Model, video: EncodedVideo, segment: SegmentFeatures, engine: Engine | None = None) -> str:
-    """The model's description of one segment, which it sees by itself."""
+    """Returns the model's description of one segment, which it sees without the others."""
     return caption(model, video.part(segment.start_s, segment.end_s), engine).text
 
 
 def describe_at(model: Model, video: EncodedVideo, time_s: float) -> str:
-    """The model's description of the segment that contains a time, in seconds."""
+    """Returns the model's description of the segment that contains a time in seconds."""
     segments = video.segments(model.config, model.encoder.vocabulary)
     return describe(model, video, next(s for s in reversed(segments) if s.start_s <= time_s))
 

@@ -1,4 +1,4 @@
-"""One turn of a conversation about any number of videos: fit the prompt to the context and stream the answer."""
+"""One turn of a conversation about any number of videos: fits the prompt to the context and streams the answer."""
 
 import re
 from collections.abc import Generator, Sequence
@@ -16,13 +16,16 @@ from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Message, Prompt
 
 NO_EVIDENCE = re.compile(r"(no|none|nothing|nobody|i cannot tell)\b", re.IGNORECASE)
-REPLACEMENT = "\ufffd"  # what a tokenizer decodes an incomplete character to
+REPLACEMENT = "\ufffd"  # tokenizers decode an incomplete character to it
 
 
 class PromptVideo:
-    """A video in a conversation, cut into segments.
+    """A video in a conversation, divided into segments.
 
-    before: number of the message that it stands before. total_segments: number of segments before any were merged.
+    Attributes:
+        before: The number of the message that the video is placed before.
+        segments: The segments that the model sees.
+        total_segments: The number of segments before any were merged.
     """
 
     def __init__(self, model: Model, video: EncodedVideo, before: int = 0):
@@ -31,7 +34,7 @@ class PromptVideo:
         self.total_segments = len(self.segments)
 
     def merge(self, model: Model, share: float) -> None:
-        """Merge neighbouring segments until at most this share of them is left.
+        """Merges neighbouring segments until at most this share of them is left, and at least one.
 
         The number falls in fixed steps of a quarter. Turns of one conversation then mostly merge to the same number,
         and the next turn can reuse the keys and values of the last.
@@ -46,9 +49,9 @@ class PromptVideo:
 def fit_to_context(
     model: Model, messages: Sequence[Message], videos: Sequence[PromptVideo], answer_tokens: int
 ) -> Prompt:
-    """Build the prompt and merge neighbouring segments of `videos` until it fits the context together with the answer.
+    """Builds the prompt. Neighbouring segments of `videos` are merged until prompt and answer fit the context.
 
-    Raises ContextOverflowError where it does not fit with one segment a video.
+    Raises ContextOverflowError if they do not fit with one segment per video.
     """
     room = model.config.prompt.context - answer_tokens
     while len(prompt := model.processor(messages, videos=[(v.before, v.segments) for v in videos])) > room:
@@ -64,10 +67,11 @@ def fit_to_context(
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A generated token and the text that has become certain with it.
+    """A generated token, and the text that has become certain with it.
 
-    text is empty while a character is incomplete or a stop text may have begun. token is None for the last piece, if
-    its text was held back until the end.
+    Attributes:
+        text: The text. It is empty while a character is incomplete or a stop text may have begun.
+        token: The token. It is None for the last piece if its text was held back until the end.
     """
 
     text: str
@@ -85,10 +89,18 @@ def generate_answer(
     video_ms: dict[str, float],
     started: float,
 ) -> Generator[Piece | Answer]:
-    """Yield a `Piece` for each token, then the `Answer`. Closing the generator stops the model.
+    """Yields a `Piece` for each token, then the `Answer`. Closing the generator stops the model.
 
-    question: the last message's text, for the evidence. video_ms: milliseconds of decoding, encoding and senses that
-    the receipt counts for this turn. started: `perf_counter()` when the question arrived.
+    Args:
+        model: The model that answers.
+        engine: What runs its language model.
+        prompt: The prompt.
+        question: The text of the last message, which the evidence is searched with if the answer is one word.
+        videos: The videos in the prompt.
+        cache: The keys and values of earlier turns. It is updated.
+        generation: How text is generated.
+        video_ms: Milliseconds of decoding, encoding and senses that the receipt of this turn counts.
+        started: The value of `perf_counter()` when the question arrived.
     """
     grounded = _grounded(model, question, videos)
     ids: list[int] = []
@@ -130,7 +142,7 @@ def generate_answer(
         times_s=tuple(round(t, 3) for v in videos for t in v.video.times_s.tolist()),
         segments=segments,
         merged_from=sum(v.total_segments for v in videos) if merged else None,
-        visual_tokens=segments * model.config.temporal.queries,
+        visual_tokens=prompt.visual_tokens,
         prompt_tokens=len(prompt),
         cached_tokens=cache.reused,
         completion_tokens=len(ids),
@@ -156,20 +168,22 @@ def _grounded(model: Model, question: str, videos: Sequence[PromptVideo]) -> Gro
 
 
 def _first_stop(text: str, stops: tuple[str, ...]) -> int | None:
-    """Where the first stop text in `text` begins, None if there is none."""
+    """Returns the position at which the first stop text in `text` begins, or None if there is none."""
     return min((at for stop in stops if (at := text.find(stop)) >= 0), default=None)
 
 
 def _certain_length(text: str, stops: tuple[str, ...]) -> int:
-    """How many leading characters stay whatever comes next: those before a possible beginning of a stop text."""
+    """Returns how many leading characters cannot change any more: those before a possible beginning of a stop text."""
     longest = max(map(len, stops), default=1)
     beginnings = (at for at in range(max(0, len(text) - longest + 1), len(text)))
     return next((at for at in beginnings if any(stop.startswith(text[at:]) for stop in stops)), len(text))
 
 
 def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptVideo]) -> tuple[Evidence, ...]:
-    """The segments whose embeddings are nearest to the answer's, best first. An answer that denies, or that cannot
-    tell, has none: nothing that is shown supports it."""
+    """Returns the segments whose embeddings are nearest to the embedding of the answer, best first.
+
+    An answer that denies, or that cannot tell, has none, because nothing that is shown supports it.
+    """
     if not videos or NO_EVIDENCE.match(answer):
         return ()
     # "Yes" or "From 0:04 to 0:08." alone says too little to search with.

@@ -56,14 +56,14 @@ def sampling_arguments() -> Arguments:
     return parser
 
 
-def senses_arguments() -> Arguments:
-    """Which senses look at a video and listen to it, for the language model."""
+def senses_arguments(default: str = "the model's") -> Arguments:
+    """Which senses look at a video and listen to it. default: what happens without, for the help."""
     parser = Arguments(add_help=False)
     parser.add_argument(
         "--senses",
         type=_senses,
         metavar="NAMES",
-        help="what else is found in the video: speech, objects, both as speech,objects, or none (default: the model's)",
+        help=f"what else is found in the video: speech, objects, both as speech,objects, or none (default: {default})",
     )
     return parser
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videollm.cli.options import Commands, Options, add_command, device_arguments, model_arguments
+from videollm.cli.options import Commands, Options, add_command, device_arguments, model_arguments, senses_arguments
 from videollm.cli.output import (
     format_path,
     format_span,
@@ -16,6 +16,7 @@ from videollm.cli.output import (
     save_sheet,
 )
 from videollm.cli.shapes import MomentJSON
+from videollm.device_arguments import loading_options
 from videollm.errors import ConfigError, VideoError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def register(commands: Commands) -> None:
         "make or update a search index of videos",
         model_arguments(),
         device_arguments(language_model=False),
+        senses_arguments("those that looked at the videos of the index; none for a new one"),
     )
     parser.add_argument("sources", nargs="+", help="folders, videos, or text files that list them, one a line")
     parser.add_argument("--index", required=True, metavar="DIR", help="folder, object store or LanceDB URL to keep it")
@@ -65,6 +67,10 @@ def _register_search(commands: Commands) -> None:
     parser.add_argument("--max-duration", type=float, metavar="S", help="only videos at most this many seconds long")
     parser.add_argument("--after", type=_date, metavar="DATE", help="only files changed on this date or later")
     parser.add_argument("--before", type=_date, metavar="DATE", help="only files changed before this date")
+    parser.add_argument("--said", metavar="WORDS", help="only moments in which these words are said, in this order")
+    parser.add_argument(
+        "--has", action="append", metavar="THING", help='only moments that show it, such as person or "person>=2"'
+    )
     parser.add_argument(
         "--open", nargs="?", const="search.png", metavar="PNG", help="write a contact sheet (default: search.png)"
     )
@@ -91,7 +97,9 @@ def index(options: Options) -> None:
             bar.set_postfix_str(Path(path).name, refresh=False)
             bar.update(done - bar.n)
 
-        report = opened.update(options.sources, workers=options.workers, ray=options.ray, progress=progress)
+        report = opened.update(
+            options.sources, workers=options.workers, ray=options.ray, senses=options.senses, progress=progress
+        )
     counts = ("added", "changed", "moved", "removed", "unchanged", "unreadable")
     lines = [
         ", ".join(f"{getattr(report, name)} {name}" for name in counts),
@@ -105,8 +113,9 @@ def search(options: Options) -> None:
     from videollm.retrieval import search as searching
     from videollm.retrieval.index import Index
 
-    if (options.query is None) == (options.like is None):
-        raise ConfigError("give either a text to search for, or a picture or clip with --like FILE")
+    asked = (options.query is not None) + (options.like is not None)
+    if asked > 1 or not (asked or options.said or options.has):
+        raise ConfigError("give a text to search for, a picture or clip with --like FILE, or --said or --has alone")
     hide_progress_bars()
     where = _filter(options)
     opened = Index.open(options.index, device=options.device)
@@ -122,11 +131,11 @@ def search(options: Options) -> None:
     print_result(options, result, "\n".join(lines) or "no video in the index matches")
 
 
-def _query(options: Options, opened: "Index") -> "str | torch.Tensor":
+def _query(options: Options, opened: "Index") -> "str | torch.Tensor | None":
     from videollm.config import SamplingConfig
     from videollm.retrieval.queries import embed_media
 
-    if options.query is not None:
+    if options.like is None:
         return options.query
     part = SamplingConfig(fps=2.0, start_s=options.start_s, end_s=options.end_s)
     return embed_media(options.like, opened.encoder, part)
@@ -141,6 +150,8 @@ def _filter(options: Options) -> "Filter":
         max_duration_s=options.max_duration,
         after=options.after,
         before=options.before,
+        said=options.said,
+        has=tuple(options.has or ()),
     )
 
 
@@ -156,7 +167,7 @@ def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
         again = by_head.rerank(heads.load(Path(options.rerank), options.device), options.query, found)
     else:
         again = by_language_model.rerank(
-            checkpoint.load(options.rerank, options.device, options.device_map), options.query, found
+            checkpoint.load(options.rerank, **loading_options(options)), options.query, found
         )
     return again[: options.k]
 

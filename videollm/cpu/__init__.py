@@ -1,5 +1,5 @@
-"""Faster versions, for CPUs only, of what PyTorch and transformers compute: linear layers, attention, Llama.
+"""Faster versions, for CPUs only, of what PyTorch and transformers compute: linear layers, attention and Llama.
 
-Nothing in this package runs on a GPU. Every function here has a plain counterpart that gives the same numbers within
-rounding, and the callers choose by the device of the weights.
+Nothing in this package runs on a GPU. Each function has a plain counterpart with the same results within rounding, and
+callers choose by the device of the weights.
 """

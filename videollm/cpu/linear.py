@@ -4,15 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-ROWS = 16  # oneDNN asks for a number of input rows; the layout it makes for 16 is as fast for any number from two
+ROWS = 16  # oneDNN needs a number of input rows; its layout for 16 rows is as fast for any number from two
 
 
 class PackedLinear:
-    """Compute F.linear(x, weight, bias) for x (rows, in) and a weight (out, in) that no longer changes.
+    """Computes F.linear(x, weight, bias) for x (rows, in) and a weight (out, in) that no longer changes.
 
-    In bfloat16 oneDNN multiplies two or more rows from a layout of its own. F.linear converts the weight to it at each
+    In bfloat16, oneDNN multiplies two or more rows from a layout of its own. F.linear converts the weight to it at each
     call, which takes a third of the time for 2 to 300 rows. This class converts once and keeps the converted copy, so
-    the weight takes its memory twice. In other formats, and on other devices, it is F.linear.
+    that the weight takes twice its memory. In other formats and on other devices, it is F.linear.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
@@ -29,10 +29,10 @@ class PackedLinear:
 
 
 def stack_linears(linears: list[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The weights of several layers as one matrix (sum of out, in), and their biases as one vector.
+    """Returns the weights of several layers as one matrix (sum of out, in), and their biases as one vector.
 
-    The layers' own weights become slices of that matrix, so that stacking takes no memory. Layers that are stacked
-    already are left as they are.
+    The weights of the layers become slices of this matrix, so that stacking takes no memory. Layers that are already
+    stacked are not changed.
     """
     weights = [linear.weight.detach() for linear in linears]
     rows, first = [len(w) for w in weights], weights[0]

@@ -1,10 +1,11 @@
-"""Run models of the Llama shape on a CPU, from the same weights as transformers, in fewer and larger operations.
+"""A runner for models of the Llama shape on a CPU, which uses the weights of transformers in fewer and larger
+operations.
 
 On two cores a step takes about half of transformers' time: products are stacked, weights are packed (`linear.py`), and
-keys and values are written into memory that is reserved ahead in place of being concatenated.
+keys and values are written into reserved memory instead of being concatenated.
 
-Shapes: L new tokens of one conversation, R rows (the new tokens of all conversations of a batch), H hidden width,
-V vocabulary.
+Shapes: L new tokens of one conversation, R rows (the new tokens of all conversations of a batch), H hidden width, V
+vocabulary.
 """
 
 from collections.abc import Sequence
@@ -18,19 +19,21 @@ from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 from videollm.cpu.attention import attend_cached
 from videollm.cpu.linear import PackedLinear, stack_linears
 
-# Frequencies of these kinds do not depend on how long a conversation is. Those of "dynamic" and "longrope" do, and rows
-# of different conversations share one call of the rotary embedding here: a long one would turn its neighbours' keys.
+# The frequencies of these kinds do not depend on how long a conversation is. Those of "dynamic" and "longrope" do. All
+# conversations share one call of the rotary embedding here, so that a long one would change its neighbours' keys.
 FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 FIRST_CAPACITY = 256  # positions
 
 CacheSlot = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Of one layer: a view to write the new keys and values to, (2, heads, L, width), then all keys and all values with the
-new ones at their end, each (1, heads, positions, width)."""
+"""The views of one layer: where new keys and values are written (2, heads, L, width), then all keys and all values with
+the new ones at their end, each (1, heads, positions, width)."""
 
 
 class StaticKVCache:
-    """Keys and values of one conversation, (layers, 2, heads, capacity, width), of which the first `length` positions
-    are in use."""
+    """The keys and values of one conversation in reserved memory (layers, 2, heads, capacity, width).
+
+    The first `length` positions are in use.
+    """
 
     def __init__(self, layers: int, heads: int, width: int):
         self.length = 0
@@ -38,22 +41,22 @@ class StaticKVCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory, those reserved ahead included."""
+        """The size in bytes, including reserved memory."""
         return self.storage.nbytes
 
     def fork(self, length: int) -> "StaticKVCache":
-        """A copy of the first `length` positions."""
+        """Returns a copy of the first `length` positions."""
         layers, _, heads, _, width = self.storage.shape
         other = StaticKVCache(layers, heads, width)
         other.length, other.storage = length, self.storage[:, :, :, :length].clone()
         return other
 
     def crop(self, length: int) -> None:
-        """Forget all but the first `length` positions. The memory stays reserved."""
+        """Removes all but the first `length` positions. The memory stays reserved."""
         self.length = min(self.length, length)
 
     def reserve(self, positions: int, like: torch.Tensor) -> None:
-        """Make room for `positions` in the dtype of `like`. Capacity doubles, so that copying stays rare."""
+        """Reserves memory for `positions` in the dtype of `like`. Capacity doubles, so that copying stays rare."""
         layers, _, heads, capacity, width = self.storage.shape
         if positions > capacity:
             grown = like.new_empty(layers, 2, heads, max(FIRST_CAPACITY, 2 * capacity, positions), width)
@@ -61,14 +64,16 @@ class StaticKVCache:
             self.storage = grown
 
     def slots(self, rows: int) -> list[CacheSlot]:
-        """For each layer the views for `rows` more positions. `length` grows only when all layers are through."""
+        """Returns, for each layer, the views for `rows` more positions. `forward` increases `length` after all
+        layers have run."""
         start, end = self.length, self.length + rows
         written = self.storage[:, :, :, start:end].unbind()
         keys, values = (self.storage[:, None, part, :, :end].unbind() for part in (0, 1))
         return list(zip(written, keys, values, strict=True))
 
     def mask(self, rows: int, like: torch.Tensor) -> torch.Tensor | None:
-        """(rows, positions), 0 where a new position may look and -inf where not; None where attention needs none."""
+        """Returns a mask (rows, positions) that is 0 where a new position may look and -inf elsewhere, or None if
+        attention needs no mask."""
         if rows == 1 or not self.length:
             return None
         hidden = like.new_full((rows, self.length + rows), -torch.inf)
@@ -76,10 +81,10 @@ class StaticKVCache:
 
 
 class LlamaRunner:
-    """Llama and Qwen2: pre-norm blocks, rotary positions, grouped-query attention, gated MLP.
+    """Runs Llama and Qwen2: pre-norm blocks, rotary positions, grouped-query attention, gated MLP.
 
-    The weights of q, k, v and those of gate, up are stacked, so that each group is one product. The model's own layers
-    become views of the same memory and keep working. A model whose weights are moved or replaced afterwards needs a new
+    The weights of q, k, v and those of gate, up are stacked, so that each group is one product. The layers of the model
+    become views of the same memory and keep working. A model whose weights are moved or replaced later needs a new
     runner.
     """
 
@@ -103,8 +108,11 @@ class LlamaRunner:
 
     @staticmethod
     def supports(language_model: nn.Module) -> bool:
-        """Whether this runner computes what the model does: a Llama or Qwen2 on the CPU, gated by SiLU, with full
-        attention, fixed rotary frequencies and plain weights (not quantised, without an adapter beside them)."""
+        """Returns whether this runner computes what the model computes.
+
+        It does for a Llama or Qwen2 on the CPU that is gated by SiLU and has full attention, fixed rotary frequencies
+        and plain weights (neither quantised nor with an adapter beside them).
+        """
         if type(language_model) not in (LlamaForCausalLM, Qwen2ForCausalLM):
             return False
         config: Any = language_model.config
@@ -119,7 +127,7 @@ class LlamaRunner:
 
     def forward(self, batch: Sequence[tuple[torch.Tensor, StaticKVCache]]) -> torch.Tensor:
         """See `ModelRunner.forward`. The rows of all conversations go through the linear layers together, and each
-        conversation attends to its own keys only."""
+        conversation attends only to its own keys."""
         x = torch.cat([embeds for embeds, _ in batch])  # (R,H)
         lengths = [len(embeds) for embeds, _ in batch]
         caches = [cache for _, cache in batch]
@@ -149,16 +157,22 @@ class LlamaRunner:
     def _attend(
         self, query: torch.Tensor, new: torch.Tensor, slot: CacheSlot, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """Write the keys and values `new` (L, 2 * heads, width) to the cache, then read it with query (L, query heads,
-        width). Returns (L, query heads * width)."""
+        """Writes the keys and values `new` (L, 2 * heads, width) to the cache, then attends to it with query (L, query
+        heads, width).
+
+        Returns (L, query heads * width).
+        """
         written, keys, values = slot
         written.copy_(new.view(len(new), 2, self.kv_heads, self.width).permute(1, 2, 0, 3))
         return attend_cached(query, keys, values, mask, self.scale)
 
     def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Two factors (R, query heads + 2 * heads, width): one for all heads and one for all heads with their halves
-        swapped. They turn queries and keys by their positions (R,) and leave values unchanged, because one operation
-        over all heads is faster than one for each kind."""
+        """Returns two factors (R, query heads + 2 * heads, width), one for all heads and one for all heads with their
+        halves swapped.
+
+        They turn queries and keys by their positions (R,) and leave values unchanged. One operation over all heads is
+        faster than one per kind.
+        """
         cos, sin = self.rotary(x, positions[None])  # (1, R, width) each
         shape = (len(x), self.heads + 2 * self.kv_heads, self.width)
         turn, swap = x.new_ones(shape), x.new_zeros(shape)

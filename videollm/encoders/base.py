@@ -1,6 +1,7 @@
-"""The interface between frame encoders and everything after them.
+"""The interface of frame encoders.
 
-Shapes: T frames, N tokens a frame, D token width, E shared text-frame width, C concepts, B texts, L text tokens.
+Shapes: T frames, N tokens per frame, D token width, E width of the space shared by frames and texts, C concepts, B
+texts, L text tokens.
 """
 
 from dataclasses import dataclass
@@ -8,20 +9,22 @@ from typing import Protocol
 
 import torch
 
-CPU_BATCH, GPU_BATCH = 16, 64  # frames or texts; on a CPU throughput is flat from 8 on
+CPU_BATCH, GPU_BATCH = 16, 64  # frames or texts; on a CPU, batches over 8 do not raise throughput
 
 
 def batch_size(device: torch.device) -> int:
-    """Frames or texts of one forward pass of an encoder. A GPU gets all frames of a decoder's piece at once."""
+    """Returns the number of frames or texts of one forward pass. A GPU encodes a whole piece of the decoder at once."""
     return CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """What an encoder says of T frames.
+    """The features of T frames.
 
-    tokens (T,N,D): patch or region features, which the temporal module reads. embed (T,E): unit vectors in the space
-    shared with text. concepts (T,C): probability of each entry of the encoder's vocabulary in each frame.
+    Attributes:
+        tokens: Patch or region features (T,N,D), which the temporal module reads.
+        embed: Unit vectors (T,E) in the space shared with texts.
+        concepts: The probability of each entry of the encoder's vocabulary in each frame (T,C).
     """
 
     tokens: torch.Tensor
@@ -49,10 +52,12 @@ class FrameFeatures:
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures:
-    """What an encoder says of B texts.
+    """The features of B texts.
 
-    tokens (B,L,E): last hidden states projected to the shared space. mask (B,L) bool: True at words. embed (B,E): unit
-    vectors.
+    Attributes:
+        tokens: The last hidden states, projected to the shared space (B,L,E).
+        mask: bool (B,L), True at words.
+        embed: Unit vectors (B,E).
     """
 
     tokens: torch.Tensor
@@ -64,8 +69,10 @@ class TextFeatures:
 class Vocabulary:
     """The words that an encoder can tag frames with.
 
-    parents[i] is the index of the more general word of word i, -1 at a root. The probability of a parent is the sum of
-    its children's. A flat vocabulary has -1 everywhere.
+    Attributes:
+        words: The words.
+        parents: For each word the index of the more general word above it, or -1 if there is none. The probability of a
+            parent is the sum of its children's. In a flat vocabulary all are -1.
     """
 
     words: tuple[str, ...]
@@ -73,11 +80,15 @@ class Vocabulary:
 
 
 class FrameEncoder(Protocol):
-    """A frozen dual encoder of frames and texts.
+    """A frozen dual encoder of frames and texts. Its outputs are on the device of its weights.
 
-    What it returns is on the device of its weights. name and revision: identify its weights, and are part of the keys
-    of feature caches. scale: the inverse temperature at which a softmax over cosines of frames with texts gives
-    probabilities. english_only: True where the text tower is known to understand no other language.
+    Attributes:
+        name, revision: These identify the weights together, and are part of the keys of feature caches.
+        image_size: The width and height in pixels that frames are resized to.
+        tokens_per_frame, token_dim, embed_dim: N, D and E.
+        vocabulary: The words whose probabilities `encode_frames` returns.
+        scale: The inverse temperature at which a softmax over cosines of frames and texts gives probabilities.
+        english_only: Whether the text tower is known to understand no other language.
     """
 
     name: str
@@ -91,11 +102,14 @@ class FrameEncoder(Protocol):
     english_only: bool
 
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        """Encode pixels uint8 (T,3,H,W) of any size, on any device; they are resized and cropped as in training."""
+        """Returns the features of uint8 pixels (T,3,H,W) of any size, on any device, which are resized and cropped as
+        in training."""
         ...
 
-    def encode_text(self, texts: list[str]) -> TextFeatures: ...
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        """Returns the features of texts. A text longer than the text tower's context loses its end."""
+        ...
 
     def reads_whole(self, text: str) -> bool:
-        """False where the text is longer than the text tower's context, so that `encode_text` would drop its end."""
+        """Returns whether `encode_text` reads the whole text, which must fit the text tower's context."""
         ...

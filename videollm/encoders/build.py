@@ -1,4 +1,4 @@
-"""Build the frame encoder that a config names."""
+"""The function that builds the frame encoder of a configuration."""
 
 import pkgutil
 
@@ -8,7 +8,7 @@ from videollm.config import EncoderConfig, EncoderKind
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
 
-# Named by text, so that building one does not import the libraries of the others.
+# Classes are named by strings, so that building one does not import the libraries of the others.
 ENCODERS: dict[EncoderKind, str] = {
     "lite": "videollm.encoders.lite:LiteEncoder",
     "open_clip": "videollm.encoders.open_clip:OpenClipEncoder",
@@ -17,8 +17,14 @@ ENCODERS: dict[EncoderKind, str] = {
 
 
 def build_encoder(config: EncoderConfig, device: torch.device | str | None = None) -> FrameEncoder:
-    """The frozen encoder that `config` describes.
+    """Builds the frozen encoder that `config` describes.
 
-    device: see `resolve_device`. Raises ConfigError for a device that is not there, AssetError for missing weights.
+    Args:
+        config: The kind and the weights.
+        device: The device of the weights, see `resolve_device`.
+
+    Raises:
+        ConfigError: If the configuration or the device is unknown.
+        AssetError: If weights are missing.
     """
     return pkgutil.resolve_name(ENCODERS[config.kind])(config, resolve_device(device))

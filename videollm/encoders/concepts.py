@@ -1,6 +1,6 @@
-"""The vocabulary of the lite encoder: the classes of ImageNet-1k, below everyday words of WordNet 3.0.
+"""The vocabulary of the lite encoder: the classes of ImageNet-1k, and everyday words of WordNet 3.0 above them.
 
-`data/imagenet_concepts.json` is written by `scripts/make_concepts.py`.
+`scripts/make_concepts.py` writes `data/imagenet_concepts.json`.
 """
 
 import functools
@@ -18,8 +18,13 @@ CLASSES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetConcepts:
-    """vocabulary: the classes in ImageNet's order, then the words above them. definitions: one for each class. sha:
-    identifies the content."""
+    """The classes of ImageNet-1k with the words above them.
+
+    Attributes:
+        vocabulary: The classes in ImageNet's order, then the words above them.
+        definitions: One definition per class.
+        sha: A hash that identifies the content.
+    """
 
     vocabulary: Vocabulary
     definitions: tuple[str, ...]
@@ -28,6 +33,7 @@ class ImageNetConcepts:
 
 @functools.cache
 def imagenet_concepts() -> ImageNetConcepts:
+    """Returns the vocabulary, which is read once."""
     data = resources.files("videollm.encoders").joinpath("data/imagenet_concepts.json").read_bytes()
     columns = json.loads(data)
     return ImageNetConcepts(
@@ -38,7 +44,7 @@ def imagenet_concepts() -> ImageNetConcepts:
 
 
 def membership(vocabulary: Vocabulary) -> torch.Tensor:
-    """A matrix (L,C) that is 1 where leaf l, in the order of the vocabulary, is concept c or is below it, else 0.
+    """Returns a matrix (L,C) that is 1 where leaf l, in the order of the vocabulary, is concept c or below it, else 0.
 
     Leaf probabilities (T,L) times this matrix are the probabilities of all concepts (T,C).
     """

@@ -1,4 +1,4 @@
-"""A tiny encoder with fixed random weights, for tests: it needs no files and starts at once."""
+"""A tiny encoder with fixed random weights, for tests. It needs no files and starts at once."""
 
 import hashlib
 
@@ -12,12 +12,14 @@ from videollm.encoders.concepts import membership
 from videollm.encoders.images import resize_crop
 
 GRID = 8  # frames are averaged to GRID x GRID colours before the random projection
-MAX_WORDS = 64  # of a text
+MAX_WORDS = 64  # the largest number of words of a text that are read
 
 
 class DebugEncoder:
-    """FrameEncoder whose features are a fixed random projection of pixels and of words, so that equal input gives equal
-    output in every process."""
+    """The FrameEncoder of the `debug` preset. Its features are fixed random projections of pixels and words.
+
+    Equal inputs give equal outputs in every process.
+    """
 
     name = "debug"
     revision = "1"
@@ -49,7 +51,8 @@ class DebugEncoder:
         return FrameFeatures(tokens, embed, (embed @ self.classifier_weight.T).softmax(-1) @ self._membership)
 
     def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
-        """Features of simulated frames, given class logits (T,N,6), those of the whole frame first."""
+        """Returns the features of simulated frames, given class logits (T,N,6) that begin with those of the whole
+        frame."""
         posterior = logits.to(self.device).softmax(-1)
         tokens = F.normalize(posterior @ self.classifier_weight, dim=-1)
         return FrameFeatures(tokens, tokens[:, 0].contiguous(), posterior[:, 0] @ self._membership)

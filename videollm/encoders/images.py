@@ -1,12 +1,14 @@
-"""Resize decoded frames to the input size of an encoder."""
+"""Resizing of decoded frames to the input size of an encoder."""
 
 import torch
 from torch.nn import functional as F
 
 
 def resize_crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """Scale the shorter side of uint8 (T,3,H,W) to `size`, bicubic, and crop the centre: float32 (T,3,size,size) in
-    [0,255]."""
+    """Scales the shorter side of uint8 pixels (T,3,H,W) to `size`, bicubic, and crops the centre.
+
+    Returns float32 (T,3,size,size) in [0,255].
+    """
     height, width = pixels.shape[-2:]
     scale = size / min(height, width)
     images = _resize(pixels, max(size, round(height * scale)), max(size, round(width * scale)))
@@ -15,12 +17,12 @@ def resize_crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def squash(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """Scale both sides of uint8 (T,3,H,W) to `size`, bicubic: float32 (T,3,size,size) in [0,255]."""
+    """Scales both sides of uint8 pixels (T,3,H,W) to `size`, bicubic. Returns float32 (T,3,size,size) in [0,255]."""
     return _resize(pixels, size, size)
 
 
 def squash_nearest(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """Scale both sides of uint8 (T,3,H,W) to `size`, each pixel taking the nearest one's value: float32
+    """Scales both sides of uint8 pixels (T,3,H,W) to `size`, with the value of the nearest pixel. Returns float32
     (T,3,size,size)."""
     return F.interpolate(pixels.float(), (size, size))
 

@@ -1,40 +1,42 @@
-"""The embedded encoder: ImageNet class posteriors placed in the space of sentence embeddings.
+"""The embedded encoder, which places ImageNet class posteriors in the space of sentence embeddings.
 
 EfficientNet-Lite0 gives a posterior over 1,000 classes for the whole frame and for four overlapping regions. Each
-posterior becomes the mean, weighted by it, of the MiniLM embeddings of the classes' names and definitions, as ConSE
-does (Norouzi et al. 2014, https://arxiv.org/abs/1312.5650), so that a frame, a region and any English text can be
-compared. It recognises what ImageNet-1k has names for: things, animals, food and some scenes. It hardly recognises
-people, actions or written text.
+posterior weights a mean of the MiniLM embeddings of the classes' names and definitions, as ConSE does (Norouzi et al.
+2014, https://arxiv.org/abs/1312.5650), so that a frame, a region and any English text can be compared. The encoder
+recognises what ImageNet-1k has names for: things, animals, food and some scenes. It hardly recognises people, actions
+or written text.
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from timm.models.efficientnet import EfficientNet, tf_efficientnet_lite0
-from torch import nn
 from torch.nn import functional as F
 
 from videollm import assets
 from videollm.config import EncoderConfig
 from videollm.device import resolve_dtype, upload
+from videollm.encoders import openvino
 from videollm.encoders.base import FrameFeatures, TextFeatures, batch_size
 from videollm.encoders.concepts import CLASSES, imagenet_concepts, membership
+from videollm.encoders.efficientnet import EfficientNetLite0, load_efficientnet
 from videollm.encoders.images import resize_crop
 from videollm.encoders.sentences import SentenceEncoder
-from videollm.errors import AssetError, ConfigError
+from videollm.errors import ConfigError
 
 NETWORK = "efficientnet_lite0"
 WINDOWS = (slice(0, 4), slice(3, 7))  # rows or columns of the 7x7 map that a region covers
 
 
 class LiteEncoder:
-    """FrameEncoder of the `lite` preset.
+    """The FrameEncoder of the `lite` preset.
 
-    Tokens are the whole frame, then its regions top left, top right, bottom left and bottom right, all unit vectors in
-    the sentence space. Weights that are not cached are fetched. Raises AssetError where that fails.
+    The tokens are the whole frame, then its regions top left, top right, bottom left and bottom right, all as unit
+    vectors in the sentence space. Weights that are not cached are fetched.
+
+    Raises ConfigError if `config` names another network, and AssetError if weights cannot be fetched.
     """
 
     name = "lite"
@@ -56,43 +58,61 @@ class LiteEncoder:
         self.revision = "-".join(
             (assets.ASSETS["efficientnet-lite0"].key[:6], assets.ASSETS["all-minilm-l6-v2"].key[:6], concepts.sha[:6])
         )
-        self.network = _load_network(assets.fetch("efficientnet-lite0") / "model.safetensors")
-        classifier = cast(nn.Linear, self.network.get_classifier())
-        self.classifier_weight = classifier.weight.detach().to(self.device)  # (1000,1280)
-        self.classifier_bias = classifier.bias.detach().to(self.device)  # (1000,)
-        self.network.to(device=self.device, dtype=self.dtype).to(memory_format=torch.channels_last)
+        self._weights = assets.fetch("efficientnet-lite0") / "model.safetensors"
         text = load_file(_class_text() / "class_text.safetensors")
         self.class_text = text["class_text"].to(self.device)  # (1000,384)
         self.centre = text["centre"].to(self.device)  # (384,)
         self._membership = membership(self.vocabulary).to(self.device)
 
+    # Weights are read when they are first used: a question about a video whose features are cached needs none of these.
+    @functools.cached_property
+    def network(self) -> EfficientNetLite0:
+        """The network, with layers in the encoder's dtype and a classifier in float32."""
+        network = load_efficientnet(self._weights).to(self.device)
+        network.layers.to(dtype=self.dtype).to(memory_format=torch.channels_last)
+        return network
+
+    @functools.cached_property
+    def _maps(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """A function of pictures float32 (T,3,224,224) that returns the network's last feature maps (T,1280,7,7)."""
+        if openvino.serves(self.device, self.dtype):
+            return openvino.compiled(self.network, self.image_size)
+        return lambda images: self.network.layers(images.to(self.dtype, memory_format=torch.channels_last)).float()
+
+    @property
+    def classifier_weight(self) -> torch.Tensor:
+        """The rows (1000,1280) that the classes have in the classifier."""
+        return self.network.classifier.weight
+
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        """pixels uint8 (T,3,H,W) to tokens (T,5,384), embed (T,384) and concepts (T,C), all float32."""
+        """Returns tokens (T,5,384), embed (T,384) and concepts (T,C), all float32, of uint8 pixels (T,3,H,W)."""
         return self.features_from_logits(self.logits(pixels))
 
     # no_grad and not inference_mode, because modules that are trained read the result
     @torch.no_grad()
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """pixels uint8 (T,3,H,W) to class logits (T,5,1000) of the whole frame and its regions."""
+        """Returns class logits (T,5,1000) of the whole frame and its regions, of uint8 pixels (T,3,H,W)."""
         return torch.cat([self._logits(part) for part in pixels.split(batch_size(self.device))])
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         images = (resize_crop(upload(pixels, self.device), self.image_size) - 127) / 128
-        maps = self.network.forward_features(images.to(self.dtype, memory_format=torch.channels_last)).float()
+        maps = self._maps(images)
         views = [maps, *(maps[:, :, rows, columns] for rows in WINDOWS for columns in WINDOWS)]
         pooled = torch.stack([view.mean((-2, -1)) for view in views], dim=1)
-        return F.linear(pooled, self.classifier_weight, self.classifier_bias)
+        return self.network.classifier(pooled)
 
     @torch.no_grad()
     def features_from_logits(self, logits: torch.Tensor) -> FrameFeatures:
-        """Features of frames, given class logits (T,N,1000), those of the whole frame first. Simulated frames have
-        logits but no pixels, so this is all of their encoding."""
+        """Returns the features of frames, given class logits (T,N,1000) that begin with those of the whole frame.
+
+        Simulated frames have logits but no pixels. Their encoding starts here.
+        """
         posterior = logits.to(self.device, torch.float32).softmax(-1)
         tokens = F.normalize(posterior @ self.class_text, dim=-1)
         return FrameFeatures(tokens, tokens[:, 0].contiguous(), posterior[:, 0] @ self._membership)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """Sentence embeddings, normalised after subtracting the mean of the classes', as is done for frames."""
+        """Returns sentence embeddings, normalised after the mean of the classes is subtracted, as for frames."""
         tokens, mask, embed = self._sentences(texts)
         return TextFeatures(tokens - self.centre, mask, F.normalize(embed - self.centre, dim=-1))
 
@@ -104,22 +124,11 @@ class LiteEncoder:
         return SentenceEncoder(assets.fetch("all-minilm-l6-v2"), self.device)
 
 
-def _load_network(file: Path) -> EfficientNet:
-    """timm's network with the wheel's tensors, which are the same in the same order under other names."""
-    network = tf_efficientnet_lite0(pretrained=False).eval().requires_grad_(False)
-    tensors = [tensor for _, tensor in sorted(load_file(file).items())]
-    state = network.state_dict()
-    if [t.shape for t in tensors] != [t.shape for t in state.values()]:
-        raise AssetError(f"{file} does not hold the {len(state)} tensors of tf_{NETWORK}, in its order and shapes")
-    network.load_state_dict(dict(zip(state, tensors, strict=True)))
-    return network
-
-
 def _class_text() -> Path:
-    """The file with class_text (1000,384) and centre (384,), which is computed once.
+    """Returns the folder with class_text (1000,384) and centre (384,), which is computed once.
 
-    A class's row is the mean embedding of its name, of "a photo of a NAME" and of its definition. centre is the mean of
-    all rows, and is subtracted from each.
+    The row of a class is the mean embedding of its name, of "a photo of a NAME" and of its definition. centre is the
+    mean of all rows, and is subtracted from each.
     """
     concepts = imagenet_concepts()
 

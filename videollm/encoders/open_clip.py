@@ -1,4 +1,5 @@
-"""Every dual encoder that open_clip knows: CLIP, SigLIP, EVA, CoCa, ... (https://github.com/mlfoundations/open_clip)."""
+"""An encoder for all dual encoders of open_clip: CLIP, SigLIP, EVA, CoCa, ...
+(https://github.com/mlfoundations/open_clip)."""
 
 import difflib
 import functools
@@ -30,14 +31,15 @@ RESIZE = {"shortest": resize_crop, "squash": squash, "nearest": squash_nearest} 
 
 
 class OpenClipEncoder:
-    """FrameEncoder of an open_clip model; `model` is the whole frozen network.
+    """The FrameEncoder of an open_clip model. `model` is the whole frozen network.
 
-    Tokens are the patch tokens that leave block `config.layer`, without the final norm, as LLaVA takes them, in the
-    dtype of the weights. embed and concepts are float32. Concepts are the zero-shot probabilities of "a photo of a
-    WORD", summed along `vocabulary`. An empty config.pretrained gives random weights, for tests.
+    The tokens are the outputs of block `config.layer` at the patches, without the final norm, as LLaVA takes them, in
+    the dtype of the weights. embed and concepts are float32. Concepts are the zero-shot probabilities of "a photo of a
+    WORD", summed along `vocabulary`. An empty `config.pretrained` gives random weights, for tests.
 
-    Raises ConfigError for a name, tag or layer that does not exist, AssetError for weights that are neither cached nor
-    reachable.
+    Raises:
+        ConfigError: If the name, the tag or the layer does not exist.
+        AssetError: If the weights are neither cached nor reachable.
     """
 
     english_only = False  # several of open_clip's models are multilingual, and nothing records which
@@ -63,7 +65,10 @@ class OpenClipEncoder:
         self.image_size: int = size if isinstance(size, int) else size[0]
         square = isinstance(size, int) or size[0] == size[1]
         if not square or preprocess["resize_mode"] not in RESIZE:
-            raise ConfigError(f"{config.name} wants {preprocess}; only square input, shortest or squash, is supported")
+            raise ConfigError(
+                f"{config.name} needs the preprocessing {preprocess}, but only square input with resize_mode shortest "
+                "or squash is supported; choose another model"
+            )
         self.scale = float(self.model.logit_scale.float().exp())
         self._resize = RESIZE[preprocess["resize_mode"] if config.resize == "trained" else config.resize]
         self._mean = 255 * torch.tensor(preprocess["mean"], device=self.device).view(3, 1, 1)
@@ -81,7 +86,7 @@ class OpenClipEncoder:
     # no_grad and not inference_mode, because modules that are trained read the result
     @torch.no_grad()
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        """pixels uint8 (T,3,H,W) to tokens (T,N,D), embed (T,E) and concepts (T,C)."""
+        """Returns tokens (T,N,D), embed (T,E) and concepts (T,C) of uint8 pixels (T,3,H,W)."""
         parts = [self._frames(part) for part in pixels.split(batch_size(self.device))]
         tokens, embed = (torch.cat(column) for column in zip(*parts, strict=True))
         concepts = concept_probabilities(embed, self._class_text, self.scale) @ self._membership
@@ -99,7 +104,8 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        """tokens (B,L,E) are cut at the longest text's end. mask is True at the start and end marks too."""
+        """Returns the features of texts. tokens (B,L,E) end with the longest text, and mask is True at the start and
+        end tokens too."""
         ids = self.tokenizer(texts).to(self.device)
         parts = [self._texts(part) for part in ids.split(batch_size(self.device))]
         tokens, embed = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -125,7 +131,7 @@ class OpenClipEncoder:
         return tokens.float(), embed.float()
 
     def _word_mask(self, ids: torch.Tensor) -> torch.Tensor:
-        """(B,L): True up to the last token that is not padding."""
+        """Returns a mask (B,L) that is True up to the last token that is not padding."""
         steps = torch.arange(1, ids.shape[1] + 1, device=self.device)
         return steps <= (steps * (ids != self._padding)).amax(1, keepdim=True)
 
@@ -135,8 +141,10 @@ class OpenClipEncoder:
 
     @functools.cached_property
     def _class_text(self) -> torch.Tensor:
-        """(leaves, E): embeddings of "a photo of a WORD" for each leaf of the vocabulary, computed once for given
-        weights and kept on disk."""
+        """The embeddings (leaves,E) of "a photo of a WORD" for each leaf of the vocabulary.
+
+        They are computed once for given weights, and kept on disk.
+        """
         inner = set(self.vocabulary.parents)
         words = [word for i, word in enumerate(self.vocabulary.words) if i not in inner]
 
@@ -156,7 +164,7 @@ class OpenClipEncoder:
 
 
 def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[str]], torch.Tensor]]:
-    """The network on the CPU in float32, and its tokenizer, from texts to ids (B, context length)."""
+    """Returns the network on the CPU in float32, and its tokenizer, from texts to ids (B, context length)."""
     source, tag = _source(config), config.pretrained
     if _has_schema(source):
         tag = ""
@@ -179,17 +187,17 @@ def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[
         missing = recorded.get("hf_hub") or recorded.get("url") or source
         raise AssetError(
             f"{missing} cannot be loaded ({str(error).strip().splitlines()[0]}); put "
-            f"open_clip_config.json, open_clip_model.safetensors and tokenizer files, where the model has its own, "
+            f"open_clip_config.json, open_clip_model.safetensors and the tokenizer files, if the model has its own, "
             f"into a folder and set the encoder's pretrained to {LOCAL}FOLDER"
         ) from error
 
 
 @contextmanager
 def _refusing_code() -> Iterator[None]:
-    """Within this context, transformers raises ValueError where it would run code that comes with model files, or ask.
+    """Makes transformers raise ValueError where it would run code that comes with model files, or ask whether to.
 
-    It is for libraries that call transformers themselves and do not pass `trust_remote_code=False`, or pass what a file
-    of the model says.
+    It is for libraries that call transformers themselves and do not pass `trust_remote_code=False`, or that pass what a
+    file of the model says.
     """
     refused: dict[str, Any] = {"get_class_in_module": _refuse, "TIME_OUT_REMOTE_CODE": 0}
     before = {name: getattr(dynamic_module_utils, name) for name in refused}
@@ -207,7 +215,7 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 
 
 def _source(config: EncoderConfig) -> str:
-    """What open_clip takes as the model's name: a folder, a hub id or an architecture."""
+    """Returns what open_clip takes as the name of the model: a folder, a hub id or an architecture."""
     return config.pretrained if config.pretrained.startswith(LOCAL) else config.name
 
 
@@ -222,14 +230,17 @@ def _project(hidden: torch.Tensor, projection: nn.Module | torch.Tensor | None) 
 
 
 def _extra(config: EncoderConfig) -> str:
-    """What changes the features besides the weights. The resizing that a model was trained with adds nothing."""
+    """Returns what changes the features besides the weights.
+
+    The default resizing adds nothing, so that caches made before it could be chosen stay valid.
+    """
     return f"{config.layer}" + (f" {config.resize}" if config.resize != "trained" else "")
 
 
 def _fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], extra: str) -> str:
-    """12 hex digits over names, shapes and up to 4,096 evenly spread values of each tensor.
+    """Returns 12 hex digits over names, shapes and up to 4,096 evenly spread values of each tensor.
 
-    A sample identifies a model, because training changes all values, and hashing all of a large one takes seconds.
+    A sample identifies a model, because training changes all values. Hashing all values of a large model takes seconds.
     """
     digest = hashlib.sha256(extra.encode())
     for name, tensor in tensors:

@@ -1,6 +1,6 @@
-"""Concept tags: words with probabilities for a part of a video, from any dual encoder.
+"""Concept tags, which are words with probabilities for a part of a video. Any dual encoder can provide them.
 
-Shapes: T frames, C concepts, E shared width.
+Shapes: T frames, C concepts, E width of the space shared by frames and texts.
 """
 
 import functools
@@ -12,8 +12,8 @@ import torch
 
 from videollm.encoders.base import Vocabulary
 
-# The reward in bits for a word that is right, however little it says: lambda of Deng et al. With 1 bit, "llama" at 0.26
-# loses to "hoofed animal" at 0.42, while "candle" at 0.30 beats "light" at 0.34.
+# The reward in bits for a correct word, however general it is; lambda of Deng et al. With 1 bit, "llama" at 0.26 loses
+# to "hoofed animal" at 0.42, while "candle" at 0.30 beats "light" at 0.34.
 CERTAINTY_BITS = 1.0
 # The evidence that a word must have. A high probability is not enough for a general word: two fifths of ImageNet's
 # classes are animals, so a uniform posterior gives "animal" 0.4.
@@ -22,19 +22,27 @@ LEAST_BITS = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Tag:
+    """A word and its probability."""
+
     word: str
     prob: float
 
 
 def select_tags(concepts: torch.Tensor, vocabulary: Vocabulary, *, k: int, threshold: float) -> list[Tag]:
-    """At most `k` words for one segment, most probable first, none of them above another in the hierarchy.
+    """Returns at most `k` words for one segment, most probable first. No word is above another in the hierarchy.
 
-    concepts (T,C): probabilities in each frame, which are averaged. The evidence of a word is p * log2(p / prior): its
-    part of the divergence of the frames' posterior from a uniform one, where prior is its share of the leaves. A word
-    needs a probability of `threshold` and evidence of LEAST_BITS. The choice trades being specific for being right as
-    Deng et al. 2012, "Hedging Your Bets" (https://doi.org/10.1109/CVPR.2012.6248086): it takes the word with the
-    largest p * (log2(p / prior) + CERTAINTY_BITS), then the next that is neither above nor below one taken. In a flat
-    vocabulary this gives the k most probable words.
+    The evidence of a word is p * log2(p / prior), its part of the divergence of the frames' posterior from a uniform
+    one. p is its mean probability over the frames and prior its share of the leaves. A word needs a probability of
+    `threshold` and evidence of `LEAST_BITS`. The choice balances specific words and certain ones as in Deng et al.
+    2012, "Hedging Your Bets" (https://doi.org/10.1109/CVPR.2012.6248086): it takes the word with the largest p *
+    (log2(p / prior) + CERTAINTY_BITS), then the next that is neither above nor below one taken. In a flat vocabulary
+    these are the k most probable words.
+
+    Args:
+        concepts: The probabilities in each frame (T,C).
+        vocabulary: The words of the concepts.
+        k: The largest number of words.
+        threshold: The smallest probability.
     """
     probs = concepts.float().mean(0).tolist()
     lineages, priors = _hierarchy(vocabulary)
@@ -52,16 +60,16 @@ def select_tags(concepts: torch.Tensor, vocabulary: Vocabulary, *, k: int, thres
 
 
 def concept_probabilities(embed: torch.Tensor, text_embed: torch.Tensor, scale: float | torch.Tensor) -> torch.Tensor:
-    """Zero-shot classification of frames (T,E) by texts (C,E), both unit vectors: (T,C), whose rows sum to 1.
+    """Returns the zero-shot probabilities (T,C) of texts (C,E) for frames (T,E), given as unit vectors. Rows sum to 1.
 
-    scale: the trained inverse temperature of the encoder (exp(logit_scale) in CLIP, Radford et al. 2021).
+    scale: The trained inverse temperature of the encoder (exp(logit_scale) in CLIP, Radford et al. 2021).
     """
     return (scale * embed @ text_embed.T).softmax(-1)
 
 
 @functools.lru_cache(maxsize=8)
 def _hierarchy(vocabulary: Vocabulary) -> tuple[list[set[int]], list[float]]:
-    """For each concept the set of itself and all concepts above it, and its share of the leaves."""
+    """Returns, for each concept, the set of itself and all concepts above it, and its share of the leaves."""
     lineages = []
     for concept in range(len(vocabulary.words)):
         lineage = set()

@@ -21,7 +21,7 @@ from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
-from videollm.models.processor import Message, collate
+from videollm.models.processor import Message
 
 
 class Subject:
@@ -99,7 +99,7 @@ class Subject:
         found = []
         for answer in answers:
             prompt = self.model.processor([asked, Message("assistant", answer)], segments)
-            batch = collate([prompt], self.model.processor.tokenizer.pad_token_id or 0, self.model.device)
-            logits = self.model.llm.labelled_logits(**batch).cpu()
+            arguments = self.model.processor.arguments(prompt, self.model.device)
+            logits = self.model.llm.labelled_logits(**arguments).cpu()
             found.append((logits, torch.tensor([i for i in prompt.labels if i >= 0])))
         return found

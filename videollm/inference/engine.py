@@ -1,16 +1,18 @@
-"""Engines turn a prompt with video into a stream of tokens, and may keep what they computed for the next turn.
+"""Engines turn a prompt with video into a stream of tokens, and may keep their computations for the next turn.
 
 Shapes: L prompt tokens, H hidden width, V vocabulary.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
+from videollm.inference.hub import HubRunner
 from videollm.inference.runner import KVCache, make_runner
 from videollm.inference.sampling import GenerationConfig, Token, choose, with_logprobs
+from videollm.models.hub.model import HubLLM
 from videollm.models.processor import Prompt
 from videollm.models.video_llm import VideoLLM
 
@@ -19,9 +21,13 @@ from videollm.models.video_llm import VideoLLM
 class PromptCache:
     """What an engine keeps between the turns of one conversation.
 
-    ids: the tokens whose keys and values `past` holds. reused: how many of them the last prompt could start from.
-    Visual tokens all have one id, so a cache is valid only for prompts whose visual tokens come from the same segments:
-    a session drops it when its segments change.
+    All visual tokens have one id, so that a cache is valid only for prompts whose visual tokens come from the same
+    segments. A session drops its cache when its segments change.
+
+    Attributes:
+        ids: The tokens whose keys and values are in `past`.
+        past: The keys and values, or None before the first turn.
+        reused: The number of tokens that the last prompt took from the cache.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -29,59 +35,74 @@ class PromptCache:
     reused: int = 0
 
     def fork(self, length: int) -> "PromptCache":
-        """A copy for another conversation that begins with the same `length` ids."""
-        return PromptCache(self.ids[:length], self.past.fork(length) if self.past else None)
+        """Returns a copy for another conversation that begins with the same `length` ids."""
+        if self.past is None:
+            return PromptCache()
+        past = self.past.fork(length)
+        return PromptCache(self.ids[: past.length], past)
 
     @property
     def nbytes(self) -> int:
+        """The memory of the keys and values in bytes."""
         return self.past.nbytes if self.past else 0
 
 
 class Engine(Protocol):
+    """Generates text from prompts with video."""
+
     def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
-        """Yield tokens as they are chosen, without the end-of-turn token. Closing the generator stops the model."""
+        """Yields tokens as they are chosen, without the end-of-turn token. Closing the generator stops the model."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """An answer that is being generated. ids and embeds (L,H) are the tokens that the model has to read next; logits
-    (V,) are there once it has read them."""
+    """An answer that is being generated.
+
+    Attributes:
+        cache: The cache of its conversation.
+        ids: The tokens that the model has to read next.
+        inputs: What it reads for them, see `Prompt.inputs`.
+        logits: The logits (V,) of the next token, or None until the model has read these tokens.
+    """
 
     cache: PromptCache
     ids: list[int]
-    embeds: torch.Tensor
+    inputs: Any
     logits: torch.Tensor | None = None
 
 
 class LocalEngine:
-    """The language model in this process, for use by one thread at a time.
+    """Runs the language model in this process, for use by one thread at a time.
 
     Streams that are consumed in turn, one token of each, are computed together: the first stream that needs a token
     runs the model for all streams whose last token has been consumed. A stream joins the batch after its own prompt,
     and leaves it when it ends or is closed.
+
+    Args:
+        llm: The model.
+        stop_ids: The tokens that end an answer.
+        on_batch: A function that is called before each forward pass with the number of conversations in it.
     """
 
-    def __init__(self, llm: VideoLLM, stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None):
-        """on_batch: called before each forward pass with the number of conversations in it."""
+    def __init__(self, llm: VideoLLM | HubLLM, stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None):
         self.llm, self.on_batch = llm, on_batch
-        self.runner = make_runner(llm.language_model)
+        self.runner = HubRunner(llm.language_model) if isinstance(llm, HubLLM) else make_runner(llm.language_model)
         self.stop_ids = stop_ids
         self._streams: list[_Stream] = []
 
     @torch.inference_mode()
     def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
-        """Only the part of the prompt that differs from the content of `cache` is computed."""
-        # The last token is always computed, because its logits are not in the cache.
-        kept = min(shared_prefix(cache.ids, prompt.ids), len(prompt) - 1)
+        """See `Engine.stream`. Only the part of the prompt that differs from the content of `cache` is computed."""
         if cache.past is None:
-            kept, cache.past = 0, self.runner.begin()
-        cache.past.crop(kept)
+            cache.ids, cache.past = [], self.runner.begin()
+        cache.past.crop(prompt.reusable(cache.ids))
+        kept = cache.past.length
         cache.ids, cache.reused = prompt.ids[:kept], kept
         generator = None
         if generation.seed is not None:
             generator = torch.Generator(self.llm.device).manual_seed(generation.seed)
-        own = _Stream(cache, prompt.ids[kept:], self._embed(prompt, kept))
+        own = _Stream(cache, prompt.ids[kept:], prompt.inputs(self.llm, kept))
         self._forward([own])
         self._streams.append(own)
         try:
@@ -93,7 +114,7 @@ class LocalEngine:
                 chosen = choose(logits, generation, generator)
                 if chosen in self.stop_ids:
                     return
-                own.ids, own.embeds, own.logits = [chosen], self._embed_words([chosen]), None
+                own.ids, own.inputs, own.logits = [chosen], self.llm.embed_words([chosen]), None
                 if generation.logprobs is None:
                     yield Token(chosen)
                 else:
@@ -103,23 +124,7 @@ class LocalEngine:
 
     def _forward(self, batch: list[_Stream]) -> None:
         self.on_batch(len(batch))
-        logits = self.runner.forward([(stream.embeds, stream.cache.past) for stream in batch])
+        logits = self.runner.forward([(stream.inputs, stream.cache.past) for stream in batch])
         for stream, row in zip(batch, logits, strict=True):
             stream.cache.ids += stream.ids
             stream.logits = row
-
-    def _embed(self, prompt: Prompt, kept: int) -> torch.Tensor:
-        """Embeddings (L,H) of the prompt after its first `kept` tokens. The temporal module runs only if there is a
-        visual token among them."""
-        if all(i >= 0 for i in prompt.ids[kept:]):
-            return self._embed_words(prompt.ids[kept:])
-        ids, visual = torch.tensor(prompt.ids, device=self.llm.device), prompt.visual()
-        return self.llm.embed_prompt(ids[None], visual.to(self.llm.device) if visual else None)[0, kept:]
-
-    def _embed_words(self, ids: list[int]) -> torch.Tensor:
-        return self.llm.get_input_embeddings()(torch.tensor(ids, device=self.llm.device))
-
-
-def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading items of a and b are equal."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

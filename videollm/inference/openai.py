@@ -1,6 +1,6 @@
 """Chat completions from any OpenAI-compatible server, for the judge of answers and for data generation.
 
-The `openai` package sends, retries and times out; this module adds what is needed for many requests with JSON replies:
+The `openai` package sends, retries and times out. This module adds what is needed for many requests with JSON replies:
 a rate, a limit of requests in flight, and a fallback for servers that do not know JSON Schema.
 """
 
@@ -21,16 +21,16 @@ FORMATS = ("json_schema", "json_object", None)  # from the strictest to none at 
 
 
 class EndpointError(VideoLLMError):
-    """The server cannot be used: it is away, refuses the key, or does not know the model."""
+    """The server cannot be used: it is not reachable, refuses the key, or does not know the model."""
 
 
 class RefusedError(VideoLLMError):
-    """The server rejects one request, such as one that is too long for the model."""
+    """The server rejects one request, for example one that is too long for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The text of a reply, and what it cost in tokens (0 if the server does not say)."""
+    """The text of a reply, and the number of tokens that it cost (0 if the server does not report it)."""
 
     text: str
     prompt_tokens: int
@@ -38,18 +38,18 @@ class Completion:
 
 
 class ChatClient:
-    """A model behind an OpenAI-compatible server. Use it as an asynchronous context manager, in one event loop.
+    """A model behind an OpenAI-compatible server, used as an asynchronous context manager in one event loop.
 
-    Replies are requested by JSON Schema. A server that rejects this is asked for any JSON object from then on, and one
-    that rejects that too is left to the prompt.
+    Replies are requested by JSON Schema. If a server rejects this, it is asked for any JSON object from then on, and if
+    it rejects that too, only the prompt asks for JSON.
 
     Args:
         base_url: The server, up to and including /v1.
         model: The name of the model on the server.
-        key: The API key; None sends no key, as servers on this machine need none.
-        rate: Requests a second, retries included; None for no limit.
-        concurrency: Requests in flight at the same time.
-        timeout_s: Seconds until one try counts as failed.
+        key: The API key. None sends no key.
+        rate: The largest number of requests per second, retries included. None sets no limit.
+        concurrency: The largest number of requests in flight.
+        timeout_s: The seconds after which one try counts as failed.
     """
 
     def __init__(
@@ -125,27 +125,29 @@ class ChatClient:
                 cause = error.__cause__ or error
                 reason = f"{type(cause).__name__} {cause}".strip()
                 raise EndpointError(
-                    f"{self._url} gave no answer in {RETRIES + 1} tries ({reason}); is the server up?"
+                    f"{self._url} gave no answer in {RETRIES + 1} tries ({reason}); check that the server is running"
                 ) from error
             except (openai.OpenAIError, ValueError) as error:
                 raise EndpointError(f"{self._url} gave no chat completion: {error}") from error
         return self._read(reply)
 
     def _fall_back(self, used: int, error: openai.APIStatusError) -> None:
-        """Selects the next weaker format after the server rejected format number `used`. Raises if that was not the
-        reason, or if there is no weaker format."""
+        """Selects the next weaker format after the server rejected format number `used`.
+
+        Raises an error if the format was not the reason, or if there is no weaker format.
+        """
         if used + 1 < len(FORMATS) and not self._served:
             # Requests in flight fail together; each must lower the format once only.
             self._format = max(self._format, used + 1)
         elif self._format == used:
-            # A server that has served others knows the format, so this request itself is at fault.
+            # A server that has answered other requests knows the format, so that this request itself is the reason.
             raise (RefusedError if self._served else EndpointError)(self._refusal(error)) from error
 
     def _read(self, reply: Any) -> Completion:
         try:
             text = reply.choices[0].message.content or ""
         except (AttributeError, IndexError, TypeError) as error:
-            # A server that has served others filtered this one out; otherwise the address is not that of an API.
+            # A server that has answered other requests filtered this one. Otherwise the address is not that of an API.
             kind = RefusedError if self._served else EndpointError
             raise kind(f"{self._url} gave no chat completion: {str(reply)[:200]!r}") from error
         self._served = True

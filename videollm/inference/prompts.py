@@ -1,7 +1,7 @@
 """Prompts for chat models, written as Jinja templates.
 
-A file holds an optional head of `name: value` lines, the system message and the user message, separated by lines of
-`---`. In the messages `{{ name }}` is a value that `render` gets, and `{% include "parts/role.jinja" %}` inserts text
+A file has an optional head of `name: value` lines, the system message and the user message, separated by lines of
+`---`. In the messages, `{{ name }}` is a value that `render` gets, and `{% include "parts/role.jinja" %}` inserts text
 that several prompts share.
 """
 
@@ -31,7 +31,10 @@ class ChatPrompt:
 
     @classmethod
     def load(cls, environment: Environment, file: str) -> Self:
-        """Raises jinja2.TemplateError if the file is missing or malformed, TypeError if its head is."""
+        """Loads a prompt from a file.
+
+        Raises jinja2.TemplateError if the file is missing or malformed, and TypeError if its head has unknown fields.
+        """
         assert environment.loader
         text, _, _ = environment.loader.get_source(environment, file)
         *head, system, user = text.split(_SEPARATOR)
@@ -45,13 +48,13 @@ class ChatPrompt:
         )
 
     def render(self, **values: object) -> list[dict[str, str]]:
-        """The messages of a chat completion. Raises jinja2.UndefinedError if the text needs a value that is missing."""
+        """Returns the messages of a chat completion. Raises jinja2.UndefinedError if a value is missing."""
         messages = {"system": self.system, "user": self.user}
         return [{"role": role, "content": template.render(values)} for role, template in messages.items()]
 
 
 def prompt_environment(package: str) -> Environment:
-    """The templates in the folder `prompts` of a package."""
+    """Returns the environment of the templates in the folder `prompts` of a package."""
     # Prompts are plain text: escaping as for HTML would change quotation marks and ampersands.
     return Environment(loader=PackageLoader(package, "prompts"), undefined=StrictUndefined, autoescape=False)
 
@@ -64,6 +67,9 @@ class _Placeholder(Undefined):
 
 
 def _spelled_out(environment: Environment, text: str) -> str:
-    """The text with its parts inserted and its values as $name. The hash is that of this form, so that it changes with
-    the words only, and not with the syntax of the templates."""
+    """Returns the text with its parts inserted and its values as $name.
+
+    The hash is computed from this form, so that it changes with the words only, and not with the syntax of the
+    templates.
+    """
     return environment.overlay(undefined=_Placeholder).from_string(text).render() + "\n"

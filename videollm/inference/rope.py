@@ -1,15 +1,15 @@
 """Rotary position embeddings whose frequencies depend on the length of the conversation ("dynamic" NTK scaling and
 "longrope").
 
-transformers keeps their frequencies in the model. They belong to one conversation, so conversations with such a model
-must run one after another, and each must find the model as if it were the only one.
+transformers keeps the frequencies in the model, although they belong to one conversation. Conversations with such a
+model therefore run one after another, and each resets the frequencies before it runs.
 """
 
 from torch import nn
 
 
 def length_dependent_ropes(language_model: nn.Module) -> list[nn.Module]:
-    """The model's rotary embeddings whose frequencies depend on the longest position of a call."""
+    """Returns the rotary embeddings of the model whose frequencies depend on the longest position of a call."""
     found = []
     for module in language_model.modules():
         kinds = getattr(module, "rope_type", None)
@@ -20,10 +20,11 @@ def length_dependent_ropes(language_model: nn.Module) -> list[nn.Module]:
 
 
 def forget_lengths(ropes: list[nn.Module]) -> None:
-    """Make the next call compute its frequencies from its own length.
+    """Makes the next call compute its frequencies from its own length.
 
-    transformers computes "dynamic" frequencies anew only for a call that is longer than any before
-    (`dynamic_frequency_update`), so a conversation would run with the frequencies of a longer one that came earlier.
+    transformers computes "dynamic" frequencies again only for a call that is longer than all before
+    (`dynamic_frequency_update`). Without this function, a conversation would use the frequencies of an earlier, longer
+    one.
     """
     for rope in ropes:
         for name in [n for n in vars(rope) if n.endswith("max_seq_len_cached")]:

@@ -1,7 +1,7 @@
-"""Runners compute next-token logits for any number of conversations and keep the keys and values of each.
+"""Runners compute next-token logits for any number of conversations, and keep the keys and values of each.
 
-`LlamaRunner` (`videollm/cpu/llama.py`) serves Llama and Qwen2 on a CPU. `TransformersRunner` serves every other model
-and every other device, with transformers' own attention. `make_runner` chooses.
+`LlamaRunner` (`videollm/cpu/llama.py`) runs Llama and Qwen2 on a CPU. `TransformersRunner` runs all other models, and
+all models on other devices, with transformers' own attention. `make_runner` selects one.
 
 Shapes: B conversations, L new tokens of one, S positions of the longest, H hidden width, V vocabulary.
 """
@@ -22,50 +22,65 @@ from videollm.inference.rope import forget_lengths, length_dependent_ropes
 
 
 class KVCache(Protocol):
-    """Keys and values of one conversation, on the device of the model."""
+    """The keys and values of one conversation, on the device of the model."""
+
+    @property
+    def length(self) -> int:
+        """The number of positions."""
+        ...
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory."""
+        """The size in bytes."""
         ...
 
     def crop(self, length: int) -> None:
-        """Forget all but the first `length` positions."""
+        """Removes all but the first `length` positions."""
         ...
 
     def fork(self, length: int) -> "KVCache":
-        """A copy of the first `length` positions, which may grow in another way."""
+        """Returns a copy of the first `length` positions, which can be continued independently."""
         ...
 
 
 class ModelRunner(Protocol):
+    """Computes the logits of next tokens."""
+
     def begin(self) -> KVCache:
-        """The empty cache of a new conversation."""
+        """Returns the empty cache of a new conversation."""
         ...
 
-    def forward(self, batch: Sequence[tuple[torch.Tensor, Any]]) -> torch.Tensor:
-        """Logits (B,V) of the token after the last new one of each conversation.
+    def forward(self, batch: Sequence[tuple[Any, Any]]) -> torch.Tensor:
+        """Returns the logits (B,V) of the token after the last new one of each conversation.
 
-        batch: for each conversation the embeddings (L,H) of its new tokens, L of its own, and its cache from `begin`,
-        to which their keys and values are appended. No conversation changes the logits of another beyond rounding.
+        No conversation changes the logits of another beyond rounding.
+
+        Args:
+            batch: For each conversation, its new tokens as `Prompt.inputs` returns them (embeddings (L,H) or
+                `HubInputs`) and its cache from `begin`, to which their keys and values are appended. L may differ
+                between conversations.
         """
         ...
 
 
 def make_runner(language_model: nn.Module) -> ModelRunner:
-    """The fastest runner that computes what `language_model` does on the device where it is."""
+    """Returns the fastest runner that computes what `language_model` computes on its device."""
     if LlamaRunner.supports(language_model):
         return LlamaRunner(language_model)
     return TransformersRunner(language_model)
 
 
 class DynamicKVCache(DynamicCache):
-    """transformers' cache, which keeps every position of every layer: of sliding-window layers too, since a
-    conversation may be cropped to any earlier position."""
+    """The cache of transformers. It keeps all positions of all layers, including those with a sliding window,
+    because a conversation may be cropped to any earlier position."""
+
+    @property
+    def length(self) -> int:
+        return self.get_seq_length()
 
     @property
     def nbytes(self) -> int:
-        layers: list[Any] = self.layers  # transformers has kinds without keys, and keys that are not there yet
+        layers: list[Any] = self.layers  # typed loosely, because some of transformers' kinds have no keys
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
 
     def crop(self, length: int) -> None:
@@ -79,64 +94,81 @@ class DynamicKVCache(DynamicCache):
 
 
 class TransformersRunner:
-    """Any causal language model, through its own forward pass."""
+    """Runs any causal language model through its own forward pass."""
 
     def __init__(self, language_model: Any):
         self.language_model = language_model
         self.ropes = length_dependent_ropes(language_model)
         own = language_model.get_base_model() if hasattr(language_model, "get_base_model") else language_model
-        # A model that takes no positions derives them from the length of its cache, which rows do not have in common.
+        # A model without this argument derives positions from the length of its cache, which differs between rows.
         self._batches = not self.ropes and "position_ids" in inspect.signature(own.forward).parameters
 
     def begin(self) -> DynamicKVCache:
         return DynamicKVCache()
 
-    def forward(self, batch: Sequence[tuple[torch.Tensor, DynamicKVCache]]) -> torch.Tensor:
-        """See `ModelRunner.forward`. Conversations that go on by one token each run as one batch, since then the
-        weights are read once for all of them. Prompts run one after another: they keep a device busy by themselves."""
-        one_token_each = all(len(embeds) == 1 for embeds, _ in batch)
+    def forward(self, batch: Sequence[tuple[Any, Any]]) -> torch.Tensor:
+        """See `ModelRunner.forward`.
+
+        Conversations that continue by one token each run as one batch, because the weights are then read once for all
+        of them. Prompts run one after another, because each keeps the device busy by itself.
+        """
+        one_token_each = all(len(inputs) == 1 for inputs, _ in batch)
         if len(batch) > 1 and one_token_each and self._batches:
             return self._decode_together(batch)
-        return torch.cat([self._run(embeds, cache) for embeds, cache in batch])
+        return torch.cat([self._run(inputs, cache) for inputs, cache in batch])
 
-    def _run(self, embeds: torch.Tensor, cache: DynamicKVCache) -> torch.Tensor:
-        """(1,V)."""
+    def _run(self, inputs: Any, cache: DynamicKVCache) -> torch.Tensor:
+        """Returns the logits (1,V) of one conversation."""
         forget_lengths(self.ropes)
         output = self.language_model(
-            inputs_embeds=embeds[None], past_key_values=cache, use_cache=True, logits_to_keep=1
+            **self._arguments(inputs, cache), past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         return output.logits[:, -1]
 
-    def _decode_together(self, batch: Sequence[tuple[torch.Tensor, DynamicKVCache]]) -> torch.Tensor:
-        """(B,V). Shorter conversations are padded on the left, so that the new tokens share the last column: the
-        distances that sliding windows count are then the same as without padding."""
+    def _decode_together(self, batch: Sequence[tuple[Any, Any]]) -> torch.Tensor:
+        """Returns the logits (B,V) of conversations that continue by one token each.
+
+        Shorter conversations are padded on the left, so that the new tokens share the last column. The distances that
+        sliding windows count are then the same as without padding.
+        """
         caches = [cache for _, cache in batch]
-        lengths = [cache.get_seq_length() for cache in caches]
-        embeds = torch.cat([embeds for embeds, _ in batch])[:, None]  # (B,1,H)
-        total, device = torch.tensor(lengths)[:, None] + 1, embeds.device
+        arguments = self._together(batch)
+        total = torch.tensor([cache.length for cache in caches])[:, None] + 1
         columns = int(total.max())
         mask = (torch.arange(columns) >= columns - total).long()  # (B,S)
         output = self.language_model(
-            inputs_embeds=embeds,
-            attention_mask=mask.to(device),
-            position_ids=(total - 1).to(device),
+            **arguments,
+            attention_mask=mask.to(arguments["position_ids"].device),
             past_key_values=_BatchCache(caches),
             use_cache=True,
             logits_to_keep=1,
         )
         return output.logits[:, -1]
 
+    def _arguments(self, inputs: Any, cache: Any) -> dict[str, Any]:
+        """Returns the arguments for the new tokens of one conversation."""
+        return {"inputs_embeds": inputs[None]}
+
+    def _together(self, batch: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+        """Returns the arguments for one token of each conversation, with their positions."""
+        embeds = torch.cat([embeds for embeds, _ in batch])[:, None]  # (B,1,H)
+        positions = torch.tensor([cache.length for _, cache in batch], device=embeds.device)
+        return {"inputs_embeds": embeds, "position_ids": positions[:, None]}
+
 
 class _BatchCache(Cache):
-    """Caches of several conversations as one, for a step of one token each."""
+    """The caches of several conversations as one, for a step of one token each."""
 
     def __init__(self, caches: list[DynamicKVCache]):
         super().__init__(layers=[_BatchLayer(layers) for layers in zip(*(c.layers for c in caches), strict=True)])
 
 
 class _BatchLayer(CacheLayerMixin):
-    """One layer of several conversations: what is new goes to each one's own cache, and attention gets a padded copy of
-    all of them, which lives as long as the layer's computation."""
+    """One layer of several conversations.
+
+    New keys and values are appended to the cache of each conversation. Attention reads a padded copy of all of them,
+    which exists only during the computation of the layer.
+    """
 
     is_sliding = False
 
@@ -147,12 +179,12 @@ class _BatchLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Every conversation has read its prompt before, so its own layers are initialised."""
+        """Does nothing, because the layers of each conversation were initialised when it read its prompt."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """key_states and value_states (B, heads, 1, width); returns both (B, heads, S, width)."""
+        """Appends keys and values (B, heads, 1, width). Returns all keys and all values, (B, heads, S, width) each."""
         rows = zip(self.layers, key_states.split(1), value_states.split(1), strict=True)
         grown = [layer.update(key, value) for layer, key, value in rows]
         keys, values = zip(*grown, strict=True)
@@ -166,7 +198,7 @@ class _BatchLayer(CacheLayerMixin):
         return self.longest
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Number of columns, and the first one's number."""
+        """Returns the number of columns, and the number of the first one."""
         return self.longest + query_length, 0
 
     def get_max_length(self) -> int:

@@ -1,4 +1,4 @@
-"""Choose the next token from the language model's logits.
+"""The choice of the next token from the logits of the language model.
 
 Shapes: V vocabulary.
 """
@@ -15,13 +15,18 @@ from videollm.errors import ConfigError
 class GenerationConfig:
     """How an answer is generated.
 
-    max_new_tokens: the longest answer. temperature: 0 takes the most probable token every time (greedy); larger values
-    divide the logits before the softmax. top_p: sample from the smallest set of tokens whose probabilities sum to at
-    least this (nucleus sampling, Holtzman et al. 2020). seed: makes sampling repeatable on one kind of device. stop:
-    texts that end the answer and are not part of it. logprobs: how many of the most probable tokens to report at each
-    position beside the chosen one; None reports no probabilities at all.
+    Args:
+        max_new_tokens: The largest number of tokens of the answer.
+        temperature: What logits are divided by before the softmax. 0 always takes the most probable token (greedy).
+        top_p: Sample from the smallest set of tokens whose probabilities sum to at least this (nucleus sampling,
+            Holtzman et al. 2020). Above 0 and at most 1.
+        seed: The seed of the sampling, which makes it repeatable on one kind of device. None samples anew.
+        stop: Texts that end the answer and are not part of it.
+        logprobs: The number of most probable tokens to report at each position beside the chosen one. None reports no
+            probabilities.
 
-    Raises ConfigError for values outside these ranges.
+    Raises:
+        ConfigError: If a value is out of range.
     """
 
     max_new_tokens: int = 96
@@ -39,12 +44,17 @@ class GenerationConfig:
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
         if "" in self.stop:
-            raise ConfigError("a stop text is empty; it would end every answer before its first word")
+            raise ConfigError("a stop text is empty, which would end every answer at once; leave it out")
 
 
 class Token(NamedTuple):
-    """A generated token. Where log probabilities were asked for, `logprob` is the natural logarithm of its probability
-    before temperature and top_p, and `top` holds (id, logprob) of the most probable tokens, best first."""
+    """A generated token.
+
+    Attributes:
+        id: The token id.
+        logprob: The natural logarithm of its probability before temperature and top_p, or None if not requested.
+        top: The most probable tokens as (id, logprob), best first, if requested.
+    """
 
     id: int
     logprob: float | None = None
@@ -52,12 +62,14 @@ class Token(NamedTuple):
 
 
 def choose(logits: torch.Tensor, config: GenerationConfig, generator: torch.Generator | None) -> int:
-    """Choose one token id from logits (V,). `generator` must be on the logits' device.
+    """Chooses one token id from logits (V,). `generator` must be on the device of the logits.
 
-    Raises FloatingPointError where no logit is finite: such weights would otherwise answer with token 0 for ever.
+    Raises FloatingPointError if no logit is finite, because such a model would otherwise answer with token 0 forever.
     """
     if not torch.isfinite(logits).any():
-        raise FloatingPointError("the language model gave no finite logit; its weights or its precision are broken")
+        raise FloatingPointError(
+            "the language model computes no finite logit; check its weights, and that its dtype has enough range"
+        )
     if config.temperature == 0:
         return int(logits.argmax())
     probabilities = (logits.float() / config.temperature).softmax(-1)
@@ -70,7 +82,7 @@ def choose(logits: torch.Tensor, config: GenerationConfig, generator: torch.Gene
 
 
 def with_logprobs(chosen: int, logits: torch.Tensor, most: int) -> Token:
-    """The chosen token with its log probability under logits (V,), and the `most` most probable tokens."""
+    """Returns the chosen token with its log probability under logits (V,), and the `most` most probable tokens."""
     logprobs = logits.float().log_softmax(-1)
     best = logprobs.topk(most)
     return Token(chosen, float(logprobs[chosen]), tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True)))

@@ -1,7 +1,7 @@
-"""An engine whose language model runs in a vLLM server, which serves the directory that `videollm export` wrote.
+"""An engine whose language model runs in a vLLM server, which serves the directory that `videollm export` writes.
 
-Prompts with a video are embedded here and sent as embeddings, so that vLLM needs no code for video. The server must be
-started with --enable-prompt-embeds (https://docs.vllm.ai/en/latest/features/prompt_embeds/).
+Prompts with a video are embedded in this process and sent as embeddings, so that vLLM needs no code for video. The
+server must be started with --enable-prompt-embeds (https://docs.vllm.ai/en/latest/features/prompt_embeds/).
 """
 
 import base64
@@ -19,12 +19,12 @@ import torch
 
 from videollm.checkpoint import Model
 from videollm.errors import ConfigError, EngineError
-from videollm.inference.engine import PromptCache, shared_prefix
+from videollm.inference.engine import PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
-from videollm.models.processor import Prompt
+from videollm.models.processor import Prompt, shared_prefix
 
 CONNECT_S = 5.0
-PATIENCE_S = 120.0  # for the next token; a long queue delays a first one by much less
+PATIENCE_S = 120.0  # the longest wait for a token; even a long queue delays a first token by much less
 HEALTH_S = 2.0
 # Sent with every request, because vLLM would otherwise take the values of the model's generation_config.json.
 PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -32,28 +32,39 @@ PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Embeddings (L,H) of a prompt. They take the place of its keys and values, which vLLM keeps."""
+    """The embeddings (L,H) of a prompt. A `PromptCache` has them instead of keys and values, which vLLM keeps."""
 
     embeds: torch.Tensor
+
+    @property
+    def length(self) -> int:
+        return len(self.embeds)
 
     @property
     def nbytes(self) -> int:
         return self.embeds.nbytes
 
     def crop(self, length: int) -> None:
-        """Does nothing: the embeddings are never changed, and the next prompt makes its own."""
+        """Does nothing, because the embeddings are never changed and the next prompt makes its own."""
 
     def fork(self, length: int) -> "Embeddings":
         return Embeddings(self.embeds[:length].clone())
 
 
 class VLLMEngine:
-    """A vLLM server, for use by any number of threads: it batches requests that arrive together and reuses the common
-    beginnings of prompts.
+    """Runs the language model in a vLLM server. Any number of threads may use the engine.
 
-    url: of the server, such as http://localhost:8001. api_key: the key that the server was started with, if any. owner:
-    whose prompts these are; vLLM reuses nothing of one owner's prompts for another's (`cache_salt`).
-    Raises ConfigError for another kind of URL.
+    The server batches requests that arrive together, and reuses the common beginnings of prompts.
+
+    Args:
+        model: The exported model, whose language model the server has.
+        url: The URL of the server, such as http://localhost:8001.
+        api_key: The key that the server was started with, if any.
+        owner: The user whose prompts these are. vLLM reuses nothing of one owner's prompts for another's
+            (`cache_salt`).
+
+    Raises:
+        ConfigError: If the URL is not an HTTP URL.
     """
 
     def __init__(self, model: Model, url: str, api_key: str | None = None, owner: str | None = None):
@@ -69,13 +80,13 @@ class VLLMEngine:
         self._closed = False
 
     def of(self, owner: str) -> "VLLMEngine":
-        """The same server for another owner. It is closed separately."""
+        """Returns an engine of the same server for another owner. It is closed separately."""
         return VLLMEngine(self.model, self.url, self.api_key, owner)
 
     def stream(self, prompt: Prompt, cache: PromptCache, generation: GenerationConfig) -> Generator[Token]:
-        """See `Engine.stream`. Closing the generator cancels the request. `cache` keeps the prompt's embeddings.
+        """See `Engine.stream`. Closing the generator cancels the request. `cache` keeps the embeddings of the prompt.
 
-        Raises EngineError where the server cannot be reached, refuses, or breaks off.
+        Raises EngineError if the server cannot be reached, refuses the request, or ends the stream early.
         """
         body = self._prompt(prompt, cache) | {
             "max_tokens": generation.max_new_tokens,
@@ -98,7 +109,7 @@ class VLLMEngine:
                 response = connection.getresponse()
                 if response.status != 200:
                     said = response.read().decode(errors="replace")
-                    raise self._error(f"refused, {response.status}: {_reason(said)}")
+                    raise self._error(f"refused the request with status {response.status}: {_reason(said)}")
                 for event in self._events(response):
                     if usage := event.get("usage"):
                         cache.reused = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
@@ -108,6 +119,7 @@ class VLLMEngine:
             raise self._error(f"does not answer ({type(error).__name__}: {error})") from error
 
     def alive(self) -> bool:
+        """Returns whether the server answers and reports itself healthy."""
         try:
             with closing(self._http(self._host, timeout=HEALTH_S)) as connection:
                 connection.request("GET", f"{self._path}/health", headers=self._headers)
@@ -116,10 +128,11 @@ class VLLMEngine:
             return False
 
     def close(self) -> None:
-        """End every stream, from any thread. Streams raise EngineError, those that wait for their first token too."""
+        """Ends all streams, from any thread. They raise EngineError, including those that wait for their first
+        token."""
         self._closed = True
         for connected in list(self._sockets):
-            with suppress(OSError):  # the stream has ended by itself meanwhile
+            with suppress(OSError):  # the stream may have ended in the meantime
                 connected.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
@@ -150,7 +163,8 @@ class VLLMEngine:
 
     @torch.inference_mode()
     def _embed(self, prompt: Prompt, cache: PromptCache) -> torch.Tensor:
-        """Embeddings (L,H) of the prompt. The temporal module runs only if the cache lacks some of the visual ones."""
+        """Returns the embeddings (L,H) of the prompt. The temporal module runs only if a visual token is not in the
+        cache."""
         kept = shared_prefix(cache.ids, prompt.ids)
         ids = torch.tensor(prompt.ids, device=self.llm.device)
         if isinstance(cache.past, Embeddings) and (ids[kept:] >= 0).all():
@@ -167,31 +181,31 @@ class VLLMEngine:
                 return
             event = json.loads(data)
             if "error" in event:
-                raise self._error(f"broke off: {_reason(data)}")
+                raise self._error(f"ended the stream early: {_reason(data)}")
             yield event
-        raise self._error("broke off in the middle of an answer")
+        raise self._error("ended the stream in the middle of an answer")
 
     def _tokens(self, choice: dict[str, Any], most: int | None) -> Iterator[Token]:
         ids = choice["token_ids"] or ()
-        for place, chosen in enumerate(ids):
+        for position, chosen in enumerate(ids):
             if chosen in self.stop_ids:
                 return
             if most is None:
                 yield Token(chosen)
                 continue
             scores = choice["logprobs"]
-            top = {_id(name): score for name, score in scores["top_logprobs"][place].items()}
+            top = {_id(name): score for name, score in scores["top_logprobs"][position].items()}
             best = sorted(top.items(), key=lambda item: -item[1])[:most]
-            yield Token(chosen, scores["token_logprobs"][place], tuple(best))
+            yield Token(chosen, scores["token_logprobs"][position], tuple(best))
 
 
 def _id(name: str) -> int:
-    """The id in a token's name, which is "token_id:198" with return_tokens_as_token_ids."""
+    """Returns the id in the name of a token, which is "token_id:198" with return_tokens_as_token_ids."""
     return int(name.partition(":")[2])
 
 
 def _reason(said: str) -> str:
-    """The message in the body of an error response, in one line."""
+    """Returns the message in the body of an error response, in one line."""
     try:
         return json.loads(said)["error"]["message"].splitlines()[0]
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -1,6 +1,6 @@
-"""A text path for the temporal Q-Former: the Q-Former's own blocks also read text.
+"""A text path for the temporal Q-Former: the blocks of the Q-Former also read text.
 
-One module then aligns, matches and captions (BLIP-2's first stage), and embeds videos and texts for search.
+One module then aligns, matches and captions (the first stage of BLIP-2), and embeds videos and texts for search.
 
 Shapes: B videos or texts, I segments, T frames, N tokens per frame, Q queries, W width of the Q-Former, L text tokens,
 E width of the space shared by videos and texts.
@@ -28,7 +28,8 @@ START, DECODE, MASK = range(3)  # special tokens, whose ids follow the tokenizer
 
 
 class Aligner(nn.Module):
-    """BLIP-2's model, `pair`, whose query side is that of `temporal`: the same parameters, whichever of them trains.
+    """BLIP-2's model, whose query side shares its parameters with the temporal module, so that training either trains
+    both.
 
     Raises ConfigError if the temporal module is not a Q-Former.
     """
@@ -59,7 +60,7 @@ class Aligner(nn.Module):
         return self.words + MASK
 
     def tokenize(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ids (B,L), which begin with the start token, and mask (B,L) bool, False at padding."""
+        """Returns ids (B,L), which begin with the start token, and a bool mask (B,L), False at padding."""
         rows = [[self.words + START, *ids[: MAX_WORDS - 1]] for ids in self._ids(texts)]
         pad = nn.utils.rnn.pad_sequence
         return (
@@ -73,49 +74,52 @@ class Aligner(nn.Module):
         ]
 
     def encoder_hidden_states(self, visual: VisualBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the queries attend to in each segment, (B,T*N,W), and its mask (B,T*N), False at padding."""
+        """Returns what the queries attend to in each segment, (B,T*N,W), and its mask (B,T*N), False at padding."""
         tokens, elapsed_s = clean(visual.tokens.to(self.temporal.time.weight.dtype), visual.times_s, visual.mask)
         mask = visual.mask.repeat_interleave(tokens.shape[2], dim=1)
         return self.temporal.encoder_hidden_states(tokens, elapsed_s), mask
 
     @torch.inference_mode()
     def embed_segments(self, visual: VisualBatch) -> torch.Tensor:
-        """Return unit vectors (B,Q,E), one for each query."""
+        """Returns unit vectors (B,Q,E), one for each query."""
         hidden, _ = self.pair.encode_images(*self.encoder_hidden_states(visual))
         return self.pair.embed_images(hidden)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return unit vectors (B,E)."""
+        """Returns unit vectors (B,E)."""
         device = self.pair.temperature.device
         ids, mask = self.tokenize(texts)
         return self.pair.embed_texts(ids.to(device), mask.to(device))
 
     def similarity(self, segments: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-        """Return (I,B): the cosine of each text (B,E) with the nearest query of each segment (I,Q,E)."""
+        """Returns the cosines (I,B) of each text (B,E) with the nearest query of each segment (I,Q,E)."""
         return torch.einsum("iqe,be->ibq", segments, texts).amax(-1)
 
     def own_state(self) -> dict[str, torch.Tensor]:
-        """Return the parameters that are not the temporal module's, which the checkpoint's projector holds."""
+        """Returns the parameters that are not those of the temporal module, which the checkpoint's projector holds."""
         shared = {id(p) for p in self.temporal.parameters()}
         return {n: p.detach() for n, p in self.named_parameters() if id(p) not in shared}
 
     def save(self, directory: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-        """Write `FILE` to `directory`.
+        """Writes `FILE` to a directory.
 
-        state: the tensors by the names of `own_state`. Give it under ZeRO-3, where the parameters are in shards.
+        Args:
+            directory: The directory.
+            state: The tensors by the names of `own_state`. It must be given under ZeRO-3, which divides the parameters
+                among ranks. None takes `own_state`.
         """
         save_file({k: v.contiguous() for k, v in (state or self.own_state()).items()}, directory / FILE)
 
 
 def load_aligner(directory: Path, temporal: TemporalModule, tokenizer: Any) -> Aligner:
-    """Read what `Aligner.save` wrote, for the temporal module of the same checkpoint.
+    """Reads what `Aligner.save` wrote, for the temporal module of the same checkpoint.
 
-    Raises CheckpointError if the file is missing or its names are not those of this aligner.
+    Raises CheckpointError if the file is missing, or its names are not those of this aligner.
     """
     path = directory / FILE
     if not path.is_file():
-        raise CheckpointError(f"{path}: missing; stage 1 writes it where it trains on texts (itc, itm, itg)")
+        raise CheckpointError(f"{path} is missing; stage 1 writes it if it trains on texts (itc, itm, itg)")
     aligner = Aligner(temporal, tokenizer)
     state, own = load_file(path), aligner.own_state()
     if state.keys() != own.keys():

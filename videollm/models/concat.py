@@ -1,6 +1,6 @@
-"""Frame tokens one after another through a small network (LLaVA-1.5, Liu et al. 2023).
+"""Concatenation of frame tokens, followed by a small network (LLaVA-1.5, Liu et al. 2023).
 
-Shapes: B segments, T frames, N tokens a frame, D encoder width, Q query tokens, H language-model width.
+Shapes: B segments, T frames, N tokens per frame, D encoder width, Q query tokens, H language-model width.
 """
 
 import torch
@@ -12,12 +12,12 @@ from videollm.models.temporal_base import TemporalModule, init_weights
 
 
 def mlp(token_dim: int, out_dim: int) -> nn.Sequential:
-    """LLaVA-1.5's projector, `mlp2x_gelu`: (..., D) to (..., H)."""
+    """Builds LLaVA-1.5's projector `mlp2x_gelu`, from (..., D) to (..., H)."""
     return nn.Sequential(nn.Linear(token_dim, out_dim), nn.GELU(), nn.Linear(out_dim, out_dim)).apply(init_weights)
 
 
 class ConcatMLP(TemporalModule):
-    """All T*N tokens in order of time, averaged with their neighbours down to Q, each through the same network."""
+    """Averages the T*N tokens, in order of time, with their neighbours to Q tokens, and applies one network to each."""
 
     def __init__(self, config: TemporalConfig, token_dim: int, out_dim: int, tokens_per_frame: int | None = None):
         super().__init__(config.queries)

@@ -1,10 +1,10 @@
-"""Load the language model and its tokenizer from an asset, a directory or a model hub, or make a tiny random one for
-tests."""
+"""Loading of the language model and its tokenizer from an asset, a directory or a model hub, and a tiny random language
+model for tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -31,7 +31,10 @@ CHATML = (
 
 
 def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of the language model. Raises CheckpointError where it cannot be loaded or has no chat template."""
+    """Returns the tokenizer of the language model.
+
+    Raises CheckpointError if it cannot be loaded or has no chat template.
+    """
     if config.source == "debug":
         return debug_tokenizer()
     source = resolve_source(config)
@@ -45,43 +48,55 @@ def load_tokenizer(config: LanguageModelConfig) -> PreTrainedTokenizerBase:
 def load_language_model(
     config: LanguageModelConfig, device: str | torch.device | None = None, device_map: DeviceMap = None
 ) -> PreTrainedModel:
-    """The frozen base model in evaluation mode. 4-bit weights (NF4) need bitsandbytes, from the `train` extra.
+    """Returns the frozen base model in evaluation mode. 4-bit weights (NF4) need bitsandbytes, from the `train` extra.
 
-    device: see `resolve_device`. device_map: "auto" lets accelerate spread the layers over all GPUs, and over main
-    memory where they are too small; then `device` decides the dtype only.
-    Raises CheckpointError for weights that are neither on disk nor reachable, ConfigError for an absent device.
+    Args:
+        config: The source and the dtype.
+        device: The device of the weights, see `resolve_device`.
+        device_map: "auto" lets accelerate spread the layers over all GPUs, and over main memory if these are too small.
+            `device` then decides only the dtype.
+
+    Raises:
+        CheckpointError: If the weights are neither on disk nor reachable.
+        ConfigError: If the machine does not have the device.
     """
     device = resolve_device(device)
-    dtype = resolve_dtype(config.dtype, device)
     if config.source == "debug":
         return debug_language_model().to(device)  # type: ignore[arg-type]
-    extra = {}
-    if config.load_in_4bit:
-        from transformers import BitsAndBytesConfig
-
-        extra["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
     source = resolve_source(config)
     with reachable(source):
         model = AutoModelForCausalLM.from_pretrained(
             source,
             revision=config.revision,
-            dtype=dtype,
-            device_map=device_map or {"": str(device)},
             trust_remote_code=False,
-            **extra,
+            **loading_arguments(config, device, device_map),
         )
     return model.eval().requires_grad_(False)
 
 
+def loading_arguments(config: LanguageModelConfig, device: torch.device, device_map: DeviceMap) -> dict[str, Any]:
+    """What transformers' `from_pretrained` is told of number format and device."""
+    dtype = resolve_dtype(config.dtype, device)
+    arguments: dict[str, Any] = {
+        "dtype": dtype,
+        "device_map": device_map or {"": str(device)},
+    }
+    if config.load_in_4bit:
+        from transformers import BitsAndBytesConfig
+
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return arguments
+
+
 @contextmanager
 def reachable(source: str) -> Iterator[None]:
-    """Turn transformers' errors into CheckpointErrors: for a file that is neither on disk nor on the model hub, and for
-    a model that needs Python code of its own.
+    """Turns errors of transformers into CheckpointErrors, if a file is neither on disk nor on the model hub, or a model
+    needs Python code of its own.
 
     Every load passes `trust_remote_code=False`. Without it, transformers asks on standard input whether to run the code
     that a model's `auto_map` names, and a question that is piped into a command could answer yes.
@@ -97,13 +112,13 @@ def reachable(source: str) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise CheckpointError(
-            f"{source}: cannot be loaded ({str(error).splitlines()[0]}). "
+            f"{source} cannot be loaded ({str(error).splitlines()[0]}). "
             "Without a model hub, download it elsewhere and give its directory as the language model's source"
         ) from error
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
-    """Wrap `model` with a trainable LoRA adapter. The base weights stay frozen."""
+    """Wraps `model` with a trainable LoRA adapter. The base weights stay frozen."""
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
@@ -115,17 +130,20 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
 
 
 def resolve_source(config: LanguageModelConfig) -> str:
-    """The directory or hub id that `config.source` stands for. An asset is fetched first."""
+    """Returns the directory or hub id that `config.source` stands for. An asset is fetched first.
+
+    Raises ConfigError if the source looks like a path and is not a directory.
+    """
     scheme, _, name = config.source.partition(":")
     if scheme == "asset":
         return str(assets.fetch(name))
     if config.source.startswith((".", "/", "~")) and not Path(config.source).expanduser().is_dir():
-        raise ConfigError(f"language model source {config.source!r} is not a directory")
+        raise ConfigError(f"language model source {config.source!r} is not a directory; give one, or a hub id")
     return config.source
 
 
 def debug_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of bytes with the ChatML template, which needs no file."""
+    """Returns a tokenizer of bytes with the ChatML template, which needs no file."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     specials = ["<|im_start|>", "<|im_end|>"]
@@ -142,7 +160,7 @@ def debug_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def debug_language_model(seed: int = 0) -> LlamaForCausalLM:
-    """Two random layers of width 64 over the 258 tokens of the debug tokenizer."""
+    """Returns a language model with two random layers of width 64 and the 258 tokens of the debug tokenizer."""
     config = LlamaConfig(
         vocab_size=258,
         hidden_size=64,

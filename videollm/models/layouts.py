@@ -1,6 +1,7 @@
-"""The prompts of published systems: a chat template each, and where the video's tokens stand in a question.
+"""The prompts of published systems: a chat template for each, and the position of the video in a question.
 
-The language models of these systems come without a chat template, and none says where a video stands.
+The language models of these systems are published without a chat template, and their tokenizers do not say where a
+video is placed.
 """
 
 import re
@@ -18,10 +19,16 @@ VIDEO = "{video}"
 
 @dataclass(frozen=True, kw_only=True)
 class PromptLayout:
-    """template: a chat template (Jinja) that knows a system message. system: the published one. video: the text around
-    a video's tokens, which take the place of "{video}", with when its frames were seen at "{times}". place: before or
-    after the question. strips: whether the text beside a special token loses its outer spaces, as it did beside the
-    tokens that Video-ChatGPT added.
+    """The prompt of one published system.
+
+    Attributes:
+        template: A chat template in Jinja that knows system messages.
+        system: The published system message.
+        video: The text around a video. Its tokens replace "{video}", and a sentence with the times of its frames
+            replaces "{times}".
+        place: Whether the video comes before or after the question.
+        strips: Whether the text beside a special token loses its outer spaces, as it does beside the tokens that
+            Video-ChatGPT added.
     """
 
     template: str
@@ -31,14 +38,21 @@ class PromptLayout:
     strips: bool = False
 
     def video_text(self, times_s: Sequence[float]) -> tuple[str, str]:
-        """The text before and after a video's tokens."""
+        """Returns the text before and the text after a video's tokens, given the times of its frames in seconds."""
         message = frames_message([round(1000 * time) for time in times_s], fps=1000)
         before, after = self.video.replace("{times}", message).split(VIDEO)
         return before, after
 
 
 def _template(start: str, user: str, assistant: str, answer: str) -> str:
-    """`start` holds SYSTEM, `user` and `answer` TEXT; an answer follows `assistant`, which also asks for one."""
+    """Returns a chat template, in Jinja.
+
+    Args:
+        start: The beginning of the prompt. "SYSTEM" stands for the system message.
+        user: A question. "TEXT" stands for the content.
+        assistant: The text before an answer, which also asks for one.
+        answer: The answer after `assistant`. "TEXT" stands for the content.
+    """
 
     def expression(text: str) -> str:
         parts = re.split("(SYSTEM|TEXT)", text)

@@ -1,6 +1,6 @@
 """Spatio-temporal pooling (Video-ChatGPT, Maaz et al. 2023).
 
-Shapes: B segments, T frames, N tokens a frame, D encoder width, Q query tokens, H language-model width.
+Shapes: B segments, T frames, N tokens per frame, D encoder width, Q query tokens, H language-model width.
 """
 
 import torch
@@ -12,10 +12,10 @@ from videollm.models.temporal_base import TemporalModule, init_weights
 
 
 def adaptive_pool(tokens: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
-    """`adaptive_avg_pool1d` over the real tokens of each row: (B,L,D) with mask (B,L) to (B,size,D).
+    """Applies `adaptive_avg_pool1d` to the real tokens of each row: (B,L,D) with a mask (B,L) becomes (B,size,D).
 
-    Bin i averages real tokens floor(i*L/size) to ceil((i+1)*L/size): each is in a bin, none is changed where there
-    are `size` of them, and some are repeated where there are fewer.
+    For a row with L real tokens, bin i is the mean of the tokens floor(i*L/size) to ceil((i+1)*L/size). With L = size
+    all tokens stay as they are, and with a smaller L some are repeated.
     """
     count = mask.sum(1, keepdim=True)  # (B,1)
     bins = torch.arange(size, device=tokens.device)
@@ -27,10 +27,10 @@ def adaptive_pool(tokens: torch.Tensor, mask: torch.Tensor, size: int) -> torch.
 
 
 class SpatioTemporalPool(TemporalModule):
-    """T means over space, then N means over time, then one linear layer.
+    """Concatenates T means over space and N means over time, pools them to Q tokens, and applies one linear layer.
 
-    Video-ChatGPT (`save_spatio_temporal_clip_features.py`) gives the language model all of them, T padded with zeros
-    to 100 and N = 256. Here nothing is padded, and they are pooled to the budget where T + N is not Q already.
+    Video-ChatGPT (`save_spatio_temporal_clip_features.py`) gives the language model all means, with T padded with zeros
+    to 100 and N = 256. This module does not pad. It pools the means to the budget unless T + N is Q already.
     """
 
     def __init__(self, config: TemporalConfig, token_dim: int, out_dim: int, tokens_per_frame: int | None = None):
@@ -47,12 +47,14 @@ class SpatioTemporalPool(TemporalModule):
 
 
 class VideoChatGptPool(TemporalModule):
-    """Video-ChatGPT's pooling as it was published: a row for each frame, zero rows up to `max_frames`, a row for each
-    place in the frame, then one linear layer (Maaz et al. 2023; `get_spatio_temporal_features_torch`). A zero row
-    becomes the layer's bias. `queries` is the number of rows, 100 + 256.
+    """Pools as the published Video-ChatGPT does (Maaz et al. 2023; `get_spatio_temporal_features_torch`).
 
-    Raises ConfigError for an encoder with another number of tokens a frame, and for more frames than `max_frames`,
-    which the published prompt has no places for.
+    The output has a row for each frame, zero rows up to `max_frames`, and a row for each position in the frame. A
+    linear layer follows, which turns a zero row into its bias. `queries` is the number of rows, in the published model
+    100 + 256.
+
+    Raises ConfigError if the encoder has another number of tokens per frame, or a segment has more than `max_frames`
+    frames, because the published prompt has no placeholders for them.
     """
 
     def __init__(self, config: TemporalConfig, token_dim: int, out_dim: int, tokens_per_frame: int | None = None):
@@ -69,8 +71,10 @@ class VideoChatGptPool(TemporalModule):
     def compress(self, tokens: torch.Tensor, elapsed_s: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         frames = int(mask.sum(1).max())
         if frames > self.max_frames:
-            raise ConfigError(f"a segment has {frames} frames, the temporal module takes {self.max_frames}; use fewer")
-        # Padding, which holds zeros, goes behind the real frames, where it equals the zero rows that fill up.
+            raise ConfigError(
+                f"a segment has {frames} frames, but the temporal module takes at most {self.max_frames}; use fewer"
+            )
+        # Padding holds zeros. Behind the real frames it equals the zero rows that fill up to `max_frames`.
         order = (~mask).long().sort(dim=1, stable=True).indices
         temporal = tokens.mean(2).take_along_dim(order[..., None], 1)[:, : self.max_frames]
         temporal = nn.functional.pad(temporal, (0, 0, 0, self.max_frames - temporal.shape[1]))

@@ -1,7 +1,8 @@
-"""Messages and an encoded video in, token ids with places for visual tokens out. Training and chat share every line.
+"""Turns messages and an encoded video into token ids with placeholders for visual tokens, in training as in chat.
 
-Each message's text is tokenised apart from the chat template around it. So special tokens typed by a user stay text,
-an answer has the same ids in training as when it is generated, and the answers' labels are exact for any template.
+The text of each message is tokenised apart from the chat template around it. Special tokens that a user typed therefore
+stay text, an answer has the same ids in training as when it is generated, and the labels of answers are exact for any
+template.
 """
 
 import re
@@ -18,40 +19,82 @@ from videollm.datasets.schema import Message, format_time
 from videollm.features.encode import SegmentFeatures
 from videollm.models.layouts import LAYOUTS
 from videollm.models.notes import segment_note, video_note
-from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VisualBatch
+from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VideoLLM, VisualBatch
 
-_SLOT = "\ue000{}\ue001"  # private-use characters: stand for a message's text while the template is applied
-_SLOTS = re.compile("\ue000(\\d+)\ue001")
+SLOT = "\ue000{}\ue001"  # private-use characters, which stand for a message's text while the template is applied
+SLOTS = re.compile("\ue000(\\d+)\ue001")
 
 
 @dataclass(slots=True)
 class Prompt:
-    """ids and labels have equal length L; labels are `IGNORE` outside answers. segments are in prompt order, each
-    standing for `queries` ids that are `VISUAL_TOKEN_ID`."""
+    """A prompt of L tokens.
+
+    Attributes:
+        ids: The L token ids. Each segment has `queries` ids equal to `VISUAL_TOKEN_ID`.
+        labels: The L labels, which are `IGNORE` outside answers.
+        segments: The segments in the order of the prompt.
+    """
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     segments: list[SegmentFeatures] = field(default_factory=list)
     _joined: str = ""  # text of a published layout that is tokenised as one piece with what follows
-    _learned: bool = False
+    _learned: bool = False  # whether this text has labels
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def add_visual(self, segment: SegmentFeatures, queries: int) -> None:
-        """Append the places of a segment's query tokens."""
+        """Appends the placeholders of a segment's query tokens."""
         self.ids += [VISUAL_TOKEN_ID] * queries
         self.labels += [IGNORE] * queries
         self.segments.append(segment)
 
+    def add_ids(self, ids: list[int], *, learn: bool = False) -> None:
+        """Appends tokens, which are labels too if the model is to learn to write them."""
+        self.ids += ids
+        self.labels += ids if learn else [IGNORE] * len(ids)
+
+    @property
+    def visual_tokens(self) -> int:
+        """The number of tokens that stand for video."""
+        return self.ids.count(VISUAL_TOKEN_ID)
+
+    def reusable(self, ids: list[int]) -> int:
+        """Returns how many leading tokens a model that has read `ids` need not read again.
+
+        The last token of the prompt is always read, because its logits are not kept.
+        """
+        return min(shared_prefix(ids, self.ids), len(self) - 1)
+
+    def inputs(self, llm: VideoLLM, kept: int) -> torch.Tensor:
+        """Returns the embeddings (L,H) of the tokens after the first `kept`, which the language model reads.
+
+        The temporal module runs only if one of these tokens is visual.
+        """
+        if all(i >= 0 for i in self.ids[kept:]):
+            return llm.embed_words(self.ids[kept:])
+        ids, visual = torch.tensor(self.ids, device=llm.device), self.visual()
+        return llm.embed_prompt(ids[None], visual.to(llm.device) if visual else None)[0, kept:]
+
     def visual(self) -> VisualBatch | None:
+        """Returns the features of the segments as one batch, or None if the prompt has no segment."""
         if not self.segments:
             return None
         return VisualBatch.pad([s.tokens for s in self.segments], [s.times_s for s in self.segments])
 
 
 class Processor:
-    """Builds prompts for one tokenizer and one model configuration."""
+    """Builds prompts for one tokenizer and one model configuration.
+
+    Attributes:
+        knows_system: Whether the chat template takes system messages. If not, a system message is put before the first
+            question.
+        end_of_turn: What the template puts after an answer.
+        stop_ids: The token ids that end an answer.
+    """
+
+    new_prompt = Prompt
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
         self.tokenizer: Any = tokenizer  # transformers types its methods by every form they may return
@@ -62,7 +105,7 @@ class Processor:
             tokens = sorted({*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}, reverse=True)
             self._specials = re.compile("(" + "|".join(map(re.escape, tokens)) + ")")
         self.knows_system = self._takes(["system", "user", "assistant", "user"])
-        # What the template puts after an answer, "<|im_end|>" for ChatML: the model must learn to write it.
+        # In ChatML this is "<|im_end|>". The model must learn to write it, since it ends the answer.
         after_answer = self._template(["user", "assistant"], generate=False)[-1]
         self.end_of_turn: str = after_answer.rstrip()
         self.stop_ids: set[int] = set(self._tokenize(self.end_of_turn, special=True)[:1])
@@ -79,10 +122,12 @@ class Processor:
         segments: Sequence[SegmentFeatures] = (),
         videos: Sequence[tuple[int, Sequence[SegmentFeatures]]] = (),
     ) -> Prompt:
-        """The prompt of a conversation; the video stands before the first user message.
+        """Returns the prompt of a conversation. It ends where the assistant is to speak, or with an answer to train on.
 
-        videos: further ones, each with the number of the message that it stands before. Ends where the assistant is to
-        speak, unless the last message is an answer (training).
+        Args:
+            messages: The conversation.
+            segments: The segments of a video that is placed before the first user message.
+            videos: Further videos, each as the number of the message that it is placed before, and its segments.
         """
         added = 0
         if messages[0].role != "system" and self.config.prompt.system:
@@ -92,7 +137,7 @@ class Processor:
             preface, messages, added = f"{messages[0].content}\n\n", messages[1:], added - 1
         roles = [m.role for m in messages]
         template = self._template(roles, generate=roles[-1] != "assistant")
-        prompt = Prompt()
+        prompt = self.new_prompt()
         placed = [(roles.index("user"), segments)] if segments else []
         placed += [(number + added, shown) for number, shown in videos]
         self._add_text(prompt, template[0], special=True)
@@ -112,7 +157,7 @@ class Processor:
                 self._add_text(prompt, self.end_of_turn, special=True, learn=True)
                 after = after.removeprefix(self.end_of_turn)
             if roles[i + 1 : i + 2] == ["assistant"]:
-                # Some templates put more before an answer than in a generation prompt: that is the model's to write.
+                # Some templates put more text before an answer than a generation prompt has. The model must write it.
                 asked = self._template(roles[: i + 1], generate=True)[-1]
                 self._add_text(prompt, asked, special=True)
                 self._add_text(prompt, after.removeprefix(asked), learn=True)
@@ -122,11 +167,16 @@ class Processor:
             self._end_joined(prompt)
         return prompt
 
+    def arguments(self, prompt: Prompt, device: torch.device) -> dict[str, Any]:
+        """Returns the arguments of the model's forward pass on one prompt with an answer."""
+        return collate([prompt], self.tokenizer.pad_token_id or 0, device)
+
     def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of token ids, without special tokens and outer spaces."""
         return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
     def segment_text(self, segment: SegmentFeatures) -> str:
-        """What stands before a segment's visual tokens: its real times, its concept tags and what the senses found."""
+        """Returns the text before a segment's visual tokens: its times, its concepts and what the senses found."""
         span = f"[{format_time(segment.start_s)}-{format_time(segment.end_s)}]"
         tags = ", ".join(f"{tag.word} {round(100 * tag.prob)}%" for tag in segment.tags) or "unclear"
         known = (tags if self.config.prompt.tags else "", segment_note(segment.findings))
@@ -154,14 +204,15 @@ class Processor:
         if self.layout is not None:
             self._join(prompt, text, special, learn)
             return
-        ids = self._tokenize(text, special)
-        prompt.ids += ids
-        prompt.labels += ids if learn else [IGNORE] * len(ids)
+        prompt.add_ids(self._tokenize(text, special), learn=learn)
 
     def _join(self, prompt: Prompt, text: str, special: bool, learn: bool) -> None:
-        """Add text of a published layout. The official code tokenised everything up to the next special token or video
-        as one string, and SentencePiece gives each string a leading space of its own, so pieces depend on it. A special
-        token that a user typed stays text all the same."""
+        """Adds text of a published layout, to be tokenised later together with what follows.
+
+        The official code tokenised all text up to the next special token or video as one string, and SentencePiece puts
+        a space before each string, so that the ids depend on the division. A special token that a user typed stays
+        text.
+        """
         parts = self._specials.split(text) if special else [text]
         for i, part in enumerate(parts):
             if i % 2 == 0:
@@ -171,44 +222,51 @@ class Processor:
                 prompt._joined += part
                 continue
             self._end_joined(prompt, before_special=True)
-            ids = [self.tokenizer.convert_tokens_to_ids(part)]
-            prompt.ids += ids
-            prompt.labels += ids if learn else [IGNORE]
+            prompt.add_ids([self.tokenizer.convert_tokens_to_ids(part)], learn=learn)
 
     def _end_joined(self, prompt: Prompt, *, before_special: bool = False) -> None:
-        """Tokenise the text that was joined so far."""
+        """Tokenises the text that was joined so far."""
         assert self.layout is not None
         text, prompt._joined = prompt._joined, ""
         if self.layout.strips:
             text = text.rstrip() if before_special else text
         ids = self._tokenize(text.removeprefix(" "), special=False) if text.strip(" ") else []
-        prompt.ids += ids
-        prompt.labels += ids if prompt._learned else [IGNORE] * len(ids)
+        prompt.add_ids(ids, learn=prompt._learned)
 
     def _tokenize(self, text: str, special: bool) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
 
     def _takes(self, roles: list[str]) -> bool:
-        """Whether the template writes these messages in this order. For a system message Gemma's raises an error, and
-        Mistral's moves it to the last question."""
+        """Returns whether the template writes messages with these roles in this order.
+
+        For a system message, Gemma's template raises an error, and Mistral's moves it to the last question.
+        """
         try:
-            return _SLOTS.findall(self._apply(roles, generate=False)) == [str(i) for i in range(len(roles))]
+            return SLOTS.findall(self._apply(roles, generate=False)) == [str(i) for i in range(len(roles))]
         except TemplateError:
             return False
 
     def _template(self, roles: list[str], generate: bool) -> list[str]:
-        """The template's own text before, between and after the messages."""
-        return _SLOTS.split(self._apply(roles, generate))[::2]
+        """Returns the template's own text before, between and after the messages."""
+        return SLOTS.split(self._apply(roles, generate))[::2]
 
     def _apply(self, roles: list[str], generate: bool) -> str:
-        slots = [{"role": role, "content": _SLOT.format(i)} for i, role in enumerate(roles)]
+        slots = [{"role": role, "content": SLOT.format(i)} for i, role in enumerate(roles)]
         return self.tokenizer.apply_chat_template(slots, tokenize=False, add_generation_prompt=generate)
 
 
-def collate(prompts: Sequence[Prompt], pad_id: int, device: torch.device | None = None) -> dict[str, Any]:
-    """A right-padded batch of prompts with answers: the arguments of `VideoLLM.forward`, with labels.
+def shared_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """Returns how many leading items of a and b are equal."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
-    device: where the batch is needed; None leaves it on the CPU, from where a Trainer moves it.
+
+def collate(prompts: Sequence[Prompt], pad_id: int, device: torch.device | None = None) -> dict[str, Any]:
+    """Returns a right-padded batch of prompts with answers: the arguments of `VideoLLM.forward`, with labels.
+
+    Args:
+        prompts: The prompts, of any lengths.
+        pad_id: The token id at padding.
+        device: The device of the batch. None leaves it on the CPU, from where a Trainer moves it.
     """
 
     def pad(rows: list[list[int]], value: int) -> torch.Tensor:

@@ -1,10 +1,9 @@
-"""The Q-Former: learned queries read a video or an image by cross-attention (BLIP-2, Li et al. 2023).
+"""The Q-Former, whose learned queries read a video or an image by cross-attention (BLIP-2, Li et al. 2023).
 
-One implementation serves the temporal module of this project, BLIP-2 and the published systems
-(`published/`).
+One implementation serves the temporal module of this project, BLIP-2 and the published systems (`published/`).
 
-Shapes: B rows, Q queries, L text tokens, S encoder tokens, W width of the Q-Former, M width of the encoder tokens;
-T frames, N tokens per frame, D encoder width, H language-model width.
+Shapes: B rows, Q queries, L text tokens, S encoder tokens, W width of the Q-Former, M width of the encoder tokens, T
+frames, N tokens per frame, D encoder width, H language-model width.
 """
 
 import math
@@ -24,11 +23,21 @@ KeyValue = tuple[torch.Tensor, torch.Tensor]  # keys and values, each (B, heads,
 
 @dataclass(frozen=True, kw_only=True)
 class QFormerConfig:
-    """Sizes of one Q-Former. The defaults are those of BLIP-2 without text: BERT-base, 32 queries, tokens of EVA ViT-g.
+    """Sizes of a Q-Former. The defaults are those of BLIP-2 without text: BERT-base, 32 queries, tokens of EVA ViT-g.
 
-    encoder_width: M. cross_attention_every: layers 0, k, 2k, ... have cross-attention. vocab_size: None builds no
-    embeddings and no feed-forward layers for text. max_positions: the most text tokens. Raises ConfigError if width is
-    not a multiple of heads.
+    Args:
+        queries: Q, the number of queries.
+        width: W, the width of the hidden states, a multiple of `heads`.
+        layers, heads: Numbers of layers and of attention heads.
+        ffn_width: The hidden width of the feed-forward layers.
+        encoder_width: M, the width of the encoder tokens.
+        cross_attention_every: Layers 0, k, 2k, ... have cross-attention.
+        dropout: The probability of dropout in training.
+        vocab_size: The number of words. None builds no embeddings and no feed-forward layers for text.
+        max_positions: The largest number of text tokens.
+
+    Raises:
+        ConfigError: If `width` is not a multiple of `heads`.
     """
 
     queries: int = 32
@@ -63,10 +72,16 @@ class QFormerAttention(nn.Module):
     def forward(
         self, x: torch.Tensor, states: torch.Tensor, mask: torch.Tensor | None, past: KeyValue | None = None
     ) -> tuple[torch.Tensor, KeyValue]:
-        """Attend from x (B,L,W) to `past` and then states (B,S,key_width).
+        """Attends from x (B,L,W) to `past`, followed by states (B,S,key_width).
 
-        mask: bool, (B,1,1 or L, past + S), True where attention is allowed. Returns (B,L,W) and the keys and values
-        that were attended to, `past` included.
+        Args:
+            x: The tokens that attend.
+            states: The tokens that are attended to.
+            mask: bool (B,1,1 or L, past + S), True where attention is allowed. None allows all.
+            past: Keys and values of an earlier pass.
+
+        Returns:
+            The output (B,L,W), and the keys and values that were attended to, including `past`.
         """
         query, key, value = (
             projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -95,7 +110,7 @@ class QFormerFeedForward(nn.Module):
 
 
 class QFormerBlock(nn.Module):
-    """One layer. Queries and text share self-attention and have a feed-forward layer each; only queries have
+    """One layer. Queries and text share self-attention and have a feed-forward layer each. Only queries have
     cross-attention to the encoder tokens."""
 
     def __init__(self, config: QFormerConfig, has_cross_attention: bool):
@@ -114,7 +129,7 @@ class QFormerBlock(nn.Module):
         queries: int,
         past: KeyValue | None,
     ) -> tuple[torch.Tensor, KeyValue]:
-        """Run the layer on x (B, queries + L, W), whose first `queries` tokens are queries and whose rest is text."""
+        """Runs the layer on x (B, queries + L, W), whose first `queries` tokens are queries and whose rest is text."""
         x, cache = self.self_attention(x, x, mask, past)
         query, text = x[:, :queries], x[:, queries:]
         parts = []
@@ -155,7 +170,7 @@ class QFormer(nn.Module):
         past: tuple[KeyValue, ...] | None = None,
         queries: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
-        """Return hidden states, and the keys and values of self-attention of each layer.
+        """Returns hidden states, and the keys and values of self-attention of each layer.
 
         The arguments that are given decide which of four passes runs:
 
@@ -190,7 +205,7 @@ class QFormer(nn.Module):
     def _attention_mask(
         self, text_mask: torch.Tensor | None, queries: int, past: tuple[KeyValue, ...] | None
     ) -> torch.Tensor | None:
-        """Return the mask of self-attention, (B, 1, 1 or L, queries + L), or None if there is no text."""
+        """Returns the mask of self-attention, (B, 1, 1 or L, queries + L), or None if there is no text."""
         if text_mask is None:
             return None
         before = queries if past is None else past[0][0].shape[2]
@@ -208,10 +223,10 @@ SHORTEST_S, LONGEST_S, WAVES = 0.25, 1024.0, 32
 
 
 def time_features(times_s: torch.Tensor) -> torch.Tensor:
-    """Return sines and cosines of times in seconds: (...) to (..., 2 * WAVES).
+    """Returns sines and cosines of times in seconds: (...) becomes (..., 2 * WAVES).
 
     The periods are in geometric progression. These are the position encodings of Vaswani et al. 2017 with seconds in
-    place of indices, so they serve any frame rate.
+    place of indices, so that they serve any frame rate.
     """
     steps = torch.linspace(0, 1, WAVES, device=times_s.device)
     periods = SHORTEST_S * (LONGEST_S / SHORTEST_S) ** steps
@@ -220,13 +235,17 @@ def time_features(times_s: torch.Tensor) -> torch.Tensor:
 
 
 class TemporalQFormer(TemporalModule):
-    """Queries attend to all tokens of all frames of a segment at once.
+    """Queries that attend to all tokens of all frames of a segment at once.
 
     Each token carries its time in seconds and its position in the frame. Unlike Video-LLaMA's frame indices, times
     serve any frame rate and any number of frames.
 
-    tokens_per_frame: N, if the encoder fixes it: each position in the frame then has a learned embedding, and frames
-    with another N raise ConfigError. None accepts any N and has no embedding of positions.
+    Args:
+        config: The sizes.
+        token_dim: D, the width of frame tokens.
+        out_dim: H, the width of the output.
+        tokens_per_frame: N, if the encoder fixes it. Each position in the frame then has a learned embedding, and
+            frames with another N raise ConfigError. None accepts any N and has no embedding of positions.
     """
 
     def __init__(self, config: TemporalConfig, token_dim: int, out_dim: int, tokens_per_frame: int | None = None):
@@ -265,11 +284,11 @@ class TemporalQFormer(TemporalModule):
         return self.output(hidden)
 
     def encoder_hidden_states(self, tokens: torch.Tensor, elapsed_s: torch.Tensor) -> torch.Tensor:
-        """Return what the queries attend to: tokens (B,T,N,D) with their times and positions, as (B,T*N,W)."""
+        """Returns what the queries attend to: tokens (B,T,N,D) with their times and positions, as (B,T*N,W)."""
         n = tokens.shape[2]
         if self.spatial_pos_embed is not None and n != len(self.spatial_pos_embed):
             expected = len(self.spatial_pos_embed)
-            raise ConfigError(f"frames have {n} tokens each, the temporal module was built for {expected}")
+            raise ConfigError(f"frames have {n} tokens each, but the temporal module was built for {expected}")
         states = self.project(self.norm(tokens))
         states = states + self.time(time_features(elapsed_s).to(self.time.weight.dtype))[:, :, None]
         if self.spatial_pos_embed is not None:

@@ -1,4 +1,4 @@
-"""The kinds of temporal module and the one way to build them."""
+"""The kinds of temporal module, and the function that builds them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,8 +43,8 @@ TEMPORAL: dict[TemporalKind, Callable[[TemporalConfig, int, int, int | None], Te
     "concat": ConcatMLP,
     "merge": TokenMerge,
 }
-# The modules of published systems, with their limits: "video_llama" takes at most `max_frames` frames, "video_chatgpt"
-# gives one fixed number of tokens.
+# The modules of published systems have limits that those above do not have: "video_llama" takes at most `max_frames`
+# frames, and "video_chatgpt" returns one fixed number of tokens.
 PUBLISHED: dict[TemporalKind, Callable[[TemporalConfig, int, int, int | None], TemporalModule]] = {
     "video_llama": _video_llama,
     "video_chatgpt": VideoChatGptPool,
@@ -54,8 +54,15 @@ PUBLISHED: dict[TemporalKind, Callable[[TemporalConfig, int, int, int | None], T
 def build_temporal(
     config: TemporalConfig, token_dim: int, out_dim: int, tokens_per_frame: int | None = None
 ) -> TemporalModule:
-    """The module `config` names, from frame tokens of width `token_dim` to `config.queries` tokens of `out_dim`.
+    """Builds the module that `config.kind` names.
 
-    tokens_per_frame: where the encoder fixes it, so that kinds that can tell places in the frame apart do.
+    Args:
+        config: The kind and the sizes.
+        token_dim: D, the width of frame tokens.
+        out_dim: H, the width of the `config.queries` tokens that the module returns.
+        tokens_per_frame: N, if the encoder fixes it. Some kinds then learn an embedding for each position in the frame.
+
+    Raises:
+        ConfigError: If the sizes do not fit each other.
     """
     return (TEMPORAL | PUBLISHED)[config.kind](config, token_dim, out_dim, tokens_per_frame)

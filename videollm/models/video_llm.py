@@ -1,7 +1,7 @@
-"""The video language model: features of a video's segments and a prompt in, logits, a loss or new tokens out.
+"""The video language model. From features of a video's segments and a prompt it computes logits, a loss or new tokens.
 
-Shapes: B prompts, L prompt tokens, S segments over the whole batch, T frames, N patch tokens per frame, D encoder
-width, Q query tokens per segment, H language-model width, V vocabulary size.
+Shapes: B prompts, L prompt tokens, S segments in the whole batch, T frames, N patch tokens per frame, D encoder width,
+Q query tokens per segment, H language-model width, V vocabulary size.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,10 @@ IGNORE = -100  # the label of a position without a loss, as in torch and transfo
 class VisualBatch:
     """Features of all segments of a batch, in the order in which the prompts contain them.
 
-    tokens (S,T,N,D). times_s (S,T), seconds. mask (S,T) bool, True at real frames and False at padding.
+    Attributes:
+        tokens: The patch tokens (S,T,N,D).
+        times_s: The times of the frames in seconds (S,T).
+        mask: bool (S,T), True at real frames and False at padding.
     """
 
     tokens: torch.Tensor
@@ -33,12 +36,12 @@ class VisualBatch:
     mask: torch.Tensor
 
     def to(self, *args: Any) -> "VisualBatch":
-        """Apply `torch.Tensor.to` to every field."""
+        """Applies `torch.Tensor.to` to every field."""
         return VisualBatch(self.tokens.to(*args), self.times_s.to(*args), self.mask.to(*args))
 
     @staticmethod
     def pad(tokens: list[torch.Tensor], times_s: list[torch.Tensor]) -> "VisualBatch":
-        """Stack segments (T_i,N,D) with their times (T_i,), padding frames with zeros."""
+        """Stacks segments (T_i,N,D) with their times (T_i,). Padding frames are zero."""
         pad = nn.utils.rnn.pad_sequence
         mask = [torch.ones(len(t), dtype=torch.bool) for t in times_s]
         return VisualBatch(
@@ -63,8 +66,9 @@ class VideoLLMConfig(PretrainedConfig):
 class VideoLLM(PreTrainedModel):
     """A temporal module whose query tokens are placed among the word embeddings of a language model.
 
-    The language model is composed and never changed: it is any `AutoModelForCausalLM`, bare, quantised or with a PEFT
-    adapter. Checkpoints are written and read by `videollm.checkpoint`, not by `save_pretrained` and `from_pretrained`.
+    The language model is part of this model and is never changed: it is any `AutoModelForCausalLM`, plain, quantised or
+    with a PEFT adapter. Checkpoints are written and read by `videollm.checkpoint`, not by `save_pretrained` and
+    `from_pretrained`.
     """
 
     language_model: Any
@@ -95,35 +99,41 @@ class VideoLLM(PreTrainedModel):
         return self.language_model.get_input_embeddings()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Do nothing: submodules initialise themselves."""
+        """Does nothing, because submodules initialise themselves."""
 
     def embed_segments(self, visual: VisualBatch) -> torch.Tensor:
-        """Return each segment's query tokens, (S,Q,H)."""
+        """Returns the query tokens of each segment, (S,Q,H)."""
         dtype = next(self.temporal.parameters()).dtype
         tokens = self.temporal(visual.tokens.to(dtype), visual.times_s, visual.mask)
         return self.visual_norm(tokens)
 
     def embed_prompt(self, input_ids: torch.Tensor, visual: VisualBatch | None) -> torch.Tensor:
-        """Return the word embeddings of `input_ids` (B,L) with query tokens at `VISUAL_TOKEN_ID`: (B,L,H).
+        """Returns the word embeddings of `input_ids` (B,L) with query tokens at `VISUAL_TOKEN_ID`: (B,L,H).
 
-        Raises ValueError if the number of visual places in `input_ids` is not the number of query tokens, S * Q.
+        Raises ValueError if the number of placeholders in `input_ids` is not the number of query tokens, S * Q.
         """
         # `VISUAL_TOKEN_ID` has no row in the embedding; any row does, because it is overwritten below.
         embeds = self.get_input_embeddings()(input_ids.clamp(min=0))
-        places = input_ids == VISUAL_TOKEN_ID
+        is_visual = input_ids == VISUAL_TOKEN_ID
         have = 0 if visual is None else len(visual.tokens) * self.temporal.queries
-        if places.sum() != have:
-            raise ValueError(f"the prompt has {places.sum()} places for visual tokens, the video gives {have}")
+        if is_visual.sum() != have:
+            raise ValueError(
+                f"the prompt has {is_visual.sum()} placeholders for visual tokens, but the video has {have} tokens"
+            )
         if visual is not None:
-            embeds = embeds.masked_scatter(places[..., None], self.embed_segments(visual).to(embeds.dtype))
+            embeds = embeds.masked_scatter(is_visual[..., None], self.embed_segments(visual).to(embeds.dtype))
         elif self.training:
             # Ranks reduce gradients together, so a rank whose batch holds only text needs gradients of zero: without
             # them the other ranks would wait for it forever.
             embeds = embeds + 0 * self.embed_segments(self._blank()).sum().to(embeds.dtype)
         return embeds
 
+    def embed_words(self, ids: list[int]) -> torch.Tensor:
+        """Returns the embeddings (L,H) of tokens of the vocabulary."""
+        return self.get_input_embeddings()(torch.tensor(ids, device=self.device))
+
     def _blank(self) -> VisualBatch:
-        """Return one segment of one frame, all zeros."""
+        """Returns one segment of one frame, all zeros."""
         shape = (1, 1, self.config.tokens_per_frame, self.config.token_dim)
         one = torch.ones(1, 1, device=next(self.temporal.parameters()).device)
         return VisualBatch(one.new_zeros(shape), one, one.bool())
@@ -136,14 +146,19 @@ class VideoLLM(PreTrainedModel):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> CausalLMOutputWithPast:
-        """Run the language model on prompts `input_ids` (B,L) whose visual tokens come from `visual`.
+        """Runs the language model on prompts whose visual tokens come from `visual`.
 
-        Without labels the output holds `logits` (B,L,V) and no loss. With labels (B,L) it holds `loss`, the language
-        model's own next-token loss over the labels that are not `IGNORE`, and no logits: they are computed only where
-        there is a label (see `labelled_logits`).
+        Without labels, the output has `logits` (B,L,V) and no loss. With labels, it has `loss`, the language model's
+        own next-token loss over the labels that are not `IGNORE`, and no logits, which are computed only where there is
+        a label (see `labelled_logits`). If every label is `IGNORE`, the loss and all gradients are 0.
 
-        num_items_in_batch: what the sum of the tokens' losses is divided by; None divides by the number of labels of
-        this batch. If every label is `IGNORE`, the loss is 0 and all gradients are 0.
+        Args:
+            input_ids: The token ids (B,L).
+            visual: The features of the segments, or None if the prompts have none.
+            attention_mask: (B,L), 1 at real tokens. None takes all as real.
+            labels: The labels (B,L).
+            num_items_in_batch: The number that the sum of the tokens' losses is divided by. None takes the number of
+                labels in this batch.
         """
         if labels is None:
             return self._run(input_ids, visual, attention_mask)
@@ -167,7 +182,7 @@ class VideoLLM(PreTrainedModel):
         visual: VisualBatch | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the float32 logits (n,V) that predict the n labels (B,L) that are not `IGNORE`, row by row.
+        """Returns the float32 logits (n,V) that predict the n labels (B,L) that are not `IGNORE`, row by row.
 
         The first position of each row has no logits, because no token comes before it.
         """
@@ -181,35 +196,38 @@ class VideoLLM(PreTrainedModel):
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> Any:
-        """Call the language model's own forward: families scale logits (Granite, Cohere) or cap them (Gemma 2) after
-        the output layer, and add losses of their own (mixtures of experts), which a copy of it here would miss.
+        """Calls the language model's own forward.
 
-        kwargs: `logits_to_keep`, a bool mask (B,L), restricts the product with the vocabulary to positions that are
-        True and makes logits (n,V); with a vocabulary of 49,152 words that product costs as much as the layers of a
-        small model.
+        Families scale logits (Granite, Cohere) or cap them (Gemma 2) after the output layer, and add losses of their
+        own (mixtures of experts), which a copy of the output layer here would miss.
+
+        kwargs may have `logits_to_keep`, a bool mask (B,L). It restricts the product with the vocabulary to positions
+        that are True, and makes logits (n,V). With a vocabulary of 49,152 words this product costs as much as the
+        layers of a small model.
         """
         embeds = self.embed_prompt(input_ids, visual)
         return self.language_model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False, **kwargs)
 
     @torch.inference_mode()
     def generate(self, input_ids: torch.Tensor, visual: VisualBatch | None = None, **kwargs: Any) -> torch.Tensor:
-        """Return the ids of new tokens only, (B, at most max_new_tokens); kwargs are `language_model.generate`'s."""
+        """Returns the ids of new tokens only, (B, at most max_new_tokens). kwargs are those of
+        `language_model.generate`."""
         return self.language_model.generate(inputs_embeds=self.embed_prompt(input_ids, visual), **kwargs)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise NotImplementedError: a checkpoint also holds the tokenizer, the adapter and the encoder's name."""
+        """Raises NotImplementedError, because a checkpoint also has a tokenizer and names the encoder."""
         raise NotImplementedError("VideoLLM has no save_pretrained; use videollm.checkpoint.save(model, directory)")
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise NotImplementedError: the language model and the encoder are loaded from sources of their own."""
+        """Raises NotImplementedError, because the language model and the encoder have sources of their own."""
         raise NotImplementedError(
             "VideoLLM has no from_pretrained; use videollm.load(name), whose `.llm` is the VideoLLM of a checkpoint"
         )
 
 
 def _next_labels(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return labels (B,L) moved to the positions whose logits predict them, and where they are not `IGNORE`, bool
-    (B,L). The last position predicts nothing."""
+    """Returns labels (B,L) moved to the positions whose logits predict them, and a bool mask (B,L) of those that are
+    not `IGNORE`. The last position predicts nothing."""
     targets = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
     return targets, targets != IGNORE

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from videollm.assets import cache_dir
 from videollm.checkpoint import config_of
-from videollm.config import ModelConfig
+from videollm.config import ModelConfig, SenseName
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import ConfigError, SearchIndexError
@@ -141,6 +142,7 @@ class Index:
         *,
         workers: int | None = None,
         ray: str | None = None,
+        senses: Sequence[SenseName] | None = None,
         progress: Progress | None = None,
         commit_videos: int = COMMIT_VIDEOS,
     ) -> IndexReport:
@@ -154,6 +156,8 @@ class Index:
             workers: The number of threads, each of which decodes and encodes one video at a time. None selects one per
                 core, at most 8.
             ray: The address of a Ray cluster that decodes and encodes instead of threads, see `ray_cluster.on_ray`.
+            senses: The senses that look at each video, in addition to the encoder. None takes those that looked at the
+                videos that are in the index. A video that one of them has not seen is looked at again, not encoded.
             progress: A function that is called after each file.
             commit_videos: The largest number of videos between two commits.
 
@@ -166,12 +170,14 @@ class Index:
             raise ConfigError(f"workers is {workers}; it must be at least 1")
         if workers is not None and ray is not None:
             raise ConfigError(f"workers is {workers}, but a Ray cluster uses all that it has; leave one of them out")
-        indexer = Indexer(self.table, self.config, self.encoder)
+        if senses is None:
+            senses = cast("Sequence[SenseName]", self.table.senses())
+        indexer = Indexer(self.table, self.config, self.encoder, senses, self.device)
         index_files = indexer.in_threads(workers)
         if ray is not None:
             from videollm.retrieval.ray_cluster import on_ray
 
-            index_files = on_ray(ray, self.table.uri, None if self.device is None else str(self.device))
+            index_files = on_ray(ray, self.table.uri, None if self.device is None else str(self.device), senses)
         report = indexer.update(sources, self._local, index_files, progress=progress, commit_videos=commit_videos)
         _ = self.vectors  # written now, so that the first search does not have to wait for it
         return report

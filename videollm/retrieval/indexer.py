@@ -13,20 +13,23 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter, time
+from typing import Literal
 
 import torch
 from filelock import FileLock, Timeout
 
 from videollm.checkpoint import config_of
-from videollm.config import ModelConfig
+from videollm.config import ModelConfig, SenseName
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import SearchIndexError, VideoError
 from videollm.features.encode import encode_video
+from videollm.retrieval.sensed import SensedFile, sense_file
 from videollm.retrieval.table import SegmentRow, SegmentTable, VideoRow
 from videollm.retrieval.video_files import roots, video_files
+from videollm.retrieval.words import folded
 from videollm.video.decode import probe
-from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles, subtitle_files, text_between
+from videollm.video.subtitles import subtitle_files, text_between
 
 # Rows are committed after so many videos or seconds. A process that is killed loses no more work than that.
 COMMIT_VIDEOS, COMMIT_S = 64, 10.0
@@ -77,22 +80,31 @@ IndexFiles = Callable[[Sequence[str], set[str]], Iterator[IndexedVideo]]
 class Indexer:
     """Encodes video files with one encoder, and writes their rows to the tables."""
 
-    def __init__(self, table: SegmentTable, config: ModelConfig, encoder: FrameEncoder):
+    def __init__(
+        self,
+        table: SegmentTable,
+        config: ModelConfig,
+        encoder: FrameEncoder,
+        senses: Sequence[SenseName] = (),
+        device: str | torch.device | None = None,
+    ):
         self.table, self.config, self.encoder = table, config, encoder
+        self.senses, self.device = senses, device
 
     @classmethod
-    def open(cls, uri: str, device: str | None = None) -> "Indexer":
+    def open(cls, uri: str, device: str | None = None, senses: Sequence[SenseName] = ()) -> "Indexer":
         """Returns an indexer for a worker in another process. The index itself says which model to load.
 
         Args:
             uri: Where the index is.
             device: The device of the encoder (see `resolve_device`). None takes the worker's VIDEOLLM_DEVICE.
+            senses: The senses that look at each file.
 
         Raises SearchIndexError if there is no index, or its encoder has changed.
         """
         table = SegmentTable.open(uri)
         config = config_of(table.made_with["model"])
-        return cls(table, config, load_encoder(table, config, device))
+        return cls(table, config, load_encoder(table, config, device), senses, device)
 
     def update(
         self,
@@ -140,17 +152,16 @@ class Indexer:
         files = dict.fromkeys(video_files(sources))  # a set that keeps the order
         known = self.table.videos()
         shas = {row.sha for row in known.values() if row.segments}
-        todo = [file for file in files if not _is_unchanged(file, known.get(file))]
+        todo = [file for file in files if not _is_unchanged(file, known.get(file), self.senses)]
         gone = [p for p in known if p not in files and _is_below(Path(p), roots(sources)) and not os.path.lexists(p)]
 
-        counts = dict.fromkeys(("added", "changed", "moved"), 0)
+        counts = {"added": 0, "changed": 0, "moved": 0}
         pending: list[IndexedVideo] = []
         committed = monotonic()
         for done, result in enumerate(index_files(todo, shas), 1):
             pending.append(result)
             if result.video.segments:
-                before = known.get(result.video.path)
-                counts["moved" if result.is_reused else "changed" if before and before.segments else "added"] += 1
+                counts[_change(known.get(result.video.path), result)] += 1
             if progress:
                 progress(done, len(todo), result.video.path)
             if len(pending) >= commit_videos or monotonic() - committed > COMMIT_S or done == len(todo):
@@ -189,13 +200,13 @@ class Indexer:
         try:
             stat = os.stat(file)
         except OSError as error:
-            return IndexedVideo(VideoRow(file, 0, 0, "", "", 0.0, 0, (error.strerror or str(error)).lower()), [])
-        row = VideoRow(file, stat.st_size, stat.st_mtime_ns, _subtitles_stamp(file), "", 0.0, 0, "")
+            return IndexedVideo(VideoRow(file, 0, 0, "", "", 0.0, 0, (error.strerror or str(error)).lower(), ""), [])
+        stamp, senses = _subtitles_stamp(file), ",".join(self.senses)
+        row = VideoRow(file, stat.st_size, stat.st_mtime_ns, stamp, "", 0.0, 0, "", senses)
         try:
             info = probe(file)
-            problems = []
-            cues, problem = _cues(file)
-            problems += [problem] if problem else []
+            found = sense_file(file, self.senses, self.device)
+            problems = found.problems
             parts = self.table.of_content(info.content_sha) if info.content_sha in known_shas else []
             is_reused = bool(parts)
             if not is_reused:
@@ -203,15 +214,14 @@ class Indexer:
                 problems += [f"{lost} of its frames could not be decoded"] if lost else []
         except VideoError as error:
             return IndexedVideo(replace(row, problem=error.reason), [])
-        segments = [
-            replace(s, path=file, date=stat.st_mtime, text=text_between(cues, s.start_s, s.end_s)) for s in parts
-        ]
+        segments = [_with_findings(replace(s, path=file, date=stat.st_mtime), found) for s in parts]
         row = replace(
             row,
             sha=info.content_sha,
             duration_s=info.duration_s,
             segments=len(segments),
             problem="; ".join(problems),
+            senses=",".join(found.senses),
         )
         return IndexedVideo(row, segments, is_reused)
 
@@ -227,9 +237,11 @@ class Indexer:
                 end_s=part.end_s,
                 sha=video.info.content_sha,
                 duration_s=video.info.duration_s,
-                date=0.0,  # `index_file` sets date and text, which belong to the file and not to its content
+                date=0.0,  # `index_file` sets what belongs to the file or to its findings
                 tags=[asdict(tag) for tag in part.tags],
                 text="",
+                said="",
+                things="",
                 embedding=part.embed.float().cpu().numpy(),
             )
             for n, part in enumerate(parts)
@@ -267,8 +279,24 @@ def _is_below(path: Path, roots: Iterable[Path]) -> bool:
     return any(path.is_relative_to(root) for root in roots)
 
 
-def _is_unchanged(file: str, row: VideoRow | None) -> bool:
-    if row is None or not os.path.exists(file):
+def _with_findings(row: SegmentRow, found: SensedFile) -> SegmentRow:
+    text = text_between(found.cues, row.start_s, row.end_s)
+    return replace(row, text=text, said=folded(text), things=found.things(row.start_s, row.end_s))
+
+
+def _change(before: VideoRow | None, after: IndexedVideo) -> Literal["added", "changed", "moved"]:
+    """Returns the name of the count that a readable file adds to."""
+    if before is not None and before.segments and before.senses != after.video.senses:
+        return "changed"
+    if after.is_reused:
+        return "moved"
+    return "changed" if before is not None and before.segments else "added"
+
+
+def _is_unchanged(file: str, row: VideoRow | None, senses: Sequence[str]) -> bool:
+    if row is None or row.senses is None or not os.path.exists(file):
+        return False
+    if not set(senses) <= set(row.senses.split(",")):
         return False
     stat = os.stat(file)
     return (row.bytes, row.mtime_ns, row.subtitles) == (stat.st_size, stat.st_mtime_ns, _subtitles_stamp(file))
@@ -278,15 +306,6 @@ def _subtitles_stamp(video: str) -> str:
     """Returns the names, sizes and modification times of the subtitle files beside a video, to detect changes."""
     stats = [(file.name, file.stat()) for file in subtitle_files(video)]
     return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
-
-
-def _cues(file: str) -> tuple[list[Cue], str]:
-    """Returns the cues of the subtitle files beside a video, or else of its own streams, and the problem with them."""
-    try:
-        beside = subtitle_files(file)
-        return ([cue for s in beside for cue in read_subtitles(s)] if beside else embedded_subtitles(file)), ""
-    except VideoError as error:
-        return [], f"{Path(error.path).name}: {error.reason}"
 
 
 def _parallel(function: Callable[[str], IndexedVideo], files: Sequence[str], workers: int) -> Iterator[IndexedVideo]:

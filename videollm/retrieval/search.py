@@ -12,8 +12,10 @@ from videollm.encoders.tags import Tag
 from videollm.errors import ConfigError
 from videollm.retrieval.index import Index
 from videollm.retrieval.queries import embed_text
-from videollm.retrieval.table import condition
+from videollm.retrieval.sensed import wanted_things
+from videollm.retrieval.table import SegmentRow, condition
 from videollm.retrieval.vectors import Vectors
+from videollm.retrieval.words import folded
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ class Filter:
         folder: Only videos below this folder.
         min_duration_s, max_duration_s: Only videos of this duration in seconds, including the bounds.
         after, before: Only files that were last changed in [after, before).
+        said: Only segments in which these words are said, in this order. Case and accents do not matter.
+        has: Only segments that show each of these things, such as "person", or "person>=2" for two of them at once.
 
     Raises:
         ConfigError: If no video can fulfil the condition.
@@ -63,6 +67,8 @@ class Filter:
     max_duration_s: float | None = None
     after: datetime | None = None
     before: datetime | None = None
+    said: str | None = None
+    has: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         low, high = self.min_duration_s, self.max_duration_s
@@ -70,6 +76,14 @@ class Filter:
             raise ConfigError(f"no video is at least {low:g} s and at most {high:g} s long; exchange the bounds")
         if self.after and self.before and self.after >= self.before:
             raise ConfigError(f"no time lies after {self.after} and before {self.before}; exchange the bounds")
+        if self.said is not None and not folded(self.said):
+            raise ConfigError(f"said is {self.said!r}, which has no words; write the words to look for")
+        for thing in self.has:
+            wanted_things(thing)
+
+    @property
+    def needs_findings(self) -> bool:
+        return self.said is not None or bool(self.has)
 
     @property
     def sql(self) -> str | None:
@@ -80,28 +94,48 @@ class Filter:
             max_duration_s=self.max_duration_s,
             after=self.after.timestamp() if self.after else None,
             before=self.before.timestamp() if self.before else None,
+            said=None if self.said is None else folded(self.said),
+            things=[wanted_things(thing) for thing in self.has],
         )
 
 
-def search(index: Index, query: str | torch.Tensor, k: int = 10, where: Filter | None = None) -> list[Moment]:
+def search(
+    index: Index,
+    query: str | torch.Tensor | None,
+    k: int = 10,
+    where: Filter | None = None,
+    embed: torch.Tensor | None = None,
+) -> list[Moment]:
     """Returns the k best moments for a query, the best first.
 
     The search is exact, unless the index has more than `exact_rows` segments and there is no filter.
 
     Args:
         index: The index.
-        query: A text, or an embedding (E,) such as that of an image (`queries.embed_media`).
+        query: A text, or an embedding (E,) such as that of an image (`queries.embed_media`). None takes the moments
+            that `where` allows in the order of paths and times, each with score 1.
         k: The largest number of moments.
         where: A filter on the videos.
+        embed: The embedding (E,) of a text query, if it is known already.
 
     Raises:
-        ConfigError: If the query is empty or k is below 1.
+        ConfigError: If the query is empty, k is below 1, or the index was made without the senses of a filter.
     """
     if k < 1:
         raise ConfigError(f"k is {k}; it must be at least 1")
+    if where and where.needs_findings and not index.table.has_findings:
+        raise ConfigError(
+            f"{index.table.uri}: the index does not know what is said and seen in its videos; run `videollm index` on "
+            "them once more, with --senses speech,objects"
+        )
+    if query is None:
+        return _allowed(index, k, where)
     if isinstance(query, str) and index.encoder.english_only and not query.isascii():
         logger.warning("the %s encoder reads English only; it may not understand this query", index.encoder.name)
-    embed = embed_text(query, index.encoder) if isinstance(query, str) else query
+    if not isinstance(query, str):
+        embed = query
+    elif embed is None:
+        embed = embed_text(query, index.encoder)
     vectors = index.vectors
     if vectors is None:
         return []
@@ -116,19 +150,23 @@ def search(index: Index, query: str | torch.Tensor, k: int = 10, where: Filter |
     scores = {row: score + bonus[row] for row, score in scores.items()}
     best = sorted(scores, key=lambda row: -scores[row])[:k]
     rows = index.table.fetch(best)
-    return [
-        Moment(
-            rows[i].path,
-            rows[i].start_s,
-            rows[i].end_s,
-            scores[i],
-            tuple(Tag(**tag) for tag in rows[i].tags),
-            rows[i].text,
-            rows[i].duration_s,
-            bonus[i],
-        )
-        for i in best
-    ]
+    return [_moment(rows[i], scores[i], bonus[i]) for i in best]
+
+
+def _allowed(index: Index, k: int, where: Filter | None) -> list[Moment]:
+    """Returns the first k moments that `where` allows."""
+    sql = where.sql if where else None
+    if sql is None:
+        raise ConfigError("neither a query nor a filter; say what to look for")
+    index.table.refresh()
+    rows = index.table.fetch(index.table.matching(sql).tolist())
+    ordered = sorted(rows.values(), key=lambda row: (row.path, row.n))
+    return [_moment(row, 1.0) for row in ordered[:k]]
+
+
+def _moment(row: SegmentRow, score: float, bonus: float = 0.0) -> Moment:
+    tags = tuple(Tag(**tag) for tag in row.tags)
+    return Moment(row.path, row.start_s, row.end_s, score, tags, row.text, row.duration_s, bonus)
 
 
 def _cosines(vectors: Vectors, embed: torch.Tensor, ids: list[int]) -> dict[int, float]:

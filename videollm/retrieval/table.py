@@ -6,7 +6,7 @@ segments of a video were committed without its row in `videos`, the next update 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,8 +31,10 @@ _VIDEOS = pa.schema(
         "duration_s": pa.float64(),
         "segments": pa.int32(),
         "problem": pa.string(),
+        "senses": pa.string(),
     }
 )
+_SENSED = {"said": "''", "things": "''"}  # columns that came with the senses, and what older rows have there
 TEXT_HITS = 256  # segments that a text search returns
 
 
@@ -48,6 +50,7 @@ class VideoRow:
         duration_s: The duration in seconds.
         segments: The number of its segments, 0 if it cannot be read.
         problem: Why it cannot be read, or can be read only partly; else empty.
+        senses: Names of the senses that looked at it, with commas; None in an index from before there were senses.
     """
 
     path: str
@@ -58,6 +61,7 @@ class VideoRow:
     duration_s: float
     segments: int
     problem: str
+    senses: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,10 @@ class SegmentRow:
         duration_s: The duration of the video in seconds.
         date: The modification time of the file, in seconds since 1970 (UTC).
         tags: Words with their probabilities.
-        text: The subtitles that are shown during the segment.
+        text: What is said during the segment, from subtitles or the sense `speech`.
         embedding: A unit vector (E,), float32.
+        said: The same as `retrieval.words.folded` writes it.
+        things: The objects that are seen at once, as `retrieval.sensed` writes them.
     """
 
     path: str
@@ -86,6 +92,8 @@ class SegmentRow:
     tags: list[dict[str, Any]]
     text: str
     embedding: np.ndarray
+    said: str = ""
+    things: str = ""
 
 
 def _segments(width: int, note: bytes) -> pa.Schema:
@@ -102,6 +110,8 @@ def _segments(width: int, note: bytes) -> pa.Schema:
             "tags": tags,
             "text": pa.string(),
             "embedding": pa.list_(pa.float32(), width),
+            "said": pa.string(),
+            "things": pa.string(),
         },
         metadata={_NOTE: note},
     )
@@ -138,7 +148,14 @@ class SegmentTable:
             segments = database.create_table("segments", schema=schema, exist_ok=True)
         if not segments.list_indices():
             segments.create_index("text", config=FTS(stem=True, remove_stop_words=True))
-        return cls._checked(uri, segments, database.create_table("videos", schema=_VIDEOS, exist_ok=True))
+        try:
+            videos = database.open_table("videos")
+        except ValueError:
+            videos = database.create_table("videos", schema=_VIDEOS, exist_ok=True)
+        for table, added in ((segments, _SENSED), (videos, {"senses": "CAST(NULL AS STRING)"})):
+            if missing := {name: value for name, value in added.items() if name not in table.schema.names}:
+                table.add_columns(missing)
+        return cls._checked(uri, segments, videos)
 
     @classmethod
     def open(cls, uri: str) -> "SegmentTable":
@@ -207,6 +224,16 @@ class SegmentTable:
         # Copies of a file have the same segments, so that the rows of one path are enough.
         return sorted((row for row in rows if row.path == min(r.path for r in rows)), key=lambda row: row.n)
 
+    @property
+    def has_findings(self) -> bool:
+        """Whether the segments have the columns `said` and `things`."""
+        return set(_SENSED) <= set(self.schema.names)
+
+    def senses(self) -> tuple[str, ...]:
+        """Returns the names of the senses that looked at any of the videos."""
+        rows = [row.senses or "" for row in self.videos().values() if row.segments]
+        return tuple(sorted({name for row in rows for name in row.split(",") if name}))
+
     def settle(self) -> None:
         """Merges the fragments of small commits, updates the text index, and deletes versions older than a week."""
         for table in (self._segments, self._videos):
@@ -264,6 +291,8 @@ def condition(
     max_duration_s: float | None = None,
     after: float | None = None,
     before: float | None = None,
+    said: str | None = None,
+    things: Sequence[str] = (),
 ) -> str | None:
     """Returns the SQL condition for segments of certain videos, or None if there is no condition.
 
@@ -271,6 +300,7 @@ def condition(
         folder: Videos below this absolute path.
         min_duration_s, max_duration_s: Videos of this duration in seconds, including the bounds.
         after, before: Files that were last changed in [after, before), in seconds since 1970 (UTC).
+        said, things: What the columns of these names contain.
     """
     parts = []
     if folder is not None:
@@ -278,4 +308,7 @@ def condition(
     bounds = (("duration_s", ">=", min_duration_s), ("duration_s", "<=", max_duration_s))
     bounds += (("date", ">=", after), ("date", "<", before))
     parts += [f"{column} {sign} {bound!r}" for column, sign, bound in bounds if bound is not None]
+    contained = [("said", said)] if said is not None else []
+    contained += [("things", thing) for thing in things]
+    parts += [f"contains({column}, {_quoted(value)})" for column, value in contained]
     return " AND ".join(parts) or None

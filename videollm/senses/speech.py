@@ -9,7 +9,7 @@ Shapes: S samples, L tokens.
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,7 @@ ASSET = "whisper-base"
 WINDOW_S = 30.0  # the length that Whisper was trained on
 GAP_S = 1.0  # a longer gap in the sound ends a window; a shorter one is filled with silence
 TICK_S = 0.02  # the step of Whisper's time tokens
+PROMPT_TOKENS = 223  # half of the text that Whisper's decoder holds, as in openai-whisper
 STEP_S = 1.0  # a window begins at least this long after the one before, so that reading always ends
 
 
@@ -46,6 +47,54 @@ class SpeechGate:
     log_probability: float = -1.0
     compression: float = 2.4
     level_db: float = -55.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechTask:
+    """How a recording is written down.
+
+    language: an ISO 639-1 code; None detects it in the first window with speech. prompt: text that Whisper takes for
+    what was said before, which shows it the spelling of names. translate: whether to write English whatever the
+    language. temperature: of sampling; 0 takes the likeliest token.
+    """
+
+    language: str | None = None
+    prompt: str = ""
+    translate: bool = False
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenSentence:
+    """A sentence with what Whisper says about it.
+
+    start_s, end_s: seconds from the video's first frame. tokens: its ids in Whisper's vocabulary. log_probability: the
+    mean over its tokens. no_speech: the probability that nobody speaks in the window that holds it.
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+    language: str
+    tokens: tuple[int, ...]
+    log_probability: float
+    no_speech: float
+
+    @property
+    def compression(self) -> float:
+        """The text's size divided by its compressed size. Text that repeats itself has a high ratio."""
+        return _compression(self.text)
+
+    @property
+    def finding(self) -> Finding:
+        return Finding(
+            start_s=self.start_s,
+            end_s=self.end_s,
+            kind="speech",
+            text=self.text,
+            score=math.exp(self.log_probability),
+            language=self.language,
+        )
 
 
 class SpeechSense:
@@ -79,22 +128,32 @@ class SpeechSense:
         self.languages: dict[str, int] = {
             token[2:-2]: number for token, number in getattr(self.model.generation_config, "lang_to_id", {}).items()
         }
-        if language is not None and language not in self.languages:
-            raise ConfigError(f"language is {language!r}; this model knows {', '.join(sorted(self.languages))}")
-        self.language = language
+        self.task = self.checked(SpeechTask(language=language))
         vocabulary = self.tokenizer.get_vocab()
         self._time_zero = self.tokenizer.convert_tokens_to_ids("<|notimestamps|>") + 1  # the token <|0.00|>
         # Models of 2022 call it <|nocaptions|>, later ones <|nospeech|>; where both exist, the higher number is in use.
         self._no_speech = max(vocabulary.get(name, -1) for name in ("<|nospeech|>", "<|nocaptions|>"))
 
+    def checked(self, task: SpeechTask) -> SpeechTask:
+        """Returns `task`. Raises ConfigError where this model does not know its language, or cannot translate."""
+        if task.language is not None and task.language not in self.languages:
+            raise ConfigError(f"language is {task.language!r}; this model knows {', '.join(sorted(self.languages))}")
+        if task.translate and not self.languages:
+            raise ConfigError("this model knows English only and cannot translate; use a multilingual Whisper model")
+        return task
+
     def __call__(self, path: str | Path, track: int = 0) -> Iterator[Finding]:
         """Sentences as they are found. Raises the VideoError family, NoAudioStreamError among it."""
         yield from self.transcribe(iter_audio(path, track))
 
-    @torch.inference_mode()
     def transcribe(self, pieces: Iterable[AudioPiece]) -> Iterator[Finding]:
         """Sentences in `pieces`, which are in order of time."""
-        language = self.language
+        return (sentence.finding for sentence in self.sentences(pieces, self.task))
+
+    @torch.inference_mode()
+    def sentences(self, pieces: Iterable[AudioPiece], task: SpeechTask) -> Generator[SpokenSentence]:
+        """Sentences in `pieces`, with what Whisper says about each. Raises ConfigError, see `checked`."""
+        language = self.checked(task).language
         sound = _Windows(pieces)
         while (window := sound.current()) is not None:
             if _level_db(window.samples) < self.gate.level_db:
@@ -106,7 +165,7 @@ class SpeechSense:
                 sound.advance(len(window.samples) / SAMPLE_RATE)
                 continue
             spoken = language or heard
-            sentences = self._decode(encoded, spoken)
+            sentences = self._decode(encoded, spoken, task)
             length_s = len(window.samples) / SAMPLE_RATE
             step_s = length_s
             if not sound.ends_after_current and len(sentences) > 1 and sentences[-1].start_s > STEP_S:
@@ -115,13 +174,14 @@ class SpeechSense:
             for sentence in sentences:
                 if self._counts(sentence):
                     language = language or heard
-                    yield Finding(
-                        start_s=window.start_s + sentence.start_s,
-                        end_s=window.start_s + min(length_s, sentence.end_s or length_s),
-                        kind="speech",
-                        text=sentence.text,
-                        score=math.exp(sentence.log_probability),
-                        language=spoken,
+                    yield SpokenSentence(
+                        window.start_s + sentence.start_s,
+                        window.start_s + min(length_s, sentence.end_s or length_s),
+                        sentence.text,
+                        spoken,
+                        sentence.tokens,
+                        sentence.log_probability,
+                        no_speech,
                     )
             sound.advance(step_s)
 
@@ -137,10 +197,9 @@ class SpeechSense:
         best = max(self.languages, key=lambda name: float(logits[self.languages[name]])) if self.languages else "en"
         return silent, best
 
-    def _decode(self, encoded: Any, language: str) -> list["_Sentence"]:
+    def _decode(self, encoded: Any, language: str, task: SpeechTask) -> list["_Sentence"]:
         """The sentences of one window. A last one without an end is marked as unfinished."""
-        names = ["<|startoftranscript|>", *([f"<|{language}|>", "<|transcribe|>"] if self.languages else [])]
-        prompt = self.tokenizer.convert_tokens_to_ids(names)
+        prompt = self._prompt(language, task)
         # Whisper's own `generate` seeks through long audio by itself, which a fixed window must not do; this one is
         # every model's.
         generate = cast(Any, GenerationMixin).generate
@@ -150,7 +209,8 @@ class SpeechSense:
             decoder_input_ids=torch.tensor([prompt], device=self.model.device),
             logits_processor=[WhisperTimeStampLogitsProcessor(self.model.generation_config, begin_index=len(prompt))],
             num_beams=1,
-            do_sample=False,
+            do_sample=task.temperature > 0,
+            temperature=task.temperature or None,
             return_dict_in_generate=True,
             output_logits=True,
         )
@@ -159,6 +219,17 @@ class SpeechSense:
         chosen = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
         return self._sentences(ids.tolist(), chosen.tolist())
 
+    def _prompt(self, language: str, task: SpeechTask) -> list[int]:
+        """The tokens before the first that the model writes."""
+        names = ["<|startoftranscript|>"]
+        if self.languages:
+            names += [f"<|{language}|>", "<|translate|>" if task.translate else "<|transcribe|>"]
+        start = self.tokenizer.convert_tokens_to_ids(names)
+        if not task.prompt.strip():
+            return start
+        before = self.tokenizer.encode(f" {task.prompt.strip()}", add_special_tokens=False)
+        return [self.tokenizer.convert_tokens_to_ids("<|startofprev|>"), *before[-PROMPT_TOKENS:], *start]
+
     def _sentences(self, ids: list[int], log_probabilities: list[float]) -> list["_Sentence"]:
         """Cut tokens at time tokens: <|0.00|> Hello. <|1.20|><|1.20|> ..."""
         zero = self._time_zero
@@ -166,7 +237,7 @@ class SpeechSense:
 
         def close(end_s: float | None) -> None:
             if text := self.tokenizer.decode(words, skip_special_tokens=True).strip():
-                sentences.append(_Sentence(start_s, end_s, text, sum(scores) / len(scores)))
+                sentences.append(_Sentence(start_s, end_s, text, tuple(words), sum(scores) / len(scores)))
             words.clear()
             scores.clear()
 
@@ -183,8 +254,7 @@ class SpeechSense:
         return sentences
 
     def _counts(self, sentence: "_Sentence") -> bool:
-        data = sentence.text.encode()
-        repeats = len(data) / len(zlib.compress(data)) > self.gate.compression
+        repeats = _compression(sentence.text) > self.gate.compression
         return sentence.log_probability >= self.gate.log_probability and not repeats
 
 
@@ -195,6 +265,7 @@ class _Sentence:
     start_s: float
     end_s: float | None
     text: str
+    tokens: tuple[int, ...]
     log_probability: float
 
 
@@ -241,6 +312,11 @@ class _Windows:
     def advance(self, seconds: float) -> None:
         drop = round(seconds * SAMPLE_RATE)
         self._samples, self._start_s = self._samples[drop:], self._start_s + drop / SAMPLE_RATE
+
+
+def _compression(text: str) -> float:
+    data = text.encode()
+    return len(data) / len(zlib.compress(data))
 
 
 def _level_db(samples: torch.Tensor) -> float:

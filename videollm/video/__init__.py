@@ -1,4 +1,4 @@
-"""Video files in, frames with their presentation times out."""
+"""Reading of video files: frames with their presentation times."""
 
 from videollm.video.decode import decode, iter_frames, probe
 from videollm.video.frames import Frames, VideoInfo

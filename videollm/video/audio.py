@@ -1,11 +1,11 @@
-"""Sound of a media file as samples with their true times, read piece by piece.
+"""Reading of sound from media files, as samples with their true times, piece by piece.
 
-Times count from the first video frame, as everywhere in this project; in a file without video they count from the
-first audio packet. A stream that starts later, has gaps, or outlasts the video therefore keeps its place.
+Times count from the first video frame, as everywhere in this project. In a file without video, they count from the
+first audio packet. A stream that starts later, has gaps or outlasts the video therefore keeps its times.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import av
@@ -27,8 +27,13 @@ TOLERANCE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class AudioPiece:
-    """samples: float32 (S,), mono, or (S,2), stereo, in [-1, 1]. start_s: when the first of them is heard. rate: how
-    many are heard in a second."""
+    """A piece of contiguous sound of S samples.
+
+    Attributes:
+        start_s: The time of the first sample in seconds.
+        samples: float32 (S,), mono, or (S,2), stereo, in [-1, 1].
+        rate: The number of samples per second.
+    """
 
     start_s: float
     samples: torch.Tensor
@@ -36,20 +41,30 @@ class AudioPiece:
 
     @property
     def end_s(self) -> float:
+        """The time of the end in seconds."""
         return self.start_s + len(self.samples) / self.rate
 
 
 def iter_audio(
     path: str | os.PathLike[str], track: int = 0, *, rate: int = SAMPLE_RATE, stereo: bool = False
 ) -> Iterator[AudioPiece]:
-    """Decode an audio stream to pieces of contiguous sound, in order of time and without overlaps.
+    """Yields pieces of contiguous sound of an audio stream, in order of time and without overlaps.
 
-    track: which of the file's audio streams to read, in the container's order. rate, stereo: what its sound is
-    converted to. Damaged packets are passed over and leave a gap. Raises VideoNotFoundError, VideoFormatError, and
-    NoAudioStreamError where the file has no such stream.
+    Damaged packets leave a gap.
+
+    Args:
+        path: The media file.
+        track: The number of the audio stream, counted from 0 in the order of the container.
+        rate: The samples per second that the sound is converted to.
+        stereo: Whether the sound is converted to two channels instead of one.
+
+    Raises:
+        VideoNotFoundError: If the file does not exist or cannot be opened.
+        VideoFormatError: If the file is not a media file, or its sound cannot be read.
+        NoAudioStreamError: If the file does not have this audio stream.
     """
     try:
-        # By file descriptor, as frames are read: a playlist then cannot open other files.
+        # FFmpeg gets a file descriptor, as for frames, so that a playlist cannot open other files.
         with open(path, "rb") as file:
             try:
                 container = av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace")
@@ -61,7 +76,7 @@ def iter_audio(
                 streams = container.streams.audio
                 if track >= len(streams):
                     raise NoAudioStreamError(
-                        path, f"it holds {len(streams)} audio streams; track {track} was asked for"
+                        path, f"it has {len(streams)} audio streams, but track {track} was requested"
                     )
                 stream = streams[track]
                 if stream.codec_context is None:
@@ -73,8 +88,32 @@ def iter_audio(
         raise VideoNotFoundError(path, (error.strerror or str(error)).lower()) from error
 
 
+def joined(pieces: Iterable[AudioPiece], most: int) -> Iterator[AudioPiece]:
+    """Pieces that follow one another without a gap, joined to pieces of at most `most` samples."""
+    held: list[AudioPiece] = []
+    size = 0
+    for piece in (part for whole in pieces for part in _split(whole, most)):
+        if held and (piece.start_s > held[-1].end_s + 1 / piece.rate or size + len(piece.samples) > most):
+            yield _one(held)
+            held, size = [], 0
+        held.append(piece)
+        size += len(piece.samples)
+    if held:
+        yield _one(held)
+
+
+def _one(pieces: list[AudioPiece]) -> AudioPiece:
+    return AudioPiece(pieces[0].start_s, torch.cat([piece.samples for piece in pieces]), pieces[0].rate)
+
+
+def _split(piece: AudioPiece, most: int) -> Iterator[AudioPiece]:
+    for at in range(0, len(piece.samples), most):
+        yield AudioPiece(piece.start_s + at / piece.rate, piece.samples[at : at + most], piece.rate)
+
+
 def _origin_s(container: InputContainer, stream: AudioStream) -> float:
-    """The time of the first video frame, or of the first sound where there is no video, on the container's clock."""
+    """Returns the start of the first video frame on the container's clock, or of the first sound if there is no
+    video."""
     pictures = container.streams.best("video")
     is_cover = pictures is not None and bool(pictures.disposition & Disposition.attached_pic)
     first = stream if pictures is None or is_cover else pictures
@@ -99,8 +138,8 @@ def _pieces(
                 yield from _drain(resampler, None, run_s, heard)
             resampler, run_s, heard, read = new_resampler(), time_s, 0, 0.0
         elif time_s + length_s < expected_s + TOLERANCE_S and time_s < expected_s - TOLERANCE_S:
-            continue  # all of it lies in what has been heard already: joined streams jump back
-        frame.pts = None  # times are kept here; the resampler would fill gaps of its own
+            continue  # joined streams jump back, and all of this frame was already read
+        frame.pts = None  # times are tracked here, because the resampler would fill gaps by its own rule
         for piece in _drain(resampler, frame, run_s, heard):
             heard += len(piece.samples)
             yield piece
@@ -111,7 +150,8 @@ def _pieces(
 
 def _drain(resampler: AudioResampler, frame: AudioFrame | None, run_s: float, heard: int) -> Iterator[AudioPiece]:
     for out in resampler.resample(frame):
-        samples = torch.from_numpy(out.to_ndarray()[0].copy())
+        # A file of floating point samples may hold any value, infinity and not-a-number among them.
+        samples = torch.from_numpy(out.to_ndarray()[0].copy()).nan_to_num_().clamp_(-1, 1)
         if out.layout.nb_channels > 1:
             samples = samples.view(-1, out.layout.nb_channels)  # packed: the channels of a sample lie side by side
         yield AudioPiece(run_s + heard / out.sample_rate, samples, out.sample_rate)

@@ -1,4 +1,5 @@
-"""The front door to video files: what a file is, and its frames with the times at which they are shown."""
+"""The functions that read video files: `probe` describes a file, and `decode` and `iter_frames` return its frames with
+the times at which they are shown."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from videollm.video import decord_backend, pyav
 from videollm.video.frames import Frames, VideoInfo
 from videollm.video.sampling import select
 
-# Each reads the frames of a scanned file numbered `wanted`, in order, at (width, height): uint8 (height,width,3), or
-# None where a frame cannot be decoded.
+# Each function yields the frames of a scanned file with the given numbers, in order and at (width, height), as uint8
+# (height,width,3), or None for a frame that cannot be decoded.
 _READERS: dict[Decoder, Callable[[pyav.Scan, np.ndarray, tuple[int, int]], Iterator[np.ndarray | None]]] = {
     "pyav": pyav.read,
     "decord": decord_backend.read,
@@ -21,10 +22,13 @@ _READERS: dict[Decoder, Callable[[pyav.Scan, np.ndarray, tuple[int, int]], Itera
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """What the file holds, from its packets and its first picture.
+    """Returns what the file has, from its packets and its first picture.
 
-    Raises a VideoError that names the file and the reason: VideoNotFoundError, VideoFormatError, NoVideoStreamError or
-    VideoDecodeError.
+    Raises:
+        VideoNotFoundError: If the path does not exist or is not a file.
+        VideoFormatError: If the file is not a video or image that can be opened.
+        NoVideoStreamError: If the file has no video stream.
+        VideoDecodeError: If no frame can be decoded.
     """
     return pyav.scan(path).info
 
@@ -35,7 +39,7 @@ def decode(
     *,
     short_side: int | None = None,
 ) -> Frames:
-    """All sampled frames at once; `iter_frames` says what they are and what is raised."""
+    """Returns all sampled frames at once. The arguments and errors are those of `iter_frames`."""
     (frames,) = _chunks(path, sampling, short_side, chunk=None)
     return frames
 
@@ -47,14 +51,22 @@ def iter_frames(
     short_side: int | None = None,
     chunk: int = 64,
 ) -> Iterator[Frames]:
-    """The sampled frames, in pieces of `chunk` frames, so that memory does not grow with the video.
+    """Yields the sampled frames in pieces, so that memory does not grow with the video.
 
-    short_side: resize the shorter side to this many pixels, keeping the shape shown to a person; None keeps the size.
-    `lost` counts the sampled frames that could not be decoded and, at the end of a file that is cut off, the frames
-    that its header promises beyond the cut. Every piece holds at least one frame.
+    `lost` of a piece counts the sampled frames that could not be decoded and, at the end of a file that is cut off, the
+    frames that its header promises beyond the cut. Every piece has at least one frame.
 
-    Raises what `probe` raises; VideoRangeError where a time lies outside the video; VideoDecodeError where none of the
-    sampled frames can be decoded, or the decoder cannot tell their times.
+    Args:
+        path: The video file.
+        sampling: Which frames to decode.
+        short_side: The pixels of the shorter side of the frames, whose aspect ratio is kept. None keeps the size.
+        chunk: The number of frames of a piece.
+
+    Raises:
+        VideoError: As `probe` raises it.
+        VideoRangeError: If a requested time is outside the video.
+        VideoDecodeError: If none of the sampled frames can be decoded, or the decoder cannot tell their times.
+        ConfigError: If `short_side` or `chunk` is below 1.
     """
     if chunk < 1:
         raise ConfigError(f"chunk is {chunk}; it must be at least 1")
@@ -83,7 +95,7 @@ def _chunks(
         if image is None:
             lost += 1
             continue
-        # A full piece leaves only when another frame has come, so that losses at the end go with the last one.
+        # A full piece is yielded only when another frame follows, so that losses at the end count in the last piece.
         if len(numbers) == capacity:
             yield chunk_of(pixels, numbers, lost)
             pixels, numbers, lost = np.empty_like(pixels), [], 0

@@ -1,9 +1,10 @@
-"""Decoding with decord, a separate install, behind the same front door.
+"""Decoding with decord, an optional dependency, behind the interface of `decode`.
 
-decord numbers frames instead of timing them, its timestamps drop a stream's start offset, and its random access returns
-other frames than asked for in open groups of pictures and after H.264 recovery points. So it reads straight through,
-its i-th frame is the i-th frame shown, and times come from `pyav.scan`. Files where its count, clock or orientation
-disagree with the packets are refused. It says nothing of damage inside a file; only the default decoder counts that.
+decord numbers frames and does not return their times, its timestamps ignore the start offset of a stream, and its
+random access returns wrong frames in open groups of pictures and after H.264 recovery points. This module therefore
+reads all frames in order, takes the i-th as the i-th frame shown, and takes times from `pyav.scan`. It refuses files
+for which decord's count, clock or orientation disagree with the packets. decord does not report damage inside a file;
+only the default decoder counts it.
 """
 
 from collections.abc import Iterator
@@ -17,9 +18,16 @@ _CLOCK_S = 0.002  # decord rounds times to float32; Matroska counts milliseconds
 
 
 def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray | None]:
-    """Decode the frames numbered `wanted` (increasing), each as uint8 (height,width,3).
+    """Yields the frames with the numbers `wanted`, which increase, as uint8 (height,width,3).
 
-    size is the (width, height) wanted, as shown. Raises VideoDecodeError where decord fails or cannot be trusted.
+    Args:
+        scan: The scan of the file.
+        wanted: The numbers of the frames in the order of showing.
+        size: The (width, height) of the frames as shown.
+
+    Raises:
+        ConfigError: If decord is not installed.
+        VideoDecodeError: If decord fails or its frames cannot be trusted.
     """
     try:
         import decord
@@ -28,7 +36,7 @@ def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.n
             "the decoder 'decord' is not installed; pip install 'videollm[decord]', or use 'pyav'"
         ) from None
 
-    decord.logging.set_level(decord.logging.QUIET)  # failures are raised
+    decord.logging.set_level(decord.logging.QUIET)  # failures are raised instead of printed
     path = scan.info.path
     if scan.container == "mpegts":
         raise _refusal(path, "it does not return to the start of a transport stream")
@@ -54,7 +62,7 @@ def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.n
 
 
 def _without_padding(image: np.ndarray, width: int) -> np.ndarray:
-    """(height,width,3) from an array whose rows may be longer.
+    """Returns the pixels (height,width,3) of an array whose rows may be longer.
 
     FFmpeg aligns rows to 32 bytes or more. decord derives the number of channels from the length of a row, so that it
     returns narrow frames as (height,width,4), of which only the first 3 * width bytes of each row are pixels.

@@ -1,4 +1,4 @@
-"""The one object that carries frames from the decoder to the prompt.
+"""The objects that carry frames from the decoder to the prompt.
 
 Shapes: T frames, H and W pixels after rotation and resizing.
 """
@@ -10,18 +10,25 @@ import torch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """What is known of a media file. Sizes are those shown to a person, after rotation.
+    """What is known of a media file.
 
-    duration_s runs from the first frame's presentation time to the end of the last one; times count from the first
-    frame, so a container's start offset never shows. rotation is in degrees clockwise, as applied. content_sha is the
-    sha256 of the file's bytes.
+    Attributes:
+        path: The path.
+        duration_s: Seconds from the presentation time of the first frame to the end of the last one. All times count
+            from the first frame, so that the start offset of a container does not appear.
+        width, height: The size in pixels as shown, after rotation.
+        fps: The mean frame rate in frames per second, 0.0 if there is one frame.
+        codec: FFmpeg's name of the codec.
+        rotation: The rotation that was applied, in degrees clockwise.
+        has_audio: Whether the file has an audio stream.
+        content_sha: The SHA-256 of the file's bytes.
     """
 
     path: str
     duration_s: float
     width: int
     height: int
-    fps: float  # mean frame rate; 0.0 for one frame
+    fps: float
     codec: str
     rotation: int
     has_audio: bool
@@ -32,8 +39,11 @@ class VideoInfo:
 class Frames:
     """Decoded frames with the times at which they are shown.
 
-    pixels: uint8 (T,3,H,W), RGB. times_s: float64 (T,), real presentation times in seconds from the first frame,
-    strictly increasing. lost: frames that were asked for or lay on the way but could not be decoded.
+    Attributes:
+        pixels: uint8 (T,3,H,W), RGB.
+        times_s: float64 (T,), presentation times in seconds from the first frame, strictly increasing.
+        info: The media file.
+        lost: The number of frames that were requested but could not be decoded.
     """
 
     pixels: torch.Tensor

@@ -1,12 +1,14 @@
-"""Reading video files with FFmpeg through PyAV: the truth about a file's frames and times, and the default decoder.
+"""Reading of video files with FFmpeg through PyAV. This is the default decoder, and the source of frames and times for
+all decoders.
 
-`scan` demultiplexes the whole file once, without decoding, so times and duration come from the packets themselves; a
-header may count a start offset, or frames that a cut-off file no longer holds. `read` demultiplexes it again and gives
-the decoder only the groups of pictures that hold a wanted frame, each only up to its last wanted frame. Packets are
-passed over rather than sought past: that costs microseconds each, and needs no container to seek exactly.
+`scan` demultiplexes the whole file once, without decoding, so that times and duration come from the packets themselves.
+A header may count a start offset, or frames that a cut-off file no longer has. `read` demultiplexes the file again and
+gives the decoder only the groups of pictures with a wanted frame, up to the last wanted frame of each. It passes over
+packets instead of seeking, which costs microseconds per packet and does not rely on exact seeking.
 
-A packet's place in the file (P of them, in decoding order) identifies it in both passes; it travels through the decoder
-in the packet's pts field, which decoders copy to the frame. F is the number of frames that are shown.
+A packet is identified in both passes by its number in the file (P packets in decoding order). The number travels
+through the decoder in the packet's pts field, which decoders copy to the frame. F is the number of frames that are
+shown.
 """
 
 import hashlib
@@ -30,53 +32,18 @@ from av.video.stream import VideoStream
 
 from videollm.errors import NoVideoStreamError, VideoDecodeError, VideoFormatError, VideoNotFoundError
 from videollm.video.frames import VideoInfo
+from videollm.video.orientation import Orientation
 
-# Each picture changes the one before, but the container marks every one of them as a place to start.
+# In these formats each picture changes the one before, but the container marks all of them as entry points.
 _ONE_ENTRY = {"apng", "gif"}
-# Where "not a reference" is absolute, such a picture is skipped unless it is wanted. (In HEVC it holds only within a
-# temporal layer.)
+# In these codecs no picture depends on one marked as "not a reference", which is skipped unless it is wanted. In HEVC
+# the mark holds only within a temporal layer.
 _SKIP_UNREFERENCED = {"h264"}
-
-
-@dataclass(frozen=True, slots=True)
-class Orientation:
-    """How stored pixels are turned to be shown: transpose first, then flip. Axis-aligned display matrices only; any
-    other angle is taken to the nearest of them, as players do."""
-
-    transpose: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
-    rotation: int = 0  # degrees clockwise
-
-    @property
-    def is_mirrored(self) -> bool:
-        return self.transpose ^ self.flip_x ^ self.flip_y
-
-    @classmethod
-    def of(cls, frame: VideoFrame) -> "Orientation":
-        """Read FFmpeg's display matrix: a stored point (x, y) is shown at (a x + c y, b x + d y), y downwards."""
-        try:
-            data = frame.side_data.get("DISPLAYMATRIX")
-        except ValueError:  # PyAV 18 lists no side data where it does not know all kinds, such as a photo's EXIF
-            clockwise = round(-frame.rotation / 90) * 90 % 360
-            return cls(clockwise in (90, 270), clockwise in (90, 180), clockwise in (180, 270), clockwise)
-        if data is None:
-            return cls()
-        a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-        if abs(a) >= abs(b):
-            return cls(False, a < 0, d < 0, 180 if a < 0 and d < 0 else 0)
-        return cls(True, c < 0, b < 0, 90 if b > 0 else 270)
-
-    def apply(self, image: np.ndarray) -> np.ndarray:
-        """A view of image (H,W,3) as it is shown."""
-        if self.transpose:
-            image = image.swapaxes(0, 1)
-        return image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """What a file holds. Packet arrays are in decoding order, frame arrays in the order of showing."""
+    """The packets and frames of a file. Packet arrays are in decoding order, frame arrays in the order of showing."""
 
     info: VideoInfo
     container: str  # FFmpeg's name of the format, such as "matroska,webm"
@@ -90,12 +57,15 @@ class Scan:
 
     @property
     def is_key(self) -> np.ndarray:
-        """bool (F,): frames that decode on their own."""
+        """bool (F,), True at frames that are decoded without another frame."""
         return self.is_entry[self.packet]
 
 
 def scan(path: str | os.PathLike[str]) -> Scan:
-    """Read the packets and the first picture of a file. Raises a VideoError that names the file and the reason."""
+    """Reads the packets and the first picture of a file.
+
+    Raises a VideoError that names the file and the reason; see `probe`.
+    """
     where = Path(path)
     try:
         stat = where.stat()
@@ -110,11 +80,11 @@ def scan(path: str | os.PathLike[str]) -> Scan:
 
 @contextmanager
 def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    # By file descriptor: the name's extension, image sequence patterns (%03d) and protocols then mean nothing, and a
-    # playlist cannot open other files.
+    # FFmpeg gets a file descriptor and not a name. The extension, image sequence patterns (%03d) and protocols then
+    # have no effect, and a playlist cannot open other files.
     with open(path, "rb") as file:
         try:
-            # A damaged file's metadata may be no text at all, which says nothing of its pictures.
+            # The metadata of a damaged file may not be text. Its pictures can still be intact.
             container = av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace")
         except FFmpegError as error:
             reason = f"not a video or image, or its header is cut off or damaged ({error.strerror})"
@@ -122,14 +92,14 @@ def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         with container:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-                raise NoVideoStreamError(path, "it holds no video stream")
+                raise NoVideoStreamError(path, "it has no video stream")
             if stream.codec_context is None:
                 raise VideoFormatError(path, "there is no decoder for its video")
             yield container, stream
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
-    """The stream's packets that hold data. Where the container becomes unreadable, they end."""
+    """Yields the stream's packets that have data, up to the point where the container becomes unreadable."""
     packets = container.demux(stream)
     while True:
         try:
@@ -146,11 +116,11 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
 def _scan(path: str, size: int, mtime_ns: int) -> Scan:
     with _open(path) as (container, stream):
         context = stream.codec_context
-        context.thread_count = 1  # gives the first picture soonest
+        context.thread_count = 1  # with more threads the first picture comes out later
         rows = []
         first: VideoFrame | None = None
         for index, packet in enumerate(_packets(container, stream)):
-            # VP8 alone stores pictures that are only referred to as packets of their own (RFC 6386, 9.1: show_frame).
+            # Only VP8 stores pictures that are not shown as separate packets (RFC 6386, 9.1: show_frame).
             hidden = packet.is_discard or (context.name == "vp8" and not memoryview(packet)[0] & 0x10)
             rows.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe, packet.is_corrupt, not hidden))
             if first is None:
@@ -201,10 +171,10 @@ def _presentation(
     durations: np.ndarray,
     is_shown: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Presentation times int64 (P,), and the packets of the frames in the order of showing (F,).
+    """Returns presentation times int64 (P,), and the packets of the frames in the order of showing (F,).
 
-    Raw streams and field pictures lack some times, and AVI stores none: FFmpeg numbers its packets in decoding order,
-    even where the codec shows them in another. Then only decoding tells the order.
+    Raw streams and field pictures lack some times. AVI has none, and FFmpeg numbers its packets in decoding order, even
+    if the codec shows them in another. In these cases the file is decoded to find the order.
     """
     shown = np.flatnonzero(is_shown)
     known = [p for p, is_frame in zip(pts, is_shown, strict=True) if is_frame and p is not None]
@@ -224,8 +194,11 @@ def _presentation(
 
 
 def _missing(container: InputContainer, stream: VideoStream, packets: int, end_s: float) -> int:
-    """Frames that the header promises and the file no longer holds. Only what containers state per stream is used:
-    MP4's index after its edit list, Matroska's DURATION tag (an end time, start offset included), AVI's frame count."""
+    """Returns the number of frames that the header promises and the file no longer has.
+
+    Only numbers that containers give per stream are used: MP4's index after its edit list, Matroska's DURATION tag (an
+    end time, with the start offset), and AVI's frame count.
+    """
     if "mp4" in container.format.name:
         return max(0, len(stream.index_entries) - packets)
     if "DURATION" in stream.metadata:
@@ -236,7 +209,7 @@ def _missing(container: InputContainer, stream: VideoStream, packets: int, end_s
 
 
 def _numbered(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
-    """Each packet with its place in its pts, then None, which drains the decoder."""
+    """Yields each packet with its number in its pts, then None, which drains the decoder."""
     for index, packet in enumerate(_packets(container, stream)):
         packet.pts = index
         yield packet
@@ -244,7 +217,7 @@ def _numbered(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
 
 
 def _decode(context: Any, packet: Any) -> list[VideoFrame]:
-    """Frames that come out when the packet goes in; none where it cannot be decoded."""
+    """Returns the frames that the decoder returns for a packet, or none if it cannot decode it."""
     try:
         return context.decode(packet)
     except FFmpegError:
@@ -257,10 +230,15 @@ def _sha256(path: str) -> str:
 
 
 def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray | None]:
-    """Decode the frames numbered `wanted` (increasing), each as uint8 (height,width,3), or None where it is lost.
+    """Yields the frames with the numbers `wanted`, which increase, as uint8 (height,width,3), or None for a lost frame.
 
-    size is the (width, height) wanted, as shown. A frame counts as lost when it, or anything since the key frame that
-    it depends on, does not decode: FFmpeg would show a repaired picture there, which may show what was never filmed.
+    A frame is lost if it does not decode, or if anything since the key frame that it depends on does not. FFmpeg would
+    return a repaired picture for it, which may show what was never filmed.
+
+    Args:
+        scan: The scan of the file.
+        wanted: The numbers of the frames in the order of showing.
+        size: The (width, height) of the frames as shown.
     """
     orientation = scan.orientation
     width, height = size[::-1] if orientation.transpose else size
@@ -284,14 +262,15 @@ def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.n
 
 
 class _DoubtError(Exception):
-    """The quick pass met damage, or a key frame that decoding cannot start from; the rest must be read carefully."""
+    """The quick pass met damage, or a key frame from which decoding cannot start. The rest must be read carefully."""
 
 
 def _pictures(scan: Scan, packets: np.ndarray, careful: bool) -> Iterator[VideoFrame | None]:
-    """Decode the frames of `packets` (in the order of showing), None where lost.
+    """Yields the decoded frames of `packets`, in the order of showing, or None for a lost frame.
 
-    careful: with one thread, so that an error belongs to the packet just sent, and from one group of pictures earlier,
-    because an H.264 recovery point (intra refresh) is whole only some frames after it. Otherwise _DoubtError is raised.
+    careful: Decode with one thread, so that an error belongs to the packet just sent, and from one group of pictures
+    earlier, because an H.264 recovery point (intra refresh) is complete only some frames after it. If this is False,
+    damage raises _DoubtError.
     """
     group = _groups(scan)
     runs = _runs((group[np.maximum(group - 1, 0)] if careful else group)[packets], packets)
@@ -301,7 +280,7 @@ def _pictures(scan: Scan, packets: np.ndarray, careful: bool) -> Iterator[VideoF
         context.thread_type = "AUTO"
         context.thread_count = 1 if careful else 0
         if not careful:
-            # Threads may hand a picture out before its flag of damage is set; an error comes out with its packet.
+            # With threads, a picture may come out before its flag of damage is set. An error is raised in time.
             context.options = {"err_detect": "explode"}
         first, last = runs.popleft()
         for index, packet in enumerate(_packets(container, stream)):
@@ -316,12 +295,12 @@ def _pictures(scan: Scan, packets: np.ndarray, careful: bool) -> Iterator[VideoF
                 else:
                     settling.add(context.decode(packet))
                 if index == last:
-                    settling.add(context.decode(None))  # what the decoder still holds back
+                    settling.add(context.decode(None))  # the frames that the decoder has kept back
             except FFmpegError:
                 settling.broke(index)
             yield from settling.settled(drained=index == last)
             if index == last:
-                context.flush_buffers()  # ready for another start
+                context.flush_buffers()  # a drained decoder takes no packets until it is flushed
                 if not runs:
                     break
                 first, last = runs.popleft()
@@ -329,10 +308,10 @@ def _pictures(scan: Scan, packets: np.ndarray, careful: bool) -> Iterator[VideoF
 
 
 def _groups(scan: Scan) -> np.ndarray:
-    """int64 (P,): the packet where decoding must start for each packet to come out right.
+    """Returns, for each packet, the packet from which decoding must start for it to come out right, int64 (P,).
 
-    That is the last entry before it; or the one before that for pictures which follow an entry in the file but are
-    shown before it, because they also refer to the group of pictures before (open groups).
+    This is the last entry point before it. Pictures that follow an entry point in the file but are shown before it also
+    refer to the group of pictures before (open groups), so that they need the entry point before that.
     """
     here = np.arange(len(scan.pts))
     entry = np.maximum.accumulate(np.where(scan.is_entry, here, 0))
@@ -341,7 +320,7 @@ def _groups(scan: Scan) -> np.ndarray:
 
 
 def _runs(starts: np.ndarray, ends: np.ndarray) -> deque[tuple[int, int]]:
-    """The spans of packets to decode, first and last included, joined where nothing lies between them."""
+    """Returns the first and last packets of the spans to decode. Spans without a packet between them are joined."""
     runs: deque[tuple[int, int]] = deque()
     for start, end in sorted(zip(starts.tolist(), ends.tolist(), strict=True)):
         if runs and start <= runs[-1][1] + 1:
@@ -352,10 +331,10 @@ def _runs(starts: np.ndarray, ends: np.ndarray) -> deque[tuple[int, int]]:
 
 
 class _Settling:
-    """Lets wanted frames out in the order of showing, each once all that it may depend on has come out.
+    """Yields wanted frames in the order of showing, each as soon as all frames that it may depend on have been decoded.
 
-    A picture between two others in time comes out before the later one that it may refer to; if that one then proves
-    to be damaged, so is the first.
+    A picture between two others in time comes out before the later one that it may refer to. If this later one is
+    damaged, so is the first.
     """
 
     def __init__(self, scan: Scan, packets: np.ndarray, group: np.ndarray, careful: bool):
@@ -364,21 +343,23 @@ class _Settling:
         self._reach = np.maximum.accumulate(scan.pts)  # the latest time among a packet and all before it
         self._group = group
         self._careful = careful
-        self._broken: dict[int, int] = {}  # group -> the first packet in it that does not decode
+        self._broken: dict[int, int] = {}  # from a group to the first packet in it that does not decode
         self._held: deque[tuple[int, VideoFrame]] = deque()
         self._now = np.iinfo(np.int64).min  # time of the latest frame that came out
         self._next = 0
 
     def broke(self, index: int) -> None:
+        """Records that a packet does not decode. Raises _DoubtError in the quick pass."""
         if not self._careful:
             raise _DoubtError
         group = int(self._group[index])
         self._broken[group] = min(index, self._broken.get(group, index))
 
     def add(self, frames: list[VideoFrame]) -> None:
+        """Takes the frames that the decoder has returned."""
         for frame in frames:
             index = frame.pts
-            assert index is not None  # every packet went in with its place
+            assert index is not None  # every packet was sent with its number
             if frame.is_corrupt:
                 self.broke(index)
             self._now = max(self._now, self._pts[index])
@@ -386,6 +367,7 @@ class _Settling:
                 self._held.append((index, frame))
 
     def settled(self, *, drained: bool = False) -> Iterator[VideoFrame | None]:
+        """Yields the frames whose dependencies are known. If the decoder is drained, these are all that were added."""
         while self._held and (drained or self._reach[self._held[0][0]] <= self._now):
             index, frame = self._held.popleft()
             rank = self.rank[index]
@@ -396,6 +378,7 @@ class _Settling:
                 yield None if is_broken else frame
 
     def rest(self) -> Iterator[None]:
+        """Yields None for each wanted frame that never came out."""
         yield from self._lost(len(self.rank) - self._next)
 
     def _lost(self, count: int) -> Iterator[None]:

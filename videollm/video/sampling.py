@@ -1,6 +1,7 @@
-"""Which frames to look at: from the times of all frames to the numbers of the chosen ones. Pure.
+"""The choice of frames, from the times of all frames to the numbers of the chosen ones.
 
-A target time takes the frame being shown then: the last one at or before it. F is the number of frames of the file.
+A target time selects the frame that is shown then, which is the last one at or before it. F is the number of frames of
+the file.
 """
 
 import math
@@ -12,46 +13,54 @@ from videollm.errors import VideoRangeError
 from videollm.video.frames import VideoInfo
 from videollm.video.rules import RULES
 
-_TOLERANCE_S = 1e-6  # below every container's clock tick; absorbs the rounding of k / fps
+_TOLERANCE_S = 1e-6  # absorbs the rounding of k / fps, and is shorter than the clock tick of every container
 
 
 def select(info: VideoInfo, times_s: np.ndarray, is_key: np.ndarray, config: SamplingConfig) -> np.ndarray:
-    """The chosen frames, int64, strictly increasing, at least one.
+    """Returns the numbers of the chosen frames, int64, strictly increasing, at least one.
 
-    times_s float64 (F,): presentation times, increasing. is_key bool (F,). Fewer frames than asked for come back where
-    several targets fall on one frame. Raises VideoRangeError where a requested time lies outside the video.
+    If several targets select one frame, fewer frames are returned than were requested.
+
+    Args:
+        info: The media file.
+        times_s: Presentation times float64 (F,), increasing.
+        is_key: bool (F,), True at key frames.
+        config: Which frames to choose.
+
+    Raises:
+        VideoRangeError: If a requested time is outside the video, or no frame is in the requested part.
     """
     start_s, end_s = _range(info, config)
     if config.keyframes:
         inside = np.flatnonzero(is_key & (times_s >= start_s) & (times_s < end_s))
         if not len(inside):
-            raise VideoRangeError(info.path, f"no key frame lies between {start_s:.3f} and {end_s:.3f} s")
+            raise VideoRangeError(info.path, f"no key frame is between {start_s:.3f} and {end_s:.3f} s")
         count = min(len(inside), config.max_frames or len(inside))
         return inside[((np.arange(count) + 0.5) * len(inside) / count).astype(int)]
     if config.rule != "middle":
         assert config.frames is not None  # SamplingConfig allows no other case
         inside = np.flatnonzero((times_s >= start_s - _TOLERANCE_S) & (times_s < end_s + _TOLERANCE_S))
         if not len(inside):
-            raise VideoRangeError(info.path, f"no frame lies between {start_s:.3f} and {end_s:.3f} s")
+            raise VideoRangeError(info.path, f"no frame is between {start_s:.3f} and {end_s:.3f} s")
         return np.unique(inside[RULES[config.rule](len(inside), config.frames)])
     shown = np.searchsorted(times_s, _targets(info, config, start_s, end_s) + _TOLERANCE_S, side="right") - 1
     return np.unique(np.maximum(shown, 0))
 
 
 def _range(info: VideoInfo, config: SamplingConfig) -> tuple[float, float]:
-    """The part to look at, in seconds. An end beyond the video's means the video's."""
+    """Returns the start and end of the requested part in seconds. An end after that of the video is cut to it."""
     start_s = config.start_s or 0.0
     if start_s > 0 and start_s >= info.duration_s:
-        raise VideoRangeError(info.path, f"start_s {start_s:g} is not before its end, {info.duration_s:.3f} s")
+        raise VideoRangeError(info.path, f"start_s {start_s:g} must be before the end, {info.duration_s:.3f} s")
     return start_s, info.duration_s if config.end_s is None else min(config.end_s, info.duration_s)
 
 
 def _targets(info: VideoInfo, config: SamplingConfig, start_s: float, end_s: float) -> np.ndarray:
-    """Target times in seconds, increasing."""
+    """Returns the target times in seconds, increasing."""
     if config.times_s is not None:
         outside = [t for t in config.times_s if not start_s <= t <= end_s]
         if outside:
-            reason = f"times_s {', '.join(f'{t:g}' for t in outside)} not within {start_s:g} to {end_s:.3f} s"
+            reason = f"times_s {', '.join(f'{t:g}' for t in outside)} must be within {start_s:g} to {end_s:.3f} s"
             raise VideoRangeError(info.path, reason)
         return np.sort(np.array(config.times_s, np.float64))
     count = config.frames

@@ -1,4 +1,4 @@
-"""What is said in a video, as text with times: subtitle files beside it, and subtitle streams inside it."""
+"""Subtitles as text with times, from files beside a video and from streams inside it."""
 
 import html
 import os
@@ -18,7 +18,7 @@ SUFFIXES = (".srt", ".vtt")
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """Text shown from start_s to end_s, seconds from the video's first frame."""
+    """Text that is shown from `start_s` to `end_s`, in seconds from the video's first frame."""
 
     start_s: float
     end_s: float
@@ -26,16 +26,17 @@ class Cue:
 
 
 def subtitle_files(video: str | os.PathLike[str]) -> list[Path]:
-    """SRT and WebVTT files beside `video` that bear its name: clip.srt or clip.en.vtt beside clip.mp4."""
+    """Returns the SRT and WebVTT files beside a video that have its name: clip.srt or clip.en.vtt for clip.mp4."""
     video = Path(video)
     found = (p for p in video.parent.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     return sorted(p for p in found if p.stem == video.stem or p.stem.startswith(f"{video.stem}."))
 
 
 def read_subtitles(path: str | os.PathLike[str]) -> list[Cue]:
-    """The cues of an SRT or WebVTT file, in UTF-8, UTF-16 with its mark, or else Windows-1252.
+    """Returns the cues of an SRT or WebVTT file, in the order of their starts.
 
-    Raises VideoFormatError for a file that is neither.
+    The encoding is UTF-8, or UTF-16 with a byte order mark, or else Windows-1252. Raises VideoFormatError if the file
+    is not a subtitle file.
     """
     data = Path(path).read_bytes()
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -48,15 +49,19 @@ def read_subtitles(path: str | os.PathLike[str]) -> list[Cue]:
     except (pysubs2.exceptions.Pysubs2Error, ValueError) as error:
         raise VideoFormatError(path, f"not a subtitle file ({error})") from error
     if not events and text.strip().removeprefix("WEBVTT"):
-        raise VideoFormatError(path, "not a subtitle file (it holds no line with times)")
+        raise VideoFormatError(path, "not a subtitle file (it has no line with times)")
     return _ordered(Cue(e.start / 1000, e.end / 1000, e.plaintext) for e in events)
 
 
 def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
-    """The cues of a video's own text subtitle streams, all languages. Pictures of text are passed over."""
+    """Returns the cues of all text subtitle streams of a video, in all languages. Subtitles that are pictures are
+    ignored.
+
+    Raises VideoFormatError if the streams cannot be read.
+    """
     cues = []
     try:
-        # By file descriptor, as frames are read: a playlist then cannot open other files.
+        # FFmpeg gets a file descriptor, as for frames, so that a playlist cannot open other files.
         with (
             open(video, "rb") as file,
             av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace") as container,
@@ -72,7 +77,7 @@ def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
                 start_s = float(packet.pts * packet.time_base) - shift_s
                 end_s = start_s + float((packet.duration or 0) * packet.time_base)
                 for subtitle in packet.decode():
-                    if isinstance(subtitle, AssSubtitle):  # what FFmpeg makes of every kind of text
+                    if isinstance(subtitle, AssSubtitle):  # FFmpeg converts every kind of text to ASS
                         shown = subtitle.dialogue
                         text = pysubs2.SSAEvent(text=shown.decode("utf-8", "replace")).plaintext  # without {\\i1}
                         cues.append(Cue(start_s, end_s, text))
@@ -82,7 +87,7 @@ def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
 
 
 def write_subtitles(cues: Iterable[Cue], kind: str) -> str:
-    """The cues as an SRT or WebVTT file. kind: "srt" or "vtt"."""
+    """Returns the text of an SRT or WebVTT file with these cues. `kind` is "srt" or "vtt"."""
     file = pysubs2.SSAFile()
     for cue in cues:
         event = pysubs2.SSAEvent(start=round(1000 * cue.start_s), end=round(1000 * cue.end_s))
@@ -92,7 +97,7 @@ def write_subtitles(cues: Iterable[Cue], kind: str) -> str:
 
 
 def text_between(cues: list[Cue], start_s: float, end_s: float) -> str:
-    """The words of the cues that are on the screen at some time from start_s up to end_s."""
+    """Returns the text of the cues that are shown at some time from `start_s` up to `end_s`."""
     return " ".join(cue.text for cue in cues if cue.start_s < end_s and cue.end_s > start_s)
 
 

@@ -4,21 +4,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from serve.api.schemas.base import ReplyModel, RequestModel
+from serve.api.schemas.base import Items, ReplyModel, RequestModel
 from serve.api.schemas.media import ContentPart, VideoOptions
 
 
 class EmbeddingsRequest(RequestModel):
-    """Texts, videos and pictures are embedded in one space, that of search. Each item of a list gives one vector."""
+    """A request to embed texts, videos and pictures in the space that search uses. Each item of a list gives one
+    vector."""
 
     model: str
-    input: str | Annotated[list[str | ContentPart], Field(min_length=1)]
+    input: str | Annotated[Items[str | ContentPart], Field(min_length=1)]
     encoding_format: Literal["float", "base64"] = "float"
     video: VideoOptions = VideoOptions()
 
 
 class EmbeddingItem(ReplyModel):
-    """embedding: numbers, or little-endian float32 in base64."""
+    """One vector. `embedding` is a list of numbers, or little-endian float32 in base64."""
 
     object: Literal["embedding"] = "embedding"
     index: int

@@ -76,7 +76,7 @@ def test_the_video_options_take_effect_and_come_back(client: Any, clip: str):
     for bad, message in [
         ({"frames": 4, "fps": 1}, "one of frames, fps and detail"),
         ({"start": 5, "end": 4}, "end must be above start"),
-        ({"start": 60}, "not before its end"),
+        ({"start": 60}, "must be before the end"),
         ({"frames": 4000}, "the limit is 2048"),
         ({"zoom": 2}, "unsupported parameter: 'video.zoom'"),
     ]:
@@ -160,7 +160,7 @@ def test_what_is_not_supported_is_refused_by_name(client: Any, field: str, value
         (asked("file:///etc/passwd"), "invalid_media_url", "--media-root"),
         (asked("http://127.0.0.1/a.mp4"), "invalid_media_url", "--allow-remote"),
         (asked("ftp://example.com/a.mp4"), "invalid_media_url", "give a data: URL"),
-        ([{"role": "assistant", "content": "Hi"}], "invalid_value", "end with the user"),
+        ([{"role": "assistant", "content": "Hi"}], "invalid_value", "last message must be the user"),
         ([{"role": "user", "content": "Hello " * 2000}], "context_length_exceeded", "the context is 2048"),
     ],
 )

@@ -5,10 +5,12 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import av
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -16,11 +18,13 @@ import torch
 from serve.api.errors import APIError
 from serve.config import Limits, MiB
 from serve.runtime.decoding import DecodedVideo, SandboxedDecoder
+from tests.senses.test_speech import LONG
 from tests.serve.conftest import SAMPLE
 from tests.video.clips import write_clip
 from videollm.checkpoint import load
 from videollm.config import SamplingConfig
 from videollm.features.encode import encode_frames, encode_video
+from videollm.video.audio import SAMPLE_RATE, iter_audio
 
 FOUR = SamplingConfig(frames=4)
 MUTANTS = int(os.environ.get("VIDEOLLM_FUZZ", "20"))
@@ -60,13 +64,13 @@ async def hostile_and_killed(folder: Path) -> None:
         assert replace(ours.info, path="") == replace(whole.info, path="") and ours.cuts == whole.cuts
 
         assert "the limit is 70" in await refusal(decoded(decoder, SAMPLE, SamplingConfig(fps=10)))
-        assert "not before its end" in await refusal(decoded(decoder, SAMPLE, replace(FOUR, start_s=50)))
+        assert "must be before the end" in await refusal(decoded(decoder, SAMPLE, replace(FOUR, start_s=50)))
         long = write_clip(folder / "long.mp4", ticks=[0, 24 * 30])
         assert "the limit is 15" in await refusal(decoded(decoder, long))
         large = write_clip(folder / "large.mp4", frames=2, size=(1280, 960))
         assert "1280x960 pixels" in await refusal(decoded(decoder, large))
         thin = write_clip(folder / "thin.mp4", frames=2, size=(640, 16))
-        assert "longer than 16 to 1" in await refusal(decoded(decoder, thin))
+        assert "the limit is 16 to 1" in await refusal(decoded(decoder, thin))
         (folder / "playlist.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n")
         assert "not a video" in await refusal(decoded(decoder, folder / "playlist.m3u8"))
 
@@ -104,6 +108,54 @@ async def hostile_and_killed(folder: Path) -> None:
 
 def test_hostile_files_and_deaths_stay_in_the_decoding_process(tmp_path: Path):
     asyncio.run(hostile_and_killed(tmp_path))
+
+
+async def heard(folder: Path) -> None:
+    async with running(folder, Limits(video_s=10, decode_s=20)) as decoder:
+        ours = torch.cat([piece.samples for piece in iter_audio(LONG)])
+        async with decoder.sound(LONG) as found:
+            pieces = list(found.pieces())
+            assert torch.equal(torch.cat([piece.samples for piece in pieces]), ours)
+            assert found.end_s == pytest.approx(len(ours) / SAMPLE_RATE) and len(pieces) == 1
+
+        async def refused(path: Path) -> str:
+            async def listen() -> None:
+                async with decoder.sound(path):
+                    pass
+
+            return await refusal(listen())
+
+        assert "0 audio streams" in await refused(SAMPLE)
+        write_sound(folder / "hostile.wav", np.full(SAMPLE_RATE, np.nan, np.float32))
+        async with decoder.sound(folder / "hostile.wav") as found:
+            assert all(piece.samples.isfinite().all() for piece in found.pieces())
+        write_sound(folder / "long.wav", np.zeros(11 * SAMPLE_RATE, np.float32))
+        assert "lasts more than 10 s" in await refused(folder / "long.wav")
+        data, rng = LONG.read_bytes(), random.Random(0)
+        for _ in range(MUTANTS):
+            mutant = bytearray(data[: rng.choice([len(data), rng.randrange(len(data))])])
+            for _ in range(rng.choice([1, 10, 1000])):
+                mutant[rng.randrange(len(mutant))] = rng.randrange(256)
+            (folder / "mutant.ogg").write_bytes(mutant)
+            with suppress(APIError):
+                async with decoder.sound(folder / "mutant.ogg"):
+                    pass
+        assert decoder.alive and decoder.restarts == 0
+        assert not list(folder.glob("tmp*"))
+
+
+def write_sound(path: Path, samples: np.ndarray) -> None:
+    """A WAV file of floating point samples."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("pcm_f32le", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], "flt", "mono")
+        frame.sample_rate = SAMPLE_RATE
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+
+
+def test_sound_is_decoded_in_the_same_limits(tmp_path: Path):
+    asyncio.run(heard(tmp_path))
 
 
 async def starved(folder: Path) -> None:

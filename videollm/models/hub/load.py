@@ -1,0 +1,103 @@
+"""Recognise and load a directory of transformers: a model for images, videos and text, and its processor."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from videollm.config import EncoderConfig, LanguageModelConfig, ModelConfig, PromptConfig, SegmentConfig
+from videollm.errors import CheckpointError
+from videollm.models.hub.families import FAMILIES, OTHERS, Family
+from videollm.models.hub.model import HubLLM
+from videollm.models.hub.processor import HubProcessor
+from videollm.models.language import DeviceMap, loading_arguments
+
+SEGMENT_FRAMES = 4  # evidence is as fine as segments, and a video is thinned by them
+MAX_NEW_TOKENS = 512
+ITS_OWN = "own:."  # as the source of a language model: the directory that its config.json is in
+
+
+def recognises(record: dict[str, Any]) -> bool:
+    """Returns whether the content of a config.json is transformers' and not ours."""
+    return "model_type" in record and "format" not in record
+
+
+def config_of(record: dict[str, Any], directory: Path, name: str) -> ModelConfig:
+    """Returns the configuration for a config.json of transformers. Its content decides the hash, not where it lies.
+
+    Raises CheckpointError for a kind of model that transformers has no images or videos for.
+    """
+    kind = record["model_type"]
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        raise CheckpointError(
+            f"{directory}: config.json has model_type {kind!r}, which is not a model for images or videos and text in "
+            "this version of transformers; use one such as qwen3_vl, or a checkpoint that videollm wrote"
+        )
+    text = AutoConfig.from_pretrained(directory, trust_remote_code=False).get_text_config()
+    return ModelConfig(
+        name=name,
+        sampling=family_of(directory).sampling,
+        segments=SegmentConfig(frames=SEGMENT_FRAMES),
+        encoder=EncoderConfig(dtype="float32"),
+        llm=LanguageModelConfig(source=ITS_OWN, revision=hashlib.sha256(json.dumps(record).encode()).hexdigest()[:12]),
+        prompt=PromptConfig(system="", tags=0, context=text.max_position_embeddings, max_new_tokens=MAX_NEW_TOKENS),
+    )
+
+
+def family_of(directory: Path) -> Family:
+    return FAMILIES.get(json.loads((directory / "config.json").read_text())["model_type"], OTHERS)
+
+
+def load_processor(directory: Path, config: ModelConfig, llm: HubLLM) -> HubProcessor:
+    """Returns the processor, which also ends answers at the tokens that the model's generation_config.json names.
+
+    Raises CheckpointError if a file is missing or needs code that is not in transformers.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(directory, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"{directory}: its processor cannot be loaded ({str(error).splitlines()[0]})") from error
+    made = HubProcessor(processor, config, family_of(directory))
+    ends = llm.language_model.generation_config.eos_token_id
+    made.stop_ids |= set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    return made
+
+
+def load_model(
+    directory: Path, config: LanguageModelConfig, device: torch.device, device_map: DeviceMap = None
+) -> HubLLM:
+    """Returns the model in evaluation mode, from safetensors only. Raises CheckpointError if they are missing."""
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            directory, trust_remote_code=False, use_safetensors=True, **loading_arguments(config, device, device_map)
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{directory}: it cannot be loaded ({str(error).splitlines()[0]})") from error
+    return HubLLM(model.eval().requires_grad_(False))
+
+
+def with_adapter(llm: HubLLM, config: ModelConfig, adapter: Path) -> tuple[HubLLM, ModelConfig]:
+    """Returns the model with the weights of a PEFT adapter, and the configuration that names them.
+
+    They are merged into the model, unless its own are in 4 bits. Raises CheckpointError for a directory that is not an
+    adapter for this model.
+    """
+    from peft import PeftModel
+
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise CheckpointError(f"{adapter}: no adapter_model.safetensors; give the directory that PEFT wrote")
+    try:
+        adapted: Any = PeftModel.from_pretrained(llm.language_model, str(adapter), torch_device="cpu")
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{adapter}: it does not fit {config.name} ({str(error).splitlines()[0]})") from error
+    if not config.llm.load_in_4bit:
+        adapted = adapted.merge_and_unload()
+    sha = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+    named = replace(config, llm=replace(config.llm, revision=f"{config.llm.revision}+{sha}"))
+    return HubLLM(adapted.eval().requires_grad_(False)), named

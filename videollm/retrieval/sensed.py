@@ -1,0 +1,82 @@
+"""What senses find in a file, for the rows of an index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from videollm.assets import cache_dir
+from videollm.config import SenseName
+from videollm.errors import ConfigError, VideoError
+from videollm.features.cache import FeatureCache
+from videollm.features.observe import find
+from videollm.models.notes import object_counts
+from videollm.senses.detector import NAMES
+from videollm.senses.finding import NOTHING, Findings
+from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles, subtitle_files
+
+
+@dataclass(frozen=True, slots=True)
+class SensedFile:
+    """What was found in a file.
+
+    Attributes:
+        senses: Names of the senses that were used.
+        cues: What is said: the subtitles that come with the file, or else what the sense `speech` heard.
+        findings: What the senses found.
+        problems: What could not be read or used.
+    """
+
+    senses: tuple[str, ...]
+    cues: list[Cue]
+    findings: Findings
+    problems: list[str]
+
+    def things(self, start_s: float, end_s: float) -> str:
+        """The objects that are seen from `start_s` to `end_s`, in the form that `things_condition` compares."""
+        return _repeated(object_counts(self.findings.part(start_s, end_s)))
+
+
+def sense_file(file: str, senses: Sequence[SenseName], device: str | torch.device | None) -> SensedFile:
+    """Uses `senses` on a file. Findings are kept where chat looks for them too, so each sense runs once.
+
+    Raises the VideoError family if the file is no video.
+    """
+    cues, problem = _subtitles(file)
+    listening = "speech" in senses and not cues
+    needed: list[SenseName] = [name for name in senses if name != "speech" or listening]
+    findings = find(file, needed, FeatureCache(cache_dir() / "features"), device) if needed else NOTHING
+    if listening:
+        cues = [Cue(f.start_s, f.end_s, f.text) for f in findings.of("speech")]
+    problems = [f"{name}: {reason}" for name, reason in findings.problems.items()]
+    used = tuple(name for name in senses if name not in findings.problems)
+    return SensedFile(used, cues, findings, [problem, *problems] if problem else problems)
+
+
+def _subtitles(file: str) -> tuple[list[Cue], str]:
+    """Returns the cues of the subtitle files beside a video, or else of its own streams, and the problem with them."""
+    try:
+        beside = subtitle_files(file)
+        return ([cue for s in beside for cue in read_subtitles(s)] if beside else embedded_subtitles(file)), ""
+    except VideoError as error:
+        return [], f"{Path(error.path).name}: {error.reason}"
+
+
+def wanted_things(text: str) -> str:
+    """Returns what `SensedFile.things` contains where a filter such as "person" or "person>=2" holds.
+
+    Raises ConfigError for a thing that the detector does not know, and for a number below 1.
+    """
+    name, at_least, number = (part.strip() for part in text.partition(">="))
+    if name not in NAMES:
+        raise ConfigError(f"no thing is named {name!r}; choose from {', '.join(NAMES)}")
+    if at_least and not (number.isdecimal() and int(number) > 0):
+        raise ConfigError(f"{text!r} asks for {number!r} of them; write a whole number from 1, as in {name}>=2")
+    return _repeated({name: int(number) if at_least else 1})
+
+
+def _repeated(counts: dict[str, int]) -> str:
+    """Each name as often as it is seen at once, so that a condition of SQL is a search for a part of the text."""
+    names = [name for name in sorted(counts) for _ in range(counts[name])]
+    return f";{';'.join(names)};" if names else ""
