@@ -114,5 +114,5 @@ def waves(grid: int, width: int) -> torch.Tensor:
     """
     wave = 10000 ** -(torch.arange(width // 4) / (width // 4))
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
-    angles = [place.flatten()[:, None] * wave for place in (columns, rows)]
+    angles = [axis.flatten()[:, None] * wave for axis in (columns, rows)]
     return torch.cat([turned(angle) for angle in angles for turned in (torch.sin, torch.cos)], 1)
