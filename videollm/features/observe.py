@@ -7,6 +7,7 @@ video, they are what is said, and nobody listens.
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -89,11 +90,14 @@ def observe(
     cache: FeatureCache | None = None,
     device: Device = None,
 ) -> EncodedVideo:
-    """The encoded video of `path` with what `senses` find in it. See `find`."""
+    """The encoded video of `path` with what `senses` find in the part that was encoded. See `find`."""
     if not senses:
         return video
     findings = find(path, senses, cache, device)
-    return replace(video, findings=findings, ms={**video.ms, **findings.ms})
+    # What is heard after the last frame belongs to a video that is looked at to its end.
+    end_s = video.end_s if video.end_s < video.info.duration_s else math.inf
+    shown = findings.part(float(video.times_s[0]), end_s)
+    return replace(video, findings=shown, ms={**video.ms, **findings.ms})
 
 
 def _remembered(
@@ -121,10 +125,10 @@ def _objects(device: Device) -> Callable[[Path], Iterable[Finding]]:
 
 def _speech(device: Device) -> Callable[[Path], Iterable[Finding]]:
     sense = speech.SpeechSense(device=device)
-    return lambda path: sense.transcribe(_thinned(iter_audio(path), probe(path).duration_s))
+    return lambda path: sense.transcribe(thinned(iter_audio(path), probe(path).duration_s))
 
 
-def _thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
+def thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
     """All of the sound, or evenly spread windows of it where there is more than MAX_SPEECH_S."""
     period_s = speech.WINDOW_S * max(1.0, duration_s / MAX_SPEECH_S)
     return (piece for piece in pieces if piece.start_s % period_s < speech.WINDOW_S)

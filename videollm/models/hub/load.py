@@ -74,7 +74,7 @@ def load_model(
     """Returns the model in evaluation mode, from safetensors only. Raises CheckpointError if they are missing."""
     try:
         model = AutoModelForImageTextToText.from_pretrained(
-            directory, use_safetensors=True, **loading_arguments(config, device, device_map)
+            directory, trust_remote_code=False, use_safetensors=True, **loading_arguments(config, device, device_map)
         )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory}: it cannot be loaded ({str(error).splitlines()[0]})") from error
