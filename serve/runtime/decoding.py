@@ -108,7 +108,7 @@ class SandboxedDecoder:
             # A fork copies one thread only. A lock that another thread holds would stay locked in the child for ever.
             threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, env=os.environ | threads, start_new_session=True
+                *command, stdin=asyncio.subprocess.DEVNULL, env=_environment() | threads, start_new_session=True
             )
             async with asyncio.timeout(START_S):
                 while not self.socket.exists():
@@ -210,6 +210,12 @@ class SandboxedDecoder:
         raise APIError(503, message, "decoder_unavailable", kind="server_error", retry_after_s=5)
 
 
+def _environment() -> dict[str, str]:
+    """Returns what the decoding process needs of the server's environment. Keys, above all, are not part of it."""
+    return {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
+
+
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "VIDEOLLM_CACHE")
 _CHILD_LIMITS = ("video_s", "pixels", "frames", "decode_s", "decode_bytes")
 
 

@@ -6,7 +6,7 @@ import binascii
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -80,17 +80,11 @@ class MediaLoader:
         """
         if self._root is None:
             raise _refusal("this server reads no local files; upload the file, or start it with --media-root DIR")
-        parts = urlsplit(url)
-        try:
-            path = Path(unquote(parts.path)).resolve(strict=True)
-        except (OSError, ValueError, RuntimeError):
-            path = None
-        if (
-            path is None
-            or parts.netloc not in ("", "localhost")
-            or not path.is_relative_to(self._root)
-            or not path.is_file()
-        ):
+        path, host = None, ""
+        with suppress(OSError, ValueError, RuntimeError):
+            parts = urlsplit(url)
+            path, host = Path(unquote(parts.path)).resolve(strict=True), parts.netloc
+        if path is None or host not in ("", "localhost") or not path.is_relative_to(self._root) or not path.is_file():
             raise _refusal("there is no such file below the server's media root")
         if path.stat().st_size > self.config.limits.media_bytes:
             raise _refusal(f"it is larger than {self.config.limits.media_bytes >> 20} MiB")

@@ -34,7 +34,8 @@ UPLOAD = "/media"
 MAX_SESSIONS = 1000  # the least recently used one makes room
 HEADERS = {
     # Nothing is loaded from other sites. Gradio needs the unsafe parts: inline scripts, and functions made from text.
-    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'; "
+    "form-action 'self'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # "no-referrer" would make browsers send Origin: null with forms
 }

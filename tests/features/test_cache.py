@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -134,3 +135,21 @@ def test_processes_share_a_directory(tmp_path):
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 60_000 + 3 * 30_000
     assert all(path.suffix == ".safetensors" for path in tmp_path.iterdir())
+
+
+def test_a_full_or_forbidden_disk_is_a_miss_and_leaves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """A process may not write files beyond a size, as on a full disk. And where the root is a file, nothing can be."""
+    cache, tensors = FeatureCache(tmp_path / "full"), {"x": torch.zeros(1 << 20)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        for key in ("a", "b"):
+            cache.put(key, tensors, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert cache.get("a") is None and list((tmp_path / "full").iterdir()) == []
+    assert [record.message.startswith("features are not kept") for record in caplog.records] == [True]
+    (tmp_path / "file").touch()
+    forbidden = FeatureCache(tmp_path / "file")
+    forbidden.put("a", tensors, {})
+    assert forbidden.get("a") is None

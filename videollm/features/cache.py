@@ -8,6 +8,7 @@ as absent.
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import time
@@ -21,6 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from videollm.config import SamplingConfig
+
+logger = logging.getLogger(__name__)
 
 _ABANDONED_S = 3600  # seconds; an older temporary file belongs to a process that died
 
@@ -55,13 +58,13 @@ class FeatureCache:
     def __init__(self, root: str | os.PathLike[str], max_bytes: int = 4 << 30):
         self.root = Path(root)
         self.max_bytes = max_bytes
-        self.root.mkdir(parents=True, exist_ok=True)
+        self._has_warned = False
 
     def get(self, key: str) -> CacheEntry | None:
         path = self._path(key)
         try:
             data = path.read_bytes()  # in one go, because another process may replace or evict the entry at any time
-        except FileNotFoundError:
+        except OSError:
             return None
         try:
             tensors = load(data)
@@ -70,23 +73,41 @@ class FeatureCache:
             if header["sha256"] != _checksum(tensors, header["meta"]):
                 raise ValueError("checksum differs")
         except (SafetensorError, KeyError, ValueError):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
-        with suppress(FileNotFoundError):  # another process has evicted it since
+        with suppress(OSError):  # another process has evicted it since, or the directory is read-only
             os.utime(path)  # the time of last use, by which `_evict` orders entries
         return CacheEntry(tensors, json.loads(header["meta"]))
 
     def put(self, key: str, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
-        """Store an entry in place of any with that key. One that is larger than `max_bytes` is not stored."""
+        """Store an entry in place of any with that key. One that is larger than `max_bytes` is not stored.
+
+        A disk that is full or read-only is no error: nothing is stored then, which is said once.
+        """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         text = json.dumps(meta)
         data = save(tensors, {"meta": text, "sha256": _checksum(tensors, text)})
         if len(data) > self.max_bytes:
             return
-        with tempfile.NamedTemporaryFile(dir=self.root, suffix=".tmp", delete=False) as file:
-            file.write(data)
-        os.replace(file.name, self._path(key))
-        self._evict()
+        try:
+            self._write(key, data)
+            self._evict()
+        except OSError as error:
+            if not self._has_warned:
+                logger.warning("features are not kept: %s", error)
+            self._has_warned = True
+
+    def _write(self, key: str, data: bytes) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self.root, suffix=".tmp")
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(name, self._path(key))
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
 
     def _path(self, key: str) -> Path:
         return self.root / f"{key}.safetensors"

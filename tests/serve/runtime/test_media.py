@@ -21,7 +21,8 @@ PRIVATE = [
     *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"),
     *("255.255.255.255", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254"),
     *("ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::"),
-    *("2002:a00:1::", "::127.0.0.1"),
+    *("2002:a00:1::", "::127.0.0.1", "::8.8.8.8", "fec0::1", "64:ff9b:1::808:808", "::ffff:0.0.0.0", "4000::1"),
+    *("168.63.129.16", "::ffff:168.63.129.16", "2001:db8::1"),
 ]
 
 
@@ -178,6 +179,7 @@ def test_only_files_below_the_media_root_are_opened(load_media: Callable, tmp_pa
         f"{root}/a%00b.mp4",
         str(root),
         "/etc/passwd",
+        "[::1",
     ):
         with pytest.raises(APIError, match="no such file below"):
             asyncio.run(load_media(f"file://{outside}"))
@@ -197,3 +199,19 @@ def test_what_is_sampled():
     assert made(two, frames=7, end_s=5.0) == SamplingConfig(frames=7, end_s=5.0)
     assert made(two, fps=30) == SamplingConfig(fps=30)  # as asked, or refused where it is too many
     assert made(SamplingConfig(frames=9), "low").frames == 4
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1",
+        "http://[::1]x/a",
+        f"http://{'a' * 64}.example/a",
+        "http://\u2100\u2488.example/a",
+        "http://a:99999/",
+    ],
+)
+def test_odd_addresses_are_refused_in_words(url: str):
+    with pytest.raises(APIError) as refused:
+        fetched(url, Names(["127.0.0.1"]))
+    assert refused.value.status == 400 and refused.value.code == "invalid_media_url"
