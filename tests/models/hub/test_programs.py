@@ -96,11 +96,11 @@ def test_an_adapter_changes_the_answers_and_the_hash(folder: Path, tmp_path: Pat
 
 
 def test_four_bit_weights_answer(folder: Path, tmp_path: Path):
-    """On a CPU bitsandbytes multiplies only weights whose width is a multiple of 64, so this model is wider."""
+    """On a CPU bitsandbytes multiplies only weights whose sizes are multiples of 64, so this model is larger."""
     pytest.importorskip("bitsandbytes")
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     config = AutoConfig.from_pretrained(folder)
-    config.text_config.update({"hidden_size": 64, "num_attention_heads": 8})
+    config.text_config.update({"hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 8})
     config.vision_config.update({"hidden_size": 64, "out_hidden_size": 64})
     AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
     model = load(tmp_path, load_in_4bit=True)
