@@ -150,7 +150,7 @@ ASSETS: dict[str, Asset] = {
             ),
             licence="Apache-2.0",
             purpose="text in pictures: PP-OCRv6 small (`--senses text`, extra ocr)",
-            download_bytes=27_200_000,
+            download_bytes=27_240_223,
             convert=convert.ocr,
             default=False,
         ),

@@ -9,6 +9,7 @@ Shapes: H rows, W columns, S steps of the recogniser, K characters.
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -84,7 +85,7 @@ class TextSense:
         """left, top, right, bottom in pixels of each line."""
         height, width = pixels.shape[1:]
         sides = [max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in (height, width)]
-        probability = self._detector.run(None, {"x": _normalised(pixels, *sides)})[0][0, 0]
+        probability = _run(self._detector, _normalised(pixels, sides[0], sides[1]))[0, 0]
         regions, _ = ndimage.label(probability > PIXEL)
         boxes = []
         for number, place in enumerate(ndimage.find_objects(regions), 1):
@@ -104,9 +105,8 @@ class TextSense:
     def _recognise(self, line: torch.Tensor) -> tuple[str, float]:
         """A line's text and the mean probability of its characters."""
         _, height, width = line.shape
-        (probabilities,) = self._recogniser.run(
-            None, {"x": _normalised(line, LINE_HEIGHT, max(LINE_HEIGHT, round(width * LINE_HEIGHT / height)))}
-        )[0]
+        sized = _normalised(line, LINE_HEIGHT, max(LINE_HEIGHT, round(width * LINE_HEIGHT / height)))
+        (probabilities,) = _run(self._recogniser, sized)  # (S,K)
         best = probabilities.argmax(-1)
         # CTC: a character that goes on is one character, unless a gap lies between.
         kept = [n for n, k in enumerate(best) if k and (n == 0 or k != best[n - 1])]
@@ -118,6 +118,11 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, pixels: np.ndarray) -> np.ndarray:
+    """The one output of a network of one input."""
+    return session.run(None, {"x": pixels})[0]
 
 
 def _normalised(pixels: torch.Tensor, height: int, width: int) -> np.ndarray:
