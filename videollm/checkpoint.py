@@ -18,8 +18,17 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from videollm.checkpoint_files import (
+    ADAPTER,
+    check_adapter,
+    check_objects,
+    check_tensors,
+    count_tensors,
+    read_object,
+    read_tensors,
+)
 from videollm.config import LanguageModelConfig, ModelConfig
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
@@ -30,6 +39,7 @@ from videollm.models.hub import load as hub
 from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
+from videollm.models.temporal import build_temporal
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.presets import DEBUG, PRESETS, preset
 
@@ -183,6 +193,7 @@ def load_directory(
         CheckpointError: If tensors are missing or unknown, or the encoder has another revision.
     """
     device = resolve_device(device)
+    check_objects(directory)
     config, towers = read_config(directory)
     encoder = build_encoder(config.encoder, device)
     if encoder.revision != towers["encoder"]:
@@ -198,6 +209,7 @@ def load_directory(
         language_model = load_adapter(language_model, directory, trainable=trainable)
         if not trainable and not source.load_in_4bit:
             language_model = language_model.merge_and_unload()
+    _check_sizes(config, encoder, language_model, directory / "projector.safetensors")
     llm = assemble(config, encoder, language_model)
     load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"
@@ -218,10 +230,14 @@ def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable:
     from peft import PeftModel
 
     adapter = directory / "adapter"
-    if not (adapter / "adapter_model.safetensors").is_file():
+    if not (directory / ADAPTER).is_file():
         raise CheckpointError(
             f"{directory}: config.json has a LoRA adapter, but adapter/ is missing; copy it from where it was trained"
         )
+    config = read_config(directory)[0].llm.lora
+    if config is None:
+        raise CheckpointError(f"{directory}: config.json has no LoRA adapter")
+    check_adapter(directory, config, language_model)
     # torch_device is where the file is read to. By default PEFT reads to a GPU if there is one, wherever the model is.
     return PeftModel.from_pretrained(
         language_model,  # type: ignore[arg-type]
@@ -270,13 +286,18 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
-    record = json.loads(path.read_text())
+    record = read_object(path)
     if hub.recognises(record):
         named = name if name and _HUB_ID.fullmatch(name) else directory.resolve().name
         return hub.config_of(record, directory, named), {}
     if record.get("format") != FORMAT:
         raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
-    return ModelConfig.from_dict(record["model"]), record["towers"]
+    try:
+        return ModelConfig.from_dict(record["model"]), {"encoder": record["towers"]["encoder"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: a field is missing or of another type ({error!r})") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def projector_state(llm: VideoLLM) -> dict[str, torch.Tensor]:
@@ -302,13 +323,28 @@ def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) ->
     return llm
 
 
+def _check_sizes(config: ModelConfig, encoder: FrameEncoder, language_model: Any, path: Path) -> None:
+    """Compares the sizes in the config with a projector's file, before they take memory. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
+    temporal, tensors = config.temporal, count_tensors(path)
+    if max(temporal.layers, temporal.frame_layers if temporal.kind == "video_llama" else 0) > tensors:
+        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {temporal.layers} layers in config.json")
+    width = language_model.get_input_embeddings().weight.shape[1]
+    try:
+        with torch.device("meta"):
+            module = build_temporal(temporal, encoder.token_dim, width, encoder.tokens_per_frame)
+    except RuntimeError as error:  # sizes that no tensor can have
+        raise CheckpointError(f"{path}: does not have the sizes of {temporal} in config.json ({error})") from error
+    expected = {f"temporal.{name}": tensor.shape for name, tensor in module.state_dict().items()}
+    if temporal.output_norm:
+        expected |= {f"visual_norm.{name}": torch.Size((width,)) for name in ("weight", "bias")}
+    check_tensors(path, expected)
+
+
 def load_projector(llm: VideoLLM, path: Path) -> None:
     """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; it has the weights of the projector")
-    state, expected = load_file(path), projector_state(llm)
-    missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
-    wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]
-    if missing or unknown or wrong:
-        raise CheckpointError(f"{path}: missing {missing}, unknown {unknown}, wrong shape {wrong}")
+    state = read_tensors(path, {name: tensor.shape for name, tensor in projector_state(llm).items()})
     llm.load_state_dict(state, strict=False)  # the language model's own weights are already there
