@@ -1,11 +1,11 @@
-"""Build a model from a config, and save and load it as one directory.
+"""Building a model from a configuration, and saving and loading it as one directory:
 
     config.json            ModelConfig, and the revision of the frame encoder it was trained with
     projector.safetensors  the temporal module and everything else that was trained outside the language model
     adapter/               LoRA weights of the language model (PEFT), if it has any
     language_model/        the language model itself, in an exported checkpoint, whose config says "own:language_model"
-    tokenizer/             unless it comes with an asset or is inside language_model/
-    card.md                data, recipe, metrics, licence
+    tokenizer/             the tokenizer, unless it comes with an asset or is inside language_model/
+    card.md                data, recipe, metrics and licence
 
 Frozen encoders and language models are named in config.json and not copied.
 """
@@ -18,8 +18,17 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from videollm.checkpoint_files import (
+    ADAPTER,
+    check_adapter,
+    check_objects,
+    check_tensors,
+    count_tensors,
+    read_object,
+    read_tensors,
+)
 from videollm.config import LanguageModelConfig, ModelConfig
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
@@ -30,6 +39,7 @@ from videollm.models.hub import load as hub
 from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
+from videollm.models.temporal import build_temporal
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.presets import DEBUG, PRESETS, preset
 
@@ -42,7 +52,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """All parts of a model, on one device: what `ChatSession` and training take."""
+    """All parts of a model, on one device. `ChatSession` and training take it."""
 
     config: ModelConfig
     encoder: FrameEncoder
@@ -51,14 +61,19 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where prompts are embedded. A language model that is spread over several GPUs takes its input there."""
+        """The device where prompts are embedded. A language model that is spread over several GPUs takes its input
+        there."""
         return self.llm.get_input_embeddings().weight.device
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
-    """The model that training starts from, with an untrained projector, and an untrained adapter if the config has one.
+    """Returns the model that training starts from. Its projector is untrained, and so is its adapter if the
+    configuration has one.
 
-    device: see `resolve_device`.
+    Args:
+        config: The configuration.
+        device: The device, see `resolve_device`.
+        seed: The seed of the untrained parts.
     """
     device = resolve_device(device)
     encoder = build_encoder(config.encoder, device)
@@ -80,15 +95,19 @@ def load(
     adapter: str | Path | None = None,
     evidence_encoder: str | None = None,
 ) -> Model:
-    """A trained model, ready to answer.
+    """Loads a trained model, ready to answer.
 
-    name: a preset that ships with weights, a checkpoint directory or a hub id. device: see `resolve_device`.
-    device_map: "auto" spreads the language model over all GPUs. The adapter is merged into the language model, which
-    then runs at the base model's speed. load_in_4bit: hold the language model's weights in 4 bits (NF4). adapter: a
-    directory of PEFT, for a video model of transformers only. evidence_encoder: the model whose frame encoder gives the
-    evidence of such a model, "lite" where it is None.
-    Raises CheckpointError for weights that are not there and for a preset without trained weights, whose answers would
-    be noise (as those of `debug` are, on purpose); ConfigError for a device that is not there.
+    The adapter is merged into the language model, which then runs at the speed of the base model.
+
+    Args:
+        name: A preset that ships with weights, a checkpoint directory or a hub id.
+        device: The device, see `resolve_device`.
+        device_map: "auto" spreads the language model over all GPUs.
+
+    Raises:
+        CheckpointError: If weights are missing, or the preset has no trained weights. The answers of untrained weights
+            would be noise, as those of `debug` are on purpose.
+        ConfigError: If the machine does not have the device.
     """
     if name == DEBUG.name:
         model = build(DEBUG, device)
@@ -124,9 +143,10 @@ def _load_hub(
 
 
 def find(name: str) -> Path | None:
-    """The checkpoint directory that `name` stands for, None for a preset without one. A hub id is downloaded.
+    """Returns the checkpoint directory that `name` stands for, or None for a preset without one. A hub id is
+    downloaded.
 
-    Raises CheckpointError where there is no such directory and no such model on the hub.
+    Raises CheckpointError if there is no such directory and no such model on the hub.
     """
     for directory in (SHIPPED / name, Path(name).expanduser()):
         if (directory / "config.json").is_file():
@@ -147,7 +167,7 @@ def find(name: str) -> Path | None:
 
 
 def config_of(name: str) -> ModelConfig:
-    """The configuration of a preset or a checkpoint directory, without loading weights."""
+    """Returns the configuration of a preset or a checkpoint directory, without loading weights."""
     directory = find(name)
     return preset(name) if directory is None else read_config(directory, name)[0]
 
@@ -160,12 +180,20 @@ def load_directory(
     device_map: DeviceMap = None,
     load_in_4bit: bool = False,
 ) -> Model:
-    """Load what `save` wrote. trainable: keep the adapter beside the language model, to train it further. device_map,
-    load_in_4bit: see `load`.
+    """Loads what `save` wrote, or a video model of transformers.
 
-    Raises CheckpointError for missing or unknown tensors, and for an encoder of another revision.
+    Args:
+        directory: The directory.
+        device: The device, see `resolve_device`.
+        trainable: Whether to keep the adapter beside the language model, to train it further.
+        device_map: "auto" spreads the language model over all GPUs.
+        name: The name of a model of transformers. None takes that of the directory.
+
+    Raises:
+        CheckpointError: If tensors are missing or unknown, or the encoder has another revision.
     """
     device = resolve_device(device)
+    check_objects(directory)
     config, towers = read_config(directory)
     if config.llm.source == hub.ITS_OWN:
         raise CheckpointError(
@@ -186,6 +214,7 @@ def load_directory(
         language_model = load_adapter(language_model, directory, trainable=trainable)
         if not trainable and not source.load_in_4bit:
             language_model = language_model.merge_and_unload()
+    _check_sizes(config, encoder, language_model, directory / "projector.safetensors")
     llm = assemble(config, encoder, language_model)
     load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"
@@ -195,21 +224,25 @@ def load_directory(
 
 
 def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
-    """The checkpoint's language model without its adapter, with `source` as the place to load it from."""
+    """Returns the configuration of the checkpoint's language model, with `source` as the place to load it from."""
     if not config.source.startswith(OWN):
         return config
     return replace(config, source=str(directory / config.source.removeprefix(OWN)))
 
 
 def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable: bool = False) -> Any:
-    """The language model with the checkpoint's adapter beside its weights."""
+    """Returns the language model with the checkpoint's adapter beside its weights."""
     from peft import PeftModel
 
     adapter = directory / "adapter"
-    if not (adapter / "adapter_model.safetensors").is_file():
+    if not (directory / ADAPTER).is_file():
         raise CheckpointError(
             f"{directory}: config.json has a LoRA adapter, but adapter/ is missing; copy it from where it was trained"
         )
+    config = read_config(directory)[0].llm.lora
+    if config is None:
+        raise CheckpointError(f"{directory}: config.json has no LoRA adapter")
+    check_adapter(directory, config, language_model)
     # torch_device is where the file is read to. By default PEFT reads to a GPU if there is one, wherever the model is.
     return PeftModel.from_pretrained(
         language_model,  # type: ignore[arg-type]
@@ -220,9 +253,14 @@ def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable:
 
 
 def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the directory that `load` reads.
+    """Writes the directory that `load` reads.
 
-    card: content of card.md. state: the state dict of `model.llm`, gathered by the caller where ZeRO-3 shards it.
+    Args:
+        model: The model.
+        directory: The directory.
+        card: The content of card.md.
+        state: The state dict of `model.llm`, which the caller gathers if ZeRO-3 divides it among ranks. None takes
+            `model.llm.state_dict()`.
     """
     state = model.llm.state_dict() if state is None else state
     directory.mkdir(parents=True, exist_ok=True)
@@ -248,24 +286,27 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
 
 
 def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, dict[str, str]]:
-    """The configuration in a checkpoint directory and the revisions of its frozen parts.
-
-    name: that of a video model of transformers, see `load`; None is that of its directory.
-    """
+    """Returns the configuration in a checkpoint directory, and the revisions of its frozen parts. For `name` see
+    `load_directory`."""
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
-    record = json.loads(path.read_text())
+    record = read_object(path)
     if hub.recognises(record):
         named = name if name and _HUB_ID.fullmatch(name) else directory.resolve().name
         return hub.config_of(record, directory, named), {}
     if record.get("format") != FORMAT:
         raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
-    return ModelConfig.from_dict(record["model"]), record["towers"]
+    try:
+        return ModelConfig.from_dict(record["model"]), {"encoder": record["towers"]["encoder"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: a field is missing or of another type ({error!r})") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def projector_state(llm: VideoLLM) -> dict[str, torch.Tensor]:
-    """Every tensor of the model outside the language model."""
+    """Returns all tensors of the model outside the language model."""
     return _outside_language_model(llm.state_dict())
 
 
@@ -274,7 +315,7 @@ def _outside_language_model(state: dict[str, torch.Tensor]) -> dict[str, torch.T
 
 
 def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) -> VideoLLM:
-    """Return the language model with an untrained projector for the encoder's features before it."""
+    """Returns a model with an untrained projector between the encoder's features and the language model."""
     wrapped = VideoLLMConfig(
         model=config.to_dict(), token_dim=encoder.token_dim, tokens_per_frame=encoder.tokens_per_frame
     )
@@ -287,13 +328,28 @@ def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) ->
     return llm
 
 
-def load_projector(llm: VideoLLM, path: Path) -> None:
-    """Fill everything outside the language model from `path`. Raises CheckpointError for tensors that do not fit."""
+def _check_sizes(config: ModelConfig, encoder: FrameEncoder, language_model: Any, path: Path) -> None:
+    """Compares the sizes in the config with a projector's file, before they take memory. Raises CheckpointError."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: missing; it holds the projector's weights")
-    state, expected = load_file(path), projector_state(llm)
-    missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
-    wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]
-    if missing or unknown or wrong:
-        raise CheckpointError(f"{path}: missing {missing}, unknown {unknown}, wrong shape {wrong}")
+        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
+    temporal, tensors = config.temporal, count_tensors(path)
+    if max(temporal.layers, temporal.frame_layers if temporal.kind == "video_llama" else 0) > tensors:
+        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {temporal.layers} layers in config.json")
+    width = language_model.get_input_embeddings().weight.shape[1]
+    try:
+        with torch.device("meta"):
+            module = build_temporal(temporal, encoder.token_dim, width, encoder.tokens_per_frame)
+    except RuntimeError as error:  # sizes that no tensor can have
+        raise CheckpointError(f"{path}: does not have the sizes of {temporal} in config.json ({error})") from error
+    expected = {f"temporal.{name}": tensor.shape for name, tensor in module.state_dict().items()}
+    if temporal.output_norm:
+        expected |= {f"visual_norm.{name}": torch.Size((width,)) for name in ("weight", "bias")}
+    check_tensors(path, expected)
+
+
+def load_projector(llm: VideoLLM, path: Path) -> None:
+    """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
+    state = read_tensors(path, {name: tensor.shape for name, tensor in projector_state(llm).items()})
     llm.load_state_dict(state, strict=False)  # the language model's own weights are already there

@@ -1,4 +1,4 @@
-"""Every asset: where its files are published, their hashes and licences."""
+"""All assets: where their files are published, their hashes and their licences."""
 
 from videollm.assets import convert
 from videollm.assets.asset import Asset, Joined, Wheel
@@ -130,6 +130,28 @@ ASSETS: dict[str, Asset] = {
             purpose="people and the other 79 things of COCO: SSD with MobileNetV2 (`videollm track`)",
             download_bytes=74_955_669,
             convert=frozen_ssd,
+            default=False,
+        ),
+        Asset(
+            name="pp-ocrv6-small",
+            wheels=(
+                Wheel(
+                    package="rapidocr",
+                    version="3.9.0",
+                    files={
+                        "rapidocr/models/PP-OCRv6_det_small.onnx": (
+                            "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"
+                        ),
+                        "rapidocr/models/PP-OCRv6_rec_small.onnx": (
+                            "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"
+                        ),
+                    },
+                ),
+            ),
+            licence="Apache-2.0",
+            purpose="text in pictures: PP-OCRv6 small (`--senses text`, extra ocr)",
+            download_bytes=27_240_223,
+            convert=convert.ocr,
             default=False,
         ),
     )
