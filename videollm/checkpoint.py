@@ -139,7 +139,7 @@ def _load_hub(
     llm = hub.load_model(directory, config.llm, device, device_map)
     if adapter is not None:
         llm, config = hub.with_adapter(llm, config, adapter)
-    return Model(config, encoder, hub.load_processor(directory, config, llm), llm)
+    return Model(config, encoder, hub.load_processor(directory, config), llm)
 
 
 def find(name: str) -> Path | None:
@@ -195,6 +195,11 @@ def load_directory(
     device = resolve_device(device)
     check_objects(directory)
     config, towers = read_config(directory)
+    if config.llm.source == hub.ITS_OWN:
+        raise CheckpointError(
+            f"{directory}: a video model of transformers, which answers, serves and is evaluated here, but is neither "
+            "trained nor exported; train it elsewhere with PEFT and give its adapter with --adapter"
+        )
     encoder = build_encoder(config.encoder, device)
     if encoder.revision != towers["encoder"]:
         raise CheckpointError(
