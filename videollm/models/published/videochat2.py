@@ -37,7 +37,7 @@ from videollm.models.published.system import (
     Tensors,
     setting,
 )
-from videollm.models.published.transformer import BlockConfig
+from videollm.models.published.transformer import read_blocks
 from videollm.models.published.umt import TRAINED_GRID, UmtEncoder, position_table
 from videollm.models.qformer import BERT_EPS, QFormer
 
@@ -240,12 +240,11 @@ def load_videochat2(state: State, config: Config) -> VideoChat2:
 
 def _umt(shapes: StateShapes, config: Config) -> UmtEncoder:
     encoder = "vision_encoder.encoder."
-    width, _, _, patch, _ = shapes[f"{encoder}patch_embed.proj.weight"]
-    blocks = BlockConfig(
-        width=width,
-        layers=shapes.count(f"{encoder}blocks"),
+    blocks, patch = read_blocks(
+        shapes,
+        f"{encoder}blocks",
+        f"{encoder}patch_embed.proj.weight",
         heads=int(setting(config, "heads")),
-        mlp_width=shapes[f"{encoder}blocks.0.mlp.fc1.weight"][0],
         qkv_bias="query_value",
     )
     return UmtEncoder(blocks, patch, int(setting(config, "image")), int(config.get("ckpt_num_frame", 4)))
