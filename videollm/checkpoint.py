@@ -11,48 +11,36 @@ Frozen encoders and language models are named in config.json and not copied.
 """
 
 import json
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from videollm.config import LanguageModelConfig, ModelConfig
+from videollm.config import ModelConfig
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.encoders.pixels import PixelEncoder
 from videollm.errors import CheckpointError
+from videollm.model import (
+    FORMAT,
+    INSIDE,
+    OWN,
+    Model,
+    base,
+    check_revision,
+    find,
+    load_projector,
+    outside_language_model,
+    read_config,
+)
 from videollm.models.hub import load as hub
-from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
-from videollm.presets import DEBUG, PRESETS, preset
-
-SHIPPED = Path(__file__).parent / "weights"
-FORMAT = 1
-OWN = "own:"  # marks a language model's source as a folder of the checkpoint directory
-_INSIDE = "language_model."
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """All parts of a model, on one device: what `ChatSession` and training take."""
-
-    config: ModelConfig
-    encoder: FrameEncoder
-    processor: Processor
-    llm: VideoLLM | HubLLM
-
-    @property
-    def device(self) -> torch.device:
-        """Where prompts are embedded. A language model that is spread over several GPUs takes its input there."""
-        return self.llm.get_input_embeddings().weight.device
+from videollm.presets import DEBUG
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
@@ -92,35 +80,6 @@ def load(name: str = "lite", device: str | torch.device | None = None, device_ma
     return load_directory(directory, device, device_map=device_map, name=name)
 
 
-def find(name: str) -> Path | None:
-    """The checkpoint directory that `name` stands for, None for a preset without one. A hub id is downloaded.
-
-    Raises CheckpointError where there is no such directory and no such model on the hub.
-    """
-    for directory in (SHIPPED / name, Path(name).expanduser()):
-        if (directory / "config.json").is_file():
-            return directory
-    if name in PRESETS:
-        return None
-    if Path(name).expanduser().is_dir():
-        raise CheckpointError(f"{name}: no config.json; this is not a checkpoint directory")
-    if _HUB_ID.fullmatch(name):
-        try:
-            return Path(snapshot_download(name))
-        except OSError as error:
-            raise CheckpointError(
-                f"{name}: there is no such directory, and the model hub cannot be reached or does not have it "
-                f"({str(error).splitlines()[0]}); download it elsewhere and give its directory"
-            ) from error
-    raise CheckpointError(f"{name!r} is neither a checkpoint directory, nor a hub id, nor one of {', '.join(PRESETS)}")
-
-
-def config_of(name: str) -> ModelConfig:
-    """The configuration of a preset or a checkpoint directory, without loading weights."""
-    directory = find(name)
-    return preset(name) if directory is None else read_config(directory, name)[0]
-
-
 def load_directory(
     directory: Path,
     device: str | torch.device | None = None,
@@ -141,11 +100,7 @@ def load_directory(
         encoder = PixelEncoder(encoder, hub.family_of(directory).short_side)
         llm = hub.load_model(directory, config.llm, device, device_map)
         return Model(config, encoder, hub.load_processor(directory, config), llm)
-    if encoder.revision != towers["encoder"]:
-        raise CheckpointError(
-            f"{directory}: trained on encoder {config.encoder.name} revision {towers['encoder']}, but the encoder here "
-            f"is revision {encoder.revision}, with which answers would be wrong; install the revision it was trained on"
-        )
+    check_revision(directory, config, towers, encoder)
     source = base(config.llm, directory)
     language_model = load_language_model(source, device, device_map)
     if source.lora is not None:
@@ -158,13 +113,6 @@ def load_directory(
     tokenizer = load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source)
     llm.train(trainable)
     return Model(config, encoder, Processor(tokenizer, config), llm)
-
-
-def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
-    """The checkpoint's language model without its adapter, with `source` as the place to load it from."""
-    if not config.source.startswith(OWN):
-        return config
-    return replace(config, source=str(directory / config.source.removeprefix(OWN)))
 
 
 def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable: bool = False) -> Any:
@@ -198,9 +146,9 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         "towers": {"encoder": model.encoder.revision},
     }
     (directory / "config.json").write_text(json.dumps(record, indent=2) + "\n")
-    save_file(_outside_language_model(state), directory / "projector.safetensors")
+    save_file(outside_language_model(state), directory / "projector.safetensors")
     if model.config.llm.lora is not None:
-        inside = {k.removeprefix(_INSIDE): v for k, v in state.items() if k.startswith(_INSIDE)}
+        inside = {k.removeprefix(INSIDE): v for k, v in state.items() if k.startswith(INSIDE)}
         adapter = model.llm.language_model
         adapter.peft_config[
             "default"
@@ -211,29 +159,6 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         model.processor.tokenizer.save_pretrained(str(directory / "tokenizer"))
     if card:
         (directory / "card.md").write_text(card)
-
-
-def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, dict[str, str]]:
-    """The configuration in a checkpoint directory and the revisions of its frozen parts. name: see `load_directory`."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
-    record = json.loads(path.read_text())
-    if hub.recognises(record):
-        named = name if name and _HUB_ID.fullmatch(name) else directory.resolve().name
-        return hub.config_of(record, directory, named), {}
-    if record.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
-    return ModelConfig.from_dict(record["model"]), record["towers"]
-
-
-def projector_state(llm: VideoLLM) -> dict[str, torch.Tensor]:
-    """Every tensor of the model outside the language model."""
-    return _outside_language_model(llm.state_dict())
-
-
-def _outside_language_model(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k: v.contiguous() for k, v in state.items() if not k.startswith(_INSIDE)}
 
 
 def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) -> VideoLLM:
@@ -248,15 +173,3 @@ def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) ->
     llm.temporal.to(device)
     llm.visual_norm.to(device)
     return llm
-
-
-def load_projector(llm: VideoLLM, path: Path) -> None:
-    """Fill everything outside the language model from `path`. Raises CheckpointError for tensors that do not fit."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: missing; it holds the projector's weights")
-    state, expected = load_file(path), projector_state(llm)
-    missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
-    wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]
-    if missing or unknown or wrong:
-        raise CheckpointError(f"{path}: missing {missing}, unknown {unknown}, wrong shape {wrong}")
-    llm.load_state_dict(state, strict=False)  # the language model's own weights are already there

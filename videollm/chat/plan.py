@@ -8,10 +8,10 @@ from time import perf_counter
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from videollm.checkpoint import config_of
 from videollm.config import EncoderConfig, ModelConfig, SamplingConfig
 from videollm.device import resolve_device, resolve_dtype, total_memory, wait_for
 from videollm.errors import ConfigError
+from videollm.model import config_of
 from videollm.models.language import debug_language_model, reachable, resolve_source
 from videollm.video import pyav
 from videollm.video.sampling import select

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from videollm.chat.answer import Answer, Evidence, Receipt
-from videollm.checkpoint import Model
 from videollm.errors import ContextOverflowError
 from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
+from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 
 EVIDENCE = 3  # the largest number of segments that an answer cites
