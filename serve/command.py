@@ -25,7 +25,7 @@ from videollm.checkpoint import load
 from videollm.device_arguments import add_device_arguments
 from videollm.errors import VideoLLMError
 
-# Longer than clients keep an unused connection, so that none sends a request into one that is being closed.
+# This is longer than clients keep an unused connection, so that none sends a request into one that is being closed.
 KEEP_ALIVE_S = 30
 
 
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _limit_help(limit: "Field[Any]") -> str:
-    """The default is added where the sentence does not name it itself."""
+    """Returns the help of a limit, with its default unless the sentence names it."""
     help = limit.metadata["help"]
     return help if limit.default is None else f"{help} (default: {limit.default})"
 
@@ -95,7 +95,8 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
 
 
 def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
-    """Serves until a signal and returns the exit code. api: whether to serve the routes below /v1 beside the page."""
+    """Serves until a signal and returns the exit code. `api` says whether to serve the routes below /v1 beside the
+    page."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Libraries address these messages to developers who call them. Operators of a server can do nothing about them.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
     try:
         options = build_parser().parse_args(argv)
         config = config_of(options)
-        # In a thread that then ends, and its OpenMP threads with it: see serve.runtime.executor.run_in_new_thread.
+        # The thread ends with its OpenMP threads, which would slow down others; see `run_in_new_thread`.
         with ThreadPoolExecutor(1) as loading:
             model = loading.submit(load, config.model, options.device, options.device_map).result()
             service = loading.submit(Service, config, model).result()
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
         print(f"videollm serve: {error}", file=sys.stderr)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn handles the signal, drains, and then raises it again. The exit code is to be 0, and not the signal's.
+        # uvicorn drains and then raises the signal again, which would make the exit code that of the signal.
         signal.signal(number, lambda *_: None)
     app = create_app(service, api=api)
     server = PageServer(
@@ -133,7 +134,7 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
 
 
 class PageServer(uvicorn.Server):
-    """A uvicorn server that closes the connections which open tabs of the page hold; it would else wait for them."""
+    """A uvicorn server that closes the connections of open tabs of the page, for which it would otherwise wait."""
 
     def __init__(self, config: uvicorn.Config, page: FastAPI):
         super().__init__(config)

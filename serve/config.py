@@ -1,4 +1,4 @@
-"""How a server is configured: what it serves, to whom, and the most that requests may take."""
+"""The configuration of a server: what it serves, to whom, and the most that requests may take."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,13 +12,13 @@ SHORTEST_KEY = 16  # characters
 
 
 def _limit(default: Any, help: str) -> Any:
-    """A field with the sentence that `videollm serve --help` prints about it."""
+    """Returns a field with the sentence that `videollm serve --help` prints about it."""
     return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that one request, one video and the server as a whole may take. Every number is above 0."""
+    """The most that one request, one video and the server as a whole may take. All numbers are above 0."""
 
     body_bytes: int = _limit(64 * MiB, "size of a request, including the videos inside it")
     media_bytes: int = _limit(512 * MiB, "size of a video that is uploaded, fetched or below the media root")
@@ -56,15 +56,20 @@ class ServerConfig:
 
     Args:
         model: A preset, a checkpoint directory or a hub id.
-        api_keys: Who may use the server. None: everybody who reaches it, which is allowed on loopback only.
+        host: The address to listen on.
+        port: The port. 0 takes a free one.
+        api_keys: The keys that may use the server. Without keys, everybody who reaches it may use it, which is allowed
+            on loopback only.
         allow_remote: Whether requests may name videos by public http(s) addresses.
         media_root: A folder whose files requests may name.
         index: The search index that `/v1/videos/search` reads.
         engine: What runs the language model: this process, or the vLLM server at `vllm_url`.
-        whisper: What transcribes speech: `asset:NAME`, or a directory of a Whisper model as transformers writes it.
+        vllm_url: The URL of the vLLM server.
         cors_origins: Sites whose pages may call the server.
+        limits: The most that requests may take.
 
-    Raises ConfigError.
+    Raises:
+        ConfigError: If a value is out of range, or a host other than loopback has no key.
     """
 
     model: str = "lite"
@@ -83,18 +88,20 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if not self.is_loopback and not self.api_keys:
             raise ConfigError(
-                f"host {self.host} can be reached from other machines; give --api-key, or leave it at 127.0.0.1"
+                f"host {self.host} can be reached from other machines; give --api-key, or keep host 127.0.0.1"
             )
         if any(len(key) < SHORTEST_KEY for key in self.api_keys):
             raise ConfigError(
                 f"an API key is shorter than {SHORTEST_KEY} characters; make one with: openssl rand -hex 24"
             )
         if (self.engine == "vllm") != (self.vllm_url is not None):
-            raise ConfigError(f"engine is {self.engine}, the vLLM server's URL {self.vllm_url}; give both or neither")
+            raise ConfigError(
+                f"engine is {self.engine} and vllm_url is {self.vllm_url}; give --engine vllm and --vllm-url together"
+            )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
         if self.media_root is not None and not self.media_root.is_dir():
-            raise ConfigError(f"media root {self.media_root} is not a folder")
+            raise ConfigError(f"media root {self.media_root} is not a folder; give one that exists")
 
         if not self.whisper.startswith("asset:") and not Path(self.whisper).is_dir():
             raise ConfigError(f"Whisper model {self.whisper} is not a folder; give one, or leave the default")

@@ -28,6 +28,7 @@ COMMANDS = {
     "index": ["search.py", "index", str(BENCH.parent / "samples")],
     "serve": ["server.py"],
     "length": ["length.py"],
+    "tracking": ["tracking.py"],
 }
 
 Results = dict[str, dict[str, Any]]  # by benchmark: {"machine": {...}, "rows": [...]}

@@ -1,4 +1,4 @@
-"""The application: the HTTP API below /v1, and the web page beside it."""
+"""The application: the HTTP API below /v1, and the web page."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ def create_app(service: Service, *, api: bool = True) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        # In the background: /health answers while the decoder starts, and /ready says that it is not there yet.
+        # The decoder starts in the background. Meanwhile /health answers, and /ready answers 503.
         starting = asyncio.create_task(service.decoder.start())
         async with page.router.lifespan_context(page):
             yield

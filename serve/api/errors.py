@@ -20,8 +20,9 @@ class APIError(Exception):
 
     Args:
         status: The HTTP status.
-        code: What went wrong, for programs.
-        param: The field of the request that is at fault, such as "messages.0.content.1".
+        message: What is wrong, for people.
+        code: What is wrong, for programs.
+        param: The field of the request that is wrong, such as "messages.0.content.1".
         kind: OpenAI's class of error, the field `type`.
         retry_after_s: When to try again, for the header Retry-After.
     """
@@ -71,7 +72,7 @@ def as_api_error(error: Exception, param: str | None = None) -> APIError:
 
 @contextmanager
 def api_errors(param: str | None = None) -> Iterator[None]:
-    """Turns errors of the library into APIError. param: the field of the request that the work inside is about."""
+    """Turns errors of the library into APIError. `param` is the field of the request that the work inside is about."""
     try:
         yield
     except VideoLLMError as error:

@@ -73,7 +73,7 @@ Owner = Annotated[str, Depends(owner_of)]
 
 @public.get("/health")
 async def health(service: ServiceOf) -> HealthReply:
-    """Tells that the process answers, and which parts of it work."""
+    """Reports which parts of the server work."""
     decoder, engine = service.decoder.alive, await service.engine_alive()
     return HealthReply(
         status="ok" if decoder and engine else "degraded",
@@ -86,7 +86,7 @@ async def health(service: ServiceOf) -> HealthReply:
 
 @public.get("/ready")
 async def ready(service: ServiceOf) -> HealthReply:
-    """Answers 200 once requests can be answered, else 503."""
+    """Answers 200 if requests can be answered, else 503."""
     found = await health(service)
     if found.status != "ok":
         missing = "videos cannot be decoded yet" if found.decoder == "down" else "the language model's server is down"
@@ -96,7 +96,7 @@ async def ready(service: ServiceOf) -> HealthReply:
 
 @public.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(service: ServiceOf) -> Response:
-    """Metrics in the format of Prometheus."""
+    """Returns the metrics in the format of Prometheus."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
@@ -117,7 +117,7 @@ def _model_reply(service: Service) -> ModelReply:
 
 @keyed.post("/chat/completions", response_model=ChatCompletion, responses=EVENTS)
 async def chat_completions(body: ChatRequest, request: Request, service: ServiceOf, owner: Owner) -> Any:
-    """Answers a question about the videos in the messages; with `stream`, in chunks."""
+    """Answers a question about the videos in the messages. With `stream`, the answer comes in chunks."""
     chat = await cancel_on_disconnect(request.receive, prepare_chat(service, body, owner))
     return await _respond(request, ChatCompletionWriter(service, chat), stream_answers(service, chat), body.stream)
 

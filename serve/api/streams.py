@@ -1,4 +1,5 @@
-"""Turns the pieces of a generated answer into the bodies and server-sent events of OpenAI's two chat APIs."""
+"""Writers that turn the pieces of a generated answer into the bodies and server-sent events of OpenAI's two chat
+APIs."""
 
 import json
 import secrets
@@ -97,7 +98,7 @@ class ChatCompletionWriter:
                 yield self._chunk(usage=_usage(receipts))
             yield "data: [DONE]\n\n"
         except APIError as error:
-            # The status 200 is sent already. OpenAI's clients raise an error for an event that has this field.
+            # Status 200 was sent before. OpenAI's clients raise an error for an event that has this field.
             yield f"data: {json.dumps(error.body)}\n\n"
 
     def _chunk(self, *choices: ChunkChoice, **more: Any) -> str:

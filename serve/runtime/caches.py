@@ -1,4 +1,4 @@
-"""What is kept between stateless requests: features of videos and KV caches of conversations, each bounded in bytes.
+"""Caches between stateless requests: features of videos and KV caches of conversations, each limited in bytes.
 
 Both are kept apart by owner. If they were shared, a fast answer would tell the holder of one key which videos another
 key asks about.
@@ -17,10 +17,10 @@ from videollm.models.processor import shared_prefix
 
 
 class EncodedVideoCache:
-    """Encoded videos, of which the least recently used make room. Requests for one that is being encoded wait for it.
+    """A cache of encoded videos. If one is being encoded, further requests for it wait for the result.
 
     Args:
-        max_bytes: Most bytes of tensors to keep.
+        max_bytes: The largest number of bytes of tensors to keep. The least recently used videos are dropped first.
     """
 
     def __init__(self, max_bytes: int):
@@ -32,7 +32,7 @@ class EncodedVideoCache:
     async def get(
         self, key: Hashable, encode: Callable[[], Coroutine[Any, Any, EncodedVideo]]
     ) -> tuple[EncodedVideo, bool]:
-        """Returns the video, and whether it was kept or being encoded already. In that case its `ms` are 0."""
+        """Returns the video, and whether it was in the cache or being encoded. In that case its `ms` are 0."""
         while True:
             if video := self._videos.get(key):
                 self._videos.move_to_end(key)
@@ -65,7 +65,7 @@ class EncodedVideoCache:
 
 
 def _without_ms(video: EncodedVideo) -> EncodedVideo:
-    """The time for decoding and encoding belongs to the receipt of the request that spent it, and to no other."""
+    """Returns the video with `ms` of 0, because the time belongs only to the receipt of the request that spent it."""
     return replace(video, ms=dict.fromkeys(video.ms, 0.0))
 
 
@@ -75,7 +75,13 @@ def _nbytes(video: EncodedVideo) -> int:
 
 @dataclass(slots=True, eq=False)
 class _PrefixEntry:
-    """A KV cache. videos: what its visual tokens stand for, and who owns them. in_use: by an answer in work."""
+    """A KV cache.
+
+    Attributes:
+        videos: The videos that its visual tokens stand for, and their owner.
+        cache: The KV cache.
+        in_use: Whether an answer in work uses it.
+    """
 
     videos: Hashable
     cache: PromptCache
@@ -85,11 +91,12 @@ class _PrefixEntry:
 class PrefixCache:
     """KV caches of conversations, including those of answers in work.
 
-    A prompt takes over the cache of a conversation that it continues. If it shares only the beginning of one, such as
-    another question about the same video, or if another answer is using that one, it gets a copy of the shared part.
+    A prompt takes over the cache of a conversation that it continues. It gets a copy of the shared part if it shares
+    only the beginning of a conversation, as another question about the same video does, or if another answer is using
+    the cache.
 
     Args:
-        max_bytes: Most bytes of caches to keep. Caches in use are never dropped.
+        max_bytes: The largest number of bytes to keep. Caches in use are never dropped.
     """
 
     def __init__(self, max_bytes: int):

@@ -23,7 +23,8 @@ SEEDS = 2**63  # torch takes seeds below this number
 
 @dataclass(frozen=True, slots=True)
 class PreparedChat:
-    """A checked chat request with its videos loaded. before: for each video, the message that it stands before."""
+    """A checked chat request with its videos loaded. `before` has the number of the message that each video is
+    placed before."""
 
     request: ChatRequest
     owner: str
@@ -41,13 +42,15 @@ async def prepare_chat(service: Service, request: ChatRequest, owner: str) -> Pr
         messages.append(Message("system" if message.role == "developer" else message.role, _text(message)))
         for place, part in _media_parts(message):
             if message.role != "user":
-                raise _invalid("only a user's message may hold a video", f"messages.{number}")
+                raise _invalid("only a user's message may contain a video", f"messages.{number}")
             parts.append((number, f"messages.{number}.content.{place}", part))
     roles = [message.role for message in messages]
     if roles[-1] != "user" or "system" in roles[1:]:
-        raise _invalid("messages must end with the user's; a system message may only come first", "messages")
+        raise _invalid("the last message must be the user's, and only the first may be a system message", "messages")
     if len(parts) > service.config.limits.videos:
-        raise _invalid(f"{len(parts)} videos, the limit is {service.config.limits.videos}", "messages")
+        raise _invalid(
+            f"the messages have {len(parts)} videos; the limit is {service.config.limits.videos}", "messages"
+        )
     videos = [
         await load_video(service, url_of(part), owner, request.video, param=param, image=isinstance(part, ImagePart))
         for _, param, part in parts
@@ -57,9 +60,9 @@ async def prepare_chat(service: Service, request: ChatRequest, owner: str) -> Pr
 
 def _check_counts(request: ChatRequest, limits: Limits) -> None:
     if request.n > limits.answers:
-        raise _invalid(f"n is {request.n}, the limit is {limits.answers}", "n")
+        raise _invalid(f"n is {request.n}; the limit is {limits.answers}", "n")
     if len(request.messages) > limits.turns:
-        raise _invalid(f"{len(request.messages)} messages, the limit is {limits.turns}", "messages")
+        raise _invalid(f"the request has {len(request.messages)} messages; the limit is {limits.turns}", "messages")
 
 
 def _text(message: ChatMessage) -> str:
@@ -69,7 +72,7 @@ def _text(message: ChatMessage) -> str:
 
 
 def _media_parts(message: ChatMessage) -> list[tuple[int, VideoPart | ImagePart | FilePart]]:
-    """The videos and pictures of a message, with their places in its content."""
+    """Returns the videos and pictures of a message, with their positions in its content."""
     if isinstance(message.content, str):
         return []
     return [(place, part) for place, part in enumerate(message.content) if not isinstance(part, TextPart)]
@@ -96,7 +99,8 @@ async def stream_answers(service: Service, chat: PreparedChat) -> AsyncGenerator
 def _generate(
     service: Service, chat: PreparedChat, engine: Engine, submitted: float
 ) -> Generator[tuple[int, Piece | Answer]]:
-    """Runs in a thread of the answer executor. submitted: when the request came, by `perf_counter`."""
+    """Generates the answers in a thread of the answer executor. `submitted` is the `perf_counter` time of the
+    request."""
     service.metrics.seconds.labels("queue").observe(perf_counter() - submitted)
     request, model = chat.request, service.model
     prompt_videos = [

@@ -1,8 +1,8 @@
-"""Decodes videos in processes of their own, so that a hostile file can crash one of those and nothing else.
+"""Decoding of videos in separate processes, so that a hostile file can crash one of them and nothing else.
 
 `python -m serve.runtime.decoding SOCKET` imports the decoder once and then forks a child for each video, with limits on
-its memory and time. The child sends lines of JSON; a line that announces frames is followed by their raw bytes. Nothing
-is unpickled, so a child that a file has taken control of can send no more than wrong pictures.
+its memory and time. The child sends lines of JSON. A line that announces frames is followed by their raw bytes. Nothing
+is unpickled, so that a child under the control of a file can send no more than wrong pictures.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ T = TypeVar("T")
 
 # Frames are resized to a given short side. Without a limit of the aspect ratio the long one would be unbounded.
 MAX_ASPECT = 16
-SLACK_S = 5.0  # that the server waits beyond a child's own time limit
-START_S = 300.0  # longest start of the decoding process, which imports the decoder, on a busy machine
+SLACK_S = 5.0  # the server waits so much longer than a child's own time limit
+START_S = 300.0  # the decoding process imports the decoder first, which takes long on a busy machine
 LINE_BYTES = 1 << 20
 PIECE_SAMPLES = 1 << 18  # most samples that a child sends at a time, 16 seconds
 SAMPLE_BYTES = 4
@@ -46,7 +46,7 @@ LAZY_IMPORTS = ("av.subtitles.stream", "numpy.ma")  # modules that decoding woul
 
 @dataclass(frozen=True, slots=True)
 class DecodedVideo:
-    """pieces: the frames in order of time, as the decoder delivers them."""
+    """A decoded video. `pieces` are the frames in order of time, as the decoder returns them."""
 
     info: VideoInfo
     pieces: list[Frames]
@@ -205,8 +205,9 @@ class SandboxedDecoder:
             try:
                 return await asyncio.open_unix_connection(str(self.socket), limit=LINE_BYTES)
             except (ConnectionRefusedError, FileNotFoundError):
-                self.socket.unlink(missing_ok=True)  # left behind by a process that was killed
-        raise APIError(503, "videos cannot be decoded now", "decoder_unavailable", kind="server_error", retry_after_s=5)
+                self.socket.unlink(missing_ok=True)  # a process that was killed has left it
+        message = "videos cannot be decoded at the moment; try again in 5 s"
+        raise APIError(503, message, "decoder_unavailable", kind="server_error", retry_after_s=5)
 
 
 _CHILD_LIMITS = ("video_s", "pixels", "frames", "decode_s", "decode_bytes")
@@ -268,16 +269,16 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
 def _check(info: VideoInfo, sampling: SamplingConfig, limits: dict) -> None:
     """Checks a video against the limits. Raises VideoLLMError."""
     if info.duration_s > limits["video_s"]:
-        raise VideoLLMError(f"it lasts {info.duration_s:.0f} s, the limit is {limits['video_s']:g}")
+        raise VideoLLMError(f"it lasts {info.duration_s:.0f} s; the limit is {limits['video_s']:g}")
     if info.width * info.height > limits["pixels"]:
-        raise VideoLLMError(f"its pictures have {info.width}x{info.height} pixels, the limit is {limits['pixels']}")
+        raise VideoLLMError(f"its frames have {info.width}x{info.height} pixels; the limit is {limits['pixels']}")
     if max(info.width, info.height) > MAX_ASPECT * min(info.width, info.height):
-        raise VideoLLMError(f"its pictures, {info.width}x{info.height}, are longer than {MAX_ASPECT} to 1")
+        raise VideoLLMError(f"its frames have {info.width}x{info.height} pixels; the limit is {MAX_ASPECT} to 1")
     span_s = min(sampling.end_s or info.duration_s, info.duration_s) - (sampling.start_s or 0)
     count = sampling.frames or span_s * (sampling.fps or 0)
     if (sampling.max_frames or count) > limits["frames"] < count:
         raise VideoLLMError(
-            f"{count:.0f} frames of it were asked for, the limit is {limits['frames']}; set video.frames, video.fps or "
+            f"{count:.0f} frames of it were requested; the limit is {limits['frames']}. Set video.frames, video.fps or "
             "video.start and video.end"
         )
 

@@ -1,7 +1,7 @@
-"""Where the model computes: one thread, in which requests take turns, one item of each.
+"""The threads that run the model. With one thread, requests take turns in it, one item of each.
 
-Torch uses every core for one operation. Two threads that compute at the same time only slow each other down, so all
-computation of the model goes through one thread, and the engine batches the requests that take turns in it.
+Torch uses all cores for one operation, so that two threads that compute at the same time only slow each other down. All
+computation of the model therefore runs in one thread, and the engine batches the requests that take turns in it.
 """
 
 import asyncio
@@ -18,20 +18,20 @@ from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Prompt
 
 T = TypeVar("T")
-END: Any = object()  # what `next` returns at the end of a generator
+END: Any = object()  # `next` returns it at the end of a generator
 
 
 class ModelExecutor:
     """Runs calls and generators in its threads, in the order in which they are submitted.
 
-    Every call and every item of a generator is one job. A generator has at most one job in the queue, so generators
+    Each call and each item of a generator is one job. A generator has at most one job in the queue, so that generators
     advance side by side. A new call, and the first item of a new generator (which reads its prompt), enters the queue
-    only when the previous new one is through. Generators that are running thus wait for at most one of them at a time,
+    only after the previous new one has ended. Running generators therefore wait for at most one of them at a time,
     however many requests arrive together.
 
     Args:
-        threads: Number of threads. 1 where the jobs compute; more where they wait for another server.
-        max_running: Most generators that run at a time; further ones wait.
+        threads: The number of threads: 1 if the jobs compute, and more if they wait for another server.
+        max_running: The largest number of generators that run at a time. Further ones wait.
     """
 
     def __init__(self, threads: int = 1, max_running: int = 16):
@@ -52,8 +52,8 @@ class ModelExecutor:
         Closing this generator, or cancelling the task that awaits it, closes the other one before its item after next.
 
         Args:
-            make: Makes the generator once there is a slot for it.
-            interrupt: Called when no further item is wanted, to end a wait inside the generator.
+            make: Makes the generator as soon as there is a slot for it.
+            interrupt: A function that ends a wait inside the generator. It is called when no further item is needed.
         """
         self.waiting += 1
         try:
@@ -78,7 +78,8 @@ class ModelExecutor:
             await asyncio.wrap_future(self._pool.submit(_close, items, upcoming))
 
     def run_blocking(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Returns what the function returns in one of the threads, to a thread that is none of them."""
+        """Runs the function in one of the threads and returns its result. The caller must not be one of these
+        threads."""
         return self._pool.submit(function, *arguments).result()
 
     def close(self) -> None:
@@ -86,10 +87,10 @@ class ModelExecutor:
 
 
 async def run_in_new_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Returns what the function returns in a thread of its own, which ends with it.
+    """Runs the function in a new thread, which ends with it, and returns its result.
 
-    `asyncio.to_thread` would keep the thread. OpenMP starts worker threads for every thread in which torch computes,
-    and while more of them live than there are cores, the model takes 1.6 times as long.
+    `asyncio.to_thread` would keep the thread. OpenMP starts worker threads for each thread in which torch computes, and
+    while there are more of them than cores, the model takes 1.6 times as long.
     """
     pool = ThreadPoolExecutor(1)
     done = pool.submit(function, *arguments)
@@ -98,7 +99,7 @@ async def run_in_new_thread(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _close(items: Generator[Any], upcoming: Future[Any]) -> None:
-    """Closes the generator when its last job has ended: a generator that is running cannot be closed."""
+    """Closes the generator after its last job has ended, because a running generator cannot be closed."""
     if not upcoming.cancelled():
         wait([upcoming])
     items.close()

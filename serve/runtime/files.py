@@ -69,7 +69,7 @@ class FileStore:
         return self._files[made]
 
     def link(self, owner: str, source: Path, sha: str, purpose: str) -> StoredFile:
-        """Gives the owner a file of the server's own, for as long as an upload is kept. Its content is not copied."""
+        """Gives the owner one of the server's files for as long as an upload is kept. Its content is not copied."""
         made = f"file-{secrets.token_hex(12)}"
         path = self.folder / made
         path.symlink_to(source.resolve())

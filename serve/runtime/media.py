@@ -21,7 +21,7 @@ from videollm.config import SamplingConfig
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """A file with the SHA-256 of its content. source: how the request named it; "data:" for any data: URL."""
+    """A file with the SHA-256 of its content. `source` is the name in the request, or "data:" for any data: URL."""
 
     path: Path
     sha: str
@@ -38,7 +38,7 @@ class MediaLoader:
 
     @asynccontextmanager
     async def open(self, url: str, owner: str) -> AsyncIterator[MediaFile]:
-        """Provides the file for as long as the context lasts. What came with the request is then deleted.
+        """Provides the file for as long as the context lasts. Files that came with the request are deleted afterwards.
 
         Raises APIError with the reason.
         """
@@ -114,7 +114,8 @@ def _decode_data(url: str, max_bytes: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: str, size: int, mtime_ns: int) -> str:
-    """size and mtime_ns are part of the key of the cache, so that a changed file is read again."""
+    """Returns the hash of a file. size and mtime_ns are in the key of the cache, so that a changed file is read
+    again."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -133,10 +134,10 @@ def request_sampling(
     end_s: float | None,
     detail: str,
 ) -> SamplingConfig:
-    """Returns the sampling that a request's `video` object asks for, with the model's own as the default.
+    """Returns the sampling that a request's `video` object selects. The default is that of the model.
 
-    Details low and high halve and double the model's rate. A request that sets neither a rate nor a number of frames
-    gets at most `max_frames`, spread evenly; one that sets more than that is refused when its video is decoded.
+    The details low and high halve and double the model's rate. A request that sets neither a rate nor a number of
+    frames gets at most `max_frames`, spread evenly. One that sets more than that is refused when its video is decoded.
     """
     if frames is not None or fps is not None:
         return SamplingConfig(frames=frames, fps=fps, start_s=start_s, end_s=end_s, decoder=model.decoder)

@@ -6,7 +6,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class Metrics:
-    """The metrics of one server. Each has a registry of its own, so that one process can hold several servers."""
+    """The metrics of one server. Each server has its own registry, so that one process can have several servers."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

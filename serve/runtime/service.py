@@ -1,4 +1,4 @@
-"""What all requests to a server share: the model, its engine, the caches, the files, the limits and the metrics."""
+"""The state that all requests to a server share: the model, its engine, caches, files, limits and metrics."""
 
 import asyncio
 import os
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 class Service:
     """The state of one server.
 
-    `executor` runs the encoder and, without vLLM, the language model. `answer_executor` generates answers: it is the
-    same one, or with vLLM one with many threads, since those only wait for vLLM.
+    `executor` runs the encoder and, without vLLM, the language model. `answer_executor` generates answers. Without vLLM
+    it is the same executor. With vLLM it has many threads, because these only wait for vLLM.
 
-    Raises SearchIndexError where the configured index does not exist or was made with another encoder.
+    Raises SearchIndexError if the configured index does not exist or was made with another encoder.
     """
 
     def __init__(self, config: ServerConfig, model: Model):
@@ -104,7 +104,7 @@ class Service:
             return self._speech
 
     def check_model(self, name: str) -> None:
-        """Raises APIError 404 for a model that this server does not have."""
+        """Raises APIError 404 if this server does not have the model."""
         if name != self.model.config.name:
             raise APIError(
                 404,
@@ -114,15 +114,16 @@ class Service:
             )
 
     def engine_for(self, owner: str) -> tuple[Engine, Callable[[], None]]:
-        """Returns the engine for one request, and what interrupts its wait for a token from another thread."""
+        """Returns the engine for one request, and a function that interrupts its wait for a token from another
+        thread."""
         if self._local_engine:
-            return self._local_engine, lambda: None  # a token takes milliseconds: it is waited for
+            return self._local_engine, lambda: None  # a token takes milliseconds, so that its end is awaited
         assert self._vllm_engine
         own = self._vllm_engine.of(owner)
         return own, own.close
 
     def blocking_engine_for(self, owner: str) -> Engine:
-        """Returns an engine for a thread that is none of the executor's."""
+        """Returns an engine for threads that are not the executor's."""
         engine, _ = self.engine_for(owner)
         return ExecutorEngine(engine, self.executor) if self._local_engine else engine
 

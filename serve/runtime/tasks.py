@@ -1,4 +1,4 @@
-"""What the server does besides chat: embeddings, captions, summaries and search."""
+"""The tasks of the server besides chat: embeddings, captions, summaries and search."""
 
 import base64
 from pathlib import Path
@@ -34,7 +34,7 @@ async def embed(service: Service, request: EmbeddingsRequest, owner: str) -> Emb
     inputs = [request.input] if isinstance(request.input, str) else request.input
     limit = service.config.limits.embeddings
     if len(inputs) > limit:
-        raise APIError(400, f"{len(inputs)} inputs, the limit is {limit}", "invalid_value", param="input")
+        raise APIError(400, f"input has {len(inputs)} items; the limit is {limit}", "invalid_value", param="input")
     vectors, tokens = [], 0
     for number, item in enumerate(inputs):
         if isinstance(item, str | TextPart):
@@ -54,16 +54,16 @@ async def embed(service: Service, request: EmbeddingsRequest, owner: str) -> Emb
 
 
 def _embed_text(text: str, encoder: FrameEncoder) -> tuple[torch.Tensor, int]:
-    """Returns the unit vector (E,) of a text, and its number of tokens. Raises ConfigError for an empty one."""
+    """Returns the unit vector (E,) of a text, and its number of tokens. Raises ConfigError if the text is empty."""
     if not text.strip():
-        raise ConfigError("the text is empty")
+        raise ConfigError("the text is empty; give at least one word")
     return embed_text(text, encoder), int(encoder.encode_text([text]).mask.sum())
 
 
 async def _embed_media(
     service: Service, part: VideoPart | ImagePart | FilePart, owner: str, options: VideoOptions, param: str
 ) -> torch.Tensor:
-    """Returns the unit vector (E,) of a video or picture: the mean over its frames."""
+    """Returns the unit vector (E,) of a video or picture, which is the normalised mean over its frames."""
     loaded = await load_video(service, url_of(part), owner, options, param=param, image=isinstance(part, ImagePart))
     return torch.nn.functional.normalize(loaded.video.features.embed.float().mean(0), dim=0).cpu()
 
@@ -119,7 +119,7 @@ async def search_index(service: Service, request: SearchRequest, owner: str) -> 
 
 
 def _public_name(path: str, root: Path | None) -> str:
-    """The name by which requests may use the video. Its folder is told only if it lies below the media root."""
+    """Returns the name by which requests may use the video. It reveals the folder only below the media root."""
     if root is not None and Path(path).is_relative_to(root.resolve()):
         return Path(path).as_uri()
     return Path(path).name

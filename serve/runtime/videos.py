@@ -1,4 +1,4 @@
-"""Loads the videos of requests: opens what a request names, decodes it in the sandbox and encodes its frames."""
+"""Loading of the videos of requests: opens what a request names, decodes it in the sandbox and encodes its frames."""
 
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,7 +16,13 @@ from videollm.features.encode import EncodedVideo, encode_frames
 
 @dataclass(frozen=True, slots=True)
 class RequestVideo:
-    """A video of a request. key: content hash and sampling, which determine its features. used: for the receipt."""
+    """A video of a request.
+
+    Attributes:
+        key: The content hash and the sampling, which determine the features.
+        video: The features.
+        used: The description for the receipt.
+    """
 
     key: tuple[str, SamplingConfig]
     video: EncodedVideo

@@ -1,4 +1,4 @@
-"""Who sends a request: API keys, compared in constant time."""
+"""The API keys that tell who sends a request. They are compared in constant time."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""Work that ends when the client that asked for it goes away."""
+"""Cancellation of work whose client has closed the connection."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -20,7 +20,8 @@ class ClientDisconnectedError(APIError):
 
 
 async def cancel_on_disconnect(receive: Receive, work: Awaitable[T]) -> T:
-    """Returns the work's result. Cancels it and raises ClientDisconnectedError if the client goes away first."""
+    """Returns the result of the work. If the client disconnects first, cancels it and raises
+    ClientDisconnectedError."""
     task = asyncio.ensure_future(work)
     disconnected = asyncio.ensure_future(_disconnect(receive))
     try:
@@ -31,7 +32,7 @@ async def cancel_on_disconnect(receive: Receive, work: Awaitable[T]) -> T:
     finally:
         for unfinished in (task, disconnected):
             unfinished.cancel()
-        # Waits until the work has cleaned up: its slot is not given to the next request before.
+        # The work cleans up before its slot is given to the next request.
         await asyncio.gather(task, disconnected, return_exceptions=True)
 
 

@@ -1,7 +1,7 @@
-"""The first middleware of every request: who sends it, whether there is room, and how much it may send.
+"""The first middleware of every request. It checks who sends it, whether there is room, and how much it may send.
 
-A refusal is sent before the body is read. What the client still sends is then read and dropped for a few seconds: if
-the connection were closed while the client sends, it would often lose the refusal too (TCP reset).
+A refusal is sent before the body is read. What the client still sends is then read and dropped for a few seconds. If
+the connection were closed while the client sends, the client would often lose the refusal too (TCP reset).
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from serve.security.auth import ApiKeys
 from serve.web.sessions import UPLOAD as PAGE_UPLOAD
 from serve.web.sessions import is_page
 
-OPEN = ("/health", "/ready")  # need no key, for monitoring
+OPEN = ("/health", "/ready")  # monitoring has no key
 UPLOAD = "/v1/files"
 SPEECH = ("/v1/audio/transcriptions", "/v1/audio/translations")  # a form with a file too, which is worked on at once
 MESSAGE_S = 60.0  # longest pause between two pieces of a request's body
@@ -55,7 +55,7 @@ class Guard:
                     return
                 await self.app(scope, _limit_body(receive, max_bytes), send_and_note_status)
         finally:
-            # The route's pattern and not the path, which clients choose: every distinct label is kept for good.
+            # The label is the route's pattern, because clients choose paths and labels are never dropped.
             path = getattr(scope.get("route"), "path", "other")
             self.service.metrics.requests.labels(path, status).inc()
             self.service.metrics.seconds.labels("request").observe(perf_counter() - started)
@@ -96,7 +96,7 @@ def _host_name(host: str) -> str:
 
 
 def _limit_body(receive: Receive, max_bytes: int) -> Receive:
-    """Wraps `receive` so that a body raises HTTPException where it gets too large or pauses for too long."""
+    """Wraps `receive` so that a body that gets too large or pauses for too long raises HTTPException."""
     size, complete = 0, False
 
     async def limited() -> Message:
@@ -106,7 +106,7 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
         try:
             message = await asyncio.wait_for(receive(), MESSAGE_S)
         except TimeoutError as error:
-            raise HTTPException(408, f"nothing of the request's body came for {MESSAGE_S:g} s") from error
+            raise HTTPException(408, f"the request's body paused for {MESSAGE_S:g} s; send it faster") from error
         size += len(message.get("body", b""))
         if size > max_bytes:
             raise HTTPException(413, f"the request is larger than {max_bytes >> 20} MiB")

@@ -1,4 +1,4 @@
-"""How many requests a server takes at a time, and how many a minute from one key."""
+"""Limits of how many requests a server takes at a time, and of how many one key sends per minute."""
 
 import asyncio
 import math
@@ -28,7 +28,7 @@ class ConcurrencyLimiter:
             wait_s = min(LONGEST_RETRY_S, math.ceil(self._mean_s))
             raise APIError(
                 429,
-                f"{self.active} requests are waiting, the most this server takes; try again in {wait_s} s",
+                f"{self.active} requests are waiting, and this server takes no more; try again in {wait_s} s",
                 "server_busy",
                 kind="rate_limit_error",
                 retry_after_s=wait_s,
@@ -43,14 +43,14 @@ class ConcurrencyLimiter:
 
 
 class RateLimiter:
-    """A leaky bucket for each key: it holds `per_minute` requests and drains steadily. None: no limit."""
+    """A leaky bucket for each key, which has room for `per_minute` requests and drains steadily. None sets no limit."""
 
     def __init__(self, per_minute: int | None):
         self.per_minute = per_minute
         self._levels: dict[str, tuple[float, float]] = {}  # owner -> level of its bucket, and when it was that
 
     def take(self, owner: str) -> None:
-        """Counts a request of the key. Raises APIError 429 where its bucket is full."""
+        """Counts a request of the key. Raises APIError 429 if its bucket is full."""
         if self.per_minute is None:
             return
         now = asyncio.get_running_loop().time()

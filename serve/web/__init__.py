@@ -1,4 +1,4 @@
-"""The web page, a Gradio app: `python -m serve.web` for itself, or beside the API in `videollm serve`."""
+"""The web page, a Gradio app. `python -m serve.web` serves it alone, and `videollm serve` beside the API."""
 
 import os
 

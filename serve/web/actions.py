@@ -1,4 +1,5 @@
-"""What the page does with its videos and its conversation: each method answers an event with new component values."""
+"""The actions of the page on its videos and its conversation. Each method answers an event with new component
+values."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""The videos that a session can choose from: its own uploads, the example clip, and those of the server's index."""
+"""The videos that a session can choose: its own uploads, the example clip, and those of the server's index."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""What the actions of the page share: the session of a request, its slot and limits, its files and settings."""
+"""The base of the page's actions: the session of a request, its slot and limits, its files and settings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

@@ -1,4 +1,4 @@
-"""What a tab of the page shows, and its conversation as files to save."""
+"""The video and the conversation of a tab of the page, and the conversation as files to save."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace

@@ -1,4 +1,4 @@
-"""The components of the page, and which event calls which action."""
+"""The components of the page, and the actions that their events call."""
 
 from typing import Any
 

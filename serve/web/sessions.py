@@ -1,7 +1,7 @@
-"""Sessions of the page, one a browser, opened with an API key where the server has keys.
+"""Sessions of the page, one per browser. A session is opened with an API key if the server has keys.
 
-A session is a random token in a cookie that scripts cannot read (HttpOnly) and other sites cannot send (SameSite). What
-a session uploads, and what is computed from that, is visible to this session only.
+A session is a random token in a cookie that scripts cannot read (HttpOnly) and other sites cannot send (SameSite). Its
+uploads, and what is computed from them, are visible to this session only.
 """
 
 import hashlib

@@ -25,7 +25,7 @@ class TextFormat(RequestModel):
 
 
 class SamplingOptions(RequestModel):
-    """temperature 0, the default, is greedy: the same answer every time."""
+    """How answers are sampled. Temperature 0, the default, is greedy and gives the same answer every time."""
 
     temperature: float = Field(default=0.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -132,7 +132,7 @@ class ChunkDelta(ReplyModel):
 
 
 class ChunkChoice(ReplyModel):
-    """evidence comes with the last chunk of an answer."""
+    """A part of an answer. The last chunk of an answer has `evidence`."""
 
     index: int
     delta: ChunkDelta
@@ -142,7 +142,7 @@ class ChunkChoice(ReplyModel):
 
 
 class ChatChunk(ReplyModel):
-    """receipt comes with the last chunk of the first answer."""
+    """A chunk of a streamed completion. The last chunk of the first answer has `receipt`."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

@@ -9,7 +9,8 @@ from serve.api.schemas.media import ContentPart, VideoOptions
 
 
 class EmbeddingsRequest(RequestModel):
-    """Texts, videos and pictures are embedded in one space, that of search. Each item of a list gives one vector."""
+    """A request to embed texts, videos and pictures in the space that search uses. Each item of a list gives one
+    vector."""
 
     model: str
     input: str | Annotated[list[str | ContentPart], Field(min_length=1)]
@@ -18,7 +19,7 @@ class EmbeddingsRequest(RequestModel):
 
 
 class EmbeddingItem(ReplyModel):
-    """embedding: numbers, or little-endian float32 in base64."""
+    """One vector. `embedding` is a list of numbers, or little-endian float32 in base64."""
 
     object: Literal["embedding"] = "embedding"
     index: int

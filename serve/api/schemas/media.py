@@ -1,4 +1,4 @@
-"""How requests name videos and pictures, and how replies describe the videos that were used."""
+"""The names of videos and pictures in requests, and the description of the used videos in replies."""
 
 from typing import Annotated, Literal
 
@@ -10,10 +10,13 @@ Detail = Literal["low", "auto", "high"]
 
 
 class VideoOptions(RequestModel):
-    """Which frames of a video to use.
+    """Which frames of a video to use. At most one of `frames`, `fps` and `detail` may be set.
 
-    frames: this many, evenly spread; or fps: this many a second; or detail: half the model's own rate (low), that rate
-    (auto), or twice that rate (high). start, end: the part of the video, in seconds.
+    Attributes:
+        frames: The number of frames, spread evenly.
+        fps: The number of frames per second.
+        detail: Half the model's own rate (low), that rate (auto), or twice that rate (high).
+        start, end: The part of the video in seconds.
     """
 
     frames: int | None = Field(default=None, ge=1)
@@ -32,7 +35,8 @@ class VideoOptions(RequestModel):
 
 
 class VideoUrl(RequestModel):
-    """url: data:video/...;base64,..., the id of an uploaded file, or where the server allows it http(s):// or file://"""
+    """The address of a video: data:video/...;base64,..., the id of an uploaded file, or http(s):// or file:// if the
+    server allows them."""
 
     url: str
 
@@ -81,7 +85,8 @@ def url_of(part: VideoPart | ImagePart | FilePart) -> str:
 
 
 class UsedVideo(ReplyModel):
-    """A video of the request and the options in effect. times: presentation times of the encoded frames, in seconds."""
+    """A video of the request, and the options in effect. `times` are presentation times of the encoded frames in
+    seconds."""
 
     source: str
     duration: float

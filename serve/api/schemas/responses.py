@@ -1,4 +1,4 @@
-"""The Responses API: the same conversations in another shape."""
+"""The Responses API, which has the same conversations in another shape."""
 
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ class InputText(RequestModel):
 
 
 class InputVideo(RequestModel):
-    """video_url: as in chat completions; or file_id of an upload."""
+    """A video, named by a `video_url` as in chat completions, or by the `file_id` of an upload."""
 
     type: Literal["input_video"]
     video_url: str | None = None
@@ -98,7 +98,7 @@ def _as_chat_content(content: str | list[InputPart]) -> str | list[dict[str, Any
 
 def _url_or_file(url: str | None, file_id: str | None) -> str:
     if (url is None) == (file_id is None):
-        raise APIError(400, "give either an address or a file_id", "invalid_value", param="input")
+        raise APIError(400, "a part of the input needs either an address or a file_id", "invalid_value", param="input")
     return url or file_id or ""
 
 

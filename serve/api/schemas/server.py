@@ -41,7 +41,8 @@ class ModelList(ReplyModel):
 
 
 class HealthReply(ReplyModel):
-    """status is "degraded" while videos cannot be decoded, or the language model's own server does not answer."""
+    """The health of the server. `status` is "degraded" if videos cannot be decoded or the language model's server
+    does not answer."""
 
     status: Literal["ok", "degraded"]
     decoder: Literal["up", "down"]

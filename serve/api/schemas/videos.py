@@ -11,7 +11,7 @@ from videollm.cli.shapes import CaptionJSON, MomentJSON, PartJSON
 
 
 class CaptionRequest(RequestModel):
-    """dense: describe each part too, with its times."""
+    """A request to describe a video. With `dense`, each part is described too, with its times."""
 
     model: str
     video: VideoUrl
@@ -43,8 +43,17 @@ class SummaryReply(ReplyModel):
 
 
 class SearchRequest(RequestModel):
-    """query: a text; or like: a video or picture. said: words that are said. has: things that are seen, such as
-    "person" or "person>=2". Both filter, and either is enough alone. limit: most moments to return."""
+    """A search of the index.
+
+    Attributes:
+        query: The text to search for.
+        like: A video or picture to search for, instead of `query`.
+        options: Which frames of `like` to use.
+        said: Words that must be said. This filter is enough without `query` and `like`.
+        has: Things that must be seen, such as "person" or "person>=2". This filter is enough without `query` and
+            `like`.
+        limit: The largest number of moments to return.
+    """
 
     query: str | None = None
     like: MediaPart | None = None
@@ -63,7 +72,8 @@ class SearchRequest(RequestModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundMoment(MomentJSON):
-    """A moment of a search. video: file://... where the server's media root holds it, else its file name."""
+    """A moment of a search. `video` is a file:// address below the server's media root, or else the name of the
+    file."""
 
     object: Literal["video.moment"] = "video.moment"
 

@@ -160,7 +160,7 @@ def test_what_is_not_supported_is_refused_by_name(client: Any, field: str, value
         (asked("file:///etc/passwd"), "invalid_media_url", "--media-root"),
         (asked("http://127.0.0.1/a.mp4"), "invalid_media_url", "--allow-remote"),
         (asked("ftp://example.com/a.mp4"), "invalid_media_url", "give a data: URL"),
-        ([{"role": "assistant", "content": "Hi"}], "invalid_value", "end with the user"),
+        ([{"role": "assistant", "content": "Hi"}], "invalid_value", "last message must be the user"),
         ([{"role": "user", "content": "Hello " * 2000}], "context_length_exceeded", "the context is 2048"),
     ],
 )

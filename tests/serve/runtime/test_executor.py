@@ -220,7 +220,7 @@ def test_an_engine_needs_its_url():
     assert ServerConfig(engine="vllm", vllm_url="http://localhost:8001").vllm_url
     wrongs: list[dict[str, Any]] = [{"engine": "vllm"}, {"vllm_url": "http://localhost:8001"}]
     for wrong in wrongs:
-        with pytest.raises(ConfigError, match="give both or neither"):
+        with pytest.raises(ConfigError, match="--engine vllm and --vllm-url together"):
             ServerConfig(**wrong)
 
 
