@@ -22,7 +22,7 @@ from serve.config import Limits, ServerConfig
 from serve.runtime.service import Service
 from serve.web.app import close_tabs
 from videollm.checkpoint import load
-from videollm.device_arguments import add_device_arguments
+from videollm.device_arguments import add_device_arguments, loading_options
 from videollm.errors import VideoLLMError
 
 # This is longer than clients keep an unused connection, so that none sends a request into one that is being closed.
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
         config = config_of(options)
         # The thread ends with its OpenMP threads, which would slow down others; see `run_in_new_thread`.
         with ThreadPoolExecutor(1) as loading:
-            model = loading.submit(load, config.model, options.device, options.device_map).result()
+            model = loading.submit(load, config.model, **loading_options(options)).result()
             service = loading.submit(Service, config, model).result()
     except VideoLLMError as error:
         print(f"videollm serve: {error}", file=sys.stderr)
@@ -130,7 +130,13 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
         app.state.page,
     )
     server.run()
-    return 0 if server.started else 1
+    code = 0 if server.started else 1
+    if not service.has_ended:
+        # Python would wait for the thread that still computes, and nothing can interrupt one operation of torch.
+        logging.getLogger(__name__).warning("the server ends in the middle of a computation")
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 class PageServer(uvicorn.Server):

@@ -21,6 +21,8 @@ class Limits:
     """The most that one request, one video and the server as a whole may take. All numbers are above 0."""
 
     body_bytes: int = _limit(64 * MiB, "size of a request, including the videos inside it")
+    json_bytes: int = _limit(MiB, "bytes of JSON in a request besides the videos and pictures in it")
+    text: int = _limit(1 << 17, "characters of text in a request")
     media_bytes: int = _limit(512 * MiB, "size of a video that is uploaded, fetched or below the media root")
     video_s: float = _limit(4 * 3600, "duration of a video")
     pixels: int = _limit(4096 * 2304, "pixels of a frame")

@@ -23,7 +23,7 @@ from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.encoders.pixels import PixelEncoder
-from videollm.errors import CheckpointError
+from videollm.errors import CheckpointError, ConfigError
 from videollm.model import (
     FORMAT,
     INSIDE,
@@ -31,6 +31,7 @@ from videollm.model import (
     Model,
     base,
     check_revision,
+    config_of,
     find,
     load_projector,
     outside_language_model,
@@ -59,12 +60,22 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
     return Model(config, encoder, Processor(load_tokenizer(config.llm), config), llm)
 
 
-def load(name: str = "lite", device: str | torch.device | None = None, device_map: DeviceMap = None) -> Model:
+def load(
+    name: str = "lite",
+    device: str | torch.device | None = None,
+    device_map: DeviceMap = None,
+    *,
+    load_in_4bit: bool = False,
+    adapter: str | Path | None = None,
+    evidence_encoder: str | None = None,
+) -> Model:
     """A trained model, ready to answer.
 
     name: a preset that ships with weights, a checkpoint directory or a hub id. device: see `resolve_device`.
     device_map: "auto" spreads the language model over all GPUs. The adapter is merged into the language model, which
-    then runs at the base model's speed.
+    then runs at the base model's speed. load_in_4bit: hold the language model's weights in 4 bits (NF4). adapter: a
+    directory of PEFT, for a video model of transformers only. evidence_encoder: the model whose frame encoder gives the
+    evidence of such a model, "lite" where it is None.
     Raises CheckpointError for weights that are not there and for a preset without trained weights, whose answers would
     be noise (as those of `debug` are, on purpose); ConfigError for a device that is not there.
     """
@@ -77,7 +88,28 @@ def load(name: str = "lite", device: str | torch.device | None = None, device_ma
         raise CheckpointError(
             f"preset {name!r} has no trained weights; train it and give the directory that training wrote"
         )
-    return load_directory(directory, device, device_map=device_map, name=name)
+    device, (config, _) = resolve_device(device), read_config(directory, name)
+    if config.llm.source == hub.ITS_OWN:
+        if evidence_encoder is not None:
+            config = replace(config, encoder=config_of(evidence_encoder).encoder)
+        config = replace(config, llm=replace(config.llm, load_in_4bit=load_in_4bit))
+        return _load_hub(directory, config, device, device_map, None if adapter is None else Path(adapter))
+    for option, value in (("adapter", adapter), ("evidence encoder", evidence_encoder)):
+        if value is not None:
+            raise ConfigError(
+                f"{name} has its own {option}; leave {value} out, or give a video model of transformers as the model"
+            )
+    return load_directory(directory, device, device_map=device_map, load_in_4bit=load_in_4bit)
+
+
+def _load_hub(
+    directory: Path, config: ModelConfig, device: torch.device, device_map: DeviceMap, adapter: Path | None
+) -> Model:
+    encoder = PixelEncoder(build_encoder(config.encoder, device), hub.family_of(directory).short_side)
+    llm = hub.load_model(directory, config.llm, device, device_map)
+    if adapter is not None:
+        llm, config = hub.with_adapter(llm, config, adapter)
+    return Model(config, encoder, hub.load_processor(directory, config, llm), llm)
 
 
 def load_directory(
@@ -86,22 +118,20 @@ def load_directory(
     *,
     trainable: bool = False,
     device_map: DeviceMap = None,
-    name: str | None = None,
+    load_in_4bit: bool = False,
 ) -> Model:
-    """Load what `save` wrote, or a video model of transformers. trainable: keep the adapter beside the language model,
-    to train it further. name: of a model of transformers; None is that of the directory.
+    """Load what `save` wrote. trainable: keep the adapter beside the language model, to train it further. device_map,
+    load_in_4bit: see `load`.
 
     Raises CheckpointError for missing or unknown tensors, and for an encoder of another revision.
     """
     device = resolve_device(device)
-    config, towers = read_config(directory, name)
+    config, towers = read_config(directory)
     encoder = build_encoder(config.encoder, device)
-    if config.llm.source == hub.ITS_OWN:
-        encoder = PixelEncoder(encoder, hub.family_of(directory).short_side)
-        llm = hub.load_model(directory, config.llm, device, device_map)
-        return Model(config, encoder, hub.load_processor(directory, config), llm)
     check_revision(directory, config, towers, encoder)
     source = base(config.llm, directory)
+    if load_in_4bit:
+        source = replace(source, load_in_4bit=True)
     language_model = load_language_model(source, device, device_map)
     if source.lora is not None:
         language_model = load_adapter(language_model, directory, trainable=trainable)

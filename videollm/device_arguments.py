@@ -1,12 +1,13 @@
-"""`--device` and `--device-map`, for every program that loads a model or an encoder. Needs no PyTorch to show help."""
+"""Where and how a model is loaded, for every program that loads one. Needs no PyTorch to show help."""
 
 import argparse
+from typing import Any
 
 DEVICE_VARIABLE = "VIDEOLLM_DEVICE"
 
 
 def add_device_arguments(parser: argparse.ArgumentParser, *, language_model: bool = True) -> None:
-    """Add `--device`, and `--device-map` for programs that load a language model."""
+    """Adds `--device`, and for programs that load a language model the other options of `loading_options`."""
     parser.add_argument(
         "--device",
         metavar="DEVICE",
@@ -19,3 +20,20 @@ def add_device_arguments(parser: argparse.ArgumentParser, *, language_model: boo
             choices=["auto"],
             help="spread the language model over all GPUs, and over main memory where they are too small",
         )
+        parser.add_argument(
+            "--load-in-4bit", action="store_true", help="hold the language model's weights in 4 bits (bitsandbytes)"
+        )
+        parser.add_argument(
+            "--adapter", metavar="DIR", help="add the weights of this PEFT adapter to a video model of transformers"
+        )
+        parser.add_argument(
+            "--evidence-encoder",
+            metavar="MODEL",
+            help="the model whose frame encoder finds evidence for a video model of transformers (default: lite)",
+        )
+
+
+def loading_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options of `add_device_arguments` as arguments of `videollm.load`."""
+    names = ("device", "device_map", "load_in_4bit", "adapter", "evidence_encoder")
+    return {name: getattr(options, name) for name in names}

@@ -84,7 +84,10 @@ def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
 
 
 def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, dict[str, str]]:
-    """The configuration in a checkpoint directory and the revisions of its frozen parts. name: see `load_directory`."""
+    """The configuration in a checkpoint directory and the revisions of its frozen parts.
+
+    name: that of a video model of transformers, see `videollm.load`; None is that of its directory.
+    """
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")

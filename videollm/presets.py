@@ -24,7 +24,8 @@ LITE = ModelConfig(
     encoder=EncoderConfig(kind="lite", name="efficientnet_lite0", dtype="float32"),
     temporal=TemporalConfig(kind="qformer", queries=4, width=256, layers=2, heads=4),
     llm=LanguageModelConfig(source="asset:smollm2-135m-instruct", dtype="float32", lora=LITE_LORA),
-    prompt=PromptConfig(context=512, max_new_tokens=64),  # trained on conversations of up to about 450 tokens
+    prompt=PromptConfig(context=2048, max_new_tokens=64),  # trained on conversations of up to about 450 tokens
+    senses=("speech", "objects"),
 )
 
 DEBUG = ModelConfig(

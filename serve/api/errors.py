@@ -14,6 +14,11 @@ from videollm.errors import ContextOverflowError, EngineError, VideoError, Video
 
 logger = logging.getLogger(__name__)
 
+# Most characters of an error: it may repeat what a client sent.
+MESSAGE, PARAM = 1000, 100
+# Pydantic puts validators and members of unions into the location of an error. They are no fields of the request.
+NO_FIELDS = ("function-", "tagged-", "list[", "union[")
+
 
 class APIError(Exception):
     """A refusal of a request.
@@ -37,7 +42,7 @@ class APIError(Exception):
         kind: str = "invalid_request_error",
         retry_after_s: int | None = None,
     ):
-        super().__init__(message)
+        super().__init__(_shortened(message, MESSAGE))
         self.status, self.code, self.param, self.kind, self.retry_after_s = status, code, param, kind, retry_after_s
 
     @property
@@ -79,23 +84,35 @@ def api_errors(param: str | None = None) -> Iterator[None]:
         raise as_api_error(error, param) from error
 
 
-def validation_error(error: RequestValidationError) -> APIError:
-    """Returns the first problem of a request, with the field that has it."""
-    first = error.errors()[0]
-    # Pydantic puts validators and union members into the location, which are no fields of the request.
-    where = [str(part) for part in first["loc"][1:] if not str(part).startswith(("function-", "tagged-"))]
-    param = ".".join(where) or None
-    if first["type"] == "extra_forbidden":
-        return APIError(400, f"unsupported parameter: {param!r}", "unsupported_parameter", param=param)
-    if first["type"] == "json_invalid":
-        return APIError(400, "the request's body is not JSON", "invalid_json")
-    code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
-    return APIError(400, f"{param or 'the request'}: {first['msg']}", code, param=param)
+def validation_error(kind: str, message: str, place: tuple[int | str, ...]) -> APIError:
+    """Returns the refusal for one of Pydantic's errors: its type, its message and its location in the request."""
+    where = [str(part) for part in place if not str(part).startswith(NO_FIELDS) and part != "str"]
+    param = _shortened(".".join(where), PARAM) or None
+    if kind == "extra_forbidden":
+        return unsupported_parameter(param or "")
+    if kind == "json_invalid":
+        return invalid_json()
+    code = "missing_required_parameter" if kind == "missing" else "invalid_value"
+    return APIError(400, f"{param or 'the request'}: {message}", code, param=param)
+
+
+def unsupported_parameter(name: str) -> APIError:
+    name = _shortened(name, PARAM)
+    return APIError(400, f"unsupported parameter: {name!r}", "unsupported_parameter", param=name)
+
+
+def invalid_json() -> APIError:
+    return APIError(400, "the request's body is not JSON", "invalid_json")
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 async def on_validation(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return validation_error(error).response()
+    first = error.errors()[0]
+    return validation_error(first["type"], first["msg"], tuple(first["loc"][1:])).response()
 
 
 async def on_http(request: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
+from serve.api.bodies import BoundedJSONRoute
 from serve.api.errors import APIError
 from serve.api.schemas.audio import (
     SpeechFormat,
@@ -49,7 +50,12 @@ NAME_CHARACTERS = 200  # kept of an upload's name
 
 public = APIRouter(responses=ERRORS)
 # The guard checks keys. HTTPBearer is here for the OpenAPI document, which says that the routes need one.
-keyed = APIRouter(prefix="/v1", responses=ERRORS, dependencies=[Depends(HTTPBearer(auto_error=False))])
+keyed = APIRouter(
+    prefix="/v1",
+    route_class=BoundedJSONRoute,
+    responses=ERRORS,
+    dependencies=[Depends(HTTPBearer(auto_error=False))],
+)
 
 
 class FileUpload(BaseModel):

@@ -44,6 +44,7 @@ async def prepare_chat(service: Service, request: ChatRequest, owner: str) -> Pr
             if message.role != "user":
                 raise _invalid("only a user's message may contain a video", f"messages.{number}")
             parts.append((number, f"messages.{number}.content.{place}", part))
+    service.check_text((message.content for message in messages), "messages")
     roles = [message.role for message in messages]
     if roles[-1] != "user" or "system" in roles[1:]:
         raise _invalid("the last message must be the user's, and only the first may be a system message", "messages")

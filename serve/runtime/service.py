@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from time import time
@@ -27,6 +27,8 @@ from videollm.senses.speech import SpeechSense
 if TYPE_CHECKING:
     from videollm.retrieval.index import Index
 
+CLOSE_S = 10.0  # longest wait for a computation in work when the server ends
+
 
 class Service:
     """The state of one server.
@@ -34,13 +36,17 @@ class Service:
     `executor` runs the encoder and, without vLLM, the language model. `answer_executor` generates answers. Without vLLM
     it is the same executor. With vLLM it has many threads, because these only wait for vLLM.
 
-    Raises SearchIndexError if the configured index does not exist or was made with another encoder.
+    Attributes:
+        has_ended: False where `close` has not waited for a computation that takes too long.
+
+    Raises SearchIndexError where the configured index does not exist or was made with another encoder.
     """
 
     def __init__(self, config: ServerConfig, model: Model):
         self.config, self.model = config, model
         self.index = _open_index(config.index, model)
         self.started_at = int(time())
+        self.has_ended = True
         self.folder = Path(tempfile.mkdtemp(prefix="videollm-serve-"))  # mkdtemp: readable by this user only
         (self.folder / "files").mkdir()
         (self.folder / "media").mkdir()
@@ -83,7 +89,7 @@ class Service:
 
     async def close(self) -> None:
         for executor in {self.executor, self.answer_executor}:
-            await asyncio.to_thread(executor.close)
+            self.has_ended &= await asyncio.to_thread(executor.close, CLOSE_S)
         await self.decoder.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -113,6 +119,12 @@ class Service:
                 param="model",
             )
 
+    def check_text(self, texts: Iterable[str], param: str) -> None:
+        """Raises APIError 400 where the texts of one request are too long together. Reading them takes the model."""
+        size, limit = sum(map(len, texts)), self.config.limits.text
+        if size > limit:
+            raise APIError(400, f"{size} characters of text, the limit is {limit}", "text_too_long", param=param)
+
     def engine_for(self, owner: str) -> tuple[Engine, Callable[[], None]]:
         """Returns the engine for one request, and a function that interrupts its wait for a token from another
         thread."""
@@ -122,10 +134,13 @@ class Service:
         own = self._vllm_engine.of(owner)
         return own, own.close
 
-    def blocking_engine_for(self, owner: str) -> Engine:
-        """Returns an engine for threads that are not the executor's."""
-        engine, _ = self.engine_for(owner)
-        return ExecutorEngine(engine, self.executor) if self._local_engine else engine
+    def blocking_engine_for(self, owner: str) -> tuple[Engine, Callable[[], None]]:
+        """Returns an engine for a thread that is none of the executor's, and what ends its work from another one."""
+        engine, interrupt = self.engine_for(owner)
+        if not self._local_engine:
+            return engine, interrupt
+        own = ExecutorEngine(engine, self.executor)
+        return own, own.stopped.set
 
 
 def _open_index(uri: str | None, model: Model) -> "Index | None":

@@ -1,7 +1,9 @@
 """The tasks of the server besides chat: embeddings, captions, summaries and search."""
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,9 +25,10 @@ from serve.runtime.videos import load_video
 from videollm.chat.caption import caption, dense_captions
 from videollm.chat.summary import summarize
 from videollm.cli.shapes import CaptionJSON, PartJSON
-from videollm.encoders.base import FrameEncoder
-from videollm.errors import ConfigError
-from videollm.retrieval.queries import embed_text
+from videollm.retrieval.queries import embed_text_parts, join_parts
+
+if TYPE_CHECKING:
+    from videollm.retrieval.search import Moment
 
 
 async def embed(service: Service, request: EmbeddingsRequest, owner: str) -> EmbeddingsReply:
@@ -35,12 +38,11 @@ async def embed(service: Service, request: EmbeddingsRequest, owner: str) -> Emb
     limit = service.config.limits.embeddings
     if len(inputs) > limit:
         raise APIError(400, f"input has {len(inputs)} items; the limit is {limit}", "invalid_value", param="input")
+    service.check_text([_text(item) for item in inputs if isinstance(item, str | TextPart)], "input")
     vectors, tokens = [], 0
     for number, item in enumerate(inputs):
         if isinstance(item, str | TextPart):
-            text = item if isinstance(item, str) else item.text
-            with api_errors(f"input.{number}"):
-                vector, count = await service.executor.run(_embed_text, text, service.model.encoder)
+            vector, count = await embed_text(service, _text(item), f"input.{number}")
             tokens += count
         else:
             vector = await _embed_media(service, item, owner, request.video, f"input.{number}")
@@ -53,11 +55,18 @@ async def embed(service: Service, request: EmbeddingsRequest, owner: str) -> Emb
     return EmbeddingsReply(data=items, model=request.model, usage=usage)
 
 
-def _embed_text(text: str, encoder: FrameEncoder) -> tuple[torch.Tensor, int]:
-    """Returns the unit vector (E,) of a text, and its number of tokens. Raises ConfigError if the text is empty."""
-    if not text.strip():
-        raise ConfigError("the text is empty; give at least one word")
-    return embed_text(text, encoder), int(encoder.encode_text([text]).mask.sum())
+def _text(item: str | TextPart) -> str:
+    return item if isinstance(item, str) else item.text
+
+
+async def embed_text(service: Service, text: str, param: str) -> tuple[torch.Tensor, int]:
+    """Returns the unit vector (E,) of a text, and its number of tokens. Raises APIError for an empty one.
+
+    A long text is embedded in parts. Other requests take turns with them, and a client that goes away ends them.
+    """
+    with api_errors(param):
+        parts = [part async for part in service.executor.run_parts(embed_text_parts(text, service.model.encoder))]
+    return join_parts([part.weighted for part in parts]), sum(part.tokens for part in parts)
 
 
 async def _embed_media(
@@ -78,10 +87,12 @@ async def caption_video(service: Service, request: CaptionRequest, owner: str) -
     """Describes a video. Raises APIError."""
     service.check_model(request.model)
     loaded = await load_video(service, request.video.url, owner, request.options, param="video")
-    model, engine = service.model, service.blocking_engine_for(owner)
+    engine, stop = service.blocking_engine_for(owner)
+    model, dense = service.model, []
     with api_errors("video"):
-        answer = await run_in_new_thread(caption, model, loaded.video, engine)
-        dense = await run_in_new_thread(dense_captions, model, loaded.video, engine) if request.dense else []
+        answer = await run_in_new_thread(caption, model, loaded.video, engine, stop=stop)
+        if request.dense:
+            dense = await run_in_new_thread(dense_captions, model, loaded.video, engine, stop=stop)
     return CaptionReply(
         model=request.model,
         text=answer.text,
@@ -94,28 +105,46 @@ async def summarize_video(service: Service, request: SummarizeRequest, owner: st
     """Describes the parts that represent a video. Raises APIError."""
     service.check_model(request.model)
     loaded = await load_video(service, request.video.url, owner, request.options, param="video")
-    engine = service.blocking_engine_for(owner)
+    engine, stop = service.blocking_engine_for(owner)
     with api_errors("video"):
-        summary = await run_in_new_thread(summarize, service.model, loaded.video, request.parts, engine)
+        summary = await run_in_new_thread(summarize, service.model, loaded.video, request.parts, engine, stop=stop)
     parts = [PartJSON.of(part) for part in summary.parts]
     return SummaryReply(model=request.model, text=summary.text, parts=parts, video=loaded.used)
 
 
 async def search_index(service: Service, request: SearchRequest, owner: str) -> SearchReply:
     """Finds moments of indexed videos by a text, a video or a picture. Raises APIError."""
+    query: str | torch.Tensor | None = request.query
+    if request.like is not None:
+        query = await _embed_media(service, request.like, owner, request.options, "like")
+    moments = await find_moments(service, query, request.limit, request.said, request.has)
+    root = service.config.media_root
+    return SearchReply(data=[FoundMoment.of(moment, _public_name(moment.path, root)) for moment in moments])
+
+
+async def find_moments(
+    service: Service, query: str | torch.Tensor | None, limit: int, said: str | None = None, has: Sequence[str] = ()
+) -> "list[Moment]":
+    """Finds moments of indexed videos by a text or by an embedding (E,), best first. Raises APIError.
+
+    said, has: see `videollm.retrieval.search.Filter`.
+    """
     if service.index is None:
         raise APIError(404, "this server has no index; start it with --index DIR", "no_index")
     from videollm.retrieval.search import Filter, search  # needs the extra `index`
 
-    with api_errors("has" if request.has else "said"):
-        where = Filter(said=request.said, has=tuple(request.has))
-    query: str | torch.Tensor | None = request.query
-    if request.like is not None:
-        query = await _embed_media(service, request.like, owner, request.options, "like")
+    service.check_text([said or "", *has], "said")
+    with api_errors("has" if has else "said"):
+        where = Filter(said=said, has=tuple(has))
+    embed = await embed_query(service, query) if isinstance(query, str) else query
     with api_errors("query"):
-        moments = await service.executor.run(search, service.index, query, request.limit, where)
-    root = service.config.media_root
-    return SearchReply(data=[FoundMoment.of(moment, _public_name(moment.path, root)) for moment in moments])
+        return await service.executor.run(search, service.index, query, limit, where, embed)
+
+
+async def embed_query(service: Service, query: str) -> torch.Tensor:
+    """Returns the unit vector (E,) of a text to search for. Raises APIError."""
+    service.check_text([query], "query")
+    return (await embed_text(service, query, "query"))[0]
 
 
 def _public_name(path: str, root: Path | None) -> str:

@@ -74,7 +74,10 @@ async def _encode(service: Service, media: MediaFile, sampling: SamplingConfig) 
     async with service.decoder.decode(media.path, sampling, encoder.image_size) as decoded:
         decode_ms = round(1000 * (perf_counter() - started), 1)
         executor_encoder: Any = ExecutorEncoder(encoder, service.executor)  # has the part of FrameEncoder used here
-        video = await run_in_new_thread(encode_frames, decoded.info, decoded.pieces, executor_encoder, sampling)
+        stop = executor_encoder.stopped.set
+        video = await run_in_new_thread(
+            encode_frames, decoded.info, decoded.pieces, executor_encoder, sampling, stop=stop
+        )
     video.ms["decode"] = decode_ms
     for step, ms in video.ms.items():
         service.metrics.seconds.labels(step).observe(ms / 1000)

@@ -9,7 +9,7 @@ from serve.api.errors import APIError
 from serve.api.schemas.media import VideoUrl
 from serve.api.schemas.videos import CaptionRequest, SummarizeRequest
 from serve.runtime.files import StoredFile
-from serve.runtime.tasks import caption_video, summarize_video
+from serve.runtime.tasks import caption_video, embed_query, find_moments, summarize_video
 from serve.web import render
 from serve.web.catalog import indexed_name
 from serve.web.context import PageContext, PageSettings
@@ -56,7 +56,8 @@ class TabActions(PageContext):
         self, query: str, file: StoredFile, session: PageSession, settings: PageSettings
     ) -> list[render.MomentCard]:
         video, model = (await self.load(file, session, settings)).video, self.service.model
-        spans = await asyncio.to_thread(ground, video, query, model.encoder, MAX_MOMENTS)
+        embed = await embed_query(self.service, query)
+        spans = await asyncio.to_thread(ground, video, embed, model.encoder, MAX_MOMENTS)
         thumbnails = await self.middle_thumbnails(file, [(span.start_s, span.end_s) for span in spans])
         cards = []
         for span, thumbnail in zip(spans, thumbnails, strict=True):
@@ -67,12 +68,8 @@ class TabActions(PageContext):
         return cards
 
     async def _search_index(self, query: str) -> list[render.MomentCard]:
-        from videollm.retrieval.search import search  # needs the extra `index`
-
-        if self.catalog.index is None:
-            raise APIError(404, "this server has no index; start it with --index DIR", "no_index")
         await self.catalog.refresh()
-        moments = await asyncio.to_thread(search, self.catalog.index, query, MAX_MOMENTS)
+        moments = await find_moments(self.service, query, MAX_MOMENTS)
         cards = []
         for moment in moments:
             name = indexed_name(moment.path)

@@ -32,7 +32,7 @@ def test_the_default_model_answers_rightly_and_prints_nothing_else():
     done = run("ask", SAMPLE, "What is in this video?")
     assert done.returncode == 0
     answer, evidence, receipt = done.stdout.splitlines()
-    assert answer == "A cat, then an espresso, then a rocket."
+    assert answer == "A cat, then an espresso, then a rocket. 1 cup is seen."
     assert evidence.startswith("evidence: 0:0") and receipt.startswith("receipt:  lite ")
     assert done.stderr == ""
 

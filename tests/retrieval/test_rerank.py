@@ -68,7 +68,7 @@ def test_moments_of_few_frames_are_padded_with_what_is_not_read(moments: list[Mo
 
 def test_a_long_text_is_read_in_parts(moments: list[Moment]):
     looking, text = model("xclip"), "a green thing that moves. a red thing that stands still and looks at it for long."
-    parts = split_text(text, Words(10))
+    parts = [*split_text(text, Words(10))]
     assert len(parts) > 1 and "".join(p + " " for p in parts).split() == text.split()
     found = {m.start_s: m.score for m in rerank(looking, text, moments)}
     for start in found:

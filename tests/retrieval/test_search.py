@@ -112,7 +112,7 @@ def test_long_texts_are_split_and_pooled_not_cut():
     encoder = DebugEncoder()
     sentences = [f"word{i} another{i} third{i} end{i}." for i in range(60)]
     text = " ".join(sentences)
-    parts = split_text(text, encoder)
+    parts = [*split_text(text, encoder)]
     assert len(parts) > 1 and all(encoder.reads_whole(part) for part in parts)
     assert " ".join(" ".join(parts).split()) == text
     assert all(part.endswith(".") for part in parts)
@@ -129,4 +129,4 @@ def test_texts_without_spaces_are_split_too():
             return len(text) <= 5
 
     assert "".join(split_text("一二三四五六七八九十" * 3, Short())) == "一二三四五六七八九十" * 3
-    assert split_text("abc", Short()) == ["abc"]
+    assert [*split_text("abc", Short())] == ["abc"]

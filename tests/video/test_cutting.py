@@ -14,7 +14,7 @@ from tests.video.clips import number_of, picture, write_clip
 from videollm.config import SamplingConfig
 from videollm.errors import ConfigError, VideoRangeError
 from videollm.video.audio import SAMPLE_RATE, iter_audio
-from videollm.video.cutting import Clip, cut
+from videollm.video.cutting import CutPart, cut
 from videollm.video.decode import decode, probe
 
 
@@ -55,7 +55,7 @@ def heard_at(path: Path) -> float:
 def test_a_clip_holds_exactly_the_frames_of_its_part(tmp_path: Path, start_s: float, end_s: float, expected: range):
     source = write_clip(tmp_path / "source.mp4")
     clip = cut(source, start_s, end_s, tmp_path / "part.mp4")
-    assert clip == Clip(pytest.approx(expected[0] / 24), pytest.approx(1.0), copied=False)
+    assert clip == CutPart(pytest.approx(expected[0] / 24), pytest.approx(1.0), copied=False)
     assert numbers(tmp_path / "part.mp4") == list(expected)
     assert probe(tmp_path / "part.mp4").duration_s == pytest.approx(len(expected) / 24, abs=1e-3)
 
@@ -72,7 +72,7 @@ def test_uneven_frame_times_stay(tmp_path: Path):
 def test_closed_groups_of_pictures_are_copied(tmp_path: Path, bframes: str):
     source = write_clip(tmp_path / "source.mp4", g="12", bf=bframes, sc_threshold="0", x264opts="open-gop=0")
     clip = cut(source, 0.5, 1.5, tmp_path / "part.mp4")
-    assert clip == Clip(pytest.approx(0.5), pytest.approx(1.5), copied=True)
+    assert clip == CutPart(pytest.approx(0.5), pytest.approx(1.5), copied=True)
     part = decode(tmp_path / "part.mp4", SamplingConfig(fps=1000, max_frames=1000))
     whole = decode(source, SamplingConfig(fps=1000, max_frames=1000))
     assert torch.equal(part.pixels, whole.pixels[12:36]), "copied pictures are the same to the bit"

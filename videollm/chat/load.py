@@ -19,14 +19,14 @@ FILE = "model.safetensors"
 LLAMAS = ("smollm2-135m-instruct",)  # assets that `LlamaRunner` can run
 
 
-def load_to_chat(name: str, device: str | torch.device | None = None, device_map: Any = None) -> Model:
+def load_to_chat(name: str, device: str | torch.device | None = None, **options: Any) -> Model:
     """Returns a trained model that answers, but computes no losses. Arguments and errors are those of `videollm.load`.
 
     For a Llama from an asset on a CPU, the adapter is merged once and the result kept beside the assets, whence it is
     memory-mapped: neither transformers' models nor PEFT are imported. Other models are loaded by `videollm.load`.
     """
     device, directory = resolve_device(device), find(name)
-    if device.type == "cpu" and device_map is None and directory is not None:
+    if device.type == "cpu" and directory is not None and not any(options.values()):
         config, towers = read_config(directory, name)
         asset = config.llm.source.removeprefix("asset:")
         if asset in LLAMAS and not config.llm.load_in_4bit:
@@ -40,7 +40,7 @@ def load_to_chat(name: str, device: str | torch.device | None = None, device_map
             return Model(config, encoder, Processor(read_tokenizer(assets.fetch(asset)), config), llm)
     from videollm.checkpoint import load  # imports transformers and all model families, which takes seconds
 
-    return load(name, device, device_map)
+    return load(name, device, **options)
 
 
 def _merged(directory: Path, asset: str, dtype: torch.dtype) -> LlamaWeights:

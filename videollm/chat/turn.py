@@ -1,10 +1,13 @@
 """One turn of a conversation about any number of videos: fits the prompt to the context and streams the answer."""
 
+import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
 from videollm.chat.answer import Answer, Evidence, Receipt
+from videollm.chat.grounded import CANNOT_TELL, EVIDENCE, INTRODUCTION, Grounded, evidence_of, ground
+from videollm.chat.presence import LEAST_COSINE
 from videollm.errors import ContextOverflowError
 from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import Engine, PromptCache
@@ -12,7 +15,7 @@ from videollm.inference.sampling import GenerationConfig, Token
 from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 
-EVIDENCE = 3  # the largest number of segments that an answer cites
+NO_EVIDENCE = re.compile(r"(no|none|nothing|nobody|i cannot tell)\b", re.IGNORECASE)
 REPLACEMENT = "\ufffd"  # tokenizers decode an incomplete character to it
 
 
@@ -99,27 +102,35 @@ def generate_answer(
         video_ms: Milliseconds of decoding, encoding and senses that the receipt of this turn counts.
         started: The value of `perf_counter()` when the question arrived.
     """
+    grounded = _grounded(model, question, videos)
     ids: list[int] = []
-    yielded, first_s, stopped_at = "", 0.0, None
-    for token in engine.stream(prompt, cache, generation):
-        first_s = first_s or perf_counter() - started
-        ids.append(token.id)
-        # All ids are decoded again at each token, because a character may consist of several tokens.
-        text = model.processor.decode(ids)
-        stopped_at = _first_stop(text, generation.stop)
-        if stopped_at is not None:
-            break
-        certain = text[: _certain_length(text, generation.stop)]
-        new = ""
-        if certain.startswith(yielded) and not certain.endswith(REPLACEMENT):
-            new = certain[len(yielded) :]
-            yielded = certain
-        yield Piece(new, token)
-    ended_s = perf_counter() - started
-    text = model.processor.decode(ids)[:stopped_at]
+    text = yielded = ""
+    first_s, stopped_at = 0.0, None
+    # "I cannot tell" is not shown where findings will tell.
+    held = (*generation.stop, CANNOT_TELL) if grounded else generation.stop
+    if grounded is None or grounded.describes:
+        for token in engine.stream(prompt, cache, generation):
+            first_s = first_s or perf_counter() - started
+            ids.append(token.id)
+            # All ids are decoded again at each token, because a character may consist of several tokens.
+            text = model.processor.decode(ids)
+            stopped_at = _first_stop(text, generation.stop)
+            if stopped_at is not None:
+                break
+            certain = text[: _certain_length(text, held)]
+            new = ""
+            if certain.startswith(yielded) and not certain.endswith(REPLACEMENT):
+                new = certain[len(yielded) :]
+                yielded = certain
+            yield Piece(new, token)
+        text = text[:stopped_at]
+    cut = stopped_at is None and len(ids) == generation.max_new_tokens
+    if grounded is not None and stopped_at is None:
+        text = grounded.completed(text) if grounded.describes else grounded.text
+        text = text[: _first_stop(text, generation.stop)]
     if text.startswith(yielded) and text != yielded:
         yield Piece(text[len(yielded) :], None)
-    cut = stopped_at is None and len(ids) == generation.max_new_tokens
+    ended_s = perf_counter() - started
     merged = any(len(v.segments) < v.total_segments for v in videos)
     segments = sum(len(v.segments) for v in videos)
     receipt = Receipt(
@@ -139,11 +150,21 @@ def generate_answer(
         finish="length" if cut else "stop",
         ms={
             **video_ms,
-            "first_token": round(1000 * first_s, 1),
+            "first_token": round(1000 * (first_s or ended_s), 1),
             "total": round(1000 * ended_s + sum(video_ms.values()), 1),
         },
     )
-    yield Answer(text, _evidence(model, question, text, videos), receipt)
+    evidence = grounded.evidence if grounded else _evidence(model, question, text, videos)
+    yield Answer(text, evidence, receipt)
+
+
+def _grounded(model: Model, question: str, videos: Sequence[PromptVideo]) -> Grounded | None:
+    """The answer that findings and scores give, for a model that has senses and for at most one video."""
+    if not model.config.senses or len(videos) > 1:
+        return None
+    if not videos:
+        return Grounded(INTRODUCTION)
+    return ground(model.encoder, question, videos[0].video.findings, videos[0].segments)
 
 
 def _first_stop(text: str, stops: tuple[str, ...]) -> int | None:
@@ -159,14 +180,17 @@ def _certain_length(text: str, stops: tuple[str, ...]) -> int:
 
 
 def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptVideo]) -> tuple[Evidence, ...]:
-    """Returns the segments whose embeddings are nearest to the embedding of the answer, best first."""
-    if not videos:
+    """Returns the segments whose embeddings are nearest to the embedding of the answer, best first.
+
+    An answer that denies, or that cannot tell, has none, because nothing that is shown supports it.
+    """
+    if not videos or NO_EVIDENCE.match(answer):
         return ()
-    # "Yes" or "Cat" alone says too little to search with.
-    text = answer if len(answer.split()) > 1 else f"{question} {answer}"
+    # "Yes" or "From 0:04 to 0:08." alone says too little to search with.
+    says_little = len(answer.split()) == 1 or any(c.isdigit() for c in answer)
+    text = f"{question} {answer}" if says_little else answer
     embed = model.encoder.encode_text([text]).embed[0].float().cpu()
     scored = ((float(s.embed @ embed), number, s) for number, v in enumerate(videos) for s in v.segments)
-    return tuple(
-        Evidence(s.start_s, s.end_s, score, tuple((t.word, t.prob) for t in s.tags), number, s.findings.found)
-        for score, number, s in sorted(scored, key=lambda item: -item[0])[:EVIDENCE]
-    )
+    least = LEAST_COSINE if model.config.senses else -1.0  # measured with the encoder of the model that has senses
+    best = sorted((item for item in scored if item[0] >= least), key=lambda item: -item[0])[:EVIDENCE]
+    return tuple(evidence_of(s, score, number) for score, number, s in best)

@@ -19,6 +19,7 @@ from videollm.cli.options import (
 )
 from videollm.cli.output import format_span, hide_progress_bars, print_piece, print_result, to_json
 from videollm.cli.shapes import CaptionJSON, CitationJSON, answer_json
+from videollm.device_arguments import loading_options
 from videollm.errors import ConfigError, VideoLLMError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _ask_index(options: Options) -> None:
         raise ConfigError(f"--index asks about an indexed collection; leave the video {options.video} out")
     hide_progress_bars()
     Index.open(options.index)  # reports a missing index before the seconds that loading a model takes
-    model = load(options.model, options.device, options.device_map)
+    model = load(options.model, **loading_options(options))
     answer = ask_library(model, Index.open(options.index, model.encoder), options.question, generation_of(options))
     rows = [asdict(CitationJSON.of(citation)) for citation in answer.citations]
     print_result(options, {"text": answer.text, "citations": rows}, answer.text)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from videollm.cli.options import Options, sampling_of
 from videollm.cli.output import hide_progress_bars
+from videollm.device_arguments import loading_options
 
 if TYPE_CHECKING:
     from videollm.chat.session import ChatSession
@@ -22,7 +23,7 @@ def open_session(options: Options) -> "ChatSession":
 
     hide_progress_bars()
     probe(options.video)  # reports a bad file before the seconds that loading a model takes
-    model = load_to_chat(options.model, options.device, options.device_map)
+    model = load_to_chat(options.model, **loading_options(options))
     return new_session(model, options.video, options)
 
 

@@ -16,6 +16,7 @@ from videollm.cli.output import (
     save_sheet,
 )
 from videollm.cli.shapes import MomentJSON
+from videollm.device_arguments import loading_options
 from videollm.errors import ConfigError, VideoError
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
         again = by_head.rerank(heads.load(Path(options.rerank), options.device), options.query, found)
     else:
         again = by_language_model.rerank(
-            checkpoint.load(options.rerank, options.device, options.device_map), options.query, found
+            checkpoint.load(options.rerank, **loading_options(options)), options.query, found
         )
     return again[: options.k]
 

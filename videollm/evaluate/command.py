@@ -14,6 +14,7 @@ from videollm.checkpoint import Model, load
 from videollm.datasets.evaluation_folder import EvaluationData, ItemQuery
 from videollm.datasets.item import Item
 from videollm.datasets.registry import choose_item_reader
+from videollm.device_arguments import loading_options
 from videollm.errors import DataError
 from videollm.evaluate import report as reports
 from videollm.evaluate import run as runs
@@ -87,7 +88,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def _model_loader(options: argparse.Namespace) -> Callable[[], Model]:
     """Returns a function that loads the model at its first call and returns the same model afterwards."""
-    return cache(lambda: load(options.model, options.device, options.device_map))
+    return cache(lambda: load(options.model, **loading_options(options)))
 
 
 def _evaluate(options: argparse.Namespace, task: Task, out: Path, load_model: Callable[[], Model]) -> Report:

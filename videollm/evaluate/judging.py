@@ -10,6 +10,7 @@ import numpy as np
 from videollm.chat.caption import QUESTION
 from videollm.checkpoint import load
 from videollm.datasets.item import Item, Prediction
+from videollm.device_arguments import loading_options
 from videollm.evaluate.drift import agreement, check, read_labels
 from videollm.evaluate.judge import Case, EndpointJudge, Judge, LocalJudge, Verdict, prompt, verdicts
 from videollm.evaluate.markdown import section
@@ -68,7 +69,7 @@ def judge_predictions(
 def _load_judge(options: argparse.Namespace) -> Judge:
     if options.judge_url:
         return EndpointJudge(options.judge_url, options.judge)
-    return LocalJudge(load(options.judge, options.device, options.device_map))
+    return LocalJudge(load(options.judge, **loading_options(options)))
 
 
 def _score_rows(found: Sequence[Verdict], items: Sequence[Item]) -> dict[str, Rows]:

@@ -8,6 +8,7 @@ Shapes: T frames, N tokens a frame, D encoder width, E shared width.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -94,9 +95,12 @@ class EncodedVideo:
         if most is not None:
             spans = merge_segments(spans, most)
         made = segment_features(self.features, self.times_s, spans, vocabulary, config.prompt, config.segments.frames)
+        last = len(made) - 1  # it also has what is heard after the last frame
         return [
-            dataclasses.replace(s, findings=self.findings.part(s.start_s, s.end_s, first=number == 0))
-            for number, s in enumerate(made)
+            dataclasses.replace(
+                s, findings=self.findings.part(s.start_s, s.end_s if i < last else math.inf, first=i == 0)
+            )
+            for i, s in enumerate(made)
         ]
 
     def part(self, start_s: float, end_s: float) -> "EncodedVideo":
@@ -105,7 +109,12 @@ class EncodedVideo:
         frames = slice(int(inside[0]), int(inside[-1]) + 1)
         cuts = tuple(c - frames.start for c in self.cuts if frames.start < c < frames.stop)
         return dataclasses.replace(
-            self, times_s=self.times_s[frames], features=self.features[frames], cuts=cuts, end_s=end_s
+            self,
+            times_s=self.times_s[frames],
+            features=self.features[frames],
+            cuts=cuts,
+            end_s=end_s,
+            findings=self.findings.part(start_s, end_s),
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:

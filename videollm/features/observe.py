@@ -7,6 +7,7 @@ video, they are what is said, and nobody listens.
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -88,11 +89,14 @@ def observe(
     cache: FeatureCache | None = None,
     device: Device = None,
 ) -> EncodedVideo:
-    """The encoded video of `path` with what `senses` find in it. See `find`."""
+    """The encoded video of `path` with what `senses` find in the part that was encoded. See `find`."""
     if not senses:
         return video
     findings = find(path, senses, cache, device)
-    return replace(video, findings=findings, ms={**video.ms, **findings.ms})
+    # What is heard after the last frame belongs to a video that is looked at to its end.
+    end_s = video.end_s if video.end_s < video.info.duration_s else math.inf
+    shown = findings.part(float(video.times_s[0]), end_s)
+    return replace(video, findings=shown, ms={**video.ms, **findings.ms})
 
 
 def _remembered(

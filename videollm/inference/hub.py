@@ -18,9 +18,10 @@ from videollm.models.hub.prompt import HubInputs
 class HubKVCache(DynamicKVCache):
     """The cache of one conversation, with every position of every layer that has keys.
 
-    shift (R,1): what the position of the next token is more than the number of tokens read. In models with positions in
-    time, height and width a video takes fewer positions than it has tokens. recurrent: whether there are layers with a
-    state, which cannot go back to an earlier position.
+    Attributes:
+        shift: By how much the position of the next token is above the number of tokens read, (R,1). In models with
+            positions in time, height and width, a video takes fewer positions than it has tokens.
+        recurrent: Whether there are layers with a state, which cannot go back to an earlier position.
     """
 
     shift: torch.Tensor
@@ -32,14 +33,14 @@ class HubKVCache(DynamicKVCache):
         self._config = config
 
     def crop(self, length: int) -> None:
-        """Forget all but the first `length` positions. With recurrent layers, forget everything if that is less."""
+        """Forgets all but the first `length` positions. With recurrent layers, forgets everything if that is less."""
         if not self.recurrent:
             super().crop(length)
         elif length < self.length:
             self.layers = HubKVCache(self._config).layers
 
     def positions(self, count: int) -> torch.Tensor:
-        """(R,count) of the next tokens, which are words."""
+        """Returns the positions (R,count) of the next tokens, which are words."""
         return torch.arange(self.length, self.length + count, device=self.shift.device) + self.shift
 
 

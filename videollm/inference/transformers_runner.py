@@ -58,7 +58,8 @@ class TransformersRunner:
         Conversations that continue by one token each run as one batch, because the weights are then read once for all
         of them. Prompts run one after another, because each keeps the device busy by itself.
         """
-        one_token_each = all(len(inputs) == 1 for inputs, _ in batch)
+        # An empty cache has no layers yet, of which a batch could be made.
+        one_token_each = all(len(inputs) == 1 and cache.length for inputs, cache in batch)
         if len(batch) > 1 and one_token_each and self._batches:
             return self._decode_together(batch)
         return torch.cat([self._run(inputs, cache) for inputs, cache in batch])

@@ -66,18 +66,20 @@ def load_language_model(
     source = resolve_source(config)
     with reachable(source):
         model = AutoModelForCausalLM.from_pretrained(
-            source, revision=config.revision, **loading_arguments(config, device, device_map)
+            source,
+            revision=config.revision,
+            trust_remote_code=False,
+            **loading_arguments(config, device, device_map),
         )
     return model.eval().requires_grad_(False)
 
 
 def loading_arguments(config: LanguageModelConfig, device: torch.device, device_map: DeviceMap) -> dict[str, Any]:
-    """What transformers' `from_pretrained` is told of number format, place and foreign code."""
+    """What transformers' `from_pretrained` is told of number format and device."""
     dtype = resolve_dtype(config.dtype, device)
     arguments: dict[str, Any] = {
         "dtype": dtype,
         "device_map": device_map or {"": str(device)},
-        "trust_remote_code": False,
     }
     if config.load_in_4bit:
         from transformers import BitsAndBytesConfig

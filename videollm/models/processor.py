@@ -258,7 +258,7 @@ class Processor:
         return self.tokenizer.apply_chat_template(slots, tokenize=False, add_generation_prompt=generate)
 
 
-def shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+def shared_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
     """Returns how many leading items of a and b are equal."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 

@@ -25,7 +25,7 @@ class Span:
     score: float
 
 
-def ground(video: EncodedVideo, query: str, encoder: FrameEncoder, k: int = 3) -> list[Span]:
+def ground(video: EncodedVideo, query: str | torch.Tensor, encoder: FrameEncoder, k: int = 3) -> list[Span]:
     """Returns the k best spans for a text, the best first. Spans do not overlap.
 
     The threshold of Otsu (1979) divides the cosines of the frames into high and low. The weight of a frame is its
@@ -34,14 +34,15 @@ def ground(video: EncodedVideo, query: str, encoder: FrameEncoder, k: int = 3) -
 
     Args:
         video: The encoded video.
-        query: The text.
+        query: The text, or its embedding (E,).
         encoder: The encoder of the video.
         k: The largest number of spans.
 
     Raises:
         ConfigError: If the query is empty.
     """
-    cosines = video.features.embed.float().cpu() @ embed_text(query, encoder)
+    embed = embed_text(query, encoder) if isinstance(query, str) else query
+    cosines = video.features.embed.float().cpu() @ embed
     bounds_s = [*video.times_s.tolist(), video.end_s]
     threshold, contrast = otsu(cosines)
     runs = [(0, len(cosines))]

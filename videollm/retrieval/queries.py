@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -23,15 +25,16 @@ class Reader(Protocol):
         ...
 
 
-def split_text(text: str, encoder: Reader) -> list[str]:
-    """Splits a text into parts that fit the encoder.
+def split_text(text: str, encoder: Reader) -> Iterator[str]:
+    """Yields the parts of a text that fit the encoder, in their order.
 
     A text that does not fit is halved, as often as necessary: at the end of the sentence nearest to the middle, or else
     between words, or else in the middle of a word.
     """
     text = text.strip()
     if len(text) < 2 or encoder.reads_whole(text):
-        return [text]
+        yield text
+        return
     middle = len(text) // 2
     for pattern in _BREAKS:
         places = [m.end() for m in re.finditer(pattern, text) if 0 < m.end() < len(text)]
@@ -40,7 +43,8 @@ def split_text(text: str, encoder: Reader) -> list[str]:
             break
     else:
         at = middle
-    return split_text(text[:at], encoder) + split_text(text[at:], encoder)
+    yield from split_text(text[:at], encoder)
+    yield from split_text(text[at:], encoder)
 
 
 def embed_text(text: str, encoder: FrameEncoder) -> torch.Tensor:
@@ -49,12 +53,32 @@ def embed_text(text: str, encoder: FrameEncoder) -> torch.Tensor:
     A text that is too long for the encoder is split, and the embeddings of its parts are averaged with their lengths as
     weights, so that nothing is cut off. Raises ConfigError if the text is empty.
     """
+    return join_parts([part.weighted for part in embed_text_parts(text, encoder)])
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPart:
+    """The embedding (E,) of a part of a text times the part's length, and the part's number of tokens."""
+
+    weighted: torch.Tensor
+    tokens: int
+
+
+def embed_text_parts(text: str, encoder: FrameEncoder) -> Iterator[EmbeddedPart]:
+    """Embeds the parts of a text one at a time, so that a long text can be interrupted between them.
+
+    `join_parts` makes the embedding of the whole text from them. Raises ConfigError if the text is empty.
+    """
     if not text.strip():
         raise ConfigError("the query is empty; say what to look for")
-    parts = split_text(text, encoder)
-    weights = torch.tensor([float(len(part)) for part in parts])
-    embeds = torch.cat([encoder.encode_text([part]).embed for part in parts]).float().cpu()
-    return F.normalize(weights @ embeds, dim=0)
+    for part in split_text(text, encoder):
+        features = encoder.encode_text([part])
+        yield EmbeddedPart(len(part) * features.embed[0].float().cpu(), int(features.mask.sum()))
+
+
+def join_parts(weighted: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Returns the unit vector (E,) of a text from the weighted embeddings (E,) of its parts."""
+    return F.normalize(torch.stack([*weighted]).sum(0), dim=0)
 
 
 def embed_media(path: str | os.PathLike[str], encoder: FrameEncoder, sampling: SamplingConfig) -> torch.Tensor:

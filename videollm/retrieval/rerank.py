@@ -40,7 +40,7 @@ def rerank(model: RetrievalModel, query: str, moments: Sequence[Moment]) -> list
     device = next(model.parameters()).device
     video = model.encode_video(*(torch.stack(x).to(device) for x in zip(*read, strict=True)))
     words = Words(min(model.config.head.max_words, model.text.config.context - model.text.config.prompts))
-    parts = split_text(query, words)
+    parts = list(split_text(query, words))
     weights = torch.tensor([float(len(part)) for part in parts])
     texts = model.encode_text(*(x.to(device) for x in words(parts)))
     scores = weights / weights.sum() @ model.head.score(texts, video).cpu()

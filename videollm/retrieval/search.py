@@ -99,7 +99,13 @@ class Filter:
         )
 
 
-def search(index: Index, query: str | torch.Tensor | None, k: int = 10, where: Filter | None = None) -> list[Moment]:
+def search(
+    index: Index,
+    query: str | torch.Tensor | None,
+    k: int = 10,
+    where: Filter | None = None,
+    embed: torch.Tensor | None = None,
+) -> list[Moment]:
     """Returns the k best moments for a query, the best first.
 
     The search is exact, unless the index has more than `exact_rows` segments and there is no filter.
@@ -110,6 +116,7 @@ def search(index: Index, query: str | torch.Tensor | None, k: int = 10, where: F
             that `where` allows in the order of paths and times, each with score 1.
         k: The largest number of moments.
         where: A filter on the videos.
+        embed: The embedding (E,) of a text query, if it is known already.
 
     Raises:
         ConfigError: If the query is empty, k is below 1, or the index was made without the senses of a filter.
@@ -125,7 +132,10 @@ def search(index: Index, query: str | torch.Tensor | None, k: int = 10, where: F
         return _allowed(index, k, where)
     if isinstance(query, str) and index.encoder.english_only and not query.isascii():
         logger.warning("the %s encoder reads English only; it may not understand this query", index.encoder.name)
-    embed = embed_text(query, index.encoder) if isinstance(query, str) else query
+    if not isinstance(query, str):
+        embed = query
+    elif embed is None:
+        embed = embed_text(query, index.encoder)
     vectors = index.vectors
     if vectors is None:
         return []

@@ -24,7 +24,7 @@ ANIMATION_FPS, ANIMATION_SIDE = 10.0, 240  # animations hold whole pictures, and
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class CutPart:
     """What a file shows of a video: from its first frame's time to the end of its last frame, in seconds of the video.
     copied: whether its pictures were taken over as they were stored, without loss."""
 
@@ -33,7 +33,7 @@ class Clip:
     copied: bool
 
 
-def cut(video: str | os.PathLike[str], start_s: float, end_s: float, target: Path) -> Clip:
+def cut(video: str | os.PathLike[str], start_s: float, end_s: float, target: Path) -> CutPart:
     """Write the frames that are shown from start_s up to end_s to `target`.
 
     A clip (.mp4) holds exactly these frames and their sound. They are copied where the part starts at a key frame and
@@ -61,11 +61,11 @@ def cut(video: str | os.PathLike[str], start_s: float, end_s: float, target: Pat
     return write(scan, int(inside[0]), int(inside[-1]) + 1, target)
 
 
-def _write_clip(scan: pyav.Scan, first: int, after: int, target: Path) -> Clip:
+def _write_clip(scan: pyav.Scan, first: int, after: int, target: Path) -> CutPart:
     start_s, end_s = _bounds(scan, first, after)
     copied = _is_closed(scan, first, after)
     (_copy if copied else _encode)(scan, first, after, target)
-    return Clip(start_s, end_s, copied)
+    return CutPart(start_s, end_s, copied)
 
 
 def _bounds(scan: pyav.Scan, first: int, after: int) -> tuple[float, float]:
@@ -141,7 +141,7 @@ def _sound(scan: pyav.Scan, start_s: float, end_s: float) -> Iterator[AudioPiece
             yield replace(piece, start_s=piece.start_s + skipped / SOUND_RATE - start_s, samples=kept)
 
 
-def _write_animation(scan: pyav.Scan, first: int, after: int, target: Path) -> Clip:
+def _write_animation(scan: pyav.Scan, first: int, after: int, target: Path) -> CutPart:
     start_s, end_s = _bounds(scan, first, after)
     rate = min(ANIMATION_FPS, scan.info.fps or ANIMATION_FPS)
     short_side = min(ANIMATION_SIDE, scan.info.width, scan.info.height)
@@ -155,4 +155,4 @@ def _write_animation(scan: pyav.Scan, first: int, after: int, target: Path) -> C
         images = [image.quantize(method=Image.Quantize.FASTOCTREE) for image in images]
     shown_ms = np.diff(np.round(1000 * np.array([*times, end_s]))).astype(int).tolist()
     images[0].save(target, save_all=True, append_images=images[1:], duration=shown_ms, loop=0)
-    return Clip(times[0], end_s, copied=False)
+    return CutPart(times[0], end_s, copied=False)

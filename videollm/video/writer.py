@@ -88,6 +88,7 @@ class VideoWriter:
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
         for packet in self._pictures.encode(picture):
+            assert packet.pts is not None  # that of its picture
             # x264 guesses durations from the mean rate, which would cut the last picture short.
             packet.duration = self._shown.pop(packet.pts)
             self._output.mux(packet)

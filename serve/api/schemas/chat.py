@@ -1,11 +1,11 @@
 """Chat completions, as OpenAI's API has them, with the evidence and the receipt of each answer."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from serve.api.schemas.base import ReplyModel, RequestModel
+from serve.api.schemas.base import Items, ReplyModel, RequestModel
 from serve.api.schemas.media import ContentPart, UsedVideo, VideoOptions
 from videollm.chat.answer import GenerationReceipt
 from videollm.cli.shapes import EvidenceJSON
@@ -13,7 +13,7 @@ from videollm.cli.shapes import EvidenceJSON
 
 class ChatMessage(RequestModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
+    content: str | Items[ContentPart]
 
 
 class StreamOptions(RequestModel):
@@ -35,10 +35,10 @@ class SamplingOptions(RequestModel):
 
 class ChatRequest(SamplingOptions):
     model: str
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: Items[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    stop: str | list[str] = Field(default_factory=list)
+    stop: str | Annotated[list[str], Field(max_length=4, fail_fast=True)] = Field(default_factory=list)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: int = Field(default=1, ge=1)
     logprobs: bool = False
@@ -57,8 +57,8 @@ class ChatRequest(SamplingOptions):
             raise ValueError("stream_options needs stream: true")
         if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens differ; give one")
-        if len(self.stops) > 4 or "" in self.stops:
-            raise ValueError("stop takes up to 4 texts, none of them empty")
+        if "" in self.stops:
+            raise ValueError("stop takes texts that are not empty")
         return self
 
     @property

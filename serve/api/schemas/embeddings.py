@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from serve.api.schemas.base import ReplyModel, RequestModel
+from serve.api.schemas.base import Items, ReplyModel, RequestModel
 from serve.api.schemas.media import ContentPart, VideoOptions
 
 
@@ -13,7 +13,7 @@ class EmbeddingsRequest(RequestModel):
     vector."""
 
     model: str
-    input: str | Annotated[list[str | ContentPart], Field(min_length=1)]
+    input: str | Annotated[Items[str | ContentPart], Field(min_length=1)]
     encoding_format: Literal["float", "base64"] = "float"
     video: VideoOptions = VideoOptions()
 

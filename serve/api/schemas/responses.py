@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from serve.api.errors import APIError
-from serve.api.schemas.base import ReplyModel, RequestModel
+from serve.api.schemas.base import Items, ReplyModel, RequestModel
 from serve.api.schemas.chat import CachedTokens, ChatMessage, ChatReceipt, ChatRequest, SamplingOptions
 from videollm.cli.shapes import EvidenceJSON
+
+METADATA = 16  # most entries of a response's metadata, as in OpenAI's API
 
 
 class InputText(RequestModel):
@@ -44,20 +46,28 @@ InputPart = Annotated[InputText | InputVideo | InputImage | InputFile, Field(dis
 class InputMessage(RequestModel):
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[InputPart]
+    content: str | Items[InputPart]
     id: str | None = None
     status: Literal["completed", "incomplete"] | None = None
+
+
+def _few(values: Any) -> Any:
+    """Checks the number of entries before the entries themselves, so that a large object costs as little as a small
+    one."""
+    if isinstance(values, dict) and len(values) > METADATA:
+        raise ValueError(f"{len(values)} entries, the limit is {METADATA}")
+    return values
 
 
 class ResponsesRequest(SamplingOptions):
     """A request. The server stores no responses: `store` must be false and `input` is the whole conversation."""
 
     model: str
-    input: str | Annotated[list[InputMessage], Field(min_length=1)]
+    input: str | Annotated[Items[InputMessage], Field(min_length=1)]
     instructions: str | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
     store: Literal[False] = False
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, str], BeforeValidator(_few)] = Field(default_factory=dict)
 
     def chat(self) -> ChatRequest:
         """Returns the equivalent chat completion."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from serve.api.schemas.base import ReplyModel, RequestModel
+from serve.api.schemas.base import Items, ReplyModel, RequestModel
 from serve.api.schemas.media import MediaPart, UsedVideo, VideoOptions, VideoUrl
 from videollm.cli.shapes import CaptionJSON, MomentJSON, PartJSON
 
@@ -59,7 +59,7 @@ class SearchRequest(RequestModel):
     like: MediaPart | None = None
     options: VideoOptions = VideoOptions()
     said: str | None = None
-    has: list[str] = Field(default=[])
+    has: Items[str] = Field(default=[])
     limit: int = Field(default=10, ge=1, le=100)
 
     @model_validator(mode="after")

@@ -128,7 +128,7 @@ def test_errors_reach_who_waits_and_nobody_else():
         )
         assert isinstance(results[0], KeyError) and results[1] == list(range(9))
         with pytest.raises(ZeroDivisionError):
-            await run_in_new_thread(divmod, 1, 0)
+            await run_in_new_thread(divmod, 1, 0, stop=lambda: None)
 
     asyncio.run(scenario())
     executor.close()

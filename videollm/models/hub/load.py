@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ ITS_OWN = "own:."  # as the source of a language model: the directory that its c
 
 
 def recognises(record: dict[str, Any]) -> bool:
-    """Whether the content of a config.json is transformers' and not ours."""
+    """Returns whether the content of a config.json is transformers' and not ours."""
     return "model_type" in record and "format" not in record
 
 
 def config_of(record: dict[str, Any], directory: Path, name: str) -> ModelConfig:
-    """The configuration that a config.json of transformers stands for: its content decides the hash, not where it lies.
+    """Returns the configuration for a config.json of transformers. Its content decides the hash, not where it lies.
 
     Raises CheckpointError for a kind of model that transformers has no images or videos for.
     """
@@ -52,22 +53,51 @@ def family_of(directory: Path) -> Family:
     return FAMILIES.get(json.loads((directory / "config.json").read_text())["model_type"], OTHERS)
 
 
-def load_processor(directory: Path, config: ModelConfig) -> HubProcessor:
-    """Raises CheckpointError where a file is missing, and where it needs code that is not in transformers."""
+def load_processor(directory: Path, config: ModelConfig, llm: HubLLM) -> HubProcessor:
+    """Returns the processor, which also ends answers at the tokens that the model's generation_config.json names.
+
+    Raises CheckpointError if a file is missing or needs code that is not in transformers.
+    """
     try:
-        return HubProcessor(AutoProcessor.from_pretrained(directory, trust_remote_code=False), config)
-    except (OSError, ValueError) as error:
+        processor = AutoProcessor.from_pretrained(directory, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
         raise CheckpointError(f"{directory}: its processor cannot be loaded ({str(error).splitlines()[0]})") from error
+    made = HubProcessor(processor, config, family_of(directory))
+    ends = llm.language_model.generation_config.eos_token_id
+    made.stop_ids |= set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    return made
 
 
 def load_model(
     directory: Path, config: LanguageModelConfig, device: torch.device, device_map: DeviceMap = None
 ) -> HubLLM:
-    """The model in evaluation mode, from safetensors only. Raises CheckpointError where they are missing."""
+    """Returns the model in evaluation mode, from safetensors only. Raises CheckpointError if they are missing."""
     try:
         model = AutoModelForImageTextToText.from_pretrained(
-            directory, use_safetensors=True, **loading_arguments(config, device, device_map)
+            directory, trust_remote_code=False, use_safetensors=True, **loading_arguments(config, device, device_map)
         )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory}: it cannot be loaded ({str(error).splitlines()[0]})") from error
     return HubLLM(model.eval().requires_grad_(False))
+
+
+def with_adapter(llm: HubLLM, config: ModelConfig, adapter: Path) -> tuple[HubLLM, ModelConfig]:
+    """Returns the model with the weights of a PEFT adapter, and the configuration that names them.
+
+    They are merged into the model, unless its own are in 4 bits. Raises CheckpointError for a directory that is not an
+    adapter for this model.
+    """
+    from peft import PeftModel
+
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise CheckpointError(f"{adapter}: no adapter_model.safetensors; give the directory that PEFT wrote")
+    try:
+        adapted: Any = PeftModel.from_pretrained(llm.language_model, str(adapter), torch_device="cpu")
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{adapter}: it does not fit {config.name} ({str(error).splitlines()[0]})") from error
+    if not config.llm.load_in_4bit:
+        adapted = adapted.merge_and_unload()
+    sha = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+    named = replace(config, llm=replace(config.llm, revision=f"{config.llm.revision}+{sha}"))
+    return HubLLM(adapted.eval().requires_grad_(False)), named

@@ -12,77 +12,169 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
 from videollm.config import ModelConfig
-from videollm.datasets.schema import format_time
-from videollm.errors import CheckpointError
+from videollm.datasets.schema import Message, format_time
+from videollm.errors import CheckpointError, ConfigError
 from videollm.features.encode import SegmentFeatures
-from videollm.models.hub.prompt import HubPrompt, Shown
-from videollm.models.processor import SLOT, SLOTS, Processor, Prompt
+from videollm.models.hub.families import Family
+from videollm.models.hub.prompt import HubPrompt, Media
+from videollm.models.labels import IGNORE
+from videollm.models.processor import SLOT, SLOTS, Processor, Prompt, shared_prefix
 
 MILLISECONDS = 1000.0  # frames are numbered by their time, so that a processor's number / fps is exact
+FEWEST = 2  # frames that make a video
 
 
 class HubProcessor(Processor):
     """Builds prompts with the chat template and the processor of a model of transformers.
 
-    Segments are only the unit in which a video is thinned to fit: all frames of a video go to the model as one video,
-    and a single frame as a picture. Raises CheckpointError for a processor without a chat template.
+    All frames of a video go to the model as one video, and a single frame goes as a picture. Segments are only the unit
+    in which a video is thinned to fit.
+
+    Raises CheckpointError for a processor without a chat template.
     """
 
     new_prompt = HubPrompt
 
-    def __init__(self, processor: ProcessorMixin, config: ModelConfig):
+    def __init__(self, processor: ProcessorMixin, config: ModelConfig, family: Family):
         self.processor: Any = processor
-        if processor.chat_template is None and processor.tokenizer.chat_template is None:
+        self.family = family
+        own = getattr(processor, "chat_template", None) or processor.tokenizer.chat_template
+        self.chat_template: str | None = family.chat_template or own
+        self.reads_videos = getattr(processor, "video_processor", None) is not None
+        if self.chat_template is None:
             raise CheckpointError(f"{config.name}: it has no chat template; use an instruction-tuned model")
-        if getattr(self.processor.video_processor, "cap_pixels_per_frame", True) is None:
-            # What the authors' own code does, and transformers from 5.22 on says it will.
+        if self.reads_videos and getattr(processor.video_processor, "cap_pixels_per_frame", True) is None:
+            # The authors' own code bounds the pixels of a frame. Without it a long video takes far more tokens.
             self.processor.video_processor.cap_pixels_per_frame = True
+        # What is put before every prompt, such as a token for the beginning, if the chat template does not write it.
+        self._first_ids: list[int] = list(self.processor(text=[""])["input_ids"][0])
+        self._first = processor.tokenizer.decode(self._first_ids)
         super().__init__(processor.tokenizer, config)
 
+    def __call__(
+        self,
+        messages: Sequence[Message],
+        segments: Sequence[SegmentFeatures] = (),
+        videos: Sequence[tuple[int, Sequence[SegmentFeatures]]] = (),
+    ) -> Prompt:
+        """See `Processor.__call__`."""
+        prompt = super().__call__(messages, segments, videos)
+        assert isinstance(prompt, HubPrompt)
+        if prompt.media:
+            self._place(prompt)
+        return prompt
+
     def arguments(self, prompt: Prompt, device: torch.device) -> dict[str, Any]:
+        """See `Processor.arguments`."""
         return {"prompt": prompt}
 
     def _add_video(self, prompt: Prompt, segments: Sequence[SegmentFeatures]) -> None:
         assert isinstance(prompt, HubPrompt)
         pixels = torch.cat([segment.tokens for segment in segments])
         times_s = torch.cat([segment.times_s for segment in segments])
-        if len(pixels) == 1:
-            prompt.add_shown(self._show("image", images=[pixels[0]]))
-        elif self.processor.video_processor is not None:
-            metadata = _metadata(times_s)
-            prompt.add_shown(self._show("video", videos=[pixels], video_metadata=[metadata], do_sample_frames=False))
-        else:  # a model of pictures reads the frames one by one, each after its time
-            for frame, time_s in zip(pixels, times_s.tolist(), strict=True):
-                self._add_text(prompt, f"[{format_time(time_s)}] ")
-                prompt.add_shown(self._show("image", images=[frame]))
+        if self.reads_videos:
+            prompt.media.append(Media(len(prompt), pixels, times_s))
+            return
+        # A model of pictures reads the frames one by one, each after its time.
+        for frame, time_s in zip(pixels.split(1), times_s.split(1), strict=True):
+            if len(pixels) > 1:
+                self._add_text(prompt, f"[{format_time(float(time_s))}] ")
+            prompt.media.append(Media(len(prompt), frame, time_s))
 
-    def _show(self, kind: str, **shown: Any) -> Shown:
+    def _place(self, prompt: HubPrompt) -> None:
+        """Puts the tokens and tensors of the videos and pictures into a prompt that has only text."""
+        kinds = self._kinds(prompt.media)
+        pieces, by_token, prompt.tensors = self._process(prompt.media, kinds)
+        text, labels, done = prompt.ids, prompt.labels, 0
+        prompt.ids, prompt.labels = [], []
+        for media, piece in zip(prompt.media, pieces, strict=True):
+            prompt.ids += text[done : media.place]
+            prompt.labels += labels[done : media.place]
+            done = media.place
+            prompt.spans.append((len(prompt.ids), len(prompt.ids) + len(piece)))
+            prompt.ids += piece
+            prompt.labels += [IGNORE] * len(piece)
+        prompt.ids += text[done:]
+        prompt.labels += labels[done:]
+        for name, values in by_token.items():
+            prompt.by_token[name] = torch.zeros(1, len(prompt), dtype=values[0].dtype)
+            for (start, end), value in zip(prompt.spans, values, strict=True):
+                prompt.by_token[name][0, start:end] = value
+
+    def _kinds(self, media: Sequence[Media]) -> list[str]:
+        kinds = ["image" if len(m.pixels) == 1 else "video" for m in media]
+        if self.family.one_kind and "video" in kinds:
+            kinds = ["video"] * len(kinds)
+        most = self.family.most_videos
+        if most is not None and kinds.count("video") > most:
+            raise ConfigError(
+                f"{self.config.name} reads {most} video in a conversation and nothing beside it, got {len(kinds)}; ask "
+                "about each by itself, or use another model"
+            )
+        return kinds
+
+    def _of_length(self, media: Media, longest: int) -> Media:
+        """Returns the video with its last frame repeated to the length that the model needs."""
+        frames = len(media.pixels)
+        wanted = longest if self.family.equal_frames else max(frames, FEWEST)
+        every = torch.arange(wanted).clamp(max=frames - 1)
+        return Media(media.place, media.pixels[every], media.times_s[every])
+
+    def _process(
+        self, media: Sequence[Media], kinds: list[str]
+    ) -> tuple[list[list[int]], dict[str, list[torch.Tensor]], dict[str, torch.Tensor]]:
+        """Runs the model's processor once on all videos and pictures.
+
+        Returns the tokens of each, the tensors with a value for each of these tokens, and the other tensors.
+        """
+        # Never within the text of a video or picture, so it shows where each of them ends.
+        end, end_id = self.tokenizer.eos_token, self.tokenizer.eos_token_id
+        shown: dict[str, Any] = {}
+        if images := [m.pixels[0] for m, kind in zip(media, kinds, strict=True) if kind == "image"]:
+            shown["images"] = images
+        if videos := [m for m, kind in zip(media, kinds, strict=True) if kind == "video"]:
+            longest = max(len(m.pixels) for m in videos)
+            videos = [self._of_length(m, longest) for m in videos]
+            shown["videos"] = [m.pixels for m in videos]
+            shown["video_metadata"] = [_metadata(m.times_s) for m in videos]
+            shown["do_sample_frames"] = False
         made: BatchFeature = self.processor(
-            text=[self._text_of(kind)],
+            text=["".join(self._text_of(kind) + end for kind in kinds)],
             add_special_tokens=False,
             input_data_format="channels_first",
             return_tensors="pt",
             **shown,
         )
-        ids = made.pop("input_ids")
         made.pop("attention_mask", None)
+        ids = made.pop("input_ids")
         tensors = {name: torch.as_tensor(value) for name, value in made.items()}
-        by_token = {name: value[0] for name, value in tensors.items() if value.shape == ids.shape}
-        return Shown(ids[0].tolist(), by_token, {n: value for n, value in tensors.items() if n not in by_token})
+        first = len(self._first_ids) if ids[0, : len(self._first_ids)].tolist() == self._first_ids else 0
+        ends = [at for at in (ids[0] == end_id).nonzero().flatten().tolist() if at >= first]
+        spans = list(zip([first, *(at + 1 for at in ends)], ends, strict=False))
+        by_token = {
+            name: [value[0, start:stop] for start, stop in spans]
+            for name, value in tensors.items()
+            if value.shape == ids.shape
+        }
+        others = {name: value for name, value in tensors.items() if name not in by_token}
+        return [ids[0, start:stop].tolist() for start, stop in spans], by_token, others
 
     def _text_of(self, kind: str) -> str:
-        """What the chat template writes for a video or picture before a text."""
-        without, _ = SLOTS.split(self._apply(["user"], generate=False))[::2]
+        """Returns what the chat template writes for a video or picture before a text."""
+        without = SLOTS.split(self._apply(["user"], generate=False))[0]
         found = SLOTS.split(self._render([_message("user", 0, kind)], generate=False))[0]
-        if not found.startswith(without) or found == without:
+        if not (text := found[shared_prefix(without, found) :]):
             raise CheckpointError(f"{self.config.name}: its chat template has no place for a {kind} before a text")
-        return found.removeprefix(without)
+        return text
 
     def _apply(self, roles: list[str], generate: bool) -> str:
         return self._render([_message(role, number) for number, role in enumerate(roles)], generate)
 
     def _render(self, messages: list[dict[str, Any]], generate: bool) -> str:
-        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate)
+        text = self.processor.apply_chat_template(
+            messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=generate
+        )
+        return text if text.startswith(self._first) else self._first + text
 
 
 def _message(role: str, number: int, *kinds: str) -> dict[str, Any]:
@@ -91,8 +183,8 @@ def _message(role: str, number: int, *kinds: str) -> dict[str, Any]:
 
 
 def _metadata(times_s: torch.Tensor) -> VideoMetadata:
-    """The times (T,) of the frames in the form of transformers. The total makes its mean rate that of the frames."""
+    """Returns the times (T,) of frames in the form of transformers, whose mean rate is then that of the frames."""
     milliseconds = (times_s * MILLISECONDS).round().long().tolist()
     frames = len(milliseconds)
-    total = (milliseconds[-1] - milliseconds[0]) * frames / (frames - 1)
+    total = (milliseconds[-1] - milliseconds[0]) * frames / max(frames - 1, 1)
     return VideoMetadata(total_num_frames=max(round(total), 1), fps=MILLISECONDS, frames_indices=milliseconds)

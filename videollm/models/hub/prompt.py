@@ -1,74 +1,79 @@
 """The prompt of a model of transformers: token ids, and the tensors that its own processor made of the frames.
 
-Shapes: L prompt tokens, R rows of positions (1, or 4 for models with a position in time, height and width).
+Shapes: L prompt tokens, T frames, H and W pixels, R rows of positions (1, or 4 for models with a position in time,
+height and width).
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from videollm.models.processor import Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What a processor makes of one video or picture.
+class Media:
+    """A video or picture that is to stand after the first `place` tokens of the text.
 
-    ids: the tokens that stand for it, and any text among them, such as times. by_token: tensors with one value for each
-    of these tokens. tensors: the others, such as pixels; those of several videos are joined along their first
-    dimension.
+    Attributes:
+        place: A number of tokens, counted without those of videos and pictures.
+        pixels: The frames, uint8 (T,3,H,W).
+        times_s: Their times (T,) in seconds.
     """
 
-    ids: list[int]
-    by_token: dict[str, torch.Tensor]
-    tensors: dict[str, torch.Tensor]
+    place: int
+    pixels: torch.Tensor
+    times_s: torch.Tensor
 
 
 @dataclass(slots=True)
 class HubPrompt(Prompt):
-    """shown: each video and picture with the number of its first token."""
+    """A prompt with the tensors of its videos and pictures.
 
-    shown: list[tuple[int, Shown]] = field(default_factory=list)
+    Attributes:
+        media: The videos and pictures, in the order of the prompt.
+        spans: The first token of each and the one after its last.
+        by_token: Tensors (1,L) with a value for each token, such as its kind.
+        tensors: The other tensors of all videos and pictures, such as pixels.
+    """
 
-    def add_shown(self, shown: Shown) -> None:
-        """Append the tokens of a video or picture."""
-        self.shown.append((len(self.ids), shown))
-        self.add_ids(shown.ids)
+    media: list[Media] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    by_token: dict[str, torch.Tensor] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def visual_tokens(self) -> int:
-        return sum(len(shown.ids) for _, shown in self.shown)
+        return sum(end - start for start, end in self.spans)
 
     def reusable(self, ids: list[int]) -> int:
-        """See `Prompt.reusable`. A video is read whole: if one is new, the prompt is read from its beginning, since
-        positions and masks of some models depend on all of it."""
+        """See `Prompt.reusable`.
+
+        If a video is new, the prompt is read from its beginning, because positions and masks of some models depend on
+        all of it.
+        """
         kept = Prompt.reusable(self, ids)
-        end = max((start + len(shown.ids) for start, shown in self.shown), default=0)
-        return kept if kept >= end else 0
+        return kept if all(end <= kept for _, end in self.spans) else 0
 
     def inputs(self, llm: Any, kept: int) -> "HubInputs":
         """See `Prompt.inputs`."""
         return llm.read(self, kept)
 
     def arguments(self) -> dict[str, torch.Tensor]:
-        """The arguments of the model's forward pass: ids (1,L), and the tensors of all videos and pictures."""
-        made: dict[str, Any] = {"input_ids": torch.tensor([self.ids])}
-        for start, shown in self.shown:
-            for name, values in shown.by_token.items():
-                made.setdefault(name, torch.zeros(1, len(self.ids), dtype=values.dtype))
-                made[name][0, start : start + len(values)] = values
-        names = {name: None for _, shown in self.shown for name in shown.tensors}
-        for name in names:
-            made[name] = _join([shown.tensors[name] for _, shown in self.shown if name in shown.tensors])
-        return made
+        """Returns the arguments of the model's forward pass: ids (1,L), and the tensors of all videos and pictures."""
+        return {"input_ids": torch.tensor([self.ids]), **self.by_token, **self.tensors}
 
 
 @dataclass(frozen=True, slots=True)
 class HubInputs:
-    """Tokens that the model reads next, on its device. ids (L,). positions (R,L): of a prompt; None for a word, which
-    has the next ones. tensors: those of the videos and pictures among the tokens."""
+    """The tokens that the model reads next, on its device.
+
+    Attributes:
+        ids: The tokens (L,).
+        positions: Their positions (R,L) in a prompt. None for a word, which has the next ones.
+        tensors: The tensors of the videos and pictures among them.
+    """
 
     ids: torch.Tensor
     positions: torch.Tensor | None
@@ -76,15 +81,3 @@ class HubInputs:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-def _join(parts: list[torch.Tensor]) -> torch.Tensor:
-    """The parts along their first dimension. Others may differ, such as the number of tiles of a picture, and are
-    filled with zeros at their end."""
-    sizes = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
-    return torch.cat([_fill(part, sizes) for part in parts])
-
-
-def _fill(part: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    missing = [size - have for have, size in zip(part.shape[1:], sizes, strict=True)]
-    return F.pad(part, [x for size in reversed(missing) for x in (0, size)])

@@ -12,6 +12,7 @@ from videollm.models.published.system import Config, StateShapes
 from videollm.models.published.transformer import BlockConfig, vit_blocks
 
 EPS = 1e-6
+PUBLISHED_HEADS = {1280: 16, 768: 12}  # by width: of pictures and of sound
 
 
 class ImageBindTower(nn.Module):
@@ -100,8 +101,8 @@ RENAMES = (
 def build_imagebind(shapes: StateShapes, prefix: str, config: Config) -> ImageBind:
     """An ImageBind of the sizes of the tensors below `prefix`, with random weights.
 
-    config: {"vision_num_heads": ..., "audio_num_heads": ..., "audio_stride": 10}; the heads default to the published
-    numbers, 16 and 12, the stride to 10.
+    config: {"vision_num_heads": ..., "audio_num_heads": ..., "audio_stride": ...}. The numbers of heads default to the
+    published ones at the published widths, 16 at 1280 and 12 at 768, and to 4 at others; the stride defaults to 10.
     """
     return ImageBind(_tower(shapes, prefix, "vision", config), _tower(shapes, prefix, "audio", config))
 
@@ -114,7 +115,7 @@ def _tower(shapes: StateShapes, prefix: str, modality: str, config: Config) -> I
     blocks = BlockConfig(
         width=width,
         layers=shapes.count(block_keys),
-        heads=int(config.get(f"{modality}_num_heads", 12 if sound else 16)),
+        heads=int(config.get(f"{modality}_num_heads", PUBLISHED_HEADS.get(width, 4))),
         mlp_width=shapes[f"{block_keys}.0.mlp.fc1.weight"][0],
         bias_kv=shapes.has(f"{block_keys}.0.attn.bias_k"),
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from videollm.models.published.internvideo2_stage2 import load_internvideo2_stage2
+from videollm.models.published.nextgpt import load_nextgpt
 from videollm.models.published.preprocessing import VideoLlamaPixels
 from videollm.models.published.qformer_systems import load_blip2_stage1, load_video_llama_qformer
 from videollm.models.published.system import Config, PublishedSystem, State
@@ -20,6 +21,7 @@ SYSTEMS: dict[str, Callable[[State, Config], PublishedSystem]] = {
     "VideoChatGPT": load_video_chatgpt,
     "VideoChat2": load_videochat2,
     "InternVideo2_stage2": load_internvideo2_stage2,
+    "NExT-GPT": load_nextgpt,
     "BLIP2_QFormer": load_blip2_stage1,
     "VideoLLaMA_QFormer": load_video_llama_qformer,
 }

@@ -1,0 +1,147 @@
+"""Answers from findings: exact counts, quotes with times, and what no sense knows."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from videollm.chat.grounded import CANNOT_TELL, INTRODUCTION, NOBODY, NOT_HEARD, ground
+from videollm.chat.session import ChatSession
+from videollm.chat.turn import fit_to_context, generate_answer
+from videollm.checkpoint import Model, load
+from videollm.config import SamplingConfig
+from videollm.encoders.base import TextFeatures
+from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
+from videollm.inference.engine import LocalEngine, PromptCache
+from videollm.inference.sampling import GenerationConfig
+from videollm.models.processor import Message
+from videollm.senses.finding import NOTHING, Finding, Findings
+
+SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
+
+
+def seen(name: str, start_s: float, end_s: float, score: float = 0.9) -> Finding:
+    return Finding(start_s=start_s, end_s=end_s, kind="object", text=name, score=score)
+
+
+SAID = Finding(start_s=5, end_s=6, kind="speech", text="Good morning to you.", score=0.8)
+FOUND = Findings(
+    senses=("objects", "speech"), found=(seen("person", 0, 4), seen("person", 1, 8), seen("dog", 4, 8), SAID)
+)
+
+
+class Words:
+    """An encoder whose space has an axis for each word of its vocabulary; other words lie nowhere."""
+
+    def __init__(self) -> None:
+        self.vocabulary = type("Vocabulary", (), {"words": tuple(f"word{i}" for i in range(50)), "parents": ()})()
+
+    def encode_text(self, texts: list[str]) -> TextFeatures:
+        found = [re.fullmatch(r"word(\d+)", text) for text in texts]
+        embed = torch.stack([torch.eye(50)[int(f[1])] if f else torch.zeros(50) for f in found])
+        return TextFeatures(embed[:, None], torch.ones(len(texts), 1).bool(), embed)
+
+
+def segments(findings: Findings, shown: int = 0) -> list[SegmentFeatures]:
+    """Two segments, 0-4 and 4-8 s, of which the first shows a word of the vocabulary."""
+    part = torch.zeros(1, 1, 50), torch.zeros(1)
+    embeds = torch.eye(50)[shown], torch.eye(50)[49]
+    return [
+        SegmentFeatures(4.0 * i, 4.0 * i + 4, *part, embeds[i], (), findings.part(4.0 * i, 4.0 * i + 4, first=i == 0))
+        for i in range(2)
+    ]
+
+
+def ask(question: str, findings: Findings = FOUND) -> str | None:
+    found = ground(Words(), question, findings, segments(findings))  # type: ignore[arg-type]
+    return found and found.text
+
+
+def test_counts_come_from_tracks_and_from_nothing_else():
+    assert ask("How many people are there?") == "2 people."
+    assert ask("How many people are there at 0:06?") == "1 person."
+    assert ask("How many dogs are there?") == "1 dog."
+    assert ask("How many cats are there?") == ask("How many windows are there?") == CANNOT_TELL
+    assert ask("How many people are there?", Findings(senses=("objects",))) == NOBODY
+
+
+def test_who_is_there():
+    assert ask("Is there a person?") == "Yes, 2 people."
+    assert ask("Is there a woman?") == "2 people are seen; I cannot tell more about them."
+    assert ask("Who is in the video?") == "2 people; I cannot tell who."
+    assert "the sense is off" in (ask("Is there a person?", NOTHING) or "")
+
+
+def test_what_is_said_and_when():
+    assert ask("What is said?") == 'At 0:05 someone says: "Good morning to you."'
+    assert ask("Does anyone speak?") == "Yes, from 0:05 on."
+    assert ask('When is "good morning" said?') == "From 0:05 to 0:06."
+    assert ask('When is "good night" said?') == "That is not said."
+    assert ask("What is said?", Findings(senses=("speech",))) == "Nobody speaks."
+    assert ask("What is said?", Findings(senses=("speech",), sound=False)) == "The video has no sound."
+    assert ask("What is said?", NOTHING) == NOT_HEARD
+    assert "only speech" in (ask("What music is playing?") or "")
+
+
+def test_a_thing_is_there_if_tracked_or_near_and_denied_only_by_a_sense_that_knows_it():
+    assert ask("Is there a dog?") == "Yes."
+    assert ask("Is there a word0?") == "Yes."  # nearer to the first segment than all others
+    assert ask("Is there a word7?") == CANNOT_TELL
+    assert ask("Is there a zebra?") == "No."
+    assert ask("Is there a zebra?", Findings(senses=("speech",))) == CANNOT_TELL
+    assert ask("Is there a bear?", Findings(senses=("objects",), found=(seen("bear", 0, 4, 0.5),))) == CANNOT_TELL
+
+
+def test_evidence_is_where_the_findings_are():
+    def spans(question: str) -> list[float]:
+        found = ground(Words(), question, FOUND, segments(FOUND))  # type: ignore[arg-type]
+        return [e.start_s for e in found.evidence] if found else []
+
+    assert spans("What is said?") == spans("How many dogs are there?") == [4.0]
+    assert spans("Is there a word0?") == [0.0]
+    assert spans("Is there a zebra?") == spans("What music is playing?") == []
+
+
+def test_a_description_gets_what_it_lacks():
+    found = ground(Words(), "Describe the video.", FOUND, segments(FOUND))  # type: ignore[arg-type]
+    assert found and found.describes
+    assert found.completed("A dog.") == 'A dog. 2 people are seen. At 0:05 someone says: "Good morning to you."'
+    assert found.completed(CANNOT_TELL).startswith("2 people, 1 dog are seen.")
+    assert ask("Describe the video.", Findings(senses=("objects",))) is None
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    model = load("debug")
+    return replace(model, config=replace(model.config, senses=("speech", "objects")))
+
+
+@pytest.fixture(scope="module")
+def video(model: Model) -> EncodedVideo:
+    return encode_video(SAMPLE, model.encoder, SamplingConfig(fps=2.0))
+
+
+def test_a_session_streams_such_an_answer_and_the_language_model_stays_idle(model: Model, video: EncodedVideo):
+    session = ChatSession(model, replace(video, findings=FOUND))
+    *pieces, answer = session.stream("How many people are there?")
+    assert pieces == ["2 people."] and answer.text == "2 people." and answer.receipt.completion_tokens == 0
+    assert session.messages[-1].content == "2 people."
+    assert session.ask("And then?", GenerationConfig(max_new_tokens=4)).receipt.completion_tokens > 0
+    *pieces, answer = session.stream("Describe the video.", GenerationConfig(max_new_tokens=4))
+    assert "".join(pieces).strip() == answer.text and "2 people, 1 dog are seen." in answer.text
+
+
+def test_a_part_and_a_time_range_have_their_own_findings(model: Model, video: EncodedVideo):
+    part = replace(video, findings=FOUND).part(4.0, 8.0)
+    assert ChatSession(model, part).ask("How many people are there?").text == "1 person."
+
+
+def test_without_a_video_it_says_what_it_does(model: Model):
+    prompt = fit_to_context(model, [Message("user", "Hi!")], [], 16)
+    engine = LocalEngine(model.llm, model.processor.stop_ids)
+    made = generate_answer(
+        model, engine, prompt, "Hi!", [], PromptCache(), GenerationConfig(max_new_tokens=16), {}, 0.0
+    )
+    assert [getattr(item, "text", None) for item in made] == [INTRODUCTION, INTRODUCTION]

@@ -1,0 +1,165 @@
+"""Answers that findings and scores give without the language model: counts, presence, people and speech.
+
+A small language model repeats what is likely and not what was found. So a count comes from tracks only, quoted words
+from the transcript only, "No." only from a sense that looked and did not find, and what no sense knows is said to be
+unknown. `videollm.chat.questions` tells which questions these are.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from videollm.chat.answer import Evidence
+from videollm.chat.presence import UNLIKELY, presence, shown_in
+from videollm.chat.questions import PEOPLE, Question, is_person, read_question
+from videollm.datasets.schema import format_time
+from videollm.encoders.base import FrameEncoder
+from videollm.features.encode import SegmentFeatures
+from videollm.models.notes import counted, listed, object_counts
+from videollm.senses.detector import NAMES
+from videollm.senses.finding import Finding, Findings
+
+CANNOT_TELL = "I cannot tell from this video."
+NOBODY, NOT_LOOKED = "Nobody was seen.", "I cannot tell: nobody looked for people and things (the sense is off)."
+SILENT, NO_SOUND = "Nobody speaks.", "The video has no sound."
+NOT_HEARD = "I cannot tell: nobody listened to the sound (the sense is off)."
+ONLY_SPEECH = "I cannot tell: of all sounds only speech is recognised."
+INTRODUCTION = "I answer questions about a video: what and who is seen, how many, when, and what is said. Add a video."
+EVIDENCE = 3  # segments that an answer cites, at most
+QUOTED_CHARACTERS = 400  # of speech in an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """text: the answer, or what `completed` adds to the language model's. evidence: where it comes from. counts: with
+    a description, the things that were seen."""
+
+    text: str
+    evidence: tuple[Evidence, ...] = ()
+    counts: dict[str, int] | None = None
+
+    @property
+    def describes(self) -> bool:
+        return self.counts is not None
+
+    def completed(self, text: str) -> str:
+        """The language model's description, with the people, things and words that it lacks."""
+        lacking = {name: count for name, count in (self.counts or {}).items() if not re.search(rf"\b{name}\b", text)}
+        seen = f"{listed(lacking)} {_be(sum(lacking.values()))} seen." if lacking else ""
+        kept = "" if text == CANNOT_TELL and (seen or self.text) else text
+        return " ".join(filter(None, (kept, seen, self.text)))
+
+
+def ground(
+    encoder: FrameEncoder, question: str, findings: Findings, segments: Sequence[SegmentFeatures]
+) -> Grounded | None:
+    """The answer to a question about one video; None where it is the language model's."""
+    asked = read_question(question)
+    if asked is None:
+        return None
+    if asked.time_s is not None:
+        findings = findings.part(asked.time_s, asked.time_s + 1)
+        segments = [s for s in segments if s.start_s <= asked.time_s < s.end_s]
+        if not segments:
+            return Grounded(f"The video has ended before {format_time(asked.time_s)}.")
+    if asked.asks in ("speech", "speaks", "when", "sound"):
+        return _sound(asked, findings, segments)
+    if asked.asks == "exists" and not is_person(asked.thing):
+        return _thing(encoder, asked.thing, findings, segments)
+    if asked.asks == "describe":
+        return _described(encoder, findings, segments)
+    return _people_or_count(asked, findings, segments)
+
+
+def _sound(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+    said = [f for f in findings.of("speech") if asked.quoted.lower() in f.text.lower()]
+    if not findings.sound:
+        return Grounded(NO_SOUND)
+    if "speech" not in findings.senses:
+        return Grounded(NOT_HEARD)
+    if asked.asks == "sound":
+        return Grounded(ONLY_SPEECH)
+    if not said:
+        return Grounded("That is not said." if asked.quoted else SILENT)
+    answer = {
+        "speaks": f"Yes, from {format_time(said[0].start_s)} on.",
+        "when": f"From {format_time(said[0].start_s)} to {format_time(said[-1].end_s)}.",
+        "speech": quoted(said),
+    }
+    return Grounded(answer[asked.asks], _evidence(said, segments))
+
+
+def _people_or_count(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+    """ "Who is there?", "How many ... are there?" and "Is there a man?"."""
+    person = asked.asks == "who" or is_person(asked.thing)
+    name = "person" if person else asked.thing
+    if name not in NAMES:
+        return Grounded(CANNOT_TELL)
+    if "objects" not in findings.senses:
+        return Grounded(NOT_LOOKED)
+    count = object_counts(findings).get(name, 0)
+    if not count:
+        return Grounded(NOBODY if person else CANNOT_TELL)
+    number = counted(name, count)
+    seen = [f for f in findings.of("object") if f.text == name]
+    if asked.asks == "exists":
+        known = asked.thing in PEOPLE
+        text = f"Yes, {number}." if known else f"{number} {_be(count)} seen; I cannot tell more about them."
+    elif asked.asks == "who":
+        text = f"{number}; I cannot tell who."
+    elif person and asked.thing not in PEOPLE:
+        text = f"{number}; I cannot tell how many of them fit."
+    else:
+        text = f"{number}{' at once, at most' if len(seen) > count else ''}."
+    return Grounded(text, _evidence(seen, segments))
+
+
+def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+    tracks = [f for f in findings.of("object") if f.text == thing]
+    if thing in object_counts(findings):
+        return Grounded("Yes.", _evidence(tracks, segments))
+    if shown := _shown(encoder, thing, segments):
+        return Grounded("Yes.", shown)
+    looked = "objects" in findings.senses and thing in NAMES and not tracks
+    unlikely = looked and float(presence(encoder, thing, segments)[0].max()) < UNLIKELY
+    return Grounded("No." if unlikely else CANNOT_TELL)
+
+
+def _described(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded | None:
+    counts, said = object_counts(findings), findings.of("speech")
+    for unsure in {f.text for f in findings.of("object")} - counts.keys():
+        if _shown(encoder, unsure, segments):  # the frame encoder agrees
+            counts[unsure] = findings.at_once()[unsure]
+    if not counts and not said:
+        return None
+    seen = [f for f in findings.of("object") if f.text in counts]
+    return Grounded(quoted(said) if said else "", _evidence([*seen, *said], segments), counts)
+
+
+def quoted(said: Sequence[Finding]) -> str:
+    """What is said, with the time at which it begins; cut at a word where it is long."""
+    text = " ".join(f.text for f in said)
+    if len(text) > QUOTED_CHARACTERS:
+        text = f"{text[:QUOTED_CHARACTERS].rsplit(' ', 1)[0]} ..."
+    return f'At {format_time(said[0].start_s)} someone says: "{text}"'
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _shown(encoder: FrameEncoder, words: str, segments: Sequence[SegmentFeatures]) -> tuple[Evidence, ...]:
+    best = shown_in(encoder, words, segments)[:EVIDENCE]
+    return tuple(evidence_of(segments[number], score) for number, score in best)
+
+
+def evidence_of(segment: SegmentFeatures, score: float, video: int = 0) -> Evidence:
+    tags = tuple((tag.word, tag.prob) for tag in segment.tags)
+    return Evidence(segment.start_s, segment.end_s, score, tags, video, segment.findings.found)
+
+
+def _evidence(findings: Sequence[Finding], segments: Sequence[SegmentFeatures]) -> tuple[Evidence, ...]:
+    """The segments that hold the findings, with the best of their scores."""
+    scored = [(max((f.score for f in findings if f in s.findings.found), default=0.0), s) for s in segments]
+    best = sorted(scored, key=lambda item: -item[0])[:EVIDENCE]
+    return tuple(evidence_of(s, score) for score, s in best if score > 0)

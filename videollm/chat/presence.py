@@ -1,0 +1,42 @@
+"""Whether a video shows what any words name, by the frame encoder alone.
+
+Shapes: S segments, W background words, E shared width.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import torch
+
+from videollm.encoders.base import FrameEncoder
+from videollm.features.encode import SegmentFeatures
+
+BACKGROUND = 100  # words, evenly taken from the vocabulary, that the asked words are compared with
+# Words are shown where a segment is nearer to them than to SHOWN of the background, at a cosine of at least
+# LEAST_COSINE. On 12 real clips this affirms 48 of 82 visible things and 14 of 264 that are not there.
+SHOWN, LEAST_COSINE = 0.97, 0.2
+# Of 82 visible things 3 were nearer than less than UNLIKELY of the background, of the 264 others 98.
+UNLIKELY = 0.5
+
+
+def presence(
+    encoder: FrameEncoder, words: str, segments: Sequence[SegmentFeatures]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The share (S,) of background words that each segment is less near to than to `words`, and its cosine (S,)."""
+    shown = torch.stack([s.embed.float() for s in segments])
+    cosines = shown @ encoder.encode_text([words]).embed[0].float().cpu()
+    return (shown @ _background(encoder).T < cosines[:, None]).float().mean(1), cosines
+
+
+def shown_in(encoder: FrameEncoder, words: str, segments: Sequence[SegmentFeatures]) -> list[tuple[int, float]]:
+    """Numbers of the segments that show what `words` name, with their cosines, best first."""
+    near, cosines = presence(encoder, words, segments)
+    shown = ((near >= SHOWN) & (cosines >= LEAST_COSINE)).nonzero().flatten().tolist()
+    return sorted(((i, float(cosines[i])) for i in shown), key=lambda item: -item[1])
+
+
+@functools.lru_cache(maxsize=4)
+def _background(encoder: FrameEncoder) -> torch.Tensor:
+    """(W,E)"""
+    words = encoder.vocabulary.words
+    return encoder.encode_text(list(words[:: max(1, len(words) // BACKGROUND)])).embed.float().cpu()

@@ -1,0 +1,107 @@
+"""What an English question asks for, where findings of the senses or scores of the frame encoder can answer it.
+
+Only the form of the question is read, by a small grammar; what it asks about may be any words. A question of another
+form, or in another language, is the language model's.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from videollm.models.notes import plural
+from videollm.senses.detector import NAMES
+
+Asks = Literal["speech", "speaks", "when", "sound", "count", "exists", "who", "describe"]
+
+# Any of these may be asked for; which of them somebody is, the detector does not know.
+PEOPLE = frozenset({"person", "people", "anyone", "anybody", "someone", "somebody", "human", "human being"})
+KINDS_OF_PEOPLE = frozenset(
+    {"man", "men", "woman", "women", "boy", "girl", "child", "children", "baby", "kid", "lady", "guy", "adult"}
+)
+_SCENES = re.compile(r"\b(different|things?|objects?|subjects?|items?|scenes?|shots?|seconds|minutes|times)\b")
+_ARTICLE = r"(?:a |an |any |some |the )?"
+_WHERE = r"(?: (?:visible|shown|present|here|anywhere|(?:in|on|during|inside) (?:the|this|it|that)\b.*))?"
+_VIDEO = r"(?:the|this) (?:video|clip|film|movie|scene|picture|image)"
+_EXISTS = tuple(
+    re.compile(form)
+    for form in (
+        rf"(?:is|are|was|were) there {_ARTICLE}(.+?){_WHERE}",
+        rf"(?:do|can|could|did) (?:you|we) see {_ARTICLE}(.+?){_WHERE}",
+        rf"(?:does|did) {_VIDEO} (?:show|contain|include|have) {_ARTICLE}(.+?){_WHERE}",
+        rf"(?:do|does|did) {_ARTICLE}(.+?) appear{_WHERE}",
+        rf"(?:is|are) {_ARTICLE}(.+?) (?:visible|shown|present|seen|in {_VIDEO}){_WHERE}",
+    )
+)
+_COUNT = re.compile(
+    r"(?:how many|count the|what is the number of) (.+?)"
+    r"(?: (?:are|is|were|was|do|does|did|can|could|appear|in|there|you)\b.*)?"
+)
+_WRITING = re.compile(r"\b(signs?|text|written|writing|labels?|screen|title|letters)\b")
+_WORDS = re.compile(
+    r"\b(said|says|saying|speaks?|speaking|spoken|speech|talks?|talking|talked|voices?|transcript|narrat\w+|dialog\w*"
+    r"|conversation)\b|\bwhat (?:do|does|did) .* say\b"
+)
+_SOUND = re.compile(r"\b(hear|heard|sounds?|audio|nois\w+|listen|music|songs?|sing\w*|loud\w*)\b")
+_OTHER_SOUND = re.compile(r"\b(nois\w+|music|songs?|sing\w*|loud\w*)\b")
+_YES_OR_NO = re.compile(r"(is|are|was|were|does|do|did|can|has|have)\b")
+_WHEN = re.compile(r"(when|at what time|from when)\b")
+_DESCRIBE = re.compile(
+    r"(?:please |can you |could you )?(?:describe|caption|summari[sz]e|"
+    r"(?:write|give) (?:me )?a (?:short )?(?:caption|description|summary))\b.*"
+    r"|what(?:'s| is| does| do| can| are)? .*\b(?:in (?:it|this|the (?:video|clip|film))|show|shown here|see|visible|"
+    r"happening|happens|going on|about|appears?)\b.*"
+    r"|(?:tell me|list|name) .*"
+)
+_ONE_TIME = re.compile(r"\b(first|last|begin\w*|start\w*|end|ends|before|after|when|times?|timeline|each|at \d)\b")
+_CLOCK = re.compile(r"\bat (\d+):(\d\d)\b")
+_SINGULARS = {plural(name): name for name in NAMES}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """asks: what for. thing: the words that it is about, in the singular where they name something the detector knows.
+    time_s: the one time that is asked about, None for the whole video. quoted: words in quotation marks."""
+
+    asks: Asks
+    thing: str = ""
+    time_s: float | None = None
+    quoted: str = ""
+
+
+def read_question(text: str) -> Question | None:
+    """The question, None where its form is not one of these."""
+    clock, quoted = _CLOCK.search(text), re.search('["\u201c](.+?)["\u201d]', text)
+    time_s = 60.0 * int(clock[1]) + int(clock[2]) if clock else None
+    words = " ".join(_CLOCK.sub("", text).lower().replace("\u2019", "'").strip(" ?.!\n").split())
+    if asks := _about_sound(words):
+        return Question(asks, words, time_s, quoted[1] if quoted else "")
+    if found := _COUNT.fullmatch(words):
+        return None if _SCENES.search(found[1]) else Question("count", singular(found[1]), time_s)
+    for form in _EXISTS:
+        if found := form.fullmatch(words):
+            several = re.search(r" (?:or|and) ", found[1])
+            return None if several else Question("exists", singular(found[1]), time_s)
+    if re.match(r"who\b", words):
+        return Question("who", time_s=time_s)
+    if _DESCRIBE.fullmatch(words) and not _ONE_TIME.search(words) and time_s is None:
+        return Question("describe")
+    return None
+
+
+def _about_sound(words: str) -> Asks | None:
+    if _WRITING.search(words) or not (_WORDS.search(words) or _SOUND.search(words)):
+        return None
+    if _OTHER_SOUND.search(words) or words.startswith("how"):
+        return "sound"
+    if _WHEN.match(words):
+        return "when"
+    return "speaks" if _YES_OR_NO.match(words) else "speech"
+
+
+def singular(thing: str) -> str:
+    return _SINGULARS.get(thing, thing)
+
+
+def is_person(thing: str) -> bool:
+    """Whether somebody is asked for, with whatever else is said of them: "person", "man in a red coat"."""
+    return any(word in PEOPLE | KINDS_OF_PEOPLE for word in (thing, *thing.split()[:1]))
