@@ -1,4 +1,4 @@
-"""The datasheet beside a file of samples: what the file holds, what was rejected and why, as Markdown and a PNG."""
+"""The datasheet beside a file of samples, as Markdown and a PNG: what the file has, what was rejected, and why."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

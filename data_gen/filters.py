@@ -79,10 +79,11 @@ class Filters:
         self._annotated: tuple[Clip | None, dict[str, str | None]] = (None, {})
 
     def reject(self, sample: Sample, clip: Clip, *, grounded: bool) -> tuple[str, str] | None:
-        """Returns the step that rejects the sample and its reason, or None; then the sample is remembered.
+        """Returns the step that rejects the sample and the reason, or None if all steps pass. The sample is then
+        remembered.
 
-        If grounded, the text is the annotation's own. It needs no support then, and its language is recognised from the
-        whole annotation, which is longer than one sample.
+        If `grounded`, the text is that of the annotation. It then needs no support, and its language is recognised from
+        the whole annotation, which is longer than one sample.
         """
         steps: tuple[tuple[str, Callable[[], str | None]], ...] = (
             ("length", lambda: length(sample)),
@@ -103,6 +104,7 @@ class Filters:
         return None
 
     def remember(self, sample: Sample) -> None:
+        """Adds a sample that an earlier run wrote."""
         self._remember(sample, signature(sample))
 
     def _remember(self, sample: Sample, mine: RMinHash) -> None:
@@ -118,7 +120,7 @@ class Filters:
         return next((f"has {phrase!r}" for phrase in found), None)
 
     def _annotation_language(self, clip: Clip, claimed: str) -> str | None:
-        """What is wrong with the language of an annotation; computed once a clip."""
+        """Returns what is wrong with the language of an annotation, or None. It is computed once per clip."""
         if self._annotated[0] is not clip:
             self._annotated = (clip, {})
         known = self._annotated[1]
@@ -132,7 +134,7 @@ def _part(sample: Sample) -> tuple[object, ...]:
 
 
 def default_blocked() -> list[str]:
-    """The phrases of `blocked.txt`, one a line; # starts a comment."""
+    """Returns the phrases of `blocked.txt`, which has one per line. Comments start with #."""
     return _lines_of("blocked.txt")
 
 
@@ -142,12 +144,14 @@ def _lines_of(name: str) -> list[str]:
 
 
 def _phrase_pattern(phrase: str) -> re.Pattern[str]:
-    """Matches whole words of lower-case text; a Chinese phrase anywhere, because Chinese does not separate words."""
+    """Returns a pattern of whole words of lower-case text. A Chinese phrase matches anywhere, because Chinese does
+    not separate words."""
     part = re.escape(phrase.strip().lower())
     return re.compile(part if _HAN.search(phrase) else rf"(?<!\w){part}(?!\w)")
 
 
 def length(sample: Sample) -> str | None:
+    """Rejects questions and answers with too few or too many words."""
     fewest, most = LENGTHS[sample.task.partition("/")[0]]
     for question, answer in sample.turns():
         if not QUESTION_WORDS[0] <= (n := len(words(question))) <= QUESTION_WORDS[1]:
@@ -163,15 +167,15 @@ def _identifier() -> LanguageIdentifier:
 
 
 def language(sample: Sample) -> str | None:
-    """Checks questions and answers apart, because models slip into another language in their answers."""
+    """Checks questions and answers separately, because models often change the language in their answers."""
     sides = (" ".join(m.content for m in sample.messages if m.role == role) for role in ("user", "assistant"))
     return next((wrong for side in sides if (wrong := wrong_language(side, sample.language))), None)
 
 
 def wrong_language(text: str, claimed: str) -> str | None:
-    """How a text reads if not as the stated language, otherwise None.
+    """Returns what the text reads as if it is not in the stated language, otherwise None.
 
-    Chinese is recognised by its characters, other languages by py3langid if there is enough text.
+    Chinese is recognised by its characters, and other languages by py3langid if there is enough text.
     """
     letters, han = sum(map(str.isalpha, text)), len(_HAN.findall(text))
     claimed = claimed.partition("-")[0]
@@ -204,9 +208,9 @@ def times(sample: Sample, clip: Clip) -> str | None:
 
 
 def leak(sample: Sample) -> str | None:
-    """Rejects an answer that its own question spells out.
+    """Rejects an answer that its own question contains.
 
-    A question that offers alternatives may hold its answer: options of a multiple choice, "this or that", or a
+    A question that offers alternatives may contain its answer: options of a multiple choice, "this or that", or a
     quotation to judge.
     """
     if not sample.task.startswith("qa/"):
@@ -226,7 +230,7 @@ def unsupported(sample: Sample, clip: Clip) -> str | None:
     """Rejects an answer with many content words (in Chinese, pairs of characters) that neither the annotation nor the
     question has.
 
-    It applies if the annotation is in the language of the sample. Creative tasks may add to the annotation.
+    It applies only if the annotation is in the language of the sample. Creative tasks may add to the annotation.
     """
     if sample.task.startswith("creative") or sample.language not in clip.languages:
         return None
@@ -240,14 +244,16 @@ def unsupported(sample: Sample, clip: Clip) -> str | None:
 
 
 def annotated(clip: Clip, language: str) -> str:
-    """Everything that the annotation says in one language. Conversations do not state theirs and always count."""
+    """Returns all text of the annotation in one language. Conversations do not state their language and always
+    count."""
     questions = [f"{q.question} {q.answer}" for q in clip.questions if q.language == language]
     spoken = [message.content for dialogue in clip.dialogues for message in dialogue]
     return " ".join([*(n.text for n in clip.notes if n.language == language), *questions, *spoken])
 
 
 def stems(text: str) -> set[str]:
-    """Content words without their endings, so that walks equals walking; for Chinese, pairs of characters."""
+    """Returns content words without their endings, so that walks equals walking, and for Chinese pairs of
+    characters."""
     if len(_HAN.findall(text)) > len(text) / 3:
         characters = [w for w in words(text) if _HAN.fullmatch(w)]
         return {a + b for a, b in pairwise(characters)}
@@ -265,7 +271,7 @@ def _stem(word: str) -> str:
 
 
 def signature(sample: Sample) -> RMinHash:
-    """MinHash (Broder 1997) of the triples of words in questions and answers."""
+    """Returns the MinHash (Broder 1997) of the triples of words in questions and answers."""
     said = [w for m in sample.messages if m.role != "system" for w in ("", *words(m.content), "")]
     made = RMinHash(num_perm=PERMUTATIONS, seed=1)
     made.update([" ".join(triple) for triple in zip(said, said[1:], said[2:], strict=False)])

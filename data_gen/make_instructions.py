@@ -3,7 +3,7 @@
     python data_gen/make_instructions.py SOURCE --out FILE [--videos DIR] [--generator template|llm|semi] ...
 
 SOURCE is an annotation file (or a folder of subtitles) in one of the formats that `videollm/datasets` reads. The format
-is recognised by the content or named by --format. The same command continues a run that was stopped.
+is recognised by the content, or named by --format. The same command continues a run that was stopped.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Make a world of clips whose truth is known exactly, to train and test temporal understanding.
+"""Make a world of clips whose contents are known exactly, to train and test temporal understanding.
 
     python data_gen/make_world.py --out DIR --split train=1600 val=200 test=200 [--contact-sheet]
 
-Each split is written to DIR/NAME: annotations.jsonl, with one line a clip, and clips/ID.mp4. The same arguments give
+Each split is written to DIR/NAME: annotations.jsonl, with one line per clip, and clips/ID.mp4. The same arguments give
 the same bytes of annotation and the same pixels with any number of processes.
 """
 
@@ -101,7 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _checked(options: argparse.Namespace) -> tuple[WorldConfig, dict[str, int]]:
-    """The configuration and the number of clips of each split. Raises ConfigError, also if a split exists already."""
+    """Returns the configuration and the number of clips of each split.
+
+    Raises ConfigError if a value is out of range or a split exists already.
+    """
     if len(options.seconds) > 2:
         raise ConfigError(f"--seconds takes one or two numbers, got {len(options.seconds)}")
     if options.processes < 1:
@@ -130,7 +133,7 @@ def _count(text: str, videos: int | None) -> tuple[str, int]:
     if name not in SPLITS:
         raise ConfigError(f"there is no split {name!r}; choose from {', '.join(SPLITS)}")
     if not number and videos is None:
-        raise ConfigError(f"say how many clips of {name}: --videos N, or --split {name}=N")
+        raise ConfigError(f"the number of clips of {name} is missing; give --videos N, or --split {name}=N")
     if number and not number.isdecimal():
         raise ConfigError(f"{text!r} does not say how many clips; write {name}=N with a whole number")
     count = int(number) if number else videos
@@ -143,7 +146,8 @@ def _count(text: str, videos: int | None) -> tuple[str, int]:
 
 
 def _fraction(text: str) -> Fraction:
-    """The nearest fraction with a denominator up to 1001; the rates of broadcasting, 30000/1001, are exact then."""
+    """Returns the nearest fraction with a denominator up to 1001, so that the rates of broadcasting, 30000/1001, are
+    exact."""
     try:
         return Fraction(text).limit_denominator(1001)
     except (ValueError, ZeroDivisionError):
@@ -155,7 +159,7 @@ def _photos(folder: Path) -> tuple[Path, ...]:
         raise ConfigError(f"--photos {folder} is not a folder")
     found = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES))
     if not found:
-        raise ConfigError(f"--photos {folder} holds no picture; {', '.join(sorted(_IMAGES))} are read")
+        raise ConfigError(f"--photos {folder} has no picture; give a folder with {', '.join(sorted(_IMAGES))}")
     return found
 
 

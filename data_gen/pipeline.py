@@ -1,4 +1,4 @@
-"""The steps from annotated clips to a file of samples: read, make, filter, store."""
+"""The steps from annotated clips to a file of samples: read, generate, filter and store."""
 
 import asyncio
 import dataclasses
@@ -19,7 +19,7 @@ from videollm.errors import DataError, VideoError, VideoLLMError
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """An item of work. key identifies it in the store, in every run."""
+    """An item of work. `key` identifies it in the store, in every run."""
 
     key: str
     clip: Clip
@@ -35,7 +35,7 @@ def read_clips(reader: ClipReader, source: AnnotationFile) -> Iterator[Clip]:
                 raise ValueError("an earlier clip has the same id")
             seen.add(clip.id)
             if not clip.video.is_file():
-                raise ValueError(f"no video file in {clip.video.parent}")
+                raise ValueError(f"{clip.video.parent} does not have its video file")
             yield clip
 
 
@@ -58,6 +58,7 @@ def measure(clips: Iterable[Clip], broken: BrokenRows, duration_s: Callable[[Pat
 
 
 def plan(clips: Iterable[Clip], generator: Generator) -> Iterator[WorkItem]:
+    """Yields the items of work of all clips."""
     for clip in clips:
         for item in generator.items(clip):
             key = "-".join(part for part in (clip.source, clip.id, generator.name, item) if part)
@@ -65,6 +66,7 @@ def plan(clips: Iterable[Clip], generator: Generator) -> Iterator[WorkItem]:
 
 
 def duration_s(path: Path) -> float:
+    """Returns the duration of a video file in seconds."""
     from videollm.video.decode import probe  # loads torch, which a source that states its durations does not need
 
     return probe(path).duration_s
@@ -80,8 +82,10 @@ async def run(
     concurrency: int = 1,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Does the work, `concurrency` items at a time. Raises the VideoLLMError of the first item that cannot be made;
-    items that are done by then stay done."""
+    """Does the work, `concurrency` items at a time.
+
+    Raises the VideoLLMError of the first item that cannot be made. Items that were done before stay done.
+    """
     todo = iter(work)
 
     async def worker() -> None:
@@ -106,7 +110,7 @@ async def keep(
     seed: int,
     judge: SampleJudge | None = None,
 ) -> None:
-    """Filters the drafts of an item, then stores what passed and what was rejected."""
+    """Filters the drafts of an item, and stores both what passed and what was rejected."""
     samples: list[Sample] = []
     rejects: list[Reject] = []
     fallen: set[int] = set()
@@ -144,7 +148,7 @@ async def keep(
 
 
 def to_sample(work: WorkItem, number: int, draft: Draft, folder: Path, name: str, seed: int) -> Sample:
-    """Raises DataError if the draft is not a valid sample."""
+    """Turns a draft into a sample. Raises DataError if the draft is not a valid one."""
     clip = work.clip
     return Sample(
         id=f"{work.key}-{number:03}",

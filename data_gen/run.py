@@ -26,18 +26,21 @@ PREVIEWS = 3  # items that a dry run shows
 
 
 def make_instructions(options: argparse.Namespace, config: GeneratorConfig) -> None:
-    """Raises a VideoLLMError if the source, the options or the server cannot be used."""
+    """Runs `make_instructions.py` with these options.
+
+    Raises a VideoLLMError if the source, the options or the server cannot be used.
+    """
     broken = BrokenRows(strict=options.strict)
     first_look = AnnotationFile(options.source, options.videos or _folder(options.source), broken)
     reader = choose_clip_reader(first_look, options.format)
-    # The second reading counts its broken rows apart, otherwise each would be counted twice.
+    # The second reading has its own counter of broken rows, because each would otherwise be counted twice.
     second_look = AnnotationFile(first_look.path, first_look.videos)
     clips = measure(itertools.islice(read_clips(reader, second_look), options.limit), broken, duration_s)
     if config.generator == "semi" and not config.is_reviewed:
         _propose(options, clips, broken)
         return
     generator = build_generator(config)
-    # Everything is read once before anything is made: mistakes show before they cost, and the work can be counted.
+    # The source is read once before anything is made, so that mistakes show before they cost and work can be counted.
     keys = {work.key for work in plan(itertools.islice(read_clips(reader, first_look), options.limit), generator)}
     _print_broken(broken)
     if options.dry_run:
@@ -61,7 +64,7 @@ def _fill(
     options: argparse.Namespace,
     config: GeneratorConfig,
 ) -> None:
-    """Does the work that the store does not hold yet. keys: those of all work, for the progress bar."""
+    """Does the work that the store does not have yet. `keys` are those of all work, for the progress bar."""
     filters = Filters(_phrases(options.blocked))
     for sample in store.samples():
         filters.remember(sample)
@@ -79,7 +82,7 @@ def _fill(
 
             run_on_ray(todo, config, store, filters, address=options.ray, on_done=on_done)
         else:
-            # Only a language model makes an item wait; other generators would gain nothing from several at once.
+            # Only items of a language model wait. Other generators would gain nothing from concurrency.
             concurrency = config.concurrency if config.generator == "llm" else 1
             judge = build_judge(config)
             asyncio.run(run(todo, generator, store, filters, config.seed, judge, concurrency, on_done))

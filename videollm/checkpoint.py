@@ -1,11 +1,11 @@
-"""Build a model from a config, and save and load it as one directory.
+"""Building a model from a configuration, and saving and loading it as one directory:
 
     config.json            ModelConfig, and the revision of the frame encoder it was trained with
     projector.safetensors  the temporal module and everything else that was trained outside the language model
     adapter/               LoRA weights of the language model (PEFT), if it has any
     language_model/        the language model itself, in an exported checkpoint, whose config says "own:language_model"
-    tokenizer/             unless it comes with an asset or is inside language_model/
-    card.md                data, recipe, metrics, licence
+    tokenizer/             the tokenizer, unless it comes with an asset or is inside language_model/
+    card.md                data, recipe, metrics and licence
 
 Frozen encoders and language models are named in config.json and not copied.
 """
@@ -45,9 +45,13 @@ from videollm.presets import DEBUG
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
-    """The model that training starts from, with an untrained projector, and an untrained adapter if the config has one.
+    """Returns the model that training starts from. Its projector is untrained, and so is its adapter if the
+    configuration has one.
 
-    device: see `resolve_device`.
+    Args:
+        config: The configuration.
+        device: The device, see `resolve_device`.
+        seed: The seed of the untrained parts.
     """
     device = resolve_device(device)
     encoder = build_encoder(config.encoder, device)
@@ -69,15 +73,19 @@ def load(
     adapter: str | Path | None = None,
     evidence_encoder: str | None = None,
 ) -> Model:
-    """A trained model, ready to answer.
+    """Loads a trained model, ready to answer.
 
-    name: a preset that ships with weights, a checkpoint directory or a hub id. device: see `resolve_device`.
-    device_map: "auto" spreads the language model over all GPUs. The adapter is merged into the language model, which
-    then runs at the base model's speed. load_in_4bit: hold the language model's weights in 4 bits (NF4). adapter: a
-    directory of PEFT, for a video model of transformers only. evidence_encoder: the model whose frame encoder gives the
-    evidence of such a model, "lite" where it is None.
-    Raises CheckpointError for weights that are not there and for a preset without trained weights, whose answers would
-    be noise (as those of `debug` are, on purpose); ConfigError for a device that is not there.
+    The adapter is merged into the language model, which then runs at the speed of the base model.
+
+    Args:
+        name: A preset that ships with weights, a checkpoint directory or a hub id.
+        device: The device, see `resolve_device`.
+        device_map: "auto" spreads the language model over all GPUs.
+
+    Raises:
+        CheckpointError: If weights are missing, or the preset has no trained weights. The answers of untrained weights
+            would be noise, as those of `debug` are on purpose.
+        ConfigError: If the machine does not have the device.
     """
     if name == DEBUG.name:
         model = build(DEBUG, device)
@@ -120,10 +128,17 @@ def load_directory(
     device_map: DeviceMap = None,
     load_in_4bit: bool = False,
 ) -> Model:
-    """Load what `save` wrote. trainable: keep the adapter beside the language model, to train it further. device_map,
-    load_in_4bit: see `load`.
+    """Loads what `save` wrote, or a video model of transformers.
 
-    Raises CheckpointError for missing or unknown tensors, and for an encoder of another revision.
+    Args:
+        directory: The directory.
+        device: The device, see `resolve_device`.
+        trainable: Whether to keep the adapter beside the language model, to train it further.
+        device_map: "auto" spreads the language model over all GPUs.
+        name: The name of a model of transformers. None takes that of the directory.
+
+    Raises:
+        CheckpointError: If tensors are missing or unknown, or the encoder has another revision.
     """
     device = resolve_device(device)
     config, towers = read_config(directory)
@@ -146,7 +161,7 @@ def load_directory(
 
 
 def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable: bool = False) -> Any:
-    """The language model with the checkpoint's adapter beside its weights."""
+    """Returns the language model with the checkpoint's adapter beside its weights."""
     from peft import PeftModel
 
     adapter = directory / "adapter"
@@ -164,9 +179,14 @@ def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable:
 
 
 def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.Tensor] | None = None) -> None:
-    """Write the directory that `load` reads.
+    """Writes the directory that `load` reads.
 
-    card: content of card.md. state: the state dict of `model.llm`, gathered by the caller where ZeRO-3 shards it.
+    Args:
+        model: The model.
+        directory: The directory.
+        card: The content of card.md.
+        state: The state dict of `model.llm`, which the caller gathers if ZeRO-3 divides it among ranks. None takes
+            `model.llm.state_dict()`.
     """
     state = model.llm.state_dict() if state is None else state
     directory.mkdir(parents=True, exist_ok=True)
@@ -192,7 +212,7 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
 
 
 def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) -> VideoLLM:
-    """Return the language model with an untrained projector for the encoder's features before it."""
+    """Returns a model with an untrained projector between the encoder's features and the language model."""
     wrapped = VideoLLMConfig(
         model=config.to_dict(), token_dim=encoder.token_dim, tokens_per_frame=encoder.tokens_per_frame
     )

@@ -1,7 +1,7 @@
-"""Configuration: frozen, keyword-only dataclasses that are checked when they are made.
+"""Configurations, as frozen, keyword-only dataclasses that check their values.
 
-Every number that changes a result lives here, so that `config.json` beside a checkpoint says all of it. Variants are
-made with `dataclasses.replace`; complete, named configurations are in `presets.py`.
+All numbers that change a result are here, so that `config.json` beside a checkpoint has all of them. Variants are made
+with `dataclasses.replace`. Complete configurations with names are in `presets.py`.
 """
 
 import dataclasses
@@ -38,17 +38,24 @@ def _check_positive(**values: float | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Which frames of a video to look at. Set exactly one of `frames`, `fps`, `times_s`, `keyframes`.
+    """Which frames of a video to use. Exactly one of `frames`, `fps`, `times_s` and `keyframes` must be set.
 
-    frames: this many, at the middles of equal parts of the range.
-    fps: one frame every 1/fps seconds; with `max_frames`, spread evenly over the range once that cap is exceeded.
-    times_s: the frames shown at these times, in seconds from the first frame.
-    keyframes: every key frame of the file (the cheapest to decode), at most `max_frames`, evenly thinned.
-    start_s, end_s: the part of the video to look at; None means its start and its end.
-    rule: how `frames` are chosen. "middle": as above, by time. Others count frames, as the published system of that
-    name does (see `videollm.video.rules`), so its answers come from the frames that it was trained on.
-    decoder: what decodes the frames. "decord" needs the extra of that name. It scales frames differently, so pixels
-    differ slightly from PyAV's, and cached features are kept apart by decoder.
+    Args:
+        frames: So many frames, at the middles of equal parts of the range.
+        fps: One frame every 1/fps seconds. If that gives more than `max_frames`, so many are spread evenly over the
+            range.
+        times_s: The frames that are shown at these times, in seconds from the first frame.
+        keyframes: All key frames of the file, which are the fastest to decode, evenly thinned to at most `max_frames`.
+        max_frames: The largest number of frames with `fps` or `keyframes`. None sets no limit.
+        start_s, end_s: The part of the video in seconds. None means its start and its end.
+        rule: How `frames` are chosen. "middle" chooses by time, as above. The others count frames, as the published
+            system with this name does (see `videollm.video.rules`), so that its answers come from the frames that it
+            was trained on.
+        decoder: The decoder. "decord" needs the extra with this name. Its pixels differ slightly from PyAV's because it
+            scales frames differently, so that features are cached separately for each decoder.
+
+    Raises:
+        ConfigError: If a value is out of range, or values contradict each other.
     """
 
     frames: int | None = None
@@ -76,33 +83,42 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """How frames are grouped. Each segment becomes `TemporalConfig.queries` tokens in the prompt.
+    """How frames are grouped into segments. Each segment becomes `TemporalConfig.queries` tokens in the prompt.
 
-    by "time": every `frames` consecutive frames. by "scene": at detected scene changes, then at most `frames` each.
+    Args:
+        by: "time" takes every `frames` consecutive frames. "scene" divides at detected scene changes, and then into at
+            most `frames` each.
+        frames: The largest number of frames of a segment.
     """
 
     by: Literal["time", "scene"] = "time"
     frames: int = 8
 
     def __post_init__(self) -> None:
-        _check(self.by in ("time", "scene"), f"segments by {self.by!r}; choose time or scene")
+        _check(self.by in ("time", "scene"), f"segments are by {self.by!r}; choose time or scene")
         _check_positive(frames=self.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """The frozen frame encoder. `name` and `pretrained` are open_clip's architecture and tag (or `local-dir:PATH`).
+    """The frozen frame encoder.
 
-    resize: how frames come to the encoder's size. "trained": as it was trained, mostly the short side to that size and
-    the centre of the long one. "squash": both sides, bicubic, so nothing is cut off and shapes change (Video-LLaMA).
-    "nearest": the same without interpolation (Video-ChatGPT).
+    Args:
+        kind: The kind of encoder.
+        name, pretrained: The architecture and the tag of open_clip, or `local-dir:FOLDER`.
+        dtype: The dtype of the weights.
+        layer: The ViT layer whose outputs are the patch tokens. -1 is the last, and -2 the one before, which LLaVA
+            uses.
+        resize: How frames are resized. "trained": as in the training of the encoder, mostly the short side to its size
+            and a crop of the centre. "squash": both sides, bicubic, so that nothing is cut off and shapes change
+            (Video-LLaMA). "nearest": the same without interpolation (Video-ChatGPT).
     """
 
     kind: EncoderKind = "lite"
     name: str = "efficientnet_lite0"
     pretrained: str = ""
     dtype: Dtype = "auto"
-    layer: int = -1  # which ViT layer gives the patch tokens; -1 is the last, -2 the one before (LLaVA's choice)
+    layer: int = -1
     resize: Resize = "trained"
 
     def __post_init__(self) -> None:
@@ -116,11 +132,17 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalConfig:
-    """The module that turns one segment's frame tokens (T,N,D) into `queries` tokens (Q,H).
+    """The module that turns the frame tokens (T,N,D) of one segment into `queries` tokens (Q,H).
 
-    frame_queries, frame_layers: of the Q-Former that reads each frame (kind "video_llama"). max_frames: the most frames
-    of a segment, for kinds "video_llama" and "video_chatgpt". output_norm: scale the tokens to the size of word
-    embeddings; the published systems do not.
+    Args:
+        kind: The kind of module.
+        queries: Q, the number of tokens of a segment.
+        width, layers, heads, mlp_ratio, dropout: Sizes of the Q-Former.
+        cross_attention_every: 1 gives every layer cross-attention (Video-LLaMA), and 2 every second layer from the
+            first (BLIP-2).
+        frame_queries, frame_layers: Sizes of the Q-Former that reads each frame (kind "video_llama").
+        max_frames: The largest number of frames of a segment (kinds "video_llama" and "video_chatgpt").
+        output_norm: Whether tokens are scaled to the size of word embeddings. The published systems do not do this.
     """
 
     kind: TemporalKind = "qformer"
@@ -129,7 +151,7 @@ class TemporalConfig:
     layers: int = 2
     heads: int = 6
     mlp_ratio: int = 4
-    cross_attention_every: int = 1  # 1: each layer (Video-LLaMA); 2: every second layer, from the first (BLIP-2)
+    cross_attention_every: int = 1
     dropout: float = 0.0
     frame_queries: int = 32
     frame_layers: int = 12
@@ -147,7 +169,14 @@ class TemporalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters on the language model's linear layers (PEFT)."""
+    """Low-rank adapters on the linear layers of the language model (PEFT).
+
+    Args:
+        r: The rank.
+        alpha: The scale. The adapter's output is multiplied by alpha / r.
+        dropout: The probability of dropout in training.
+        targets: Names of the adapted layers, or "all-linear".
+    """
 
     r: int = 16
     alpha: int = 32
@@ -160,10 +189,15 @@ class LoraConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig:
-    """Any causal language model with its own chat template.
+    """Any causal language model with a chat template.
 
-    source: `asset:NAME` (weights from a package), a directory, a hub id, `own:FOLDER` (of the checkpoint directory), or
-    `debug` (random, tiny).
+    Args:
+        source: `asset:NAME` (weights from a package), a directory, a hub id, `own:FOLDER` (of the checkpoint
+            directory), or `debug` (random and tiny).
+        revision: The revision on the hub.
+        dtype: The dtype of the weights.
+        load_in_4bit: Whether to load 4-bit weights (NF4), which needs bitsandbytes.
+        lora: The adapter, or None.
     """
 
     source: str = "asset:smollm2-135m-instruct"
@@ -180,32 +214,33 @@ class LanguageModelConfig:
 class PromptConfig:
     """What the language model reads besides the visual tokens.
 
-    tags: how many concept tags a segment may have; tag_threshold: the least probability of a tag.
-    context: the most prompt tokens, answer included; segments are merged to fit.
-    layout: "chat" is the language model's own chat template, with each segment's times before its tokens; the others
-    are the texts of published systems, see `videollm.models.layouts`.
+    Args:
+        system: The system message.
+        tags: The largest number of concept tags of a segment.
+        tag_threshold: The smallest probability of a tag.
+        context: The largest number of tokens of prompt and answer. Segments are merged to fit.
+        max_new_tokens: The number of tokens that are reserved for the answer.
+        layout: "chat" is the language model's own chat template, with the times of each segment before its tokens. The
+            others are the texts of published systems, see `videollm.models.layouts`.
     """
 
     system: str = "Answer from the video."
     tags: int = 3
     tag_threshold: float = 0.2
     context: int = 8192
-    max_new_tokens: int = 96  # room kept for the answer
+    max_new_tokens: int = 96
     layout: PromptLayoutName = "chat"
 
     def __post_init__(self) -> None:
         _check_choice("prompt layout", self.layout, PromptLayoutName)
         _check_positive(context=self.context, max_new_tokens=self.max_new_tokens)
         _check(self.tags >= 0, f"tags is {self.tags}; it must be 0 or above")
-        _check(0 <= self.tag_threshold <= 1, f"tag_threshold is {self.tag_threshold}; it must lie in [0, 1]")
+        _check(0 <= self.tag_threshold <= 1, f"tag_threshold is {self.tag_threshold}; it must be from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything needed to build one model; `videollm.presets` names complete ones.
-
-    senses: what is found in a video besides what its frame encoder sees, and told to the language model.
-    """
+    """Everything that is needed to build one model. `videollm.presets` has complete configurations with names."""
 
     name: str
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(fps=2.0))
@@ -225,7 +260,8 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Build from nested plain values, as `json.load` gives them. Unknown names are errors that list them."""
+        """Builds a configuration from nested plain values, as `json.load` returns them. Unknown names are errors
+        that list them."""
         return _build(cls, values, "config")
 
     @property

@@ -1,4 +1,4 @@
-"""The one place that chooses a device and a number format, and copies tensors between the CPU and a GPU."""
+"""The choice of a device and of a dtype, and copies of tensors between the CPU and a GPU."""
 
 import os
 import re
@@ -13,11 +13,14 @@ _NAMES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 def resolve_device(device: str | torch.device | None = None) -> torch.device:
-    """The device that a name stands for, always with an index where a machine may have several.
+    """Returns the device that a name stands for, with an index if a machine may have several.
 
-    device: "auto" (the best there is: cuda:0, else mps, else cpu), "cpu", "cuda", "cuda:N" or "mps"; None reads
-    $VIDEOLLM_DEVICE and falls back to "auto"; a torch.device is returned as it is.
-    Raises ConfigError for another name, and for a device that this machine does not have.
+    Args:
+        device: "auto" (the best that the machine has: cuda:0, else mps, else cpu), "cpu", "cuda", "cuda:N" or "mps".
+            None reads $VIDEOLLM_DEVICE and falls back to "auto". A torch.device is returned as it is.
+
+    Raises:
+        ConfigError: If the name is unknown, or this machine does not have the device.
     """
     if isinstance(device, torch.device):
         return device
@@ -37,18 +40,20 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
                 "a CUDA build, or use --device cpu"
             )
         if chosen.index >= cards:
-            raise ConfigError(f"device is {name!r}, but this machine has {cards}: cuda:0 to cuda:{cards - 1}")
+            raise ConfigError(
+                f"device is {name!r}, but this machine has {cards} GPUs; choose from cuda:0 to cuda:{cards - 1}"
+            )
     if chosen.type == "mps" and not mps:
         raise ConfigError("device is 'mps', but PyTorch finds no Apple GPU here; use --device cpu")
     return chosen
 
 
 def resolve_dtype(dtype: Dtype, device: torch.device | str) -> torch.dtype:
-    """The dtype of weights. "auto" is bfloat16 where the device multiplies it natively, else float32, which is faster
-    there.
+    """Returns the dtype of weights. "auto" is bfloat16 if the device multiplies it natively, else float32, which is
+    then faster.
 
-    Weights are cast to it. They are not autocast: under inference_mode bf16 autocast ran at 0.14 of the speed of bf16
-    weights on a CPU.
+    Weights are cast and not autocast, because under inference_mode autocast to bfloat16 ran at 0.14 of the speed of
+    bfloat16 weights on a CPU.
     """
     if dtype != "auto":
         return getattr(torch, dtype)
@@ -64,7 +69,7 @@ def resolve_dtype(dtype: Dtype, device: torch.device | str) -> torch.dtype:
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of memory that the device has."""
+    """Returns the memory of the device in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     if device.type == "mps":
@@ -73,15 +78,18 @@ def total_memory(device: torch.device) -> int:
 
 
 def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy to the device. To a GPU the copy goes through pinned memory and does not wait, so that the CPU decodes the
-    next frames meanwhile."""
+    """Copies a tensor to the device.
+
+    To a GPU, the copy goes through pinned memory and is not waited for, so that the CPU can decode the next frames
+    meanwhile.
+    """
     if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()  # a copy from pageable memory would wait for everything the GPU has queued
+        tensor = tensor.pin_memory()  # a copy from pageable memory would wait for all work that the GPU has queued
     return tensor.to(device, non_blocking=True)
 
 
 def wait_for(device: torch.device) -> None:
-    """Return when the device has done all that was queued, copies to the CPU among it."""
+    """Waits until the device has completed all queued work, including copies to the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,7 @@
-"""Where and how a model is loaded, for every program that loads one. Needs no PyTorch to show help."""
+"""The options `--device` and `--device-map` of all programs that load a model or an encoder.
+
+This module does not import PyTorch, so that `--help` is fast.
+"""
 
 import argparse
 from typing import Any
@@ -7,18 +10,18 @@ DEVICE_VARIABLE = "VIDEOLLM_DEVICE"
 
 
 def add_device_arguments(parser: argparse.ArgumentParser, *, language_model: bool = True) -> None:
-    """Adds `--device`, and for programs that load a language model the other options of `loading_options`."""
+    """Adds `--device`, and `--device-map` for programs that load a language model."""
     parser.add_argument(
         "--device",
         metavar="DEVICE",
-        help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU where there is one "
+        help="auto, cpu, cuda, cuda:N or mps; auto takes a GPU if there is one "
         f"(default: ${DEVICE_VARIABLE}, else auto)",
     )
     if language_model:
         parser.add_argument(
             "--device-map",
             choices=["auto"],
-            help="spread the language model over all GPUs, and over main memory where they are too small",
+            help="spread the language model over all GPUs, and over main memory if they are too small",
         )
         parser.add_argument(
             "--load-in-4bit", action="store_true", help="hold the language model's weights in 4 bits (bitsandbytes)"

@@ -1,8 +1,8 @@
-"""Errors that a user can act on. Each message says the value, what is allowed and what to do."""
+"""Errors that users can correct. Each message has the value, what is allowed and what to do."""
 
 
 class VideoLLMError(Exception):
-    """Base of every error caused by input; the command line prints it in one line and exits with 2."""
+    """The base class of all errors that inputs cause. The command line prints them in one line and exits with 2."""
 
 
 class ConfigError(VideoLLMError, ValueError):
@@ -19,48 +19,50 @@ class VideoError(VideoLLMError):
 
 
 class VideoNotFoundError(VideoError):
-    """The path does not exist, or is not a file."""
+    """The path does not exist or is not a file."""
 
 
 class VideoFormatError(VideoError):
-    """The file is not a video or image that can be opened (wrong type, empty, header lost)."""
+    """The file is not a video or image that can be opened: it has another type, is empty, or has lost its header."""
 
 
 class NoVideoStreamError(VideoError):
-    """The container opens, but holds no video stream (audio only), or its video stream has no frame."""
+    """The container can be opened, but has no video stream (only sound), or its video stream has no frame."""
 
 
 class NoAudioStreamError(VideoError):
-    """The container opens, but does not hold the audio stream that was asked for."""
+    """The container can be opened, but does not have the requested audio stream."""
 
 
 class VideoDecodeError(VideoError):
-    """The file opens, but no requested frame could be decoded."""
+    """The file can be opened, but none of the requested frames can be decoded."""
 
 
 class VideoRangeError(VideoError):
-    """The requested times do not lie inside the video."""
+    """The requested times are not in the video."""
 
 
 class DataError(VideoLLMError, ValueError):
-    """A row of data, or a file of them, is not what its format says."""
+    """A row of data, or a file of rows, does not have its format."""
 
 
 class AssetError(VideoLLMError):
-    """A weight file cannot be fetched, or does not have the expected hash."""
+    """A file of weights cannot be fetched, or does not have the expected hash."""
 
 
 class CheckpointError(VideoLLMError):
-    """A checkpoint directory lacks something, or holds something that its config does not explain."""
+    """A checkpoint directory lacks something, or has something that its configuration does not explain."""
 
 
 class ContextOverflowError(VideoLLMError):
-    """The prompt does not fit the language model's context even after merging segments."""
+    """The prompt does not fit the context of the language model, even after segments were merged."""
 
 
 class EngineError(VideoLLMError):
-    """The server that runs the language model cannot be reached, refuses, or broke off. The message names the server
-    and the reason."""
+    """The server that runs the language model cannot be reached, refuses a request, or ends a stream early.
+
+    The message names the server and the reason.
+    """
 
     def __init__(self, server: str, reason: str):
         super().__init__(f"{server} {reason}")

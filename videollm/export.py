@@ -1,4 +1,5 @@
-"""`videollm export`: write a checkpoint as a plain language model, which any server can load, and a projector."""
+"""The command `videollm export`, which writes a checkpoint as a plain language model that any server can load, and a
+projector."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,10 @@ MERGED = 1e-4  # largest change of a logit, as a share of the largest logit, tha
 class Proof:
     """What exporting changed, measured on the logits of all positions of a prompt with two segments.
 
-    largest_logit: the largest absolute value before. merging: the largest change by merging, in float32. rounding: the
-    largest change by merging and by the dtype of the export together.
+    Attributes:
+        largest_logit: The largest absolute value before.
+        merging: The largest change by merging the adapter, in float32.
+        rounding: The largest change by merging and by the dtype of the export together.
     """
 
     largest_logit: float
@@ -34,13 +37,14 @@ class Proof:
 
 
 def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
-    """Merge the adapter of checkpoint `source` and write the checkpoint directory `target`.
+    """Merges the adapter of the checkpoint `source` and writes the checkpoint directory `target`.
 
     `target/language_model` is an ordinary transformers directory with its tokenizer. A 4-bit base is dequantised first,
     because the adapter was trained on its dequantised values. A language model that was trained as a whole is written
-    in the new dtype. Everything runs on the CPU: two copies of the language model, one of them in float32, rarely fit
-    a GPU, and speed does not matter here.
-    Raises CheckpointError where merging changes the logits, and then writes nothing, and where `target` is not empty.
+    in the new dtype. Everything runs on the CPU, because two copies of the language model, one of them in float32,
+    rarely fit a GPU and speed does not matter here.
+
+    Raises CheckpointError if `target` is not empty, or if merging changes the logits. Nothing is written then.
     """
     if target.exists() and any(target.iterdir()):
         raise CheckpointError(f"{target} is not empty; give a new directory")
@@ -59,7 +63,8 @@ def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
     largest, merging = expected.abs().max().item(), _difference(_logits(model, language_model, prompt), expected)
     if merging > MERGED * largest:
         raise CheckpointError(
-            f"{source}: merging changes logits by {merging:.3g} where the largest is {largest:.3g}; nothing was written"
+            f"merging the adapter of {source} changes logits by {merging:.3g}, and the largest logit is {largest:.3g}; "
+            "nothing was written, because such an export would answer differently"
         )
     kind = resolve_dtype(dtype, "cpu")
     rounding = _difference(_logits(model, language_model.to(kind), prompt), expected)
@@ -74,7 +79,7 @@ def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
 
 
 def _probe(model: Model) -> Prompt:
-    """A prompt about two segments of random features."""
+    """Returns a prompt about two segments of random features."""
     generator = torch.Generator().manual_seed(0)
     shape = (model.config.segments.frames, model.encoder.tokens_per_frame, model.encoder.token_dim)
     segments = [

@@ -1,11 +1,11 @@
-"""Optional dependencies: which extra of the package provides a module that is not installed."""
+"""Optional dependencies. A missing module is explained by the extra that installs it."""
 
 import re
 from importlib import metadata
 
 
 def explain_missing(error: ModuleNotFoundError) -> str | None:
-    """One line that names the extra to install, or None if no extra provides the module.
+    """Returns one line that names the extra to install, or None if no extra has the module.
 
     None means that the error is a bug, which a caller should raise with its traceback.
     """

@@ -1,6 +1,7 @@
-"""`videollm import-official` for video chat systems: published files become a checkpoint directory like any other.
+"""The command `videollm import-official` for video chat systems, which turns published files into a checkpoint
+directory.
 
-Video-ChatGPT can be imported: its encoder is a CLIP that open_clip loads.
+Video-ChatGPT can be imported, because its encoder is a CLIP that open_clip loads.
 """
 
 from dataclasses import dataclass
@@ -38,7 +39,14 @@ PROJECTOR, EMBEDDINGS = "model.mm_projector.", "model.embed_tokens.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What was written. parameters: of the projector; visual_tokens: of one video."""
+    """The result of an import.
+
+    Attributes:
+        out: The directory that was written.
+        system: The name of the system.
+        parameters: The number of parameters of the projector.
+        visual_tokens: The number of tokens of one video.
+    """
 
     out: str
     system: str
@@ -49,12 +57,19 @@ class Imported:
 def import_video_chatgpt(
     file: Path, llm: Path, out: Path, encoder: EncoderConfig = CLIP, device: str | None = None
 ) -> Imported:
-    """Write Video-ChatGPT as the checkpoint directory `out`.
+    """Writes Video-ChatGPT as the checkpoint directory `out`.
 
-    file: video_chatgpt-7B.bin or its like: the projector and the embeddings of all words, the three new ones last. llm:
-    the directory of the language model that it was trained on (LLaVA-Lightning-7B-v1-1), with its tokenizer.
-    Raises CheckpointError for tensors that are missing, unknown or of another number of words than `llm` has, and
-    where `out` is not empty.
+    Args:
+        file: The published file (video_chatgpt-7B.bin), with the projector and the embeddings of all words, of which
+            the last three are new.
+        llm: The directory of the language model that it was trained on (LLaVA-Lightning-7B-v1-1), with its tokenizer.
+        out: The directory to write, which must be new or empty.
+        encoder: The frame encoder.
+        device: The device of the encoder, see `resolve_device`.
+
+    Raises:
+        CheckpointError: If tensors are missing, unknown or of another number of words than `llm` has, or `out` is not
+            empty.
     """
     if out.exists() and any(out.iterdir()):
         raise CheckpointError(f"{out} is not empty; give a new directory")
@@ -74,8 +89,8 @@ def import_video_chatgpt(
     assert isinstance(output, nn.Linear)
     if output.weight.shape != state[f"{PROJECTOR}weight"].shape:
         raise CheckpointError(
-            f"{file}: its projector maps {tuple(state[f'{PROJECTOR}weight'].shape[::-1])}, but encoder and language "
-            f"model need {tuple(output.weight.shape[::-1])}; give those that it was trained with"
+            f"the projector of {file} maps {tuple(state[f'{PROJECTOR}weight'].shape[::-1])}, but the encoder and the "
+            f"language model need {tuple(output.weight.shape[::-1])}; give those that it was trained with"
         )
     output.load_state_dict({name: state[f"{PROJECTOR}{name}"].float() for name in ("weight", "bias")})
     processor = Processor(tokenizer, config)
@@ -91,7 +106,8 @@ def import_video_chatgpt(
 
 
 def _with_new_words(language_model: Any, tokenizer: Any, embeddings: torch.Tensor, llm: Path) -> Any:
-    """The language model with the file's word embeddings, and tokenizer with its three new tokens."""
+    """Returns the language model with the word embeddings of the file, and adds the three new tokens to the
+    tokenizer."""
     tokenizer.add_tokens(NEW_TOKENS, special_tokens=True)
     if len(embeddings) != len(tokenizer):
         raise CheckpointError(

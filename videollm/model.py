@@ -32,7 +32,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """All parts of a model, on one device: what `ChatSession` and training take."""
+    """All parts of a model, on one device. `ChatSession` and training take it."""
 
     config: ModelConfig
     encoder: FrameEncoder
@@ -41,14 +41,16 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where prompts are embedded. A language model that is spread over several GPUs takes its input there."""
+        """The device where prompts are embedded. A language model that is spread over several GPUs takes its input
+        there."""
         return self.llm.get_input_embeddings().weight.device
 
 
 def find(name: str) -> Path | None:
-    """The checkpoint directory that `name` stands for, None for a preset without one. A hub id is downloaded.
+    """Returns the checkpoint directory that `name` stands for, or None for a preset without one. A hub id is
+    downloaded.
 
-    Raises CheckpointError where there is no such directory and no such model on the hub.
+    Raises CheckpointError if there is no such directory and no such model on the hub.
     """
     for directory in (SHIPPED / name, Path(name).expanduser()):
         if (directory / "config.json").is_file():
@@ -71,20 +73,20 @@ def find(name: str) -> Path | None:
 
 
 def config_of(name: str) -> ModelConfig:
-    """The configuration of a preset or a checkpoint directory, without loading weights."""
+    """Returns the configuration of a preset or a checkpoint directory, without loading weights."""
     directory = find(name)
     return preset(name) if directory is None else read_config(directory, name)[0]
 
 
 def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
-    """The checkpoint's language model without its adapter, with `source` as the place to load it from."""
+    """Returns the configuration of the checkpoint's language model, with `source` as the place to load it from."""
     if not config.source.startswith(OWN):
         return config
     return replace(config, source=str(directory / config.source.removeprefix(OWN)))
 
 
 def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, dict[str, str]]:
-    """The configuration in a checkpoint directory and the revisions of its frozen parts.
+    """Returns the configuration in a checkpoint directory, and the revisions of its frozen parts.
 
     name: that of a video model of transformers, see `videollm.load`; None is that of its directory.
     """
@@ -103,12 +105,12 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
 
 
 def projector_state(llm: VisualPrompting) -> dict[str, torch.Tensor]:
-    """Every tensor of the model outside the language model."""
+    """Returns all tensors of the model outside the language model."""
     return outside_language_model(llm.state_dict())
 
 
 def outside_language_model(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a model's state dict that belong into projector.safetensors."""
+    """Returns the tensors of a model's state dict that belong into projector.safetensors."""
     return {k: v.contiguous() for k, v in state.items() if not k.startswith(INSIDE)}
 
 
@@ -122,9 +124,9 @@ def check_revision(directory: Path, config: ModelConfig, towers: dict[str, str],
 
 
 def load_projector(llm: VisualPrompting, path: Path) -> None:
-    """Fill everything outside the language model from `path`. Raises CheckpointError for tensors that do not fit."""
+    """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: missing; it holds the projector's weights")
+        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
     state, expected = load_file(path), projector_state(llm)
     missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
     wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]

@@ -1,4 +1,4 @@
-"""Complete configurations by name."""
+"""Complete configurations by their names."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ DEBUG = ModelConfig(
     prompt=PromptConfig(context=2048, max_new_tokens=16),
 )
 
-# For rendered clips; its encoder is what `train/clip.py clip_world` leaves.
+# This preset is for rendered clips. `train/clip.py clip_world` writes its encoder.
 WORLD = ModelConfig(
     name="world",
     sampling=SamplingConfig(fps=4.0),
@@ -70,6 +70,7 @@ PRESETS: dict[str, ModelConfig] = {c.name: c for c in (LITE, DEBUG, WORLD, CLIP_
 
 
 def preset(name: str) -> ModelConfig:
+    """Returns the configuration with this name. Raises ConfigError, which lists the names, if there is none."""
     if name not in PRESETS:
-        raise ConfigError(f"no preset is named {name!r}; there are {', '.join(PRESETS)}")
+        raise ConfigError(f"no preset is named {name!r}; choose one of {', '.join(PRESETS)}")
     return PRESETS[name]

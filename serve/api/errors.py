@@ -1,5 +1,6 @@
 """Errors in the shape that OpenAI's clients read: {"error": {"message", "type", "param", "code"}}."""
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from starlette.exceptions import HTTPException
 from videollm.errors import ContextOverflowError, EngineError, VideoError, VideoLLMError
 
 logger = logging.getLogger(__name__)
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Most characters of an error: it may repeat what a client sent.
 MESSAGE, PARAM = 1000, 100
@@ -72,6 +75,10 @@ def as_api_error(error: Exception, param: str | None = None) -> APIError:
         return APIError(400, f"the video cannot be used: {error.reason}", "invalid_media", param=param)
     if isinstance(error, VideoLLMError):
         return APIError(400, str(error), "invalid_value", param=param)
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        logger.warning("%s", error)
+        message = "the server's disk is full"
+        return APIError(503, message, "disk_full", kind="server_error", retry_after_s=60)
     return APIError(500, "the server failed on this request; see its log", "internal_error", kind="server_error")
 
 

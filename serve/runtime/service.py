@@ -1,6 +1,7 @@
 """The state that all requests to a server share: the model, its engine, caches, files, limits and metrics."""
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.api.errors import APIError
 from serve.config import ServerConfig
@@ -20,12 +21,16 @@ from serve.runtime.media import MediaLoader
 from serve.runtime.metrics import Metrics
 from serve.security.limiters import ConcurrencyLimiter, RateLimiter
 from videollm.checkpoint import Model
+from videollm.errors import AssetError, CheckpointError
 from videollm.inference.engine import Engine, LocalEngine
 from videollm.inference.vllm import VLLMEngine
+from videollm.senses.objects import ObjectSense
 from videollm.senses.speech import SpeechSense
 
 if TYPE_CHECKING:
     from videollm.retrieval.index import Index
+
+logger = logging.getLogger(__name__)
 
 CLOSE_S = 10.0  # longest wait for a computation in work when the server ends
 
@@ -60,8 +65,8 @@ class Service:
         self.executor = ModelExecutor(max_running=limits.batch)
         self.video_cache = EncodedVideoCache(limits.features_bytes)
         self.prefix_cache = PrefixCache(limits.prefix_bytes)
-        self._speech: SpeechSense | None = None
-        self._loading_speech = asyncio.Lock()
+        self._senses: dict[str, Any] = {}
+        self._loading_sense = asyncio.Lock()
         self._local_engine: LocalEngine | None = None
         self._vllm_engine: VLLMEngine | None = None
         if config.vllm_url is None:
@@ -102,12 +107,28 @@ class Service:
         return Path(self.config.whisper.removeprefix("asset:")).name
 
     async def speech(self) -> SpeechSense:
-        """Returns the speech model, loaded by the first request that needs it. Raises AssetError, CheckpointError."""
-        async with self._loading_speech:
-            if self._speech is None:
-                make = partial(SpeechSense, self.config.whisper, device=self.model.device)
-                self._speech = await run_in_new_thread(make)
-            return self._speech
+        """Returns the speech model, loaded by the first request that needs it. Raises APIError 503."""
+        return await self._sense("speech", partial(SpeechSense, self.config.whisper, device=self.model.device))
+
+    async def objects(self) -> ObjectSense:
+        """Returns the detector, loaded by the first request that needs it. Raises APIError 503."""
+        return await self._sense("objects", partial(ObjectSense, device=self.model.device))
+
+    async def _sense(self, name: str, make: Callable[[], Any]) -> Any:
+        async with self._loading_sense:
+            if name not in self._senses:
+                try:
+                    self._senses[name] = await run_in_new_thread(make)
+                except (AssetError, CheckpointError) as error:
+                    logger.warning("%s", error)  # names paths of this machine, which clients must not learn
+                    raise APIError(
+                        503,
+                        f"the model for {name} cannot be loaded; see the server's log",
+                        "sense_unavailable",
+                        kind="server_error",
+                        retry_after_s=60,
+                    ) from error
+            return self._senses[name]
 
     def check_model(self, name: str) -> None:
         """Raises APIError 404 if this server does not have the model."""

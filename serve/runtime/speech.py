@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import math
 import shutil
 import tempfile
@@ -26,11 +25,8 @@ from serve.api.schemas.audio import (
 )
 from serve.runtime.decoding import DecodedSound
 from serve.runtime.service import Service
-from videollm.errors import AssetError, CheckpointError
-from videollm.senses.speech import SpeechSense, SpeechTask, SpokenSentence
+from videollm.senses.speech import SpeechTask, SpokenSentence
 from videollm.video.subtitles import Cue, write_subtitles
-
-logger = logging.getLogger(__name__)
 
 ALIAS = "whisper-1"  # OpenAI's name of Whisper, which clients send unless they are told another
 
@@ -87,7 +83,7 @@ class Transcript:
 async def transcripts(service: Service, form: TranslationForm) -> AsyncGenerator[Transcript]:
     """Yields a transcript once the sound is decoded, and again with each sentence that is found. Raises APIError."""
     _check(service, form)
-    sense = await _speech(service)
+    sense = await service.speech()
     asked = form.language if isinstance(form, TranscriptionForm) else None
     translate = not isinstance(form, TranscriptionForm)
     with api_errors("language"):
@@ -158,12 +154,3 @@ def _check(service: Service, form: TranslationForm) -> None:
             "invalid_value",
             param="timestamp_granularities",
         )
-
-
-async def _speech(service: Service) -> SpeechSense:
-    try:
-        return await service.speech()
-    except (AssetError, CheckpointError) as error:
-        logger.warning("%s", error)  # the message names paths of this machine, which clients must not learn
-        message = "the speech model cannot be loaded; see the server's log"
-        raise APIError(503, message, "speech_unavailable", kind="server_error", retry_after_s=60) from error

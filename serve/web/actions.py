@@ -21,13 +21,14 @@ from serve.web.tab_actions import TabActions
 from videollm.chat.answer import Answer
 
 UPDATE_S = 0.05  # shortest time between two updates of an answer that streams in
+OPENED = 11  # outputs of `open`
 PENDING = "…"  # shown in place of an answer until its first token
 
 Update = tuple[Any, ...]
 
 
 class Actions(TabActions):
-    # --- videos; outputs: video, choices, player, timeline, chat, saves, captions, summary, receipt
+    # --- videos; outputs: video, choices, player, timeline, chat, saves, captions, summary, receipt, lanes, transcript
 
     async def load_page(self, request: gr.Request, *settings: Any) -> AsyncIterator[Update]:
         """Fills a new tab with the example, or with the first video that there is."""
@@ -46,7 +47,7 @@ class Actions(TabActions):
     ) -> AsyncIterator[Update]:
         """Shows another video and starts a conversation about it. If it cannot be decoded, shows the previous one."""
         if not choice or (choice == before.choice and not at_s):
-            yield tuple(gr.skip() for _ in range(9))
+            yield tuple(gr.skip() for _ in range(OPENED))
             return
         session = self.session_of(request)
         try:
@@ -59,7 +60,7 @@ class Actions(TabActions):
             self.catalog.remove(session.owner, choice)
             yield self._show(session, before, 0.0)
             raise
-        yield tuple(timeline if place == 3 else gr.skip() for place in range(9))
+        yield tuple(timeline if place == 3 else gr.skip() for place in range(OPENED))
 
     async def open_by_name(
         self, request: gr.Request, data: gr.EventData, video: PageVideo, *settings: Any
@@ -79,11 +80,11 @@ class Actions(TabActions):
 
     def _outputs(self, video: PageVideo, choices: Any, timeline: Any, at_s: float = 0.0) -> Update:
         if not video.file:
-            return video, choices, render.empty_player(), timeline, [], "", "", "", ""
+            return video, choices, render.empty_player(), timeline, [], "", "", "", "", "", ""
         player = render.player(video.file, video.name, self.labels, at_s)
         receipt = render.note(self.labels.receipt_note)
         chat, saves = self._messages(video), render.saves(video, self.labels)
-        return video, choices, player, timeline, chat, saves, "", "", receipt
+        return video, choices, player, timeline, chat, saves, "", "", receipt, "", ""
 
     # --- chat; outputs: video, chat, question, saves
 

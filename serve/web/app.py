@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api.errors import APIError, on_api_error, on_http, on_validation
+from serve.runtime.senses import VideoSenses
 from serve.runtime.service import Service
 from serve.security.auth import ApiKeys
 from serve.web import render
@@ -116,11 +117,11 @@ def create_page(service: Service) -> FastAPI:
         """Leads to the page in the reader's language."""
         return RedirectResponse(f"/{_labels(request).language}/", 303)
 
-    catalog, thumbnails = VideoCatalog(service), Thumbnails(service.decoder)
+    catalog, thumbnails, senses = VideoCatalog(service), Thumbnails(service.decoder), VideoSenses(service)
     package = files("serve.web")
     for language, labels in LANGUAGES.items():
         blocks = layout(
-            Actions(service, sessions, catalog, thumbnails, labels),
+            Actions(service, sessions, catalog, thumbnails, senses, labels),
             labels,
             model=service.model.config.name,
             hours=limits.file_s / 3600,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from serve.api.errors import APIError, as_api_error
 from serve.api.schemas.media import VideoOptions
 from serve.runtime.files import StoredFile
+from serve.runtime.senses import VideoSenses
 from serve.runtime.service import Service
 from serve.runtime.videos import RequestVideo, load_video
 from serve.web import render
@@ -44,10 +45,11 @@ class PageContext:
         sessions: PageSessions,
         catalog: VideoCatalog,
         thumbnails: Thumbnails,
+        senses: VideoSenses,
         labels: Labels,
     ):
         self.service, self.sessions, self.catalog, self.thumbnails = service, sessions, catalog, thumbnails
-        self.labels = labels
+        self.senses, self.labels = senses, labels
 
     @asynccontextmanager
     async def work(self, request: gr.Request) -> AsyncIterator[PageSession]:

@@ -42,6 +42,15 @@ class Labels:
     captions_make: str
     whole: str
     save: str
+    transcript: str
+    transcript_note: str
+    transcript_make: str
+    lanes: str
+    speech: str
+    nobody_speaks: str
+    no_sound: str
+    seen_at_once: str
+    nothing_seen: str
     search: str
     query: str
     search_in: str
@@ -121,6 +130,15 @@ ENGLISH = Labels(
     captions_make="Describe the video",
     whole="The whole video",
     save="Save as",
+    transcript="Transcript",
+    transcript_note="Writes down what is said, and finds people and things. The player then shows their boxes.",
+    transcript_make="Listen and look",
+    lanes="What is said and seen, and when",
+    speech="speech",
+    nobody_speaks="Nobody speaks.",
+    no_sound="The video has no sound.",
+    seen_at_once="Seen at once, at most: {seen}.",
+    nothing_seen="nothing that the detector knows",
     search="Search",
     query="Describe a moment, such as: a cup of coffee",
     search_in="Search in",
@@ -200,6 +218,15 @@ CHINESE = Labels(
     captions_make="描述视频",
     whole="整个视频",
     save="保存为",
+    transcript="文字记录",
+    transcript_note="记录视频中说的话，并找出人和物体。播放器随后会显示它们的位置框。",
+    transcript_make="听并查看",
+    lanes="何时说了什么、看到了什么",
+    speech="语音",
+    nobody_speaks="没有人说话。",
+    no_sound="视频没有声音。",
+    seen_at_once="同时最多看到：{seen}。",
+    nothing_seen="没有检测器认识的东西",
     search="搜索",
     query="描述一个画面，例如：a cup of coffee",
     search_in="搜索范围",

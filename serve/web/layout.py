@@ -52,6 +52,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
             with gr.Column(scale=5, min_width=320, elem_classes="vl-left"):
                 player = gr.HTML(render.empty_player(), elem_id="player")
                 timeline = gr.HTML(render.note(labels.no_timeline), elem_id="timeline")
+                lanes = gr.HTML("", elem_id="lanes")
                 choice = gr.Dropdown([], label=labels.video, elem_id="choice")
                 drop = gr.HTML(render.dropzone(labels, hours), elem_id="drop", js_on_load=OPEN_VIDEO)
                 with gr.Accordion(labels.settings, open=False, elem_id="settings"):
@@ -85,6 +86,10 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                     gr.HTML(render.note(labels.captions_note))
                     describe = gr.Button(labels.captions_make, variant="primary", elem_id="describe")
                     captions = gr.HTML("", elem_id="captions", min_height=120)
+                with gr.Tab(labels.transcript, id="transcript"):
+                    gr.HTML(render.note(labels.transcript_note))
+                    listen = gr.Button(labels.transcript_make, variant="primary", elem_id="listen")
+                    transcript = gr.HTML("", elem_id="transcript", min_height=120)
                 with gr.Tab(labels.search, id="search"):
                     query = gr.Textbox(
                         placeholder=labels.query,
@@ -113,7 +118,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                     receipt = gr.HTML(render.note(labels.receipt_note), elem_id="receipt", min_height=120)
 
         opening: dict[str, Any] = {
-            "outputs": [video, choice, player, timeline, chat, saves, captions, summary, receipt],
+            "outputs": [video, choice, player, timeline, chat, saves, captions, summary, receipt, lanes, transcript],
             "show_progress_on": timeline,
             "show_progress": "minimal",
         }
@@ -138,6 +143,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
         chat.clear(actions.clear, video, **talking)
 
         describe.click(actions.caption, inputs, captions)
+        listen.click(actions.sense, video, [lanes, transcript], show_progress_on=transcript)
         query.submit(actions.search, [query, scope, *inputs], found)
         make.click(actions.summarize, [parts, *inputs], summary)
         receipt_tab.select(actions.show_receipt, video, receipt)

@@ -26,10 +26,80 @@
   // Media events do not bubble, but they are captured.
   document.addEventListener("timeupdate", () => {
     const time = video()?.currentTime ?? -1;
-    for (const cell of document.querySelectorAll("#timeline .vl-cell")) {
+    for (const cell of document.querySelectorAll("#timeline .vl-cell, #lanes .vl-bar")) {
       cell.toggleAttribute("aria-current", time >= Number(cell.dataset.seek) && time < Number(cell.dataset.end));
     }
+    follow(time);
+    drawBoxes();
   }, true);
+  for (const kind of ["seeked", "loadeddata", "play"]) document.addEventListener(kind, () => drawBoxes(), true);
+  addEventListener("resize", () => drawBoxes());
+
+  // The transcript scrolls by itself only where the line that is being said changes: a reader may scroll meanwhile.
+  function follow(time) {
+    for (const line of document.querySelectorAll("#transcript li")) {
+      const now = time >= Number(line.dataset.from) && time < Number(line.dataset.end);
+      if (now && !line.hasAttribute("aria-current")) {
+        const list = line.parentElement;
+        list.scrollTo({ top: line.offsetTop - list.offsetTop - list.clientHeight / 2, behavior: "smooth" });
+      }
+      line.toggleAttribute("aria-current", now);
+    }
+  }
+
+  // A box moves evenly between the times at which its object was seen.
+  function boxAt(track, time) {
+    if (time < track.times[0] || time > track.end) return null;
+    const after = track.times.findIndex((seen) => seen > time), before = after < 0 ? track.times.length - 1 : after - 1;
+    const box = track.boxes[before];
+    if (after < 0) return box;
+    const share = (time - track.times[before]) / (track.times[after] - track.times[before]);
+    return box.map((side, n) => side + share * (track.boxes[after][n] - side));
+  }
+
+  let tracks = [], tracksOf = "", nextFrame = 0;
+  function drawBoxes() {
+    const player = video();
+    const text = document.querySelector("#lanes .vl-lanes")?.dataset.tracks ?? "[]";
+    if (!player) return;
+    if (text !== tracksOf) [tracksOf, tracks] = [text, JSON.parse(text)];
+    let canvas = document.querySelector("#player canvas");
+    if (!canvas && !tracks.length) return;
+    if (!canvas) {
+      canvas = document.createElement("canvas");
+      canvas.className = "vl-boxes";
+      canvas.setAttribute("aria-hidden", "true");
+      player.after(canvas);
+    }
+    // The picture keeps its shape inside the player, with black beside or above it.
+    const { offsetLeft, offsetTop, clientWidth, clientHeight, videoWidth, videoHeight, currentTime } = player;
+    const scale = Math.min(clientWidth / videoWidth, clientHeight / videoHeight);
+    const width = videoWidth * scale, height = videoHeight * scale, dense = devicePixelRatio || 1;
+    Object.assign(canvas, { width: width * dense, height: height * dense });
+    Object.assign(canvas.style, {
+      left: `${offsetLeft + (clientWidth - width) / 2}px`, top: `${offsetTop + (clientHeight - height) / 2}px`,
+      width: `${width}px`, height: `${height}px`,
+    });
+    const pen = canvas.getContext("2d");
+    pen.scale(dense, dense);
+    pen.font = "600 12px system-ui, sans-serif";
+    let shown = 0;
+    for (const [n, track] of tracks.entries()) {
+      const box = boxAt(track, currentTime);
+      if (!box) continue;
+      shown += 1;
+      const [left, top, right, bottom] = [box[0] * width, box[1] * height, box[2] * width, box[3] * height];
+      pen.strokeStyle = pen.fillStyle = `hsl(${(n * 222.5) % 360} 80% 36%)`;  // steps of the golden ratio
+      pen.lineWidth = 2;
+      pen.strokeRect(left + 1, top + 1, right - left - 2, bottom - top - 2);
+      pen.fillRect(left, top, pen.measureText(track.label).width + 10, 18);
+      pen.fillStyle = "#fff";
+      pen.fillText(track.label, left + 5, top + 13);
+    }
+    canvas.dataset.shown = shown;
+    cancelAnimationFrame(nextFrame);
+    if (!player.paused && !player.ended) nextFrame = requestAnimationFrame(drawBoxes);
+  }
   document.addEventListener("error", (event) => {
     if (event.target === video()) document.querySelector("#player .vl-unplayable").hidden = false;
   }, true);
@@ -46,6 +116,13 @@
   function watch() {
     hold();
     new MutationObserver(hold).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    watchLanes();
+  }
+  // Gradio replaces the lanes when they are found, and empties them for another video.
+  function watchLanes() {
+    new MutationObserver((changes) => {
+      if (changes.some((change) => change.target.closest?.("#lanes"))) drawBoxes();
+    }).observe(document.body, { childList: true, subtree: true });
   }
   if (document.body) watch();
   else addEventListener("DOMContentLoaded", watch);

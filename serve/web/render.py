@@ -7,17 +7,22 @@ one with `data-open` opens another video at `data-at` seconds (see page.js).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from serve.api.schemas.videos import CaptionReply, SummaryReply
+from serve.runtime.senses import SensedVideo
 from serve.web.conversation import PageTurn, PageVideo, as_json, as_markdown, subtitles
 from serve.web.labels import LANGUAGES, Labels
 from videollm.cli.shapes import TagsJSON
 from videollm.datasets.schema import format_time
+from videollm.senses.objects import most_at_once
+from videollm.video.subtitles import Cue, write_subtitles
 
+MAX_LANES = 6  # kinds of things with a lane of their own; the boxes show all
+LEAST_S = 0.001  # a picture has no duration, and shares of it are taken
 NO_THUMBNAIL = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'/%3E"
 
 
@@ -40,6 +45,24 @@ class MomentCard:
     choice: str | None
     score: float
     cell: PreviewCell
+
+
+@dataclass(frozen=True, slots=True)
+class LaneBar:
+    """A time in which somebody speaks or something is seen. text: what is said, or the name of the thing."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Bars in a row. kind: decides their colour."""
+
+    name: str
+    kind: Literal["speech", "things"]
+    bars: list[LaneBar]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +158,37 @@ def captions(reply: CaptionReply, name: str, labels: Labels) -> str:
         SavedFile(f"{stem}.vtt", "text/vtt", subtitles(reply.captions, "vtt"), "VTT"),
     ]
     return _render("captions", reply=reply, files=files, labels=labels)
+
+
+def lanes(found: SensedVideo, labels: Labels) -> str:
+    """Bars of speech and of each kind of thing, people first, with the boxes that page.js draws on the player."""
+    named: dict[str, list[LaneBar]] = {}
+    for track in sorted(found.tracks, key=lambda track: track.name != "person"):
+        text = f"{track.name} {track.number}"
+        named.setdefault(track.name, []).append(LaneBar(track.start_s, min(track.end_s, found.duration_s), text))
+    spoken = [LaneBar(s.start_s, min(s.end_s, found.duration_s), s.text) for s in found.sentences]
+    rows = [Lane(labels.speech, "speech", spoken)] if spoken else []
+    rows += [Lane(name, "things", bars) for name, bars in list(named.items())[:MAX_LANES]]
+    boxes = [
+        {"label": f"{t.name} {t.number}", "times": t.times_s, "end": t.end_s, "boxes": [d.box for d in t.detections]}
+        for t in found.tracks
+    ]
+    return _render("lanes", lanes=rows, boxes=boxes, duration_s=max(found.duration_s, LEAST_S), labels=labels)
+
+
+def transcript(found: SensedVideo, name: str, labels: Labels) -> str:
+    """What is said with its times, and how many things are seen at once."""
+    counts = most_at_once(found.tracks)
+    seen = ", ".join(f"{thing} {count}" for thing, count in counts.items()) or labels.nothing_seen
+    heard = "" if found.sentences else labels.nobody_speaks if found.has_sound else labels.no_sound
+    cues = [Cue(s.start_s, s.end_s, s.text) for s in found.sentences]
+    stem = PurePath(name).stem
+    kinds = (("srt", "text/plain"), ("vtt", "text/vtt"))
+    files = [
+        SavedFile(f"{stem}.{kind}", media, write_subtitles(cues, kind), kind.upper()) for kind, media in kinds if cues
+    ]
+    summary = " ".join(filter(None, (heard, labels.seen_at_once.format(seen=seen))))
+    return _render("transcript", cues=cues, files=files, summary=summary, labels=labels)
 
 
 def moments(cards: Sequence[MomentCard]) -> str:

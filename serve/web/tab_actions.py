@@ -40,6 +40,12 @@ class TabActions(PageContext):
             thumbnails = await self.thumbnails.at(file.path, file.sha, [part.time for part in reply.parts])
             return render.storyboard(reply, thumbnails, self.labels)
 
+    async def sense(self, request: gr.Request, video: PageVideo) -> tuple[str, str]:
+        """Finds speech, people and things. Returns the lanes below the timeline and the transcript."""
+        async with self.work(request) as session:
+            found = await self.senses.of(session.owner, self.file_of(session, video))
+            return render.lanes(found, self.labels), render.transcript(found, video.name, self.labels)
+
     async def search(self, request: gr.Request, query: str, indexed: bool, video: PageVideo, *settings: Any) -> str:
         """Finds moments in the video that is shown, or in all indexed videos."""
         if not query.strip():

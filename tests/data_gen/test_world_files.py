@@ -230,7 +230,7 @@ def test_the_contact_sheet_shows_every_clip(world: Path):
     ("arguments", "says"),
     [
         (["--split", "training=3"], "no split 'training'; choose from train, val"),
-        (["--split", "train"], "say how many clips of train"),
+        (["--split", "train"], "the number of clips of train is missing"),
         (["--split", "train=many"], "write train=N"),
         (["--split", "train=0"], "cannot have 0 clips"),
         (["--split", "order=3"], "an even number"),
@@ -247,7 +247,7 @@ def test_the_contact_sheet_shows_every_clip(world: Path):
         (["--videos", "1", "--seed", "-1"], "seed is -1"),
         (["--videos", "1", "--processes", "0"], "processes is 0"),
         (["--videos", "1", "--photos", "nowhere"], "nowhere is not a folder"),
-        (["--videos", "1", "--photos", "."], "holds no picture"),
+        (["--videos", "1", "--photos", "."], "has no picture"),
         (["--videos", "1", "--font", "nowhere.ttf"], "nowhere.ttf is not a font"),
         (["--videos", "few"], "invalid int value"),
         (["--unknown"], "unrecognized arguments"),

@@ -74,12 +74,12 @@ def test_blip2_images_and_texts_alone(model: Blip2QFormer, official: dict[str, A
 @torch.inference_mode()
 def test_blip2_images_and_texts_together(model: Blip2QFormer, official: dict[str, Arrays], texts: Texts):
     inter, output = official["inter"], official["output"]
-    memory = model.vision_norm(official["input"]["image_tokens"])
-    triples = torch.cat((memory, memory[inter["itm_neg_image_idx"]], memory))
+    states = model.vision_norm(official["input"]["image_tokens"])
+    triples = torch.cat((states, states[inter["itm_neg_image_idx"]], states))
     ids, mask = inter["text_ids_all"], inter["text_atts_all"].bool()
     assert_same(model.qformer(triples, ids=ids, text_mask=mask)[0], inter["itm_last_hidden"])
     assert_same(model.match(triples, ids, mask), inter["logits"])
-    _, cache = model.encode_images(memory)
+    _, cache = model.encode_images(states)
     assert_same(model.predict_words(*texts, cache), inter["lm_logits"])
 
     # The recorded calls of compute_itm were given the tokens as they are, without ln_vision.
@@ -131,13 +131,13 @@ def test_blip2_samples_negatives_that_do_not_fit():
 
 def test_blip2_padding_and_later_words_are_not_seen():
     torch.manual_seed(0)
-    model, memory = tiny_blip2(), torch.randn(2, 7, 48)
+    model, states = tiny_blip2(), torch.randn(2, 7, 48)
     ids = torch.randint(3, 40, (2, 6))
     mask = torch.ones_like(ids, dtype=torch.bool)
     padded, padded_mask = F.pad(ids, (0, 3), value=9), F.pad(mask, (0, 3))
-    _, cache = model.encode_images(memory)
+    _, cache = model.encode_images(states)
     torch.testing.assert_close(model.embed_texts(padded, padded_mask), model.embed_texts(ids, mask))
-    torch.testing.assert_close(model.match(memory, padded, padded_mask), model.match(memory, ids, mask))
+    torch.testing.assert_close(model.match(states, padded, padded_mask), model.match(states, ids, mask))
     words = model.predict_words(ids, mask, cache)
     torch.testing.assert_close(model.predict_words(ids[:, :3], mask[:, :3], cache), words[:, :3])
 

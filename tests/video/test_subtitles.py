@@ -7,7 +7,14 @@ import imageio_ffmpeg
 import pytest
 
 from videollm.errors import VideoFormatError
-from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles, subtitle_files, text_between
+from videollm.video.subtitles import (
+    Cue,
+    embedded_subtitles,
+    read_subtitles,
+    subtitle_files,
+    text_between,
+    write_subtitles,
+)
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\nCafé <i>world</i>\n\n2\n00:00:03,000 --> 00:00:04,000\nTwo\nlines\n"
 CUES = [Cue(1.0, 2.5, "Café world"), Cue(3.0, 4.0, "Two lines")]
@@ -56,3 +63,21 @@ def test_streams_inside_count_from_the_first_frame(tmp_path: Path, name: str, co
 def test_text_of_a_span():
     assert text_between(CUES, 0, 1) == "" == text_between(CUES, 2.5, 3)
     assert text_between(CUES, 2.4, 3.1) == "Café world Two lines"
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_text_in_braces_survives_writing_and_reading(tmp_path: Path, kind: str):
+    cues = [Cue(0.0, 1.0, "{music} set {a, b} & more {"), Cue(1.0, 2.0, "two words")]
+    (tmp_path / f"a.{kind}").write_text(write_subtitles(cues, kind))
+    assert read_subtitles(tmp_path / f"a.{kind}") == cues
+
+
+def test_webvtt_keeps_text_that_looks_like_tags(tmp_path: Path):
+    cues = [Cue(0.0, 1.0, "a <b> c --> d")]
+    (tmp_path / "a.vtt").write_text(write_subtitles(cues, "vtt"))
+    assert read_subtitles(tmp_path / "a.vtt") == cues
+
+
+def test_tags_of_ass_are_no_text(tmp_path: Path):
+    (tmp_path / "a.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\n{\\an8}Above\\h{really}\n")
+    assert read_subtitles(tmp_path / "a.srt") == [Cue(1.0, 2.0, "Above {really}")]

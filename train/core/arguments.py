@@ -1,7 +1,7 @@
-"""transformers' arguments and DeepSpeed's configuration, both derived from a recipe.
+"""The arguments of transformers and the configuration of DeepSpeed, both derived from a recipe.
 
-Each fact is stated once, in the recipe: DeepSpeed's sizes, precision and learning rate are "auto", which transformers
-fills in from its own arguments.
+Each fact is stated once, in the recipe. DeepSpeed's sizes, precision and learning rate are "auto", which transformers
+replaces by its own arguments.
 """
 
 import sys
@@ -18,9 +18,10 @@ from videollm.errors import ConfigError
 
 
 def training_arguments(recipe: Recipe, epochs: float = 1) -> TrainingArguments:
-    """The arguments of the one Trainer. epochs: as the sampler counts them; some samplers give all epochs as one.
+    """Returns the arguments of the Trainer.
 
-    Raises ConfigError where the ranks cannot share the batch.
+    `epochs` counts passes through the sampler, and some samplers yield all epochs in one. Raises ConfigError if the
+    batch cannot be divided among the ranks.
     """
     optimizer, checkpoints, dataset = recipe.optimizer, recipe.checkpoints, recipe.dataset
     stage: dict[str, Any] = (
@@ -42,19 +43,20 @@ def training_arguments(recipe: Recipe, epochs: float = 1) -> TrainingArguments:
         save_total_limit=2,
         report_to=checkpoints.report_to,
         remove_unused_columns=False,
-        dataloader_pin_memory=False,  # a batch holds dataclasses, which the pinning thread does not look into
+        dataloader_pin_memory=False,  # the pinning thread does not look into the dataclasses of a batch
         dataloader_num_workers=dataset.workers,
         disable_tqdm=not sys.stderr.isatty(),
         seed=recipe.seed,
         deepspeed=deepspeed_config(recipe),
-        # Stage 1 weighs losses, and each uses some heads and not others.
+        # Each loss of stage 1 uses only some of the heads.
         ddp_find_unused_parameters=isinstance(recipe, AlignmentRecipe),
         **stage,
     )
 
 
 def _stage_arguments(recipe: StageRecipe) -> dict[str, Any]:
-    """What only stage 1 and stage 2 use: transformers' own optimizer and schedule, and evaluation on held-out rows."""
+    """Returns the arguments of stage 1 and stage 2 only: transformers' optimizer and schedule, and evaluation on
+    held-out rows."""
     parallelism, dataset = recipe.parallelism, recipe.dataset
     instruction = recipe if isinstance(recipe, InstructionRecipe) else None
     answers = instruction is not None and instruction.dataset.evaluate_rows > 0
@@ -77,20 +79,20 @@ def _stage_arguments(recipe: StageRecipe) -> dict[str, Any]:
 
 
 def _batch_per_pass(recipe: Recipe) -> int:
-    """Rows of one forward pass of one rank."""
+    """Returns the number of rows of one forward pass of one rank."""
     passes = recipe.parallelism.gradient_accumulation_steps if isinstance(recipe, StageRecipe) else 1
     batch, ranks = recipe.dataset.batch_size, world_size()
     per_pass, rest = divmod(batch, ranks * passes)
     if rest:
         raise ConfigError(
-            f"batch_size {batch} cannot be shared by {ranks} ranks with gradient_accumulation_steps {passes}; make it "
-            f"a multiple of {ranks * passes}"
+            f"batch_size {batch} cannot be divided among {ranks} ranks with gradient_accumulation_steps {passes}; make "
+            f"it a multiple of {ranks * passes}"
         )
     return per_pass
 
 
 def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
-    """DeepSpeed's configuration, or None where the recipe runs without DeepSpeed."""
+    """Returns DeepSpeed's configuration, or None if the recipe runs without DeepSpeed."""
     parallelism = recipe.parallelism
     if not parallelism.zero_stage:
         return None

@@ -18,9 +18,9 @@ R = TypeVar("R", bound=Recipe)
 
 
 def parse(recipes: Mapping[str, R], about: str, argv: Sequence[str] | None = None) -> R:
-    """The recipe that the command line names, with the fields that it changes.
+    """Returns the recipe that the command line names, with the fields that it changes.
 
-    Options are written with hyphens or underscores, and may name the part that a field lies in:
+    Options are written with hyphens or underscores, and may name the part of the recipe that has the field:
     `--learning-rate`, `--learning_rate` and `--optimizer.learning_rate` are the same option. Exits with 2 on a bad
     value, and with 0 after `--print-config`.
     """
@@ -54,7 +54,7 @@ def parse(recipes: Mapping[str, R], about: str, argv: Sequence[str] | None = Non
 
 
 def run(train: Callable[[R], object], recipe: R) -> None:
-    """Train. Exits with 2 and one line where the recipe's files or values cannot be used, or an extra is missing.
+    """Trains. Exits with 2 and one line if the recipe's files or values cannot be used, or an extra is missing.
 
     The extra is checked first, because the loss curve that needs it is drawn at the end of a run.
     """
@@ -68,7 +68,8 @@ def run(train: Callable[[R], object], recipe: R) -> None:
 
 
 def _plain(word: str, parts: Mapping[str, str]) -> str:
-    """An option in its plain form, `--learning-rate`. parts: the part of each field. Other words stay as they are."""
+    """Returns an option in its plain form, `--learning-rate`, and other words as they are. `parts` has the part of
+    each field."""
     if not word.startswith("--"):
         return word
     option, equals, value = word.partition("=")

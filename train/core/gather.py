@@ -1,4 +1,4 @@
-"""Gather rows from all ranks, with their gradients. Only losses use it: models do not know about ranks."""
+"""Gathering of rows from all ranks, with their gradients. Only losses use it, and models do not know about ranks."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ import torch.distributed.nn.functional as collective
 
 
 def gather(rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each tensor (N,...) of one rank to (ranks * N,...), in order of rank; shapes must agree across ranks.
+    """Gathers each tensor (N,...) from all ranks to (ranks * N,...), in order of rank. Shapes must agree across ranks.
 
-    The gradient of a row is the sum of its gradients over all ranks' losses. Where every rank computes the same loss of
-    all rows, and data parallel training then averages gradients over ranks, the result is the gradient of that loss, as
-    if one process had seen the whole batch. CLIP4Clip's gather keeps only the local part, which is 1/ranks of it.
+    The gradient of a row is the sum of its gradients over the losses of all ranks. If every rank computes the same loss
+    of all rows, and data parallel training then averages gradients over ranks, the result is the gradient of this loss,
+    as if one process had the whole batch. CLIP4Clip's gather keeps only the local part, which is 1/ranks of it.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return dict(rows)
@@ -20,9 +20,10 @@ def gather(rows: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def gather_rows(x: torch.Tensor) -> torch.Tensor:
-    """The rows of all ranks in order of rank; each rank has its own number of rows, and gradients flow back to them."""
+    """Returns the rows of all ranks in order of rank. The number of rows may differ between ranks. Gradients flow
+    back."""
     count = gather({"rows": torch.tensor([len(x)], device=x.device)})["rows"].tolist()
-    # Collectives need equal shapes: ranks with fewer rows are padded, and the padding is cut off again.
+    # Collectives need equal shapes, so that ranks with fewer rows are padded and the padding is removed afterwards.
     padded = torch.cat((x, x.new_zeros(max(count) - len(x), *x.shape[1:])))
     parts = gather({"rows": padded})["rows"].split(max(count)) if max(count) else [x]
     return torch.cat([part[:n] for part, n in zip(parts, count, strict=True)])

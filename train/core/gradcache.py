@@ -11,7 +11,7 @@ TensorBatch = Mapping[str, torch.Tensor]
 
 
 class PiecewiseLoss(Protocol):
-    """A loss whose batch can be encoded in pieces, before rows are compared with each other."""
+    """A loss whose batch can be encoded in pieces before rows are compared with each other."""
 
     def encode(self, batch: TensorBatch) -> dict[str, torch.Tensor]: ...
 
@@ -19,11 +19,11 @@ class PiecewiseLoss(Protocol):
 
 
 def cached_backward(objective: PiecewiseLoss, batch: TensorBatch, chunk: int) -> torch.Tensor:
-    """The loss of the whole batch, with its gradients added to those of the parameters.
+    """Returns the loss of the whole batch, and adds its gradients to those of the parameters.
 
     Pieces of `chunk` rows are encoded without a graph, and the loss of all rows gives the gradient of each encoded row.
-    Then each piece is encoded again with a graph, which passes its part of that gradient on to the parameters. Only
-    one piece's graph exists at a time; the price is a second forward pass.
+    Each piece is then encoded again with a graph, which passes its part of this gradient to the parameters. Only one
+    graph exists at a time. The cost is a second forward pass.
     """
     pieces = [*_pieces(batch, chunk)]
     states, encoded = [], []
@@ -39,15 +39,17 @@ def cached_backward(objective: PiecewiseLoss, batch: TensorBatch, chunk: int) ->
     for number, (piece, state) in enumerate(zip(pieces, states, strict=True)):
         _set_random_state(state)  # dropout must drop what it dropped in the first pass
         again = objective.encode(piece)
-        place = slice(number * chunk, (number + 1) * chunk)
-        wanted = [(again[n], x.grad[place]) for n, x in leaves.items() if x.grad is not None and again[n].requires_grad]
+        piece_rows = slice(number * chunk, (number + 1) * chunk)
+        wanted = [
+            (again[n], x.grad[piece_rows]) for n, x in leaves.items() if x.grad is not None and again[n].requires_grad
+        ]
         torch.autograd.backward([x for x, _ in wanted], [gradient for _, gradient in wanted])
     _set_random_state(after)
     return loss.detach()
 
 
 def average_over_ranks(module: nn.Module) -> None:
-    """Average gradients over ranks, as DistributedDataParallel does for a backward pass that runs through it."""
+    """Averages gradients over ranks, as DistributedDataParallel does in a backward pass through it."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         for parameter in module.parameters():
             if parameter.grad is not None:

@@ -15,7 +15,7 @@ class BertAdam(Optimizer):
 
         m ← β1 m + (1-β1) g;  v ← β2 v + (1-β2) g²;  p ← p - lr (m / (√v + ε) + wd p)
 
-    where g is the gradient of one tensor, clipped to norm 1 on its own before the step.
+    where g is the gradient of one tensor, whose norm is clipped to 1 before the step, independently of other tensors.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a run leaves for people: a card with recipe, data, metrics and hardware, and the loss curve."""
+"""The reports of a run: a card with recipe, data, metrics and hardware, and the loss curve."""
 
 import hashlib
 import os
@@ -17,10 +17,14 @@ from train.configs.base import Recipe, leaves
 def card(
     recipe: Recipe, script: str, metrics: Mapping[str, float], history: Sequence[Mapping[str, Any]], run: Sequence[str]
 ) -> str:
-    """The text of `card.md`.
+    """Returns the text of `card.md`.
 
-    script: the program that trained. metrics: of the finished model. history: the trainer's log. run: lines about the
-    run itself.
+    Args:
+        recipe: The recipe.
+        script: The program that trained.
+        metrics: Measures of the finished model.
+        history: The log of the trainer.
+        run: Lines about the run.
     """
     lines = [f"# {Path(recipe.output).name}", "", f"Trained by `{script}`, recipe `{recipe.name}`.", ""]
     lines += ["| field | value |", "|---|---|"]
@@ -48,7 +52,7 @@ def card(
 
 
 def machine() -> list[str]:
-    """The hardware, the software and the peak memory of this process."""
+    """Returns lines about the hardware, the software and the peak memory of this process."""
     # ru_maxrss is in bytes on macOS and in KiB on Linux.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
     lines = [f"peak memory {peak:.2f} GB a rank"]
@@ -61,13 +65,13 @@ def machine() -> list[str]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def plot(path: Path, curves: Mapping[str, Sequence[tuple[int, float]]], ylabel: str) -> None:
-    """Draw each curve, (step, value) by its label. Single points are marked, dense curves are not."""
+    """Draws each curve, (step, value) by its label. Single points are marked, those of dense curves are not."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -81,6 +85,6 @@ def plot(path: Path, curves: Mapping[str, Sequence[tuple[int, float]]], ylabel: 
 
 
 def loss_curve(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the losses of training and of held-out rows over steps."""
+    """Draws the losses of training and of held-out rows over steps."""
     named = (("training", "loss"), ("held out", "eval_loss"))
     plot(path, {label: [(h["step"], h[key]) for h in history if key in h] for label, key in named}, "loss")

@@ -1,17 +1,23 @@
-"""From which checkpoint a run resumes. A run that is killed while it writes a checkpoint leaves an incomplete one."""
+"""The checkpoint that a run resumes from. A run that is killed while it writes a checkpoint leaves an incomplete
+one."""
 
 from pathlib import Path
 
 from videollm.errors import ConfigError
 
-COMPLETE = "complete"  # the first rank writes this file last, so a checkpoint without it was interrupted
+COMPLETE = "complete"  # the first rank writes this file last, so that a checkpoint without it was interrupted
 
 
 def complete_checkpoint(output: Path, resume: str) -> str | None:
-    """The checkpoint to resume from, or None for a new run.
+    """Returns the checkpoint to resume from, or None for a new run.
 
-    resume: a checkpoint directory; or "last" for the newest complete checkpoint of `output`, if there is one; or "".
-    Raises ConfigError where the named checkpoint is missing or incomplete.
+    Args:
+        output: The directory of the run.
+        resume: A checkpoint directory, or "last" for the newest complete checkpoint of `output`, if there is one, or
+            "".
+
+    Raises:
+        ConfigError: If the named checkpoint is missing or incomplete.
     """
     if resume == "last":
         complete = [mark.parent for mark in output.glob(f"checkpoint-*/{COMPLETE}")]

@@ -1,7 +1,8 @@
-"""In which order a run sees its data: pure functions of seeds.
+"""The order in which a run sees its data, as pure functions of seeds.
 
-A **draw** is a number that names a row and how often it was drawn before: `draw % rows` is the row. Whatever is random
-about a row is seeded by its draw, so a run that resumes from a checkpoint sees exactly what it would have seen.
+A **draw** is a number that stands for a row and for how often it was drawn before: `draw % rows` is the row. All
+randomness of a row is seeded by its draw, so that a run that resumes from a checkpoint sees exactly what it would have
+seen.
 """
 
 import random
@@ -15,16 +16,21 @@ from torch.utils.data import Sampler
 from train.data.hard_negatives import alike
 from videollm.errors import ConfigError
 
-POOL = 50  # batches that are grouped by length together: more pad less, but mix rows less
+POOL = 50  # batches that are grouped by length together; more need less padding, but mix rows less
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """How a run draws the rows of several sources.
 
-    sizes: rows of each source, which follow one another. weights: relative frequency of each source; None: by its rows.
-    batch: rows of one step, over all ranks. lengths: of each row, to group rows of like length into batches. embeds
-    (rows, E): unit vectors, to form batches of rows that look alike.
+    Args:
+        sizes: The number of rows of each source. Rows of the sources are numbered one after another.
+        epochs: How often the rows are seen. It may be a fraction.
+        batch: The number of rows of one step over all ranks.
+        seed: The seed.
+        weights: The relative frequency of each source. None takes its number of rows.
+        lengths: The length of each row, to group rows of similar length into batches.
+        embeds: Unit vectors (rows, E), to form batches of rows that look similar.
     """
 
     sizes: tuple[int, ...]
@@ -52,7 +58,7 @@ class Order:
 
 
 def _numbered(order: Sequence[int], rows: int, epoch: int) -> Iterator[int]:
-    """Draws of one epoch, in which a weighted mixture may repeat a row."""
+    """Yields the draws of one epoch, in which a weighted mixture may repeat a row."""
     seen: dict[int, int] = {}
     for row in order:
         again = seen[row] = seen.get(row, -1) + 1
@@ -60,7 +66,7 @@ def _numbered(order: Sequence[int], rows: int, epoch: int) -> Iterator[int]:
 
 
 class Draws(Sampler[int]):
-    """All draws of a run, which the trainer sees as one epoch. Raises ConfigError where they make no batch."""
+    """All draws of a run, which the trainer sees as one epoch. Raises ConfigError if they make no batch."""
 
     def __init__(self, order: Order):
         self.order = order
@@ -77,10 +83,10 @@ class Draws(Sampler[int]):
 
 
 def mixture(sizes: Sequence[int], weights: Sequence[float] | None, rng: random.Random) -> list[int]:
-    """As many draws of rows as there are rows, shuffled.
+    """Returns as many draws of rows as there are rows, shuffled.
 
-    With weights, each source has its share of the draws: its rows in turn, in an order that is drawn anew whenever all
-    of them have been used.
+    With weights, each source has its share of the draws. Its rows come in an order that is drawn again whenever all of
+    them have been used.
     """
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     if weights is None:
@@ -101,7 +107,8 @@ def mixture(sizes: Sequence[int], weights: Sequence[float] | None, rng: random.R
 
 
 def grouped(order: Sequence[int], lengths: Sequence[int], batch: int, rng: random.Random) -> list[int]:
-    """Batches of rows of like length, in random order: they pad less, and hold every row as often as `order` does."""
+    """Returns batches of rows of similar length, in random order. They need less padding, and have every row as
+    often as `order`."""
     batches = []
     for at in range(0, len(order), POOL * batch):
         pool = sorted(order[at : at + POOL * batch], key=lambda row: lengths[row])

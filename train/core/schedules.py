@@ -4,11 +4,11 @@ import math
 
 
 def lr_multiplier(schedule: str, progress: float, warmup_ratio: float) -> float:
-    """The factor of the peak learning rate at `progress`, the share of all steps that is done.
+    """Returns the factor of the peak learning rate at `progress`, the share of all steps that is done.
 
-    "cosine" starts its half period after the warm-up. "bert_cosine" evaluates it at `progress` itself, as CLIP4Clip
-    does, so the rate drops a little where the warm-up ends. "rising" grows from 0.05 to 1, STAN's schedule on MSR-VTT.
-    "constant" stays at 1.
+    "cosine" starts its half period after the warm-up. "bert_cosine" evaluates it at `progress`, as CLIP4Clip does, so
+    that the rate drops a little at the end of the warm-up. "rising" grows from 0.05 to 1, which is STAN's schedule on
+    MSR-VTT. "constant" stays at 1.
     """
     if progress < warmup_ratio:
         return progress / warmup_ratio

@@ -1,4 +1,4 @@
-"""What one kind of training adds to the trainer that all of them share."""
+"""The base class of training tasks, which add model, data and hooks to the trainer that all of them share."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 class TrainingTask:
     """Model, data and hooks of one training run.
 
-    recipe: of the run. module: what is trained; called with a batch it returns `{"loss": scalar, ...}`. rows: training
-    data, indexed by what `sampler` yields. collate: rows to the module's arguments. held_out: rows of the evaluation
-    loss. epochs: how often the trainer goes through the sampler. has_own_optimizer: False for transformers' AdamW and
-    its cosine schedule, which DeepSpeed replaces by its own.
+    Attributes:
+        recipe: The recipe of the run.
+        module: What is trained. Called with a batch, it returns `{"loss": scalar, ...}`.
+        rows: The training data, indexed by what `sampler` yields.
+        sampler: The order of the rows.
+        collate: Turns rows into the arguments of the module.
+        held_out: The rows of the evaluation loss, or None.
+        epochs: How often the trainer goes through the sampler.
+        has_own_optimizer: Whether `create_optimizer` and `lr_multiplier` are used. Otherwise transformers' AdamW and
+            its cosine schedule are used, or those of DeepSpeed.
     """
 
     recipe: Recipe
@@ -32,30 +38,30 @@ class TrainingTask:
     has_own_optimizer: bool = False
 
     def create_optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer of a task that has its own."""
+        """Returns the optimizer of a task that has its own."""
         raise NotImplementedError
 
     def lr_multiplier(self, progress: float) -> float:
-        """The factor of the learning rate of the task's own optimizer when `progress` of all steps is done."""
+        """Returns the factor of the learning rate of the task's own optimizer when `progress` of all steps is done."""
         return 1.0
 
     def before_step(self, trainer: "TaskTrainer") -> None:
-        """Called before each forward pass."""
+        """Is called before each forward pass."""
 
     def backward(self, trainer: "TaskTrainer", inputs: Any) -> torch.Tensor | None:
-        """Compute the loss and its gradients in the task's own way; None leaves both to the trainer."""
+        """Computes the loss and its gradients in the task's own way. Returning None leaves both to the trainer."""
         return None
 
     def after_step(self, trainer: "TaskTrainer") -> None:
-        """Called after each optimizer step, before a checkpoint of that step is written."""
+        """Is called after each optimizer step, before a checkpoint of this step is written."""
 
     def after_epoch(self, trainer: "TaskTrainer") -> None:
-        """Called after each pass through the sampler."""
+        """Is called after each pass through the sampler."""
 
     def evaluate(self) -> dict[str, float]:
-        """Measures beside the loss on `held_out`, computed alike by every rank."""
+        """Returns measures beside the loss on `held_out`. Every rank computes the same ones."""
         return {}
 
     def finish(self, trainer: "TaskTrainer") -> Any:
-        """Write the run's result. Every rank calls it, because gathering sharded weights takes all ranks."""
+        """Writes the result of the run. Every rank calls it, because gathering sharded weights takes all ranks."""
         raise NotImplementedError

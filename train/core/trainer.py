@@ -1,6 +1,7 @@
-"""The one Trainer: transformers' Trainer with a task's model, data and optimizer, and with small, safe checkpoints.
+"""The trainer of all tasks: transformers' Trainer with a task's model, data and optimizer, and with small, safe
+checkpoints.
 
-Checkpoints hold what is trained, not the frozen towers, and are marked as complete when all ranks have written.
+Checkpoints have what is trained, not the frozen towers, and are marked as complete after all ranks have written.
 """
 
 import time
@@ -25,7 +26,8 @@ TRAINED_FILE = "trained.safetensors"
 
 
 def run_task(task: TrainingTask) -> Any:
-    """Train, from the checkpoint that the recipe resumes if there is one. Returns the result of the task's `finish`."""
+    """Trains, from the checkpoint that the recipe resumes if there is one. Returns the result of the task's
+    `finish`."""
     trainer = TaskTrainer(task)
     trainer.train_from(task.recipe.checkpoints.resume)
     return task.finish(trainer)
@@ -51,7 +53,7 @@ class TaskTrainer(Trainer):
         return Path(self.args.output_dir or ".")
 
     def train_from(self, resume: str) -> None:
-        """Train. resume: as `complete_checkpoint` reads it."""
+        """Trains. `resume` is read by `complete_checkpoint`."""
         checkpoint = complete_checkpoint(self.output, resume)
         with vector_parameters(self.task.module) if self.is_deepspeed_enabled else nullcontext():
             self.train(resume_from_checkpoint=checkpoint)
@@ -99,7 +101,8 @@ class TaskTrainer(Trainer):
         return {name for name, parameter in self.task.module.named_parameters() if parameter.requires_grad}
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """What is trained, on the first rank; all ranks must call it, because ZeRO-3 holds each parameter in shards."""
+        """Returns the trained tensors on the first rank. All ranks must call it, because ZeRO-3 divides each
+        parameter among them."""
         if self.task.recipe.parallelism.zero_stage == 3:
             state = self._engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True) or {}
         else:
@@ -140,7 +143,7 @@ class TaskTrainer(Trainer):
                 own[name].copy_(tensor)
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
-        # transformers loads a DeepSpeed checkpoint strictly, and ours lacks the frozen weights: it is loaded below.
+        # transformers loads a DeepSpeed checkpoint strictly, but ours has no frozen weights. It is loaded below.
         sharded = self.is_deepspeed_enabled
         prepared = super()._prepare_for_training(
             max_steps, train_dataloader, None if sharded else resume_from_checkpoint
@@ -155,11 +158,11 @@ class TaskTrainer(Trainer):
         (self._load_shards if self.is_deepspeed_enabled else self._load_from_checkpoint)(best)
 
     def _load_shards(self, directory: str) -> None:
-        """Load weights, optimizer and schedule that DeepSpeed wrote."""
+        """Loads weights, optimizer and schedule that DeepSpeed wrote."""
         path, _ = self._engine.load_checkpoint(directory, load_module_strict=False)
         if path is None:
             raise ConfigError(
-                f"{directory} holds no DeepSpeed checkpoint; resume with the zero_stage that it was trained with"
+                f"{directory} has no DeepSpeed checkpoint; resume with the zero_stage that it was trained with"
             )
 
 
@@ -178,7 +181,8 @@ class _TaskHooks(TrainerCallback):
 
 @contextmanager
 def vector_parameters(module: nn.Module) -> Iterator[None]:
-    """Hold scalar parameters as vectors of one: DeepSpeed cannot broadcast or shard parameters without dimensions."""
+    """Makes scalar parameters vectors of one element, because DeepSpeed cannot broadcast or shard parameters without
+    dimensions."""
     scalars = [p for p in module.parameters() if not p.ndim]
     for parameter in scalars:
         parameter.data = parameter.data[None]

@@ -8,12 +8,12 @@ LAYERS = ["out_proj", "c_fc", "c_proj"]
 
 
 def add_lora(tower: nn.Module, rank: int) -> None:
-    """Freeze the tower and add trainable adapters, which start as zero."""
+    """Freezes the tower and adds trainable adapters, which start as zero."""
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS), tower)
 
 
 def merge_lora(tower: nn.Module) -> None:
-    """Add the adapters to the weights, so that the tower computes the same with its own parameters alone."""
+    """Adds the adapters to the weights, so that the tower computes the same without them."""
     for parent in [*tower.modules()]:
         for name, layer in [*parent.named_children()]:
             if isinstance(layer, BaseTunerLayer):

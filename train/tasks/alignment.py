@@ -1,4 +1,4 @@
-"""Stage 1: align the temporal module's tokens with words. The language model is frozen."""
+"""Stage 1, which aligns the tokens of the temporal module with words. The language model is frozen."""
 
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class AlignmentTask(TrainingTask):
         return Order(sizes=sizes, epochs=dataset.epochs, batch=dataset.batch_size, seed=self.recipe.seed, **choices)
 
     def finish(self, trainer: TaskTrainer) -> None:
-        """Write the checkpoint directory, with the text path beside the projector where a loss trained it."""
+        """Writes the checkpoint directory, with the text path beside the projector if a loss trained it."""
         state = trainer.trained_state()
         if not trainer.is_world_process_zero():
             return

@@ -1,7 +1,7 @@
-"""A CLIP's two towers read from an open_clip model, and written as one.
+"""Reading the two towers of a CLIP from an open_clip model, and writing them as one.
 
-Retrieval heads are trained on such a backbone, and pre-training leaves one. A directory holds `open_clip_config.json`
-and `open_clip_model.safetensors`: open_clip itself, `videollm index` and every preset read it as `local-dir:FOLDER`.
+Retrieval heads are trained on such a backbone, and pre-training writes one. A directory has `open_clip_config.json` and
+`open_clip_model.safetensors`. open_clip, `videollm index` and all presets read it as `local-dir:FOLDER`.
 """
 
 import json
@@ -23,10 +23,15 @@ LOCAL = "local-dir:"
 
 
 def load_backbone(name: str) -> tuple[VisionTransformer, TextTransformer]:
-    """The towers of a CLIP that is built as OpenAI's: QuickGELU, a class token, the text's embedding at its last token.
+    """Returns the towers of a CLIP that is built as OpenAI's: QuickGELU, a class token, and the text's embedding at its
+    last token.
 
-    name: `local-dir:FOLDER`, or open_clip's ARCHITECTURE:WEIGHTS, such as `ViT-B-32-quickgelu:openai`. Raises
-    ConfigError for other architectures, and CheckpointError where weights are missing or do not fit.
+    Args:
+        name: `local-dir:FOLDER`, or open_clip's ARCHITECTURE:WEIGHTS, such as `ViT-B-32-quickgelu:openai`.
+
+    Raises:
+        ConfigError: If the architecture is another one.
+        CheckpointError: If weights are missing or do not fit.
     """
     architecture, _, weights = (name, "", "") if name.startswith(LOCAL) else name.partition(":")
     try:
@@ -80,14 +85,14 @@ def _text(model: open_clip.CLIP, state: dict[str, torch.Tensor]) -> TextConfig:
 
 
 def towers(model: RetrievalModel) -> tuple[VisionTransformer, TextTransformer]:
-    """The visual and the text tower of a retrieval model that has both."""
+    """Returns the visual and the text tower of a retrieval model. Raises ConfigError if it does not have both."""
     if model.visual is None or not isinstance(model.text, TextTransformer):
         raise ConfigError("this model reads features of another network instead of frames, so it has no CLIP to train")
     return model.visual, model.text
 
 
 def save_backbone(folder: Path, vision: VisionTransformer, text: TextTransformer, logit_scale: torch.Tensor) -> None:
-    """Write the towers as an open_clip model."""
+    """Writes the towers as an open_clip model."""
     v, t = vision.config, text.config
     model_cfg = {
         "embed_dim": v.embed_dim,

@@ -1,4 +1,4 @@
-"""Pre-train a CLIP from scratch on frames with captions: symmetric InfoNCE with a learned temperature."""
+"""Pre-training of a CLIP from scratch on frames with captions, with symmetric InfoNCE and a learned temperature."""
 
 from pathlib import Path
 
@@ -45,9 +45,9 @@ class ClipTask(ContrastiveTask):
 
 @torch.no_grad()
 def zero_shot(model: RetrievalModel, data: FrameCaptions, count: int = 512) -> dict[str, float]:
-    """Recall of captions by frames and of frames by captions, among `count` rows spread over the data.
+    """Returns the recall of captions by frames and of frames by captions, among `count` rows spread over the data.
 
-    Of rows with equal captions only the last is used, because they would be right answers to each other.
+    Of rows with equal captions only the last is used, because they would be correct answers to each other.
     """
     device = next(model.parameters()).device
     every = max(1, len(data.captions) // count)

@@ -1,10 +1,12 @@
-"""The contrastive loss of one batch: encode, gather from all ranks, compare everything with everything.
+"""The contrastive loss of one batch: rows are encoded, gathered from all ranks and compared with each other.
 
-Shapes: B pairs, T frames, L text tokens, K hidden layers, P patches, D tower width, E shared width. A batch is a
-dict of tensors:
-    ids (B,L), text_mask (B,L): captions; false_ids, false_mask (B,L): one wrong caption of each video, where wanted
-    mask (B,T), and either pixels uint8 (B,T,3,S,S), or what a frozen tower made of them: embed (B,T,E) and
-    tokens (B,T,K,1+P,D)
+Shapes: B pairs, T frames, L text tokens, K hidden layers, P patches, D tower width, E shared width. A batch is a dict
+of tensors:
+
+    ids (B,L), text_mask (B,L): captions
+    false_ids, false_mask (B,L): one wrong caption of each video, if the recipe has them
+    mask (B,T): real frames
+    pixels uint8 (B,T,3,S,S), or the output of a frozen tower: embed (B,T,E) and tokens (B,T,K,1+P,D)
 """
 
 import math
@@ -30,13 +32,14 @@ from videollm.retrieval.inputs import normalise
 from videollm.retrieval.losses import symmetric_cross_entropy
 from videollm.retrieval.model import MAX_LOGIT_SCALE, RetrievalModel
 
-EncodedRows = dict[str, torch.Tensor]  # what encoding leaves of a batch, B rows each
+EncodedRows = dict[str, torch.Tensor]  # the encoded batch, B rows each
 
 _TEXT, _VIDEO = ("tokens", "mask", "embed"), ("embed", "frames", "mask")
 
 
 class ContrastiveLoss(nn.Module):
-    """Symmetric InfoNCE over the batch of all ranks. sums: add both directions, as STAN does, instead of averaging."""
+    """Symmetric InfoNCE over the batch of all ranks. With `sums`, both directions are added, as in STAN, instead of
+    averaged."""
 
     def __init__(self, model: RetrievalModel, *, sums: bool = False):
         super().__init__()
@@ -47,27 +50,27 @@ class ContrastiveLoss(nn.Module):
         return {"loss": self.loss(self.encode(batch))}
 
     def encode(self, batch: TensorBatch) -> EncodedRows:
-        """What a batch, or a piece of one, leaves for the loss: rows that depend on no other row."""
+        """Returns the rows of a batch, or of a piece of one, that the loss reads. No row depends on another."""
         return encode(self.model, frame_features(self.model, batch), batch)
 
     def loss(self, rows: EncodedRows) -> torch.Tensor:
-        """The loss of the rows of all ranks."""
+        """Returns the loss of the rows of all ranks."""
         return self.compare(gather(rows))
 
     @torch.no_grad()
     def limit_scale(self) -> None:
-        """Keep a learned temperature above 0.01, as CLIP does; below it training becomes unstable."""
+        """Keeps a learned temperature above 0.01, as CLIP does, because training becomes unstable below."""
         if self.model.config.scale == "learned":
             self.model.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
     def compare(self, rows: EncodedRows) -> torch.Tensor:
-        """The loss of rows that are gathered already."""
+        """Returns the loss of rows that were gathered before."""
         logits = self.model.logits(texts_of(rows), videos_of(rows))
         return symmetric_cross_entropy(logits) * (2 if self.sums else 1)
 
 
 def encode(model: RetrievalModel, frames: FrameFeatures, batch: TensorBatch) -> EncodedRows:
-    """Encode the captions of a batch, and its videos from their frames."""
+    """Encodes the captions of a batch, and its videos from their frames."""
     text = model.encode_text(batch["ids"], batch["text_mask"])
     video = model.head.encode_video(frames, batch["mask"])
     rows = {f"text_{k}": getattr(text, k) for k in _TEXT} | {f"video_{k}": getattr(video, k) for k in _VIDEO}
@@ -78,7 +81,8 @@ def encode(model: RetrievalModel, frames: FrameFeatures, batch: TensorBatch) -> 
 
 
 def frame_features(model: RetrievalModel, batch: TensorBatch) -> FrameFeatures:
-    """Frames as the model's tower encodes them, or as they were kept, with the hidden layers that the head reads."""
+    """Returns the frames as the model's tower encodes them, or as they were kept, with the hidden layers that the
+    head reads."""
     if "pixels" in batch:
         return model.encode_frames(normalise(batch["pixels"]), batch["mask"])
     embed, tokens = batch["embed"], batch["tokens"]
@@ -87,7 +91,7 @@ def frame_features(model: RetrievalModel, batch: TensorBatch) -> FrameFeatures:
 
 
 def texts_of(rows: EncodedRows) -> TextFeatures:
-    """The captions, followed by the false ones."""
+    """Returns the captions, followed by the wrong ones."""
     kinds = ("text_", "false_") if "false_embed" in rows else ("text_",)
     return TextFeatures(*(torch.cat([rows[kind + k] for kind in kinds]) for k in _TEXT))
 
@@ -97,7 +101,7 @@ def videos_of(rows: EncodedRows) -> VideoRepr:
 
 
 class RowNumbers(Dataset[int]):
-    """The numbers 0 to count - 1; the collator looks up what they stand for."""
+    """The numbers 0 to count - 1, which the collator turns into rows."""
 
     def __init__(self, count: int):
         self.count = count
@@ -112,8 +116,10 @@ class RowNumbers(Dataset[int]):
 class ContrastiveTask(TrainingTask):
     """A contrastive run, of a CLIP from scratch or of a retrieval head.
 
-    module: the loss. groups: parameters with their learning rates, for the optimizer. chunk: pairs that are encoded at
-    a time; 0: all at once.
+    Attributes:
+        module: The loss.
+        groups: The parameters with their learning rates, for the optimizer.
+        chunk: The number of pairs that are encoded at a time, 0 for all.
     """
 
     recipe: ContrastiveConfig
@@ -129,11 +135,11 @@ class ContrastiveTask(TrainingTask):
         self.rows, self.sampler = RowNumbers(len(pairs)), GroupedSampler(pairs, recipe.seed)
 
     def score(self) -> dict[str, float]:
-        """Measures on eval_data; empty where the recipe has none."""
+        """Returns measures on `eval_data`, or an empty dict if the recipe has none."""
         raise NotImplementedError
 
     def write(self, found: dict[str, float]) -> None:
-        """Write the result, with its measures. Called on the first rank."""
+        """Writes the result with its measures. It is called on the first rank."""
         raise NotImplementedError
 
     def create_optimizer(self) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""Distillation: a head that is quick to search with learns from finer ones (TeachCLIP, Tian et al. 2024)."""
+"""Distillation, in which a head that is fast to search with learns from finer ones (TeachCLIP, Tian et al. 2024)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +23,10 @@ from videollm.retrieval.model import RetrievalModel
 class DistilledContrast(ContrastiveLoss):
     """0.2 InfoNCE + coarse + 2 fine.
 
-    Teachers encode the same batch of all ranks, and are not trained. The official code's fine loss reads padded frames;
-    so does this one where `official_compat` of the student's head is set.
+    Teachers encode the same batch of all ranks, and are not trained. The fine loss of the official code reads padded
+    frames. This one does so too if `official_compat` of the student's head is set.
+
+    Raises ConfigError if the student has no frame weights.
     """
 
     def __init__(self, model: RetrievalModel, teachers: Sequence[RetrievalModel]):
@@ -66,7 +68,7 @@ class DistilledContrast(ContrastiveLoss):
 
 
 class DistillationTask(RetrievalTask):
-    """A retrieval head that trained heads teach."""
+    """A retrieval head that learns from trained heads."""
 
     def teachers(self) -> Sequence[RetrievalModel]:
         folders = [folder for folder in self.recipe.objective.teachers.split(",") if folder]
@@ -77,7 +79,10 @@ class DistillationTask(RetrievalTask):
 
 
 def load_teacher(folder: Path, recipe: RetrievalRecipe, student: RetrievalModel) -> RetrievalModel:
-    """A trained head. Raises ConfigError where it cannot read the features that the student's frozen tower made."""
+    """Loads a trained head.
+
+    Raises ConfigError if the student's tower is frozen and the teacher has another one, because both read its features.
+    """
     loaded = directory.load(folder)
     own, theirs = (towers(m)[0].state_dict() for m in (student, loaded))
     differs = any(n not in theirs or not torch.equal(p, theirs[n]) for n, p in own.items())

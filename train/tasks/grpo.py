@@ -1,9 +1,9 @@
-"""Reinforcement by answers that can be checked: GRPO (DeepSeekMath, Shao et al. 2024).
+"""Reinforcement learning on answers that can be checked, by GRPO (DeepSeekMath, Shao et al. 2024).
 
-A group of answers is drawn to each question; the advantage of an answer is its reward less the group's mean, in units
-of the group's standard deviation. Each drawing gives one step, taken by the policy that drew it: probability ratios are
-1, nothing is clipped, and the gradient is that of the mean of A log p over tokens. The distance to the starting model
-is not penalised (as in DAPO, Yu et al. 2025).
+A group of answers is drawn to each question. The advantage of an answer is its reward minus the group's mean, divided
+by the group's standard deviation. Each drawing gives one step of the policy that drew it. Probability ratios are
+therefore 1, nothing is clipped, and the gradient is that of the mean of A log p over tokens. The distance to the
+starting model is not penalised (as in DAPO, Yu et al. 2025).
 """
 
 import json
@@ -43,12 +43,13 @@ _OPTION = re.compile(r"^([A-Z])[.)] ", re.MULTILINE)
 
 
 def checkable(sample: Sample) -> bool:
-    """Whether a row's answer can be checked: a letter, or one span of time."""
+    """Returns whether the answer of a row can be checked: a letter, or one span of time."""
     return sample.task.startswith("choice") or (sample.task.startswith("locate") and len(sample.answer_times) == 1)
 
 
 def reward(sample: Sample, text: str) -> float:
-    """What an answer is worth, from 0 to 1: whether the letter is right, or the overlap with the true span (IoU)."""
+    """Returns the reward of an answer, from 0 to 1: whether the letter is right, or the overlap with the true span
+    (IoU)."""
     if sample.task.startswith("choice"):
         letters = "".join(_OPTION.findall(sample.messages[-2].content)) or ascii_uppercase
         given, right = (chosen_letter(t, letters) for t in (text, sample.messages[-1].content))
@@ -58,15 +59,23 @@ def reward(sample: Sample, text: str) -> float:
 
 
 def advantages(rewards: torch.Tensor) -> torch.Tensor:
-    """(questions, group) of rewards to advantages; 0 where all answers of a group are worth the same."""
+    """Returns the advantages of rewards (questions, group). They are 0 if all answers of a group have the same
+    reward."""
     centred = rewards - rewards.mean(1, keepdim=True)
     return centred / (centred.pow(2).mean(1, keepdim=True).sqrt() + 1e-4)
 
 
 class Policy(nn.Module):
-    """A model that draws answers to rows; called with rows, it returns the loss of a drawing.
+    """A model that draws answers to rows. Called with rows, it returns the loss of a drawing.
 
-    reward: what an answer to a row is worth. curve: the mean reward of each drawing.
+    Args:
+        model: The model.
+        prompts: The prompts of the rows.
+        recipe: The recipe.
+        reward: The reward of an answer to a row.
+
+    Attributes:
+        curve: The mean reward of each drawing.
     """
 
     def __init__(self, model: Model, prompts: Conversations, recipe: GRPORecipe, reward: Reward):
@@ -88,11 +97,11 @@ class Policy(nn.Module):
         return {"loss": -self.weighted_log_p(whole, advantages(rewards).flatten())}
 
     def asked(self, sample: Sample) -> Prompt:
-        """The row's prompt, up to where its answer begins."""
+        """Returns the prompt of a row, up to where its answer begins."""
         return self.prompts.prompt(sample, sample.messages[:-1])
 
     def draw(self, prompt: Prompt, count: int, greedy: bool = False) -> list[list[int]]:
-        """Token ids of `count` answers, each up to its end."""
+        """Returns the token ids of `count` answers, each up to its end."""
         processor, visual = self.model.processor, prompt.visual()
         choice: dict[str, Any] = {"do_sample": False}
         if not greedy:
@@ -112,11 +121,11 @@ class Policy(nn.Module):
         return [until(ids, processor.stop_ids) for ids in made.tolist()]
 
     def worth(self, sample: Sample, answers: Sequence[Sequence[int]]) -> list[float]:
-        """The reward of each answer."""
+        """Returns the reward of each answer."""
         return [self.reward(sample, self.model.processor.decode(ids)) for ids in answers]
 
     def weighted_log_p(self, whole: Sequence[Prompt], weights: torch.Tensor) -> torch.Tensor:
-        """The mean over all answers' tokens of log p times the weight (answers,) of its answer."""
+        """Returns the mean, over the tokens of all answers, of log p times the weight (answers,) of the answer."""
         batch: dict[str, Any] = collate(whole, self.model.processor.tokenizer.pad_token_id)
         batch = {k: None if v is None else v.to(self.model.device) for k, v in batch.items()}
         targets = batch["labels"][:, 1:]
@@ -127,7 +136,7 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def examine(self, samples: Sequence[Sample]) -> dict[str, list[float]]:
-        """For each row the reward of the likeliest answer, and the mean reward of a drawn group."""
+        """Returns, for each row, the reward of the most likely answer and the mean reward of a drawn group."""
         greedy, drawn = [], []
         for sample in samples:
             prompt = self.asked(sample)
@@ -171,7 +180,8 @@ class GRPOTask(TrainingTask):
         self.sampler = RandomRows(len(rows), dataset.steps * dataset.batch_size, recipe.seed)
         every = max(1, len(held_out) // dataset.evaluate_rows)
         self.examined = [held_out[i] for i in range(0, len(held_out), every)][: dataset.evaluate_rows]
-        # The trainer draws random numbers of its own while it starts; answers are drawn as if it had not.
+        # The trainer draws random numbers while it starts. The first step restores this state, so that answers do not
+        # depend on them.
         self.random_state = torch.get_rng_state()
 
     def collate(self, samples: list[Sample]) -> dict[str, list[Sample]]:  # type: ignore[override]
@@ -192,7 +202,7 @@ class GRPOTask(TrainingTask):
 
     def after_step(self, trainer: TaskTrainer) -> None:
         step, dataset = trainer.state.global_step, self.recipe.dataset
-        # In the log, so that a resumed run has the whole curve.
+        # The log is part of a checkpoint, so that a resumed run has the whole curve.
         trainer.state.log_history.append({"step": step, "reward": self.module.curve.pop()})
         if step % dataset.evaluate_every == 0 or step == dataset.steps:
             self._examine(trainer)
@@ -203,7 +213,7 @@ class GRPOTask(TrainingTask):
         history.append({"step": trainer.state.global_step, **found})
 
     def finish(self, trainer: TaskTrainer) -> dict[str, Any]:
-        """Write the checkpoint directory, reward.json and reward.png. Returns what reward.json holds."""
+        """Writes the checkpoint directory, reward.json and reward.png. Returns the content of reward.json."""
         history: list[dict[str, Any]] = trainer.state.log_history  # type: ignore[assignment]
         found = [h for h in history if "greedy" in h]
         clips = [sample.video for sample in self.examined]
@@ -233,12 +243,12 @@ class GRPOTask(TrainingTask):
 
 
 def until(ids: list[int], stop_ids: set[int]) -> list[int]:
-    """The ids up to the first stop token, which is included."""
+    """Returns the ids up to and including the first stop token."""
     end = next((i for i, token in enumerate(ids) if token in stop_ids), len(ids))
     return ids[: end + 1]
 
 
 def gain(before: Sequence[float], after: Sequence[float], clips: Sequence[str]) -> tuple[float, float, float]:
-    """The gain of the mean, and its 95 % interval by bootstrap over clips."""
+    """Returns the gain of the mean, and its 95 % interval by bootstrap over clips."""
     found = mean_interval(np.subtract(after, before), clips)
     return found.value, found.low, found.high

@@ -19,9 +19,10 @@ from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 
 
 def build_retrieval_model(recipe: RetrievalRecipe) -> RetrievalModel:
-    """The recipe's head on its backbone, or the model of the directory that the recipe starts from.
+    """Returns the recipe's head on its backbone, or the model of the directory that the recipe starts from.
 
-    New modules start as published: from the first blocks of the text tower where those fit, otherwise at random.
+    New modules start as published: from the first blocks of the text tower if these fit, and otherwise at random.
+    Raises ConfigError if the recipe has no backbone.
     """
     network, dataset = recipe.network, recipe.dataset
     if network.init:
@@ -58,7 +59,8 @@ def build_retrieval_model(recipe: RetrievalRecipe) -> RetrievalModel:
 
 
 def assemble(config: RetrievalConfig, vision: VisionTransformer, text: TextTransformer) -> RetrievalModel:
-    """A retrieval model on trained towers. The towers are loaded before the head is built, which copies from them."""
+    """Returns a retrieval model on trained towers. The towers are loaded before the head is built, because it copies
+    from them."""
     model = RetrievalModel(config)
     for tower, trained in zip(towers(model), (vision, text), strict=True):
         tower.load_state_dict({**tower.state_dict(), **trained.state_dict()})  # prompts are new
@@ -71,7 +73,7 @@ def assemble(config: RetrievalConfig, vision: VisionTransformer, text: TextTrans
 
 
 def build_clip(recipe: ClipRecipe) -> RetrievalModel:
-    """A CLIP of random weights, whose visual position embeddings start as waves."""
+    """Returns a CLIP with random weights, whose visual position embeddings start as waves."""
     torch.manual_seed(recipe.seed)
     own = recipe.architecture
     model = RetrievalModel(
@@ -104,12 +106,13 @@ def build_clip(recipe: ClipRecipe) -> RetrievalModel:
 
 
 def waves(grid: int, width: int) -> torch.Tensor:
-    """(grid * grid, width): sines and cosines of column and row, as MAE's (He et al. 2021), to be trained on.
+    """Returns sines and cosines of columns and rows, (grid * grid, width), as in MAE (He et al. 2021). They are trained
+    further.
 
-    From CLIP's small random start a tower this size learns no places: after 550 batches of 64 it names the column of a
-    single thing at the level of chance (0.18 of six); from waves it reaches 0.73.
+    From CLIP's small random start a tower of this size does not learn positions: after 550 batches of 64 it names the
+    column of a single thing at the level of chance (0.18 of six). From waves it reaches 0.73.
     """
     wave = 10000 ** -(torch.arange(width // 4) / (width // 4))
     rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
-    angles = [place.flatten()[:, None] * wave for place in (columns, rows)]
+    angles = [axis.flatten()[:, None] * wave for axis in (columns, rows)]
     return torch.cat([turned(angle) for angle in angles for turned in (torch.sin, torch.cos)], 1)

@@ -1,4 +1,4 @@
-"""Stage 2: instruction tuning. The temporal module and the language model's adapter, or all of it, learn to answer."""
+"""Stage 2, instruction tuning. The temporal module and the language model, or an adapter of it, learn to answer."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from videollm.models.processor import Message, Prompt
 
 
 class InstructionTask(TrainingTask):
-    """Conversations about videos, images or nothing; only the answers bear a loss."""
+    """Training on conversations about videos, about images or about neither. Only the answers contribute to the
+    loss."""
 
     recipe: InstructionRecipe
 
@@ -33,7 +34,7 @@ class InstructionTask(TrainingTask):
 
     def _simulate(self) -> None:
         dataset = self.recipe.dataset
-        # Not the seed of stage 1, so that stage 2 sees other stories.
+        # Another seed than that of stage 1 makes stage 2 see other stories.
         self.rows, taxonomy = training_stories(self.model, dataset, self.recipe.seed + 1)
         self.sampler = Draws(self._order((dataset.num_videos,)))
         self.collate = StoryConversationCollator(self.model, taxonomy, dataset.conversation_tokens)
@@ -60,7 +61,7 @@ class InstructionTask(TrainingTask):
         return self.examiner() if self.examiner else {}
 
     def finish(self, trainer: TaskTrainer) -> None:
-        """Write the checkpoint directory, its card and the loss curve."""
+        """Writes the checkpoint directory, its card and the loss curve."""
         state = trainer.trained_state()
         if trainer.is_world_process_zero():
             output = Path(self.recipe.output)
@@ -108,5 +109,5 @@ class Examiner:
 
 
 def bare_words(text: str) -> str:
-    """The words of a text in lower case, without punctuation."""
+    """Returns the words of a text in lower case, without punctuation."""
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

@@ -1,10 +1,10 @@
-"""The losses of stage 1: one small class each, switched on by its weight in the recipe.
+"""The losses of stage 1. Each is a small class, and has a weight in the recipe.
 
-Shapes: B pairs of a video and a text, S segments, T frames, N tokens a frame, D encoder width, Q queries, W Q-Former
+Shapes: B pairs of a video and a text, S segments, T frames, N tokens per frame, D encoder width, Q queries, W Q-Former
 width, L text tokens, E shared width, R ranks.
 
-Each loss is a mean over one rank's pairs. Losses that compare pairs with each other compare those of all ranks, so R
-ranks with B pairs each have the values and gradients of one rank with R x B pairs.
+Each loss is a mean over the pairs of one rank. Losses that compare pairs with each other compare those of all ranks, so
+that R ranks with B pairs each have the values and gradients of one rank with R x B pairs.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from videollm.models.visual_prompting import VisualBatch
 
 
 class LossInputs:
-    """A batch, and what several losses compute from it: computed at most once, when first read."""
+    """A batch, and the values that several losses compute from it. Each is computed when it is first read."""
 
     def __init__(self, llm: VideoLLM | None, aligner: Aligner | None, pairs: PairBatch):
         self._llm, self._aligner, self.pairs = llm, aligner, pairs
@@ -42,14 +42,14 @@ class LossInputs:
         return self._aligner
 
     @cached_property
-    def memory(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def encoder_hidden_states(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What the queries attend to, (B,T*N,W), and the mask of real tokens, (B,T*N)."""
         return self.aligner.encoder_hidden_states(self.pairs.videos)
 
     @cached_property
     def queries(self) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
-        """Hidden states of the queries, (B,Q,W), and the KV cache that texts continue."""
-        return self.aligner.pair.encode_images(*self.memory)
+        """The hidden states of the queries, (B,Q,W), and the KV cache that texts continue."""
+        return self.aligner.pair.encode_images(*self.encoder_hidden_states)
 
     @cached_property
     def images(self) -> torch.Tensor:
@@ -62,15 +62,17 @@ class LossInputs:
         return self.aligner.pair.embed_texts(self.pairs.texts.ids, self.pairs.texts.mask)
 
     def fits(self, groups: torch.Tensor) -> torch.Tensor:
-        """(B,C) bool: which of the C pairs with these groups share a video or a text with each pair of the batch."""
+        """Returns bool (B,C): which of the C pairs with these groups share a video or a text with each pair of the
+        batch."""
         return (self.pairs.groups[:, None] == groups).any(-1)
 
 
 class WordContrast(nn.Module):
-    """The mean of a segment's visual tokens against the mean word embedding of its name (CLIP's symmetric InfoNCE).
+    """Compares the mean of a segment's visual tokens with the mean word embedding of its name (CLIP's symmetric
+    InfoNCE).
 
-    It needs no text tower: the language model's word embeddings stand for the text. Segments of the same name are
-    right answers to each other.
+    It needs no text tower, because the word embeddings of the language model stand for the text. Segments with the same
+    name are positives of each other.
     """
 
     def __init__(self) -> None:
@@ -87,10 +89,10 @@ class WordContrast(nn.Module):
 
 
 def word_contrast(visual: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Symmetric InfoNCE over unit rows (M,H); rows with the same text are right answers to each other.
+    """Returns the symmetric InfoNCE of unit rows (M,H). Rows with the same text are positives of each other.
 
-    It runs in float32 also under autocast: in bfloat16 the product of a text with itself can fall below the threshold,
-    and no answer would be right.
+    It runs in float32 also under autocast. In bfloat16 the product of a text with itself can fall below the threshold,
+    and a row would have no positive.
     """
     with torch.autocast(visual.device.type, enabled=False):
         visual, text = visual.float(), text.float()
@@ -100,9 +102,9 @@ def word_contrast(visual: torch.Tensor, text: torch.Tensor, scale: torch.Tensor)
 
 
 class VideoTextContrast(nn.Module):
-    """Video-text contrast of BLIP-2 among the pairs of all ranks: a text is compared with the video's best query.
+    """Video-text contrast of BLIP-2 among the pairs of all ranks. A text is compared with the video's best query.
 
-    The candidates of other ranks, and this rank's own on the other side, carry no gradient, as in the official code.
+    Candidates are detached, as in the official code, so that gradients flow only through this rank's own side.
     """
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
@@ -113,23 +115,23 @@ class VideoTextContrast(nn.Module):
 
 
 class VideoTextMatching(nn.Module):
-    """Video-text matching of BLIP-2: does the text belong to the video?
+    """Video-text matching of BLIP-2, which classifies whether a text belongs to a video.
 
-    Negatives are drawn from this rank's pairs, with a probability that grows with their similarity (hard negatives):
-    one video for each text and one text for each video.
+    Negatives are drawn from this rank's pairs, one video for each text and one text for each video. Their probability
+    grows with their similarity (hard negatives).
     """
 
     def negatives(self, inputs: LossInputs) -> tuple[torch.Tensor, torch.Tensor]:
-        """The number of a wrong video for each text, and of a wrong text for each video; both (B,)."""
+        """Returns the number of a wrong video for each text, and of a wrong text for each video, both (B,)."""
         fits = inputs.fits(inputs.pairs.groups)
         similarity = inputs.aligner.pair.similarity(inputs.images.detach(), inputs.embeds.detach())
         return sample_negatives(similarity.T, fits), sample_negatives(similarity, fits)
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
-        (memory, real), texts = inputs.memory, inputs.pairs.texts
+        (states, real), texts = inputs.encoder_hidden_states, inputs.pairs.texts
         video, text = self.negatives(inputs)
         logits = inputs.aligner.pair.match(
-            torch.cat((memory, memory[video], memory)),
+            torch.cat((states, states[video], states)),
             torch.cat((texts.ids, texts.ids, texts.ids[text])),
             torch.cat((texts.mask, texts.mask, texts.mask[text])),
             torch.cat((real, real[video], real)),
@@ -138,7 +140,7 @@ class VideoTextMatching(nn.Module):
 
 
 class TextCaption(nn.Module):
-    """Captioning of BLIP-2: the Q-Former's text path writes the text, given the queries."""
+    """Captioning of BLIP-2, in which the text path of the Q-Former writes the text, given the queries."""
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
         texts = inputs.pairs.texts
@@ -148,18 +150,18 @@ class TextCaption(nn.Module):
 
 
 class LanguageCaption(nn.Module):
-    """The frozen language model writes the text, given the visual tokens."""
+    """Captioning by the frozen language model, given the visual tokens."""
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
         return inputs.llm(**inputs.pairs.prompt).loss
 
 
 class MaskedWords(nn.Module):
-    """Masked words of the text, read together with the video (masked language modelling; VideoBERT, UniVL)."""
+    """Masked language modelling of the text, which is read together with the video (VideoBERT, UniVL)."""
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
-        pair, (memory, real), pairs = inputs.aligner.pair, inputs.memory, inputs.pairs
-        hidden, _ = pair.qformer(memory, real, ids=pairs.masked.ids, text_mask=pairs.masked.mask)
+        pair, (states, real), pairs = inputs.aligner.pair, inputs.encoder_hidden_states, inputs.pairs
+        hidden, _ = pair.qformer(states, real, ids=pairs.masked.ids, text_mask=pairs.masked.mask)
         words = hidden[:, pair.qformer.config.queries :]
         chosen = pairs.masked_labels != IGNORE
         logits = pair.word_head(pair.word_transform(words[chosen]))
@@ -169,8 +171,14 @@ class MaskedWords(nn.Module):
 class MaskedFrames(nn.Module):
     """Masked frame modelling by contrast (HERO, Li et al. 2020).
 
-    Some frames are hidden from the queries. From what the queries saw and the time of a hidden frame, that frame is
-    told from all other frames of the batch. share: of a video's frames that are hidden, at least one and never all.
+    Some frames are hidden from the queries. The loss selects each hidden frame among all frames of the batch, from the
+    output of the queries and the time of the hidden frame.
+
+    Args:
+        width: W.
+        token_dim: D.
+        share: The share of a video's frames that are hidden. At least one frame is hidden and one is not.
+        temperature: What cosines are divided by.
     """
 
     def __init__(self, width: int, token_dim: int, share: float = 0.3, temperature: float = 0.1):
@@ -181,40 +189,42 @@ class MaskedFrames(nn.Module):
         self.predict = nn.Linear(width, token_dim)
 
     def hidden_frames(self, mask: torch.Tensor) -> torch.Tensor:
-        """(B,T) bool: a random choice among the real frames of mask (B,T); none of a video with a single frame."""
+        """Returns bool (B,T), a random choice among the real frames of mask (B,T). A video with a single frame has
+        none."""
         order = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2).argsort(1).argsort(1)
         frames = mask.sum(1)
         count = torch.minimum((frames * self.share).ceil().long(), frames - 1)
         return order < count[:, None]
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
-        visual, (memory, real) = inputs.pairs.videos, inputs.memory
+        visual, (states, real) = inputs.pairs.videos, inputs.encoder_hidden_states
         hidden = self.hidden_frames(visual.mask)
-        seen = real & ~hidden.repeat_interleave(memory.shape[1] // hidden.shape[1], dim=1)
-        queries, _ = inputs.aligner.pair.encode_images(memory, seen)
+        seen = real & ~hidden.repeat_interleave(states.shape[1] // hidden.shape[1], dim=1)
+        queries, _ = inputs.aligner.pair.encode_images(states, seen)
         times = visual.times_s - visual.times_s[:, :1]
-        asked = self.time(time_features(times).to(memory.dtype))
-        said = self.predict(self.read(asked, queries, queries, need_weights=False)[0])
-        frames = visual.tokens.to(memory.dtype).mean(2)
-        frames = frames - frames[visual.mask].mean(0)  # what all frames share does not tell them apart
+        asked = self.time(time_features(times).to(states.dtype))
+        predicted = self.predict(self.read(asked, queries, queries, need_weights=False)[0])
+        frames = visual.tokens.to(states.dtype).mean(2)
+        frames = frames - frames[visual.mask].mean(0)  # features that all frames share do not distinguish them
         numbers = torch.arange(hidden.numel(), device=hidden.device).view_as(hidden)
         candidates = F.normalize(frames[visual.mask], dim=-1)
-        logits = F.normalize(said[hidden], dim=-1) @ candidates.T / self.temperature
-        place = torch.full((hidden.numel(),), -1, device=hidden.device)
-        place[numbers[visual.mask]] = torch.arange(len(candidates), device=hidden.device)
-        return F.cross_entropy(logits, place[numbers[hidden]]) if hidden.any() else said.sum() * 0
+        logits = F.normalize(predicted[hidden], dim=-1) @ candidates.T / self.temperature
+        candidate_of = torch.full((hidden.numel(),), -1, device=hidden.device)
+        candidate_of[numbers[visual.mask]] = torch.arange(len(candidates), device=hidden.device)
+        return F.cross_entropy(logits, candidate_of[numbers[hidden]]) if hidden.any() else predicted.sum() * 0
 
 
 class FrameOrder(nn.Module):
-    """Are the frames in order? They are shuffled with probability 1/2 (Shuffle and Learn, Misra et al. 2016)."""
+    """Classifies whether frames are in order. They are shuffled with probability 1/2 (Shuffle and Learn, Misra et
+    al. 2016)."""
 
     def __init__(self, width: int):
         super().__init__()
         self.head = nn.Linear(width, 2)
 
     def logits(self, inputs: LossInputs, visual: VisualBatch) -> torch.Tensor:
-        memory, real = inputs.aligner.encoder_hidden_states(visual)
-        return self.head(inputs.aligner.pair.encode_images(memory, real)[0].mean(1))
+        states, real = inputs.aligner.encoder_hidden_states(visual)
+        return self.head(inputs.aligner.pair.encode_images(states, real)[0].mean(1))
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
         visual = inputs.pairs.videos
@@ -223,7 +233,7 @@ class FrameOrder(nn.Module):
 
 
 def shuffle(visual: VisualBatch, which: torch.Tensor) -> VisualBatch:
-    """Shuffle the frames (B,T,N,D) of the videos that which (B,) marks; times and padding stay in place."""
+    """Shuffles the frames (B,T,N,D) of the videos that `which` (B,) marks. Times and padding keep their positions."""
     keys = torch.rand(visual.mask.shape, device=visual.mask.device).masked_fill(~visual.mask, 2)
     steps = torch.arange(keys.shape[1], device=keys.device).expand_as(keys)
     order = torch.where(which[:, None], keys.argsort(1), steps)
@@ -232,7 +242,7 @@ def shuffle(visual: VisualBatch, which: torch.Tensor) -> VisualBatch:
 
 
 class VerbContrast(nn.Module):
-    """The text against the same text with another verb (Momeni et al. 2023, Verbs in Action)."""
+    """Compares the text with the same text that has another verb (Momeni et al. 2023, Verbs in Action)."""
 
     def forward(self, inputs: LossInputs) -> torch.Tensor:
         pair, pairs = inputs.aligner.pair, inputs.pairs
@@ -242,7 +252,7 @@ class VerbContrast(nn.Module):
         return (F.softplus(-gain) * pairs.has_changed).sum() / pairs.has_changed.sum().clamp(min=1)
 
 
-# The loss of each field of AlignmentLossWeights. width: of the Q-Former; token_dim: of the encoder.
+# The loss of each field of AlignmentLossWeights. The arguments are W, the width of the Q-Former, and D, the encoder's.
 LOSSES: dict[str, Callable[[int, int], nn.Module]] = {
     "contrastive": lambda width, token_dim: WordContrast(),
     "caption": lambda width, token_dim: LanguageCaption(),
@@ -260,7 +270,7 @@ WITHOUT_TEXT_PATH = {"contrastive", "caption"}
 class AlignmentModel(nn.Module):
     """A VideoLLM whose language model is frozen, and the losses whose weight is not zero."""
 
-    accepts_loss_kwargs = False  # each loss is a mean over the batch: Trainer divides by the accumulated batches
+    accepts_loss_kwargs = False  # each loss is a mean over the batch, so that Trainer averages accumulated batches
 
     def __init__(self, llm: VideoLLM, tokenizer: Any, weights: dict[str, float]):
         super().__init__()
@@ -274,7 +284,8 @@ class AlignmentModel(nn.Module):
         self.llm.gradient_checkpointing_enable(**options)
 
     def forward(self, pairs: PairBatch, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """`loss`, the weighted sum, and each loss by name. labels only tell Trainer to evaluate the loss."""
+        """Returns `loss`, the weighted sum, and each loss by its name. `labels` only makes Trainer evaluate the
+        loss."""
         inputs = LossInputs(self.llm, self.aligner, pairs)
         parts = {name: loss(inputs) for name, loss in self.losses.items()}
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()

@@ -1,4 +1,4 @@
-"""Train a retrieval head on a CLIP: InfoNCE over the batch of all ranks, or REINFORCE on recall itself."""
+"""Training of a retrieval head on a CLIP, by InfoNCE over the batch of all ranks or by REINFORCE on recall."""
 
 import random
 from collections.abc import Sequence
@@ -52,11 +52,11 @@ class RetrievalTask(ContrastiveTask):
             self.sampler.mined = partial(mined, self.model, self.collate, self.sampler)
 
     def teachers(self) -> Sequence[RetrievalModel]:
-        """Trained models that the objective reads."""
+        """Returns the trained models that the objective reads."""
         return ()
 
     def objective(self, teachers: Sequence[RetrievalModel]) -> ContrastiveLoss:
-        """The loss that the run minimises."""
+        """Returns the loss that the run minimises."""
         own = self.recipe.objective
         if own.objective == "recall":
             return RecallReward(self.model, recall_at=own.recall_at, samples=own.samples)
@@ -83,7 +83,7 @@ class RetrievalTask(ContrastiveTask):
 
 @torch.no_grad()
 def encode_pairs(model: RetrievalModel, batches: PairBatches, size: int = 64) -> tuple[Any, Any]:
-    """TextFeatures of all pairs and VideoRepr of all videos, on the CPU."""
+    """Returns the TextFeatures of all pairs and the VideoRepr of all videos, on the CPU."""
     device = next(model.parameters()).device
     texts, videos = [], []
     for start in range(0, len(batches.pairs), size):
@@ -100,7 +100,7 @@ def encode_pairs(model: RetrievalModel, batches: PairBatches, size: int = 64) ->
 
 
 def evaluate(model: RetrievalModel, batches: PairBatches) -> dict[str, float]:
-    """The measures of `videollm.retrieval.metrics` in both directions, such as text_to_video_R1."""
+    """Returns the measures of `videollm.retrieval.metrics` in both directions, such as text_to_video_R1."""
     model.eval()
     text, video = encode_pairs(model, batches)
     with torch.no_grad():
@@ -110,10 +110,10 @@ def evaluate(model: RetrievalModel, batches: PairBatches) -> dict[str, float]:
 
 
 def parameter_groups(model: RetrievalModel, recipe: RetrievalRecipe) -> list[dict[str, Any]]:
-    """Trained parameters by learning rate; biases are not decayed.
+    """Returns the trained parameters by learning rate. Biases are not decayed.
 
-    Towers and the temperature have the backbone's rate, the frame weights of head attentive may have their own, and
-    all else has the head's.
+    Towers and the temperature have the rate of the backbone. The frame weights of head "attentive" may have their own,
+    and all other parameters have that of the head.
     """
     optimizer = recipe.optimizer
     attention = (
@@ -136,7 +136,7 @@ def parameter_groups(model: RetrievalModel, recipe: RetrievalRecipe) -> list[dic
 
 
 def set_trained(model: RetrievalModel, recipe: RetrievalRecipe) -> None:
-    """Freeze, adapt or train each tower. Prompts are part of a tower and exist already."""
+    """Freezes, adapts or trains each tower. Prompts are part of a tower and exist before."""
     for tower, how in zip(towers(model), (recipe.network.visual, recipe.network.text), strict=True):
         if how == "lora":
             add_lora(tower, recipe.network.lora_rank)
@@ -146,9 +146,9 @@ def set_trained(model: RetrievalModel, recipe: RetrievalRecipe) -> None:
 
 
 def mined(model: RetrievalModel, batches: PairBatches, order: GroupedSampler, epoch: int) -> list[int]:
-    """The order of an epoch in which groups of pairs that the model finds alike follow one another.
+    """Returns the order of an epoch in which groups of pairs that the model finds similar follow one another.
 
-    The first epoch is shuffled: an untrained model's idea of what is alike is worth nothing.
+    The first epoch is shuffled, because an untrained model does not know which pairs are similar.
     """
     if epoch == 0:
         return order.shuffled(epoch)

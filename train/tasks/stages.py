@@ -1,4 +1,4 @@
-"""What the tasks of stage 1 and stage 2 share: their rows and their card."""
+"""The rows and the card of stage 1 and stage 2."""
 
 import sys
 import time
@@ -16,7 +16,8 @@ from videollm.checkpoint import Model
 def read_rows(
     recipe: StageRecipe, model: Model, only: Callable[..., bool] | None
 ) -> tuple[InstructionRows, InstructionRows | None, VideoFeatures]:
-    """Rows to train on, rows held out, and the features of both, computed where they are kept and missing."""
+    """Returns rows to train on, held-out rows, and the features of both. Features that are kept and missing are
+    computed."""
     dataset = recipe.dataset
     where = dataset.features or str(Path(recipe.output) / "features")
     features = VideoFeatures.at(where, model.encoder, model.config, dataset.feature_dtype)
@@ -29,7 +30,7 @@ def read_rows(
 
 
 def stage_card(trainer: TaskTrainer, recipe: StageRecipe, model: Model, script: str) -> str:
-    """The text of the checkpoint's card."""
+    """Returns the text of the checkpoint's card."""
     seconds = time.perf_counter() - trainer.started
     run = [
         f"{trainer.state.global_step} steps of {recipe.dataset.batch_size}, {seconds:.0f} s",

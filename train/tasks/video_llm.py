@@ -1,4 +1,4 @@
-"""The VideoLLM that a run starts from, and the checkpoint directory that it leaves."""
+"""The VideoLLM that a run starts from, and the checkpoint directory that it writes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,10 @@ from videollm.export import FOLDER
 
 
 def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
-    """The model of a stage: fresh from the preset, or with the weights of the checkpoint that stage 2 starts from.
+    """Returns the model of a stage, built from the preset or with the weights of the checkpoint that stage 2 starts
+    from.
 
-    Raises ConfigError where that checkpoint has an adapter and the recipe does not train one.
+    Raises ConfigError if this checkpoint has an adapter and the recipe does not train one.
     """
     if not isinstance(recipe, InstructionRecipe):
         return _fresh_model(recipe)
@@ -44,7 +45,7 @@ def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
 
 
 def trained_checkpoint(directory: Path) -> Model:
-    """A checkpoint to train on: its adapter where it has one, else its whole language model."""
+    """Returns a checkpoint to continue training: its adapter if it has one, else its whole language model."""
     model = checkpoint.load_directory(directory, rank_device(), trainable=True)
     if model.config.llm.lora is None:
         model.llm.language_model.requires_grad_(True)
@@ -55,20 +56,27 @@ def _fresh_model(recipe: StageRecipe) -> Model:
     config = recipe.model_config
     held = replace(config, llm=replace(config.llm, dtype=recipe.language_model_dtype))
     model = checkpoint.build(held, rank_device(), seed=recipe.seed)
-    # The number format is the run's, not the model's: the checkpoint keeps the preset's.
+    # The dtype is that of the run. The checkpoint keeps the dtype of the preset.
     return replace(model, config=config)
 
 
 def save_checkpoint(model: Model, directory: Path, state: dict[str, torch.Tensor], card: str, full: bool) -> None:
-    """Write the checkpoint directory. state: what was trained, by the names of `model.llm`. full: also write the
-    language model, all of whose weights were trained."""
+    """Writes the checkpoint directory.
+
+    Args:
+        model: The model.
+        directory: The directory.
+        state: The trained tensors, by the names of `model.llm`.
+        card: The text of card.md.
+        full: Whether to write the language model too, all of whose weights were trained.
+    """
     if full:
         model = _save_language_model(model, directory, state)
     checkpoint.save(model, directory, state=state, card=card)
 
 
 def _save_language_model(model: Model, directory: Path, state: dict[str, torch.Tensor]) -> Model:
-    """Write the language model beside the projector. Returns the model with a configuration that points there."""
+    """Writes the language model beside the projector. Returns the model with a configuration that names this folder."""
     inside = {k.removeprefix("language_model."): v for k, v in state.items() if k.startswith("language_model.")}
     model.llm.language_model.save_pretrained(directory / FOLDER, state_dict=inside)
     model.processor.tokenizer.save_pretrained(directory / FOLDER)

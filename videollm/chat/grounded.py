@@ -26,6 +26,7 @@ NOT_HEARD = "I cannot tell: nobody listened to the sound (the sense is off)."
 ONLY_SPEECH = "I cannot tell: of all sounds only speech is recognised."
 INTRODUCTION = "I answer questions about a video: what and who is seen, how many, when, and what is said. Add a video."
 EVIDENCE = 3  # segments that an answer cites, at most
+LEAST_AGREED = 0.6  # mean score of a track that is told where the frame encoder shows the thing too
 QUOTED_CHARACTERS = 400  # of speech in an answer
 
 
@@ -126,10 +127,13 @@ def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequ
 
 
 def _described(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded | None:
-    counts, said = object_counts(findings), findings.of("speech")
-    for unsure in {f.text for f in findings.of("object")} - counts.keys():
-        if _shown(encoder, unsure, segments):  # the frame encoder agrees
-            counts[unsure] = findings.at_once()[unsure]
+    said, sure = findings.of("speech"), object_counts(findings)
+    # The detector alone is not sure enough of some things, but the frame encoder agrees.
+    counts = {
+        name: count
+        for name, count in object_counts(findings, LEAST_AGREED).items()
+        if name in sure or _shown(encoder, name, segments)
+    }
     if not counts and not said:
         return None
     seen = [f for f in findings.of("object") if f.text in counts]

@@ -129,13 +129,15 @@ def _speech(device: Device) -> Callable[[Path], Iterable[Finding]]:
     from videollm.senses import speech
 
     sense = speech.SpeechSense(device=device)
-    return lambda path: sense.transcribe(_thinned(iter_audio(path), probe(path).duration_s, speech.WINDOW_S))
+    return lambda path: sense.transcribe(thinned(iter_audio(path), probe(path).duration_s))
 
 
-def _thinned(pieces: Iterable[AudioPiece], duration_s: float, window_s: float) -> Iterator[AudioPiece]:
+def thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
     """All of the sound, or evenly spread windows of it where there is more than MAX_SPEECH_S."""
-    period_s = window_s * max(1.0, duration_s / MAX_SPEECH_S)
-    return (piece for piece in pieces if piece.start_s % period_s < window_s)
+    from videollm.senses.speech import WINDOW_S
+
+    period_s = WINDOW_S * max(1.0, duration_s / MAX_SPEECH_S)
+    return (piece for piece in pieces if piece.start_s % period_s < WINDOW_S)
 
 
 def _subtitles(path: Path) -> list[Finding]:

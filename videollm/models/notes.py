@@ -26,9 +26,12 @@ def plural(name: str) -> str:
     return f"{name}es" if name.endswith(("s", "sh", "ch", "x")) else f"{name}s"
 
 
-def object_counts(findings: Findings) -> dict[str, int]:
-    """How many objects of each name are seen together, of those that are sure enough to be told."""
-    sure = tuple(f for f in findings.of("object") if f.score >= (PERSON_SCORE if f.text == "person" else OBJECT_SCORE))
+def object_counts(findings: Findings, least: float = OBJECT_SCORE) -> dict[str, int]:
+    """How many objects of each name are seen together, of those that are sure enough to be told.
+
+    least: the mean score of a track from which things count; people count from PERSON_SCORE.
+    """
+    sure = tuple(f for f in findings.of("object") if f.score >= (PERSON_SCORE if f.text == "person" else least))
     return Findings(found=sure).at_once()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from filelock import FileLock
 
 from videollm.assets import cache_dir
 from videollm.config import ModelConfig, SenseName
@@ -19,7 +21,9 @@ from videollm.errors import ConfigError, SearchIndexError
 from videollm.model import config_of
 from videollm.retrieval.indexer import COMMIT_VIDEOS, Indexer, IndexReport, Progress, load_encoder
 from videollm.retrieval.table import SegmentTable
-from videollm.retrieval.vectors import Vectors
+from videollm.retrieval.vectors import DerivedFileError, Vectors
+
+logger = logging.getLogger(__name__)
 
 # An index with more segments is searched through an approximate graph, because reading every row takes too long.
 EXACT_ROWS = 2_000_000
@@ -68,7 +72,9 @@ class Index:
         config = config_of(model)
         encoder = build_encoder(config.encoder, device)
         made_with = {"model": model, "revision": encoder.revision, **_recipe(config)}
-        table = SegmentTable.create(_absolute(uri), {**made_with, "exact_rows": exact_rows}, encoder.embed_dim)
+        place = _absolute(uri)
+        with FileLock(_local_folder(place) / "create.lock"):  # two creations at once would conflict
+            table = SegmentTable.create(place, {**made_with, "exact_rows": exact_rows}, encoder.embed_dim)
         recorded = {**table.made_with, **_recipe(_recorded(table, config))}
         for name, value in made_with.items():
             if (there := recorded[name]) != value:
@@ -106,35 +112,33 @@ class Index:
     def vectors(self) -> Vectors | None:
         """The vectors of the latest version of the table, or None if it is empty."""
         self.table.refresh()
-        version, count = self.table.version, self.table.count()
+        count = self.table.count()
         if not count:
             return None
-        if self._vectors is None or self._vectors[0] != version:
-            self._vectors = version, self._stored_vectors(version, count)
+        # The version alone would not do: an index that is made again in the same place counts from 1 again.
+        state = f"{self.table.id}-{self.table.version}"
+        if self._vectors is None or self._vectors[0] != state:
+            self._vectors = state, self._stored_vectors(state, count)
         return self._vectors[1]
 
-    def _stored_vectors(self, version: int, count: int) -> Vectors:
-        """Returns the vectors of a version of the table, from files that are written if they do not exist."""
-        folder = self._local / f"vectors-{version}"
-        if folder.is_dir():
+    def _stored_vectors(self, state: str, count: int) -> Vectors:
+        """Returns the vectors of a state of the table, from files that are written if they are missing or damaged."""
+        folder = self._local / f"vectors-{state}"
+        try:
             return Vectors(folder)
+        except DerivedFileError as error:
+            if folder.exists():
+                logger.warning("%s; it is made again", error)
         graph = count > self.table.made_with["exact_rows"]
         made = Vectors.write(folder, self.table.embeddings(), count, self.table.width, graph=graph)
         for old in self._local.glob("vectors-*"):
-            if int(old.name.rpartition("-")[2]) < version:
+            if old != folder and not _is_later(old.name, folder.name):
                 shutil.rmtree(old, ignore_errors=True)
         return made
 
     @property
     def _local(self) -> Path:
-        """The folder of the lock and of files derived from the tables, in the index or in the cache folder."""
-        if "://" in self.table.uri:
-            name = hashlib.sha256(self.table.uri.encode()).hexdigest()[:16]
-            folder = cache_dir() / "indexes" / name
-        else:
-            folder = Path(self.table.uri) / "local"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return _local_folder(self.table.uri)
 
     def update(
         self,
@@ -181,6 +185,22 @@ class Index:
         report = indexer.update(sources, self._local, index_files, progress=progress, commit_videos=commit_videos)
         _ = self.vectors  # written now, so that the first search does not have to wait for it
         return report
+
+
+def _local_folder(uri: str) -> Path:
+    """Returns the folder of locks and of files derived from the tables, in the index or in the cache folder."""
+    if "://" in uri:
+        folder = cache_dir() / "indexes" / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    else:
+        folder = Path(uri) / "local"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _is_later(name: str, other: str) -> bool:
+    """Whether a folder of vectors belongs to a later version of the same table, which another process has read."""
+    (table, _, version), (other_table, _, other_version) = name.rpartition("-"), other.rpartition("-")
+    return table == other_table and int(version) > int(other_version)
 
 
 RECIPE = ("sampling", "segments", "encoder")  # the parts of a configuration that decide which rows a video gives

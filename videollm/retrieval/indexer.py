@@ -150,10 +150,14 @@ class Indexer:
         started: float,
     ) -> IndexReport:
         files = dict.fromkeys(video_files(sources))  # a set that keeps the order
-        known = self.table.videos()
+        counts_of = self.table.segment_counts()
+        # A row of a video whose segments were lost, with a table for example, says nothing about it.
+        rows = self.table.videos()
+        known = {p: row for p, row in rows.items() if row.segments == counts_of.get(p, 0)}
         shas = {row.sha for row in known.values() if row.segments}
         todo = [file for file in files if not _is_unchanged(file, known.get(file), self.senses)]
-        gone = [p for p in known if p not in files and _is_below(Path(p), roots(sources)) and not os.path.lexists(p)]
+        missing = [p for p in rows | counts_of if p not in files and not os.path.lexists(p)]
+        gone = [p for p in missing if _is_below(Path(p), roots(sources))]
 
         counts = {"added": 0, "changed": 0, "moved": 0}
         pending: list[IndexedVideo] = []
@@ -173,14 +177,14 @@ class Indexer:
         if todo or gone:
             self.table.settle()
         now = self.table.videos()
-        rows = [now[file] for file in files]
+        there = [now[file] for file in files]
         return IndexReport(
             **counts,
             removed=len(gone),
             unchanged=len(files) - len(todo),
-            unreadable=sum(row.segments == 0 for row in rows),
+            unreadable=sum(row.segments == 0 for row in there),
             segments=self.table.count(),
-            problems=tuple((row.path, row.problem) for row in rows if row.problem),
+            problems=tuple((row.path, row.problem) for row in there if row.problem),
             seconds=perf_counter() - started,
         )
 

@@ -6,6 +6,7 @@ segments of a video were committed without its row in `videos`, the next update 
 """
 
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -140,7 +141,7 @@ class SegmentTable:
         Raises SearchIndexError if this version cannot read the tables.
         """
         database = lancedb.connect(uri)
-        schema = _segments(width, json.dumps({"format": FORMAT, **made_with}).encode())
+        schema = _segments(width, json.dumps({"format": FORMAT, "id": secrets.token_hex(8), **made_with}).encode())
         try:
             # LanceDB would refuse to create a table that is there with another note, which older versions wrote.
             segments = database.open_table("segments")
@@ -180,6 +181,11 @@ class SegmentTable:
         return cls(uri, segments, videos)
 
     @property
+    def id(self) -> str:
+        """A random name that the tables got when they were made. Tables that were made by older versions have none."""
+        return json.loads((self._segments.schema.metadata or {})[_NOTE]).get("id", "")
+
+    @property
     def version(self) -> int:
         """The version of `segments`, which changes with every commit."""
         return self._segments.version
@@ -191,6 +197,11 @@ class SegmentTable:
     def count(self) -> int:
         """Returns the number of segments."""
         return self._segments.count_rows()
+
+    def segment_counts(self) -> dict[str, int]:
+        """Returns the number of segments of each path that has any."""
+        paths = self._segments.search().select(["path"]).to_arrow()["path"]
+        return {count["values"]: count["counts"] for count in paths.value_counts().to_pylist()}
 
     def videos(self) -> dict[str, VideoRow]:
         """Returns the rows of all files, by path."""

@@ -6,21 +6,30 @@ than memory.
 Shapes: N rows, E their width, Q queries, C candidates, k results.
 """
 
+import hashlib
+import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
 BLOCK = 1 << 27  # scores of one block of queries, 256 MB in bfloat16
+CHECKS = "checks.json"  # sizes and hashes of the other files of a folder
+HASHED_BYTES = 1 << 28  # larger files are known by their sizes alone, so that opening an index stays quick
 FIRST_WIDTH = 4  # number of first candidates, in multiples of k
 ROUNDING = 2.0**-8  # relative rounding error of bfloat16, which has 8 significant bits
 # Parameters of the graph search HNSW (Malkov and Yashunin 2018, https://arxiv.org/abs/1603.09320): links per row, and
 # candidates that are kept while building and while searching.
 GRAPH: dict[str, Any] = {"connectivity": 32, "expansion_add": 128, "expansion_search": 128}
+
+
+class DerivedFileError(Exception):
+    """A folder of vectors lacks a file or has one that is not as it was written. It must be written again."""
 
 
 class Vectors:
@@ -30,9 +39,12 @@ class Vectors:
         folder: The folder.
         ids: The row ids (N,) of the table, int64.
         rows: The vectors (N,E), float32.
+
+    Raises DerivedFileError if the folder is not as it was written.
     """
 
     def __init__(self, folder: Path):
+        _verify(folder)
         self.folder = folder
         self.ids = _mapped(folder / "ids.npy")  # int64 (N,)
         self.rows = torch.from_numpy(_mapped(folder / "float32.npy"))  # (N,E)
@@ -49,7 +61,7 @@ class Vectors:
     ) -> "Vectors":
         """Writes vectors to a folder and opens them.
 
-        The folder is complete as soon as it exists, even if the process is killed.
+        The folder is complete as soon as it exists, even if the process is killed. It replaces an older one.
 
         Args:
             folder: The folder to create.
@@ -60,32 +72,21 @@ class Vectors:
 
         Raises:
             ValueError: If the batches do not have `count` rows.
+            OSError: If the disk is full, for example. Nothing is left behind then.
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         # The files are written to a temporary folder, which is renamed at the end.
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".", suffix=".tmp"))
-        ids = np.lib.format.open_memmap(aside / "ids.npy", "w+", np.int64, (count,))
-        fine = np.lib.format.open_memmap(aside / "float32.npy", "w+", np.float32, (count, width))
-        coarse = np.lib.format.open_memmap(aside / "bfloat16.npy", "w+", np.int16, (count, width))
-        at, residual = 0, 0.0
-        for batch_ids, batch in batches:
-            rows = torch.tensor(batch)
-            rounded = rows.bfloat16()
-            residual = max(residual, float((rows - rounded.float()).norm(dim=1).max()))
-            place = slice(at, at + len(rows))
-            ids[place], fine[place], coarse[place] = batch_ids, rows.numpy(), rounded.view(torch.int16).numpy()
-            at += len(rows)
-        if at != count:
-            raise ValueError(f"the batches have {at} rows, but count is {count}")
-        np.save(aside / "residual.npy", residual)
-        if graph:
-            _build_graph(fine).save(str(aside / "graph.usearch"))
-        for array in (ids, fine, coarse):
-            array.flush()
         try:
-            aside.rename(folder)
-        except OSError:  # another process has just written the same folder
-            shutil.rmtree(aside)
+            _write_files(aside, batches, count, width)
+            if graph:
+                _build_graph(_mapped(aside / "float32.npy")).save(str(aside / "graph.usearch"))
+            (aside / CHECKS).write_text(json.dumps({file.name: _check_of(file) for file in aside.iterdir()}))
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another process has just written the same folder
+                aside.rename(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         return cls(folder)
 
     def search(
@@ -143,6 +144,54 @@ class Vectors:
         exact = torch.bmm(self.rows[candidates], queries[:, :, None])[..., 0]
         best = exact.topk(k)
         return candidates.gather(1, best.indices), best.values
+
+
+def _write_files(folder: Path, batches: Iterable[tuple[np.ndarray, np.ndarray]], count: int, width: int) -> None:
+    """Writes the arrays with plain writes: on a full disk, a write into a memory map kills the process (SIGBUS)."""
+    at, residual = 0, 0.0
+    with ExitStack() as files:
+        ids = files.enter_context(_npy(folder / "ids.npy", np.int64, (count,)))
+        fine = files.enter_context(_npy(folder / "float32.npy", np.float32, (count, width)))
+        coarse = files.enter_context(_npy(folder / "bfloat16.npy", np.int16, (count, width)))
+        for batch_ids, batch in batches:
+            rows = torch.tensor(batch)
+            rounded = rows.bfloat16()
+            residual = max(residual, float((rows - rounded.float()).norm(dim=1).max()))
+            ids.write(batch_ids.astype(np.int64).tobytes())
+            fine.write(rows.numpy().tobytes())
+            coarse.write(rounded.view(torch.int16).numpy().tobytes())
+            at += len(rows)
+    if at != count:
+        raise ValueError(f"the batches have {at} rows, but count is {count}")
+    np.save(folder / "residual.npy", residual)
+
+
+@contextmanager
+def _npy(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """Provides a file that begins as the .npy file of an array."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with open(path, "xb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
+
+
+def _check_of(file: Path) -> dict[str, Any]:
+    """Returns the size of a file in bytes, and the SHA-256 of one that is read in a moment."""
+    size = file.stat().st_size
+    with open(file, "rb") as content:
+        sha = hashlib.file_digest(content, "sha256").hexdigest() if size <= HASHED_BYTES else None
+    return {"bytes": size, "sha256": sha}
+
+
+def _verify(folder: Path) -> None:
+    """Raises DerivedFileError if a file of the folder is not as it was written."""
+    try:
+        checks = json.loads((folder / CHECKS).read_text())
+        wrong = [name for name, check in checks.items() if _check_of(folder / name) != check]
+    except (OSError, ValueError) as error:
+        raise DerivedFileError(f"{folder}: {error}") from error
+    if wrong:
+        raise DerivedFileError(f"{folder}: {', '.join(wrong)} changed after it was written")
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -31,6 +32,12 @@ class ObjectSense:
         """fps, max_frames: frames that are looked at, thinned evenly where there would be more than max_frames."""
         self.model = SSDMobileNetV2.load(assets.fetch(ASSET)).to(resolve_device(device))
         self.sampling = SamplingConfig(fps=fps, max_frames=max_frames)
+
+    def with_model(self, model: SSDMobileNetV2) -> "ObjectSense":
+        """Returns the same sense with another detector."""
+        other = copy(self)
+        other.model = model
+        return other
 
     def __call__(self, path: str | Path) -> list[Finding]:
         """One finding for each object, in the order of appearance. Raises the VideoError family."""

@@ -2,6 +2,7 @@
 
 import html
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from av.subtitles.subtitle import AssSubtitle
 from videollm.errors import VideoFormatError
 
 SUFFIXES = (".srt", ".vtt")
+# Tags of ASS that subtitle files borrow, such as {\an8}. Braces without a backslash are text: pysubs2 would drop them.
+_ASS_TAG = re.compile(r"\{\\[^}]*\}")
+_ASS_SPACE = re.compile(r"\\[Nh]")  # pysubs2 writes line breaks as \N, and FFmpeg writes hard spaces as \h
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def read_subtitles(path: str | os.PathLike[str]) -> list[Cue]:
         raise VideoFormatError(path, f"not a subtitle file ({error})") from error
     if not events and text.strip().removeprefix("WEBVTT"):
         raise VideoFormatError(path, "not a subtitle file (it has no line with times)")
-    return _ordered(Cue(e.start / 1000, e.end / 1000, e.plaintext) for e in events)
+    return _ordered(Cue(e.start / 1000, e.end / 1000, _ASS_SPACE.sub(" ", _ASS_TAG.sub("", e.text))) for e in events)
 
 
 def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
@@ -87,13 +91,17 @@ def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
 
 
 def write_subtitles(cues: Iterable[Cue], kind: str) -> str:
-    """Returns the text of an SRT or WebVTT file with these cues. `kind` is "srt" or "vtt"."""
+    """Returns the text of an SRT or WebVTT file with these cues. `kind` is "srt" or "vtt".
+
+    WebVTT escapes the characters of its own tags. SRT has no way to, so that players may take "<i>" in a text as a tag.
+    """
     file = pysubs2.SSAFile()
     for cue in cues:
         event = pysubs2.SSAEvent(start=round(1000 * cue.start_s), end=round(1000 * cue.end_s))
-        event.plaintext = cue.text  # line breaks become those of the format
+        # Line breaks become those of the format.
+        event.plaintext = html.escape(cue.text, quote=False) if kind == "vtt" else cue.text
         file.append(event)
-    return file.to_string(kind)
+    return file.to_string(kind, keep_ssa_tags=True)  # otherwise text in braces is dropped
 
 
 def text_between(cues: list[Cue], start_s: float, end_s: float) -> str:

@@ -14,6 +14,8 @@ import pysubs2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
+from tests.retrieval.test_sensed import write_talk
+from tests.senses.test_speech import SHORT
 from tests.serve.conftest import ROOT, SAMPLE, Server, Start
 from videollm.retrieval.index import Index
 
@@ -395,11 +397,41 @@ def test_light_and_dark_are_chosen_and_remembered(guarded: Server, visit: Open):
 def test_the_page_speaks_chinese(guarded: Server, visit: Open):
     page = visit(guarded, FIRST, locale="zh-CN")
     names = [tab.inner_text() for tab in page.get_by_role("tab").all()]
-    assert names == ["对话", "字幕", "搜索", "摘要", "模型所见"]
+    assert names == ["对话", "字幕", "文字记录", "搜索", "摘要", "模型所见"]
     ask(page, "What is it?")
     picture(page, "chinese")
     page.get_by_role("link", name="English").click()
     expect(page.get_by_role("tab", name="Captions")).to_be_visible()
+
+
+def test_what_is_said_and_seen_has_lanes_boxes_and_a_transcript(guarded: Server, visit: Open, tmp_path: Path):
+    page = visit(guarded, FIRST)
+    tab(page, "Transcript")
+    page.locator("#listen").click()
+    expect(page.locator("#transcript")).to_contain_text("The video has no sound.")
+    lanes = page.locator("#lanes .vl-lane")
+    cups = lanes.filter(has_text="cup").locator(".vl-bar")
+    assert lanes.filter(has_text="cat").count() == 1
+    shown = page.locator("#player canvas")
+    expect(shown).to_have_attribute("data-shown", "1")  # the cat
+    cups.first.click()
+    at(page, 4)
+    expect(cups.first).to_have_attribute("aria-current", "")
+    player, boxes = page.locator("#player video").bounding_box(), shown.bounding_box()
+    assert player and boxes and boxes["width"] <= player["width"] and boxes["x"] >= player["x"]
+
+    write_talk(tmp_path / "talk.mp4", SHORT)
+    page.locator("#drop input").set_input_files(tmp_path / "talk.mp4")
+    expect(page.locator("#player video")).to_have_attribute("aria-label", "talk.mp4")
+    expect(lanes).to_have_count(0)  # those of the other video
+    page.locator("#listen").click()
+    line = page.locator("#transcript li")
+    expect(line).to_contain_text("disposed young man")
+    line.get_by_role("button").click()
+    expect(line).to_have_attribute("aria-current", "")
+    expect(lanes.filter(has_text="speech").locator(".vl-bar")).to_have_count(1)
+    assert "disposed young man" in saved(page, page.get_by_role("link", name="SRT"))
+    picture(page, "transcript")
 
 
 def test_settings_decide_what_is_looked_at(guarded: Server, visit: Open):

@@ -1,0 +1,95 @@
+"""What senses find in a video of the server: who speaks, and which people and things are seen where.
+
+Pictures and sound are decoded in the sandbox. What is found is kept for the videos that were used last, by owner: a
+fast answer would else tell the holder of one key what another has looked at.
+"""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from serve.runtime.executor import ModelExecutor, run_in_new_thread
+from serve.runtime.files import StoredFile
+from serve.runtime.service import Service
+from videollm.config import SamplingConfig
+from videollm.features.observe import FPS, MAX_FRAMES, thinned
+from videollm.senses.detector import SIDE, SSDMobileNetV2
+from videollm.senses.objects import ObjectSense
+from videollm.senses.speech import SpeechTask, SpokenSentence
+from videollm.senses.tracks import ObjectTrack
+
+MAX_KEPT = 64  # videos
+
+
+@dataclass(frozen=True, slots=True)
+class SensedVideo:
+    """sentences and tracks: in order of time. has_sound: whether there is anything to hear."""
+
+    duration_s: float
+    has_sound: bool
+    sentences: tuple[SpokenSentence, ...]
+    tracks: tuple[ObjectTrack, ...]
+
+
+class VideoSenses:
+    """Finds speech, people and things, once for each video of an owner."""
+
+    def __init__(self, service: Service):
+        self.service = service
+        self._kept: OrderedDict[tuple[str, str], SensedVideo] = OrderedDict()
+        self._finding: dict[tuple[str, str], asyncio.Lock] = {}
+
+    async def of(self, owner: str, file: StoredFile) -> SensedVideo:
+        """Raises APIError: 400 for a file that cannot be decoded, 503 where a sense cannot be loaded."""
+        key = owner, file.sha
+        try:
+            async with self._finding.setdefault(key, asyncio.Lock()):  # who asks meanwhile waits for the same result
+                if key not in self._kept:
+                    self._kept[key] = await self._find(file)
+        finally:
+            self._finding.pop(key, None)
+        self._kept.move_to_end(key)
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    async def _find(self, file: StoredFile) -> SensedVideo:
+        service, sampling = self.service, SamplingConfig(fps=FPS, max_frames=MAX_FRAMES)
+        objects = _in_executor(await service.objects(), service.executor)
+        async with service.decoder.decode(file.path, sampling, SIDE) as decoded:
+            tracks = await run_in_new_thread(objects.follow, decoded.pieces)
+        info = decoded.info
+        sentences = await self._listen(file, info.duration_s) if info.has_audio else []
+        return SensedVideo(info.duration_s, info.has_audio, tuple(sentences), tuple(tracks))
+
+    async def _listen(self, file: StoredFile, duration_s: float) -> list[SpokenSentence]:
+        sense = await self.service.speech()
+        async with self.service.decoder.sound(file.path) as sound:
+            pieces = thinned(sound.pieces(), duration_s)
+            found = self.service.executor.iterate(lambda: sense.sentences(pieces, SpeechTask()))
+            async with aclosing(found):
+                return [sentence async for sentence in found]
+
+
+@dataclass(frozen=True)
+class _ExecutorDetector:
+    """A detector for other threads than the executor's: each batch is one job of the executor."""
+
+    model: SSDMobileNetV2
+    executor: ModelExecutor
+
+    @property
+    def anchors(self) -> torch.Tensor:
+        return self.model.anchors
+
+    def detect(self, pixels: torch.Tensor, least: float) -> Any:
+        return self.executor.run_blocking(self.model.detect, pixels, least)
+
+
+def _in_executor(sense: ObjectSense, executor: ModelExecutor) -> ObjectSense:
+    detector: Any = _ExecutorDetector(sense.model, executor)  # has the part of the model that `follow` uses
+    return sense.with_model(detector)
