@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from videollm.checkpoint_files import ADAPTER, check_adapter, check_objects
 from videollm.config import ModelConfig
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
@@ -31,6 +32,7 @@ from videollm.model import (
     Model,
     base,
     check_revision,
+    check_sizes,
     config_of,
     find,
     load_projector,
@@ -141,6 +143,7 @@ def load_directory(
         CheckpointError: If tensors are missing or unknown, or the encoder has another revision.
     """
     device = resolve_device(device)
+    check_objects(directory)
     config, towers = read_config(directory)
     encoder = build_encoder(config.encoder, device)
     check_revision(directory, config, towers, encoder)
@@ -152,6 +155,7 @@ def load_directory(
         language_model = load_adapter(language_model, directory, trainable=trainable)
         if not trainable and not source.load_in_4bit:
             language_model = language_model.merge_and_unload()
+    check_sizes(config, encoder, language_model.get_input_embeddings().weight, directory / "projector.safetensors")
     llm = assemble(config, encoder, language_model)
     load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"
@@ -165,10 +169,14 @@ def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable:
     from peft import PeftModel
 
     adapter = directory / "adapter"
-    if not (adapter / "adapter_model.safetensors").is_file():
+    if not (directory / ADAPTER).is_file():
         raise CheckpointError(
             f"{directory}: config.json has a LoRA adapter, but adapter/ is missing; copy it from where it was trained"
         )
+    config = read_config(directory)[0].llm.lora
+    if config is None:
+        raise CheckpointError(f"{directory}: config.json has no LoRA adapter")
+    check_adapter(directory, config, language_model)
     # torch_device is where the file is read to. By default PEFT reads to a GPU if there is one, wherever the model is.
     return PeftModel.from_pretrained(
         language_model,  # type: ignore[arg-type]

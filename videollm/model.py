@@ -3,19 +3,19 @@
 `videollm.checkpoint` describes the directory.
 """
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file
 
+from videollm.checkpoint_files import check_tensors, count_tensors, read_object, read_tensors
 from videollm.config import LanguageModelConfig, ModelConfig
 from videollm.encoders.base import FrameEncoder
-from videollm.errors import CheckpointError
+from videollm.errors import CheckpointError, ConfigError
 from videollm.models.processor import Processor
+from videollm.models.temporal import build_temporal
 from videollm.models.visual_prompting import VisualPrompting
 from videollm.presets import PRESETS, preset
 
@@ -93,7 +93,7 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
-    record = json.loads(path.read_text())
+    record = read_object(path)
     if record.get("format") != FORMAT:
         from videollm.models.hub import load as hub  # imports transformers, which takes seconds
 
@@ -101,7 +101,12 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
             named = name if name and HUB_ID.fullmatch(name) else directory.resolve().name
             return hub.config_of(record, directory, named), {}
         raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
-    return ModelConfig.from_dict(record["model"]), record["towers"]
+    try:
+        return ModelConfig.from_dict(record["model"]), {"encoder": record["towers"]["encoder"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: a field is missing or of another type ({error!r})") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def projector_state(llm: VisualPrompting) -> dict[str, torch.Tensor]:
@@ -123,13 +128,28 @@ def check_revision(directory: Path, config: ModelConfig, towers: dict[str, str],
         )
 
 
+def check_sizes(config: ModelConfig, encoder: FrameEncoder, embeddings: torch.Tensor, path: Path) -> None:
+    """Compares the sizes in the config with a projector's file, before they take memory. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
+    temporal, tensors = config.temporal, count_tensors(path)
+    if max(temporal.layers, temporal.frame_layers if temporal.kind == "video_llama" else 0) > tensors:
+        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {temporal.layers} layers in config.json")
+    width = embeddings.shape[1]
+    try:
+        with torch.device("meta"):
+            module = build_temporal(temporal, encoder.token_dim, width, encoder.tokens_per_frame)
+    except RuntimeError as error:  # sizes that no tensor can have
+        raise CheckpointError(f"{path}: does not have the sizes of {temporal} in config.json ({error})") from error
+    expected = {f"temporal.{name}": tensor.shape for name, tensor in module.state_dict().items()}
+    if temporal.output_norm:
+        expected |= {f"visual_norm.{name}": torch.Size((width,)) for name in ("weight", "bias")}
+    check_tensors(path, expected)
+
+
 def load_projector(llm: VisualPrompting, path: Path) -> None:
     """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; it has the weights of the projector")
-    state, expected = load_file(path), projector_state(llm)
-    missing, unknown = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
-    wrong = [k for k in expected if k in state and state[k].shape != expected[k].shape]
-    if missing or unknown or wrong:
-        raise CheckpointError(f"{path}: missing {missing}, unknown {unknown}, wrong shape {wrong}")
+    state = read_tensors(path, {name: tensor.shape for name, tensor in projector_state(llm).items()})
     llm.load_state_dict(state, strict=False)  # the language model's own weights are already there

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from videollm import assets
+from videollm.checkpoint_files import check_objects
 from videollm.cpu.llama_weights import LlamaWeights
 from videollm.device import resolve_device, resolve_dtype
 from videollm.encoders.build import build_encoder
-from videollm.model import Model, check_revision, find, load_projector, read_config
+from videollm.model import Model, check_revision, check_sizes, find, load_projector, read_config
 from videollm.models.chat_llm import ChatLLM
 from videollm.models.processor import Processor
 from videollm.models.tokenizer import read_tokenizer
@@ -30,10 +31,12 @@ def load_to_chat(name: str, device: str | torch.device | None = None, **options:
         config, towers = read_config(directory, name)
         asset = config.llm.source.removeprefix("asset:")
         if asset in LLAMAS and not config.llm.load_in_4bit:
+            check_objects(directory)
             encoder = build_encoder(config.encoder, device)
             check_revision(directory, config, towers, encoder)
-            # Model's type is that of a model which can also be trained.
             weights = _merged(directory, asset, resolve_dtype(config.llm.dtype, device))
+            check_sizes(config, encoder, weights.tensors["words"], directory / "projector.safetensors")
+            # Model's type is that of a model which can also be trained.
             llm: Any = ChatLLM(config, encoder.token_dim, encoder.tokens_per_frame, weights)
             load_projector(llm, directory / "projector.safetensors")
             llm.eval().requires_grad_(False)
