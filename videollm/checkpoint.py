@@ -119,7 +119,7 @@ def _load_hub(
     llm = hub.load_model(directory, config.llm, device, device_map)
     if adapter is not None:
         llm, config = hub.with_adapter(llm, config, adapter)
-    return Model(config, encoder, hub.load_processor(directory, config, llm), llm)
+    return Model(config, encoder, hub.load_processor(directory, config), llm)
 
 
 def load_directory(
@@ -145,6 +145,11 @@ def load_directory(
     device = resolve_device(device)
     check_objects(directory)
     config, towers = read_config(directory)
+    if config.llm.source == hub.ITS_OWN:
+        raise CheckpointError(
+            f"{directory}: a video model of transformers, which answers, serves and is evaluated here, but is neither "
+            "trained nor exported; train it elsewhere with PEFT and give its adapter with --adapter"
+        )
     encoder = build_encoder(config.encoder, device)
     check_revision(directory, config, towers, encoder)
     source = base(config.llm, directory)

@@ -132,6 +132,12 @@ def _speech(device: Device) -> Callable[[Path], Iterable[Finding]]:
     return lambda path: sense.transcribe(thinned(iter_audio(path), probe(path).duration_s))
 
 
+def _text(device: Device) -> Callable[[Path], Iterable[Finding]]:
+    from videollm.senses.text import TextSense  # needs the extra `ocr`; runs on the CPU only
+
+    return TextSense()
+
+
 def thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
     """All of the sound, or evenly spread windows of it where there is more than MAX_SPEECH_S."""
     from videollm.senses.speech import WINDOW_S
@@ -150,4 +156,5 @@ def _subtitles(path: Path) -> list[Finding]:
 SENSES: dict[SenseName, SenseKind] = {
     "speech": SenseKind(_speech, "whisper-base"),
     "objects": SenseKind(_objects, "ssd-mobilenet-v2"),
+    "text": SenseKind(_text, "pp-ocrv6-small"),
 }
