@@ -19,7 +19,7 @@ Decoder = Literal["pyav", "decord"]
 SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
 Resize = Literal["trained", "squash", "nearest"]
 PromptLayoutName = Literal["chat", "video_llama", "video_chatgpt"]
-SenseName = Literal["speech", "objects"]
+SenseName = Literal["speech", "objects", "text"]
 
 
 def _check(ok: bool, message: str) -> None:

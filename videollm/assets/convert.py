@@ -9,6 +9,13 @@ def copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True)
 
 
+def ocr(source: Path, target: Path) -> None:
+    """The two networks of PP-OCR under names that do not change with their version."""
+    for kind in ("det", "rec"):
+        (file,) = source.rglob(f"*_{kind}_*.onnx")
+        shutil.copy(file, target / f"{kind}.onnx")
+
+
 def state_dict(source: Path, target: Path) -> None:
     """Converts a torch state dict to model.safetensors, with tensors named by their positions ("0000", "0001", ...).
 

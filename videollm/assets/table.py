@@ -132,5 +132,27 @@ ASSETS: dict[str, Asset] = {
             convert=frozen_ssd,
             default=False,
         ),
+        Asset(
+            name="pp-ocrv6-small",
+            wheels=(
+                Wheel(
+                    package="rapidocr",
+                    version="3.9.0",
+                    files={
+                        "rapidocr/models/PP-OCRv6_det_small.onnx": (
+                            "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"
+                        ),
+                        "rapidocr/models/PP-OCRv6_rec_small.onnx": (
+                            "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"
+                        ),
+                    },
+                ),
+            ),
+            licence="Apache-2.0",
+            purpose="text in pictures: PP-OCRv6 small (`--senses text`, extra ocr)",
+            download_bytes=27_240_223,
+            convert=convert.ocr,
+            default=False,
+        ),
     )
 }

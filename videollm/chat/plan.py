@@ -6,14 +6,24 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
-from videollm.checkpoint import config_of
 from videollm.config import EncoderConfig, ModelConfig, SamplingConfig
+from videollm.datasets.schema import Message
 from videollm.device import resolve_device, resolve_dtype, total_memory, wait_for
 from videollm.errors import ConfigError
+from videollm.features.encode import SegmentFeatures
+from videollm.model import config_of, find
+from videollm.models.hub import load as hub
 from videollm.models.language import debug_language_model, reachable, resolve_source
 from videollm.video import pyav
+from videollm.video.frames import VideoInfo
 from videollm.video.sampling import select
 
 TIME_TOKENS = 12  # "[0:04-0:08]" and the line break
@@ -93,12 +103,19 @@ def make_plan(
     info, sampling = scan.info, sampling or config.sampling
     frames = len(select(info, scan.times_s, scan.is_key, sampling))
     segments = math.ceil(frames / config.segments.frames)
-    per_segment = config.temporal.queries + TIME_TOKENS + TAG_TOKENS * config.prompt.tags
-    wanted = QUESTION_TOKENS + segments * per_segment
+    directory = find(model) if config.llm.source == hub.ITS_OWN else None
     room = config.prompt.context - config.prompt.max_new_tokens
+    if directory is not None:
+        wanted_visual = _hub_tokens(directory, config, info, frames)
+        wanted = QUESTION_TOKENS + wanted_visual
+        visual = min(wanted_visual, room - QUESTION_TOKENS)
+    else:
+        per_segment = config.temporal.queries + TIME_TOKENS + TAG_TOKENS * config.prompt.tags
+        wanted = QUESTION_TOKENS + segments * per_segment
+        visual = min(segments, room // per_segment) * config.temporal.queries
     tokens = min(wanted, room)
 
-    llm = _skeleton(config)
+    llm = _skeleton(config) if directory is None else _hub_skeleton(directory)
     dtype, encoder_dtype = (resolve_dtype(part.dtype, device) for part in (config.llm, config.encoder))
     width = 0.5 if config.llm.load_in_4bit else dtype.itemsize
     weights = llm.num_parameters()
@@ -113,7 +130,7 @@ def make_plan(
         duration_s=info.duration_s,
         frames=frames,
         segments=segments,
-        visual_tokens=min(segments, room // per_segment) * config.temporal.queries,
+        visual_tokens=visual,
         prompt_tokens=tokens,
         context=config.prompt.context,
         fits=wanted <= room,
@@ -197,3 +214,20 @@ def _skeleton(config: ModelConfig) -> PreTrainedModel:
         found = AutoConfig.from_pretrained(source, revision=config.llm.revision, trust_remote_code=False)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(found, trust_remote_code=False)
+
+
+def _hub_skeleton(directory: Path) -> PreTrainedModel:
+    """Returns a video model of transformers on the meta device."""
+    found = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(found, trust_remote_code=False)
+
+
+def _hub_tokens(directory: Path, config: ModelConfig, info: VideoInfo, frames: int) -> int:
+    """Returns how many tokens the model's own processor makes of so many frames, which are black here."""
+    scale = hub.family_of(directory).short_side / min(info.width, info.height)
+    pixels = torch.zeros(frames, 3, round(info.height * scale), round(info.width * scale), dtype=torch.uint8)
+    times_s = torch.linspace(0, info.duration_s, frames)
+    shown = SegmentFeatures(0, info.duration_s, pixels, times_s, torch.zeros(0), ())
+    prompt = hub.load_processor(directory, config)([Message("user", "")], [shown])
+    return prompt.visual_tokens

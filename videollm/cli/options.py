@@ -63,7 +63,8 @@ def senses_arguments(default: str = "the model's") -> Arguments:
         "--senses",
         type=_senses,
         metavar="NAMES",
-        help=f"what else is found in the video: speech, objects, both as speech,objects, or none (default: {default})",
+        help=f"what else is found in the video: speech, objects, text, several as speech,objects, or none "
+        f"(default: {default})",
     )
     return parser
 
@@ -119,6 +120,6 @@ def generation_of(options: Options) -> "GenerationConfig":
 
 
 def _config(options: Options) -> "ModelConfig":
-    from videollm.checkpoint import config_of
+    from videollm.model import config_of
 
     return config_of(options.model)

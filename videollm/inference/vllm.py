@@ -22,6 +22,7 @@ from videollm.errors import ConfigError, EngineError
 from videollm.inference.engine import PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
 from videollm.models.processor import Prompt, shared_prefix
+from videollm.models.video_llm import VideoLLM
 
 CONNECT_S = 5.0
 PATIENCE_S = 120.0  # the longest wait for a token; even a long queue delays a first token by much less
@@ -68,6 +69,11 @@ class VLLMEngine:
     """
 
     def __init__(self, model: Model, url: str, api_key: str | None = None, owner: str | None = None):
+        if not isinstance(model.llm, VideoLLM):
+            raise ConfigError(
+                f"{model.config.name} is a video model of transformers, whose prompts cannot be sent to vLLM as "
+                "embeddings; use --engine local"
+            )
         self.model, self.api_key, self.owner = model, api_key, owner
         self.llm, self.stop_ids, self.url = model.llm, model.processor.stop_ids, url.rstrip("/")
         parts = urlsplit(self.url)

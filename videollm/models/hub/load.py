@@ -53,19 +53,22 @@ def family_of(directory: Path) -> Family:
     return FAMILIES.get(json.loads((directory / "config.json").read_text())["model_type"], OTHERS)
 
 
-def load_processor(directory: Path, config: ModelConfig, llm: HubLLM) -> HubProcessor:
-    """Returns the processor, which also ends answers at the tokens that the model's generation_config.json names.
-
-    Raises CheckpointError if a file is missing or needs code that is not in transformers.
-    """
+def load_processor(directory: Path, config: ModelConfig) -> HubProcessor:
+    """Returns the processor. Raises CheckpointError if a file is missing or needs code that is not in transformers."""
     try:
         processor = AutoProcessor.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise CheckpointError(f"{directory}: its processor cannot be loaded ({str(error).splitlines()[0]})") from error
     made = HubProcessor(processor, config, family_of(directory))
-    ends = llm.language_model.generation_config.eos_token_id
-    made.stop_ids |= set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    made.stop_ids |= _ends(directory)
     return made
+
+
+def _ends(directory: Path) -> set[int]:
+    """Returns the tokens that end an answer according to the model's generation_config.json."""
+    path = directory / "generation_config.json"
+    named = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    return set(named if isinstance(named, list) else [] if named is None else [named])
 
 
 def load_model(
