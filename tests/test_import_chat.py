@@ -19,7 +19,7 @@ from videollm.errors import CheckpointError
 from videollm.import_chat import CLIP, import_video_chatgpt
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.published.video_chatgpt import spatio_temporal_features
-from videollm.models.video_llm import VISUAL_TOKEN_ID
+from videollm.models.visual_prompting import VISUAL_TOKEN_ID
 
 SAMPLE = Path(__file__).parents[1] / "scripts" / "samples" / "sample.mp4"
 WORDS, WIDTH, CLIP_WIDTH = 448, 40, 32

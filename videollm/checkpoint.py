@@ -11,59 +11,39 @@ Frozen encoders and language models are named in config.json and not copied.
 """
 
 import json
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors.torch import save_file
 
-from videollm.checkpoint_files import (
-    ADAPTER,
-    check_adapter,
-    check_objects,
-    check_tensors,
-    count_tensors,
-    read_object,
-    read_tensors,
-)
-from videollm.config import LanguageModelConfig, ModelConfig
+from videollm.checkpoint_files import ADAPTER, check_adapter, check_objects
+from videollm.config import ModelConfig
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.encoders.pixels import PixelEncoder
 from videollm.errors import CheckpointError, ConfigError
+from videollm.model import (
+    FORMAT,
+    INSIDE,
+    OWN,
+    Model,
+    base,
+    check_revision,
+    check_sizes,
+    config_of,
+    find,
+    load_projector,
+    outside_language_model,
+    read_config,
+)
 from videollm.models.hub import load as hub
-from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
-from videollm.models.temporal import build_temporal
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
-from videollm.presets import DEBUG, PRESETS, preset
-
-SHIPPED = Path(__file__).parent / "weights"
-FORMAT = 1
-OWN = "own:"  # marks a language model's source as a folder of the checkpoint directory
-_INSIDE = "language_model."
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """All parts of a model, on one device. `ChatSession` and training take it."""
-
-    config: ModelConfig
-    encoder: FrameEncoder
-    processor: Processor
-    llm: VideoLLM | HubLLM
-
-    @property
-    def device(self) -> torch.device:
-        """The device where prompts are embedded. A language model that is spread over several GPUs takes its input
-        there."""
-        return self.llm.get_input_embeddings().weight.device
+from videollm.presets import DEBUG
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
@@ -142,36 +122,6 @@ def _load_hub(
     return Model(config, encoder, hub.load_processor(directory, config), llm)
 
 
-def find(name: str) -> Path | None:
-    """Returns the checkpoint directory that `name` stands for, or None for a preset without one. A hub id is
-    downloaded.
-
-    Raises CheckpointError if there is no such directory and no such model on the hub.
-    """
-    for directory in (SHIPPED / name, Path(name).expanduser()):
-        if (directory / "config.json").is_file():
-            return directory
-    if name in PRESETS:
-        return None
-    if Path(name).expanduser().is_dir():
-        raise CheckpointError(f"{name}: no config.json; this is not a checkpoint directory")
-    if _HUB_ID.fullmatch(name):
-        try:
-            return Path(snapshot_download(name))
-        except OSError as error:
-            raise CheckpointError(
-                f"{name}: there is no such directory, and the model hub cannot be reached or does not have it "
-                f"({str(error).splitlines()[0]}); download it elsewhere and give its directory"
-            ) from error
-    raise CheckpointError(f"{name!r} is neither a checkpoint directory, nor a hub id, nor one of {', '.join(PRESETS)}")
-
-
-def config_of(name: str) -> ModelConfig:
-    """Returns the configuration of a preset or a checkpoint directory, without loading weights."""
-    directory = find(name)
-    return preset(name) if directory is None else read_config(directory, name)[0]
-
-
 def load_directory(
     directory: Path,
     device: str | torch.device | None = None,
@@ -201,11 +151,7 @@ def load_directory(
             "trained nor exported; train it elsewhere with PEFT and give its adapter with --adapter"
         )
     encoder = build_encoder(config.encoder, device)
-    if encoder.revision != towers["encoder"]:
-        raise CheckpointError(
-            f"{directory}: trained on encoder {config.encoder.name} revision {towers['encoder']}, but the encoder here "
-            f"is revision {encoder.revision}, with which answers would be wrong; install the revision it was trained on"
-        )
+    check_revision(directory, config, towers, encoder)
     source = base(config.llm, directory)
     if load_in_4bit:
         source = replace(source, load_in_4bit=True)
@@ -214,20 +160,13 @@ def load_directory(
         language_model = load_adapter(language_model, directory, trainable=trainable)
         if not trainable and not source.load_in_4bit:
             language_model = language_model.merge_and_unload()
-    _check_sizes(config, encoder, language_model, directory / "projector.safetensors")
+    check_sizes(config, encoder, language_model.get_input_embeddings().weight, directory / "projector.safetensors")
     llm = assemble(config, encoder, language_model)
     load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"
     tokenizer = load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source)
     llm.train(trainable)
     return Model(config, encoder, Processor(tokenizer, config), llm)
-
-
-def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
-    """Returns the configuration of the checkpoint's language model, with `source` as the place to load it from."""
-    if not config.source.startswith(OWN):
-        return config
-    return replace(config, source=str(directory / config.source.removeprefix(OWN)))
 
 
 def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable: bool = False) -> Any:
@@ -270,9 +209,9 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         "towers": {"encoder": model.encoder.revision},
     }
     (directory / "config.json").write_text(json.dumps(record, indent=2) + "\n")
-    save_file(_outside_language_model(state), directory / "projector.safetensors")
+    save_file(outside_language_model(state), directory / "projector.safetensors")
     if model.config.llm.lora is not None:
-        inside = {k.removeprefix(_INSIDE): v for k, v in state.items() if k.startswith(_INSIDE)}
+        inside = {k.removeprefix(INSIDE): v for k, v in state.items() if k.startswith(INSIDE)}
         adapter = model.llm.language_model
         adapter.peft_config[
             "default"
@@ -283,35 +222,6 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         model.processor.tokenizer.save_pretrained(str(directory / "tokenizer"))
     if card:
         (directory / "card.md").write_text(card)
-
-
-def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, dict[str, str]]:
-    """Returns the configuration in a checkpoint directory, and the revisions of its frozen parts. For `name` see
-    `load_directory`."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
-    record = read_object(path)
-    if hub.recognises(record):
-        named = name if name and _HUB_ID.fullmatch(name) else directory.resolve().name
-        return hub.config_of(record, directory, named), {}
-    if record.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
-    try:
-        return ModelConfig.from_dict(record["model"]), {"encoder": record["towers"]["encoder"]}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: a field is missing or of another type ({error!r})") from error
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def projector_state(llm: VideoLLM) -> dict[str, torch.Tensor]:
-    """Returns all tensors of the model outside the language model."""
-    return _outside_language_model(llm.state_dict())
-
-
-def _outside_language_model(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k: v.contiguous() for k, v in state.items() if not k.startswith(_INSIDE)}
 
 
 def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) -> VideoLLM:
@@ -326,30 +236,3 @@ def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) ->
     llm.temporal.to(device)
     llm.visual_norm.to(device)
     return llm
-
-
-def _check_sizes(config: ModelConfig, encoder: FrameEncoder, language_model: Any, path: Path) -> None:
-    """Compares the sizes in the config with a projector's file, before they take memory. Raises CheckpointError."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
-    temporal, tensors = config.temporal, count_tensors(path)
-    if max(temporal.layers, temporal.frame_layers if temporal.kind == "video_llama" else 0) > tensors:
-        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {temporal.layers} layers in config.json")
-    width = language_model.get_input_embeddings().weight.shape[1]
-    try:
-        with torch.device("meta"):
-            module = build_temporal(temporal, encoder.token_dim, width, encoder.tokens_per_frame)
-    except RuntimeError as error:  # sizes that no tensor can have
-        raise CheckpointError(f"{path}: does not have the sizes of {temporal} in config.json ({error})") from error
-    expected = {f"temporal.{name}": tensor.shape for name, tensor in module.state_dict().items()}
-    if temporal.output_norm:
-        expected |= {f"visual_norm.{name}": torch.Size((width,)) for name in ("weight", "bias")}
-    check_tensors(path, expected)
-
-
-def load_projector(llm: VideoLLM, path: Path) -> None:
-    """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit."""
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
-    state = read_tensors(path, {name: tensor.shape for name, tensor in projector_state(llm).items()})
-    llm.load_state_dict(state, strict=False)  # the language model's own weights are already there

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from videollm.checkpoint import OWN, Model, base, load_adapter, load_directory, save
+from videollm.checkpoint import load_adapter, load_directory, save
 from videollm.config import Dtype
 from videollm.device import resolve_dtype
 from videollm.encoders.tags import Tag
 from videollm.errors import CheckpointError
 from videollm.features.encode import SegmentFeatures
+from videollm.model import OWN, Model, base
 from videollm.models.language import load_language_model
 from videollm.models.processor import Message, Prompt
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from videollm.checkpoint import OWN, Model, assemble, save
+from videollm.checkpoint import assemble, save
 from videollm.config import (
     EncoderConfig,
     LanguageModelConfig,
@@ -24,6 +24,7 @@ from videollm.config import (
 )
 from videollm.encoders.build import build_encoder
 from videollm.errors import CheckpointError
+from videollm.model import OWN, Model
 from videollm.models.language import reachable
 from videollm.models.layouts import LAYOUTS
 from videollm.models.processor import Processor

@@ -112,9 +112,10 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
     """
     # Imported here, because merging decisions does not need torch.
     from videollm.chat.caption import dense_captions
-    from videollm.checkpoint import config_of, load
+    from videollm.checkpoint import load
     from videollm.encoders.build import build_encoder
     from videollm.features.encode import encode_video
+    from videollm.model import config_of
 
     config = config_of(captioner or "lite")
     model = load(captioner) if captioner else None

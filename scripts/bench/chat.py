@@ -32,7 +32,7 @@ from report import Row, Times, describe_machine, publish, timed
 from videollm.chat.answer import Receipt
 from videollm.chat.plan import matrix_speed
 from videollm.chat.session import ChatSession
-from videollm.checkpoint import Model, find, load
+from videollm.checkpoint import load
 from videollm.config import Dtype, LanguageModelConfig, ModelConfig, SamplingConfig, SegmentConfig
 from videollm.device import resolve_dtype
 from videollm.encoders.base import FrameEncoder, Vocabulary
@@ -42,6 +42,7 @@ from videollm.features.encode import EncodedVideo
 from videollm.features.segments import scene_cuts, thumbnails
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
+from videollm.model import Model, find
 from videollm.models.language import load_language_model, load_tokenizer
 from videollm.models.processor import Message, Processor, Prompt
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig

@@ -14,10 +14,10 @@ from videollm.config import SamplingConfig
 from videollm.errors import ConfigError
 from videollm.features.encode import EncodedVideo, encode_video
 from videollm.inference.engine import LocalEngine, PromptCache
-from videollm.inference.runner import TransformersRunner
 from videollm.inference.sampling import GenerationConfig
+from videollm.inference.transformers_runner import TransformersRunner
 from videollm.models.processor import Message
-from videollm.models.video_llm import VISUAL_TOKEN_ID
+from videollm.models.visual_prompting import VISUAL_TOKEN_ID
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 TALK = [Message("user", "What is it?"), Message("assistant", "A cat."), Message("user", "And this?")]

@@ -63,6 +63,6 @@ def test_a_broken_subtitle_file_is_a_problem_of_that_sense_alone(tmp_path: Path)
 
 def test_long_sound_is_thinned_to_evenly_spread_windows():
     pieces = [AudioPiece(float(second), None) for second in range(3 * 3600)]
-    kept = list(observing._thinned(pieces, 3 * 3600))
+    kept = list(observing.thinned(pieces, 3 * 3600))
     assert len(kept) == pytest.approx(1800, rel=0.02) and kept[-1].start_s > 10_000
-    assert len(list(observing._thinned(pieces[:600], 600))) == 600
+    assert len(list(observing.thinned(pieces[:600], 600))) == 600

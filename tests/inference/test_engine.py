@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from videollm import checkpoint
-from videollm.cpu.llama import LlamaRunner
 from videollm.errors import ConfigError
 from videollm.features.encode import SegmentFeatures
 from videollm.inference.engine import LocalEngine, PromptCache
-from videollm.inference.runner import TransformersRunner
+from videollm.inference.runner import make_runner
 from videollm.inference.sampling import GenerationConfig, choose
+from videollm.inference.transformers_runner import TransformersRunner
 from videollm.models.processor import Message, Prompt, shared_prefix
 
 
@@ -90,7 +90,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("kind", [LlamaRunner, TransformersRunner])
+@pytest.mark.parametrize("kind", [make_runner, TransformersRunner])
 def test_streams_that_are_read_in_turn_get_what_they_get_alone(kind: type):
     """They join at different times, after their own prompts, and leave when they end; each has its own settings."""
     model = checkpoint.load("debug")

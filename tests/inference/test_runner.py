@@ -1,5 +1,8 @@
 """Our forward pass for models of the Llama shape against transformers' own, on the same weights."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,7 +26,8 @@ from transformers import (
 )
 
 from videollm.cpu.llama import LlamaRunner
-from videollm.inference.runner import ModelRunner, TransformersRunner, make_runner
+from videollm.inference.runner import ModelRunner, make_runner
+from videollm.inference.transformers_runner import TransformersRunner
 
 SIZES = {
     "vocab_size": 90,
@@ -77,10 +81,10 @@ def test_logits_are_those_of_transformers(name: str, pieces: list[int]):
     torch.testing.assert_close(read(TransformersRunner(model), list(x.split(pieces))), expected, atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [LlamaRunner, TransformersRunner])
+@pytest.mark.parametrize("kind", [make_runner, TransformersRunner])
 @settings(max_examples=25, deadline=None)
 @given(read_first=st.integers(1, 40), kept=st.integers(0, 40), then=st.integers(1, 300))
-def test_what_is_forgotten_leaves_no_trace(kind: type, read_first: int, kept: int, then: int):
+def test_what_is_forgotten_leaves_no_trace(kind: Callable[[Any], ModelRunner], read_first: int, kept: int, then: int):
     by = kind(make("qwen2"))
     kept = min(kept, read_first)
     x, new = embeds(read_first), embeds(then)
@@ -104,7 +108,7 @@ def test_bfloat16_stays_within_its_rounding():
 def test_the_model_keeps_its_weights_and_memory_is_shared():
     model, x = make("qwen2"), embeds(9)
     before, expected = {k: v.clone() for k, v in model.state_dict().items()}, model(inputs_embeds=x[None]).logits
-    one, two = LlamaRunner(model), LlamaRunner(model)
+    one, two = make_runner(model), make_runner(model)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
     torch.testing.assert_close(model(inputs_embeds=x[None]).logits, expected)
@@ -125,10 +129,12 @@ def test_other_models_are_read_by_transformers():
     )
 
 
-@pytest.mark.parametrize("kind", [LlamaRunner, TransformersRunner])
+@pytest.mark.parametrize("kind", [make_runner, TransformersRunner])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), pieces=st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=3), min_size=1, max_size=6))
-def test_conversations_read_together_do_not_mix(kind: type, data: st.DataObject, pieces: list[list[int]]):
+def test_conversations_read_together_do_not_mix(
+    kind: Callable[[Any], ModelRunner], data: st.DataObject, pieces: list[list[int]]
+):
     """Each of any number of conversations of different lengths, which join and leave the batch at any time, gets what
     it would get alone."""
     by = kind(make("qwen2"))

@@ -8,9 +8,10 @@ from tests.models.published.recorded import recorded
 from videollm.config import ModelConfig, PromptConfig, TemporalConfig
 from videollm.datasets.schema import Message
 from videollm.features.encode import SegmentFeatures
+from videollm.models.labels import IGNORE
 from videollm.models.layouts import LAYOUTS
 from videollm.models.processor import Processor
-from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID
+from videollm.models.visual_prompting import VISUAL_TOKEN_ID
 from videollm.video.rules import uniform_indices
 
 VIDEO_TOKENS = ["<vid_patch>", "<vid_start>", "<vid_end>"]

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
 from videollm.config import LoraConfig
+from videollm.models.labels import IGNORE
 from videollm.models.language import add_lora
-from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VideoLLM, VideoLLMConfig, VisualBatch
+from videollm.models.video_llm import VideoLLM, VideoLLMConfig
+from videollm.models.visual_prompting import VISUAL_TOKEN_ID, VisualBatch
 from videollm.presets import DEBUG
 
 # What each family has that others do not; SIZES holds the rest. Soft caps are low because a tiny model's logits are

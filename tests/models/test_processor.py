@@ -8,7 +8,7 @@ from videollm.encoders.tags import Tag
 from videollm.features.encode import SegmentFeatures, format_time
 from videollm.models.language import debug_tokenizer
 from videollm.models.processor import IGNORE, Message, Processor, collate
-from videollm.models.video_llm import VISUAL_TOKEN_ID
+from videollm.models.visual_prompting import VISUAL_TOKEN_ID
 from videollm.presets import DEBUG
 
 LLAMA3 = (

@@ -14,7 +14,7 @@ from videollm.config import LanguageModelConfig, LoraConfig, ModelConfig, Tempor
 from videollm.errors import CheckpointError, ConfigError
 from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import IGNORE, Message, Prompt, collate
-from videollm.models.video_llm import VISUAL_TOKEN_ID
+from videollm.models.visual_prompting import VISUAL_TOKEN_ID
 from videollm.presets import DEBUG, PRESETS
 
 WITH_LORA = replace(DEBUG, llm=replace(DEBUG.llm, lora=LoraConfig(r=4)))

@@ -29,7 +29,7 @@ from videollm.models.aligner import Aligner
 from videollm.models.published import blip2
 from videollm.models.published.blip2 import Blip2QFormer, load_blip2
 from videollm.models.qformer import QFormerConfig
-from videollm.models.video_llm import VisualBatch
+from videollm.models.visual_prompting import VisualBatch
 from videollm.presets import DEBUG
 
 

@@ -23,8 +23,9 @@ from videollm import checkpoint
 from videollm.chat.caption import caption
 from videollm.errors import ConfigError
 from videollm.features.encode import encode_video
+from videollm.model import SHIPPED, projector_state
 from videollm.models.aligner import load_aligner
-from videollm.models.video_llm import VisualBatch
+from videollm.models.visual_prompting import VisualBatch
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "scripts/samples/sample.mp4"
@@ -71,7 +72,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 
 
 def test_after_stage1_one_checkpoint_captions_and_searches(aligned: Path):
-    before = checkpoint.projector_state(checkpoint.build(DEBUG_STAGE1.model_config).llm)
+    before = projector_state(checkpoint.build(DEBUG_STAGE1.model_config).llm)
     after = load_file(aligned / "projector.safetensors")
     assert before.keys() == after.keys() and any(not torch.equal(before[k], after[k]) for k in before)
     model = checkpoint.load(str(aligned))
@@ -132,7 +133,7 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     assert a.keys() == b.keys() and len(losses(whole)) == 9
     assert losses(whole) == losses(again)
     assert all(torch.equal(a[k], b[k]) for k in a)
-    started = checkpoint.projector_state(checkpoint.load_directory(aligned).llm)
+    started = projector_state(checkpoint.load_directory(aligned).llm)
     assert any(not torch.equal(a[f"projector.safetensors/{k}"], v) for k, v in started.items())
     loaded = checkpoint.load(str(whole))
     if zero == "3":
@@ -177,7 +178,7 @@ def test_simulated_videos_still_train(folder: Path):
 
 
 def test_stage2_goes_on_from_the_adapter_of_a_stage2_before():
-    shipped = checkpoint.SHIPPED / "lite"
+    shipped = SHIPPED / "lite"
     model = starting_model(STAGE2["lite_stage2_short"].changed(init=str(shipped), frozen_dtype="float32"))
     saved, adapter = load_file(shipped / "adapter/adapter_model.safetensors"), model.llm.language_model.state_dict()
     assert saved

@@ -26,11 +26,12 @@ import pytest
 
 from tests.serve.conftest import ROOT, SAMPLE, Server, asked, data_url, starting
 from videollm.chat.session import ChatSession
-from videollm.checkpoint import Model, find, load
+from videollm.checkpoint import load
 from videollm.export import export
 from videollm.inference.engine import PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.inference.vllm import VLLMEngine
+from videollm.model import Model, find
 from videollm.models.processor import Message
 
 pytestmark = pytest.mark.vllm

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from videollm.models.video_llm import VisualBatch
+from videollm.models.visual_prompting import VisualBatch
 
 _UNREAD: Any = None  # typed so that a loss can read its fields without asking whether they are there
 

@@ -19,7 +19,7 @@ from videollm.errors import DataError
 from videollm.features.encode import SegmentFeatures
 from videollm.models.aligner import Aligner
 from videollm.models.processor import IGNORE, Message, Prompt, collate
-from videollm.models.video_llm import VisualBatch
+from videollm.models.visual_prompting import VisualBatch
 from videollm.retrieval.overlap import OverlappedSampling
 
 

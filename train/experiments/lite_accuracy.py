@@ -23,7 +23,7 @@ from train.data.simulated import Questioner, Stories, Story, StoryQuestion, Taxo
 from videollm.checkpoint import Model, load
 from videollm.features.encode import SegmentFeatures
 from videollm.models.processor import Message, Prompt
-from videollm.models.video_llm import VisualBatch
+from videollm.models.visual_prompting import VisualBatch
 
 SEED = 777  # no training recipe uses it
 

@@ -21,7 +21,8 @@ from videollm.models.aligner import Aligner
 from videollm.models.processor import IGNORE
 from videollm.models.published.blip2 import caption_loss, contrastive_loss, matching_loss, sample_negatives
 from videollm.models.qformer import WAVES, KeyValue, time_features
-from videollm.models.video_llm import VideoLLM, VisualBatch
+from videollm.models.video_llm import VideoLLM
+from videollm.models.visual_prompting import VisualBatch
 
 
 class LossInputs:

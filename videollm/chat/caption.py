@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 from videollm.chat.answer import Answer
 from videollm.chat.session import ChatSession
-from videollm.checkpoint import Model
 from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import Engine
+from videollm.model import Model
 
 QUESTION = "Describe the video."
 

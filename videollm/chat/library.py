@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videollm.chat.session import ChatSession
-from videollm.checkpoint import Model
 from videollm.features.encode import encode_video, format_time
 from videollm.inference.sampling import GenerationConfig
+from videollm.model import Model
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import Filter, Moment, search
 

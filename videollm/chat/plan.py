@@ -14,12 +14,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from videollm.checkpoint import config_of, find
 from videollm.config import EncoderConfig, ModelConfig, SamplingConfig
 from videollm.datasets.schema import Message
 from videollm.device import resolve_device, resolve_dtype, total_memory, wait_for
 from videollm.errors import ConfigError
 from videollm.features.encode import SegmentFeatures
+from videollm.model import config_of, find
 from videollm.models.hub import load as hub
 from videollm.models.language import debug_language_model, reachable, resolve_source
 from videollm.video import pyav

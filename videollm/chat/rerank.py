@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 
 from videollm.chat.caption import QUESTION
-from videollm.checkpoint import Model
 from videollm.features.encode import encode_video
+from videollm.model import Model
 from videollm.models.processor import Message
 from videollm.retrieval.search import Moment
 

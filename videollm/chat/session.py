@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 
 from videollm.chat.answer import Answer
 from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
-from videollm.checkpoint import Model
 from videollm.config import SamplingConfig, SenseName
 from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache
@@ -19,6 +18,7 @@ from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
 from videollm.features.observe import observe
 from videollm.inference.engine import Engine, LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
+from videollm.model import Model
 from videollm.models.processor import Message
 
 

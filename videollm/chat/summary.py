@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from videollm.chat.caption import caption
-from videollm.checkpoint import Model
 from videollm.encoders.tags import Tag
 from videollm.features.encode import EncodedVideo, SegmentFeatures, format_time
 from videollm.inference.engine import Engine
+from videollm.model import Model
 from videollm.retrieval.contact_sheet import Panel
 from videollm.retrieval.keyframes import representatives
 

@@ -8,11 +8,11 @@ from time import perf_counter
 from videollm.chat.answer import Answer, Evidence, Receipt
 from videollm.chat.grounded import CANNOT_TELL, EVIDENCE, INTRODUCTION, Grounded, evidence_of, ground
 from videollm.chat.presence import LEAST_COSINE
-from videollm.checkpoint import Model
 from videollm.errors import ContextOverflowError
 from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
+from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 
 NO_EVIDENCE = re.compile(r"(no|none|nothing|nobody|i cannot tell)\b", re.IGNORECASE)

@@ -54,8 +54,8 @@ def assets(options: Options) -> None:
 
 
 def export(options: Options) -> None:
-    from videollm.checkpoint import find
     from videollm.export import export as write
+    from videollm.model import find
 
     directory = find(options.checkpoint)
     if directory is None:

@@ -43,11 +43,11 @@ def data(options: Options) -> None:
 def features(options: Options) -> None:
     from tqdm import tqdm
 
-    from videollm.checkpoint import config_of
     from videollm.datasets.schema import read
     from videollm.encoders.build import build_encoder
     from videollm.features.encode import row_sampling, stored_video
     from videollm.features.shards import FeatureShards
+    from videollm.model import config_of
 
     config = config_of(options.model)
     encoder, shards = build_encoder(config.encoder, options.device), FeatureShards(options.out)

@@ -9,21 +9,21 @@ from videollm.device_arguments import loading_options
 
 if TYPE_CHECKING:
     from videollm.chat.session import ChatSession
-    from videollm.checkpoint import Model
     from videollm.config import ModelConfig
     from videollm.encoders.base import FrameEncoder
     from videollm.features.cache import FeatureCache
     from videollm.features.encode import EncodedVideo
+    from videollm.model import Model
 
 
 def open_session(options: Options) -> "ChatSession":
     """Loads the model and starts a conversation about the video. Raises the VideoLLMError family."""
-    from videollm.checkpoint import load
+    from videollm.chat.load import load_to_chat
     from videollm.video.decode import probe
 
     hide_progress_bars()
     probe(options.video)  # reports a bad file before the seconds that loading a model takes
-    model = load(options.model, **loading_options(options))
+    model = load_to_chat(options.model, **loading_options(options))
     return new_session(model, options.video, options)
 
 
@@ -39,9 +39,9 @@ def new_session(model: "Model", video: str, options: Options) -> "ChatSession":
 
 def encode(options: Options) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]":
     """Encodes the video with the model's frame encoder, without loading its language model."""
-    from videollm.checkpoint import config_of
     from videollm.encoders.build import build_encoder
     from videollm.features.encode import encode_video
+    from videollm.model import config_of
     from videollm.video.decode import probe
 
     hide_progress_bars()

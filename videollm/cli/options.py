@@ -120,6 +120,6 @@ def generation_of(options: Options) -> "GenerationConfig":
 
 
 def _config(options: Options) -> "ModelConfig":
-    from videollm.checkpoint import config_of
+    from videollm.model import config_of
 
     return config_of(options.model)

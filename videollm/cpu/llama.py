@@ -9,19 +9,13 @@ vocabulary.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 
 from videollm.cpu.attention import attend_cached
-from videollm.cpu.linear import PackedLinear, stack_linears
+from videollm.cpu.llama_weights import LlamaWeights
 
-# The frequencies of these kinds do not depend on how long a conversation is. Those of "dynamic" and "longrope" do. All
-# conversations share one call of the rotary embedding here, so that a long one would change its neighbours' keys.
-FIXED_ROPE = ("default", "linear", "llama3", "yarn")
 FIRST_CAPACITY = 256  # positions
 
 CacheSlot = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -81,49 +75,23 @@ class StaticKVCache:
 
 
 class LlamaRunner:
-    """Runs Llama and Qwen2: pre-norm blocks, rotary positions, grouped-query attention, gated MLP.
+    """Runs Llama and Qwen2: pre-norm blocks, rotary positions, grouped-query attention, gated MLP."""
 
-    The weights of q, k, v and those of gate, up are stacked, so that each group is one product. The layers of the model
-    become views of the same memory and keep working. A model whose weights are moved or replaced later needs a new
-    runner.
-    """
-
-    def __init__(self, language_model: Any):
-        model, config = language_model.model, language_model.config
-        self.rotary, self.head = model.rotary_emb, PackedLinear(*stack_linears([language_model.lm_head]))
-        self.norm, self.eps = model.norm.weight, model.norm.variance_epsilon
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.width, self.scale = model.layers[0].self_attn.head_dim, model.layers[0].self_attn.scaling
-        self.layers = []
-        for layer in model.layers:
-            attention, mlp = layer.self_attn, layer.mlp
-            groups = (
-                [attention.q_proj, attention.k_proj, attention.v_proj],
-                [attention.o_proj],
-                [mlp.gate_proj, mlp.up_proj],
-                [mlp.down_proj],
+    def __init__(self, weights: LlamaWeights):
+        tensors, self.shape = weights.tensors, weights.shape
+        self.frequencies, self.norm = tensors["frequencies"], tensors["norm"]
+        self.head = weights.linear("head" if "head" in tensors else "words")
+        self.layers = [
+            (
+                tensors[f"{number}.before_attention"],
+                tensors[f"{number}.before_mlp"],
+                *(weights.linear(f"{number}.{name}") for name in ("qkv", "out", "gate_up", "down")),
             )
-            norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-            self.layers.append((*norms, *(PackedLinear(*stack_linears(group)) for group in groups)))
-
-    @staticmethod
-    def supports(language_model: nn.Module) -> bool:
-        """Returns whether this runner computes what the model computes.
-
-        It does for a Llama or Qwen2 on the CPU that is gated by SiLU and has full attention, fixed rotary frequencies
-        and plain weights (neither quantised nor with an adapter beside them).
-        """
-        if type(language_model) not in (LlamaForCausalLM, Qwen2ForCausalLM):
-            return False
-        config: Any = language_model.config
-        on_cpu = all(p.device.type == "cpu" for p in language_model.parameters())
-        plain = all(type(m) is nn.Linear for m in language_model.modules() if isinstance(m, nn.Linear))
-        full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-        fixed = config.rope_parameters.get("rope_type", "default") in FIXED_ROPE
-        return on_cpu and plain and full and fixed and config.hidden_act == "silu"
+            for number in range(self.shape.layers)
+        ]
 
     def begin(self) -> StaticKVCache:
-        return StaticKVCache(len(self.layers), self.kv_heads, self.width)
+        return StaticKVCache(self.shape.layers, self.shape.kv_heads, self.shape.width)
 
     def forward(self, batch: Sequence[tuple[torch.Tensor, StaticKVCache]]) -> torch.Tensor:
         """See `ModelRunner.forward`. The rows of all conversations go through the linear layers together, and each
@@ -139,20 +107,20 @@ class LlamaRunner:
         masks = [cache.mask(length, x) for cache, length in zip(caches, lengths, strict=True)]
         slots = zip(*(cache.slots(length) for cache, length in zip(caches, lengths, strict=True)), strict=True)
         shape, norm = x.shape[1:], torch.rms_norm
-        rows, half = (len(x), -1, self.width), self.width // 2
+        rows, half = (len(x), -1, self.shape.width), self.shape.width // 2
         for (before_attention, before_mlp, qkv, out, gate_up, down), slot in zip(self.layers, slots, strict=True):
-            heads = qkv(norm(x, shape, before_attention, self.eps)).view(rows)
+            heads = qkv(norm(x, shape, before_attention, self.shape.epsilon)).view(rows)
             heads = torch.addcmul(heads * cos, heads.roll(half, -1), sin)
-            query, new = heads[:, : self.heads], heads[:, self.heads :]
+            query, new = heads[:, : self.shape.heads], heads[:, self.shape.heads :]
             parts = zip(query.split(lengths), new.split(lengths), slot, masks, strict=True)
             mixed = [self._attend(*part) for part in parts]
             x = x + out(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
-            gate, up = gate_up(norm(x, shape, before_mlp, self.eps)).chunk(2, -1)
+            gate, up = gate_up(norm(x, shape, before_mlp, self.shape.epsilon)).chunk(2, -1)
             x = x + down(F.silu(gate) * up)
         for cache, length in zip(caches, lengths, strict=True):
             cache.length += length
         last = torch.tensor(lengths).cumsum(0) - 1
-        return self.head(norm(x[last], shape, self.norm, self.eps))
+        return self.head(norm(x[last], shape, self.norm, self.shape.epsilon))
 
     def _attend(
         self, query: torch.Tensor, new: torch.Tensor, slot: CacheSlot, mask: torch.Tensor | None
@@ -163,8 +131,8 @@ class LlamaRunner:
         Returns (L, query heads * width).
         """
         written, keys, values = slot
-        written.copy_(new.view(len(new), 2, self.kv_heads, self.width).permute(1, 2, 0, 3))
-        return attend_cached(query, keys, values, mask, self.scale)
+        written.copy_(new.view(len(new), 2, self.shape.kv_heads, self.shape.width).permute(1, 2, 0, 3))
+        return attend_cached(query, keys, values, mask, self.shape.scale)
 
     def _rotation(self, x: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns two factors (R, query heads + 2 * heads, width), one for all heads and one for all heads with their
@@ -173,10 +141,11 @@ class LlamaRunner:
         They turn queries and keys by their positions (R,) and leave values unchanged. One operation over all heads is
         faster than one per kind.
         """
-        cos, sin = self.rotary(x, positions[None])  # (1, R, width) each
-        shape = (len(x), self.heads + 2 * self.kv_heads, self.width)
+        angles = (positions.float()[:, None] * self.frequencies).repeat(1, 2)  # (R, width)
+        cos, sin = ((angle * self.shape.rotary_scale).to(x.dtype) for angle in (angles.cos(), angles.sin()))
+        shape = (len(x), self.shape.heads + 2 * self.shape.kv_heads, self.shape.width)
         turn, swap = x.new_ones(shape), x.new_zeros(shape)
-        turn[:, : -self.kv_heads] = cos[0, :, None]
-        swap[:, : -self.kv_heads] = sin[0, :, None]
-        swap[..., : self.width // 2] *= -1  # transformers' rotate_half: (x1, x2) becomes (-x2, x1)
+        turn[:, : -self.shape.kv_heads] = cos[:, None]
+        swap[:, : -self.shape.kv_heads] = sin[:, None]
+        swap[..., : self.shape.width // 2] *= -1  # transformers' rotate_half: (x1, x2) becomes (-x2, x1)
         return turn, swap

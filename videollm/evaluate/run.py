@@ -20,12 +20,12 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from videollm.checkpoint import Model, find
 from videollm.datasets.item import Item, Prediction
 from videollm.errors import ConfigError, ContextOverflowError, DataError, VideoError
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks.base import Task
 from videollm.evaluate.views import AS_IT_IS
+from videollm.model import Model, find
 
 RUN_FILE, PREDICTIONS_FILE = "run.json", "predictions.jsonl"
 # Predictions are rounded to so many decimals: the last bits of a float depend on the machine and would make files of

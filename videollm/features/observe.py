@@ -21,7 +21,6 @@ from videollm.config import SenseName
 from videollm.errors import AssetError, VideoError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo
-from videollm.senses import objects, speech
 from videollm.senses.finding import NOTHING, Finding, Findings, finding_from
 from videollm.video.audio import AudioPiece, iter_audio
 from videollm.video.decode import probe
@@ -119,11 +118,16 @@ def _loaded(name: SenseName, device: str | None) -> Callable[[Path], Iterable[Fi
     return SENSES[name].load(device)
 
 
+# The senses' networks take seconds to import, and findings that are kept need none of them.
 def _objects(device: Device) -> Callable[[Path], Iterable[Finding]]:
+    from videollm.senses import objects
+
     return objects.ObjectSense(fps=FPS, max_frames=MAX_FRAMES, device=device)
 
 
 def _speech(device: Device) -> Callable[[Path], Iterable[Finding]]:
+    from videollm.senses import speech
+
     sense = speech.SpeechSense(device=device)
     return lambda path: sense.transcribe(thinned(iter_audio(path), probe(path).duration_s))
 
@@ -136,8 +140,10 @@ def _text(device: Device) -> Callable[[Path], Iterable[Finding]]:
 
 def thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
     """All of the sound, or evenly spread windows of it where there is more than MAX_SPEECH_S."""
-    period_s = speech.WINDOW_S * max(1.0, duration_s / MAX_SPEECH_S)
-    return (piece for piece in pieces if piece.start_s % period_s < speech.WINDOW_S)
+    from videollm.senses.speech import WINDOW_S
+
+    period_s = WINDOW_S * max(1.0, duration_s / MAX_SPEECH_S)
+    return (piece for piece in pieces if piece.start_s % period_s < WINDOW_S)
 
 
 def _subtitles(path: Path) -> list[Finding]:
@@ -148,7 +154,7 @@ def _subtitles(path: Path) -> list[Finding]:
 
 
 SENSES: dict[SenseName, SenseKind] = {
-    "speech": SenseKind(_speech, speech.ASSET),
-    "objects": SenseKind(_objects, objects.ASSET),
+    "speech": SenseKind(_speech, "whisper-base"),
+    "objects": SenseKind(_objects, "ssd-mobilenet-v2"),
     "text": SenseKind(_text, "pp-ocrv6-small"),
 }

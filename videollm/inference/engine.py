@@ -5,16 +5,17 @@ Shapes: L prompt tokens, H hidden width, V vocabulary.
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from videollm.inference.hub import HubRunner
-from videollm.inference.runner import KVCache, make_runner
+from videollm.inference.runner import KVCache, ModelRunner, make_runner
 from videollm.inference.sampling import GenerationConfig, Token, choose, with_logprobs
-from videollm.models.hub.model import HubLLM
 from videollm.models.processor import Prompt
-from videollm.models.video_llm import VideoLLM
+from videollm.models.visual_prompting import VisualPrompting
+
+if TYPE_CHECKING:
+    from videollm.models.hub.model import HubLLM
 
 
 @dataclass(slots=True)
@@ -85,9 +86,11 @@ class LocalEngine:
         on_batch: A function that is called before each forward pass with the number of conversations in it.
     """
 
-    def __init__(self, llm: VideoLLM | HubLLM, stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None):
+    def __init__(
+        self, llm: "VisualPrompting | HubLLM", stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None
+    ):
         self.llm, self.on_batch = llm, on_batch
-        self.runner = HubRunner(llm.language_model) if isinstance(llm, HubLLM) else make_runner(llm.language_model)
+        self.runner = _runner_of(llm)
         self.stop_ids = stop_ids
         self._streams: list[_Stream] = []
 
@@ -128,3 +131,11 @@ class LocalEngine:
         for stream, row in zip(batch, logits, strict=True):
             stream.cache.ids += stream.ids
             stream.logits = row
+
+
+def _runner_of(llm: "VisualPrompting | HubLLM") -> ModelRunner:
+    if isinstance(llm, VisualPrompting):
+        return make_runner(llm.language_model)
+    from videollm.inference.hub import HubRunner  # imports transformers, which takes seconds
+
+    return HubRunner(llm.language_model)

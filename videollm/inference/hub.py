@@ -10,7 +10,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
-from videollm.inference.runner import DynamicKVCache, TransformersRunner
+from videollm.inference.transformers_runner import DynamicKVCache, TransformersRunner
 from videollm.models.hub.model import as_argument
 from videollm.models.hub.prompt import HubInputs
 

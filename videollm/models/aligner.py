@@ -19,7 +19,7 @@ from videollm.errors import CheckpointError, ConfigError
 from videollm.models.published.blip2 import Blip2QFormer
 from videollm.models.qformer import TemporalQFormer
 from videollm.models.temporal_base import TemporalModule, clean
-from videollm.models.video_llm import VisualBatch
+from videollm.models.visual_prompting import VisualBatch
 
 FILE = "aligner.safetensors"  # in a checkpoint directory, beside the projector
 MAX_WORDS = 64  # text tokens, the start token included; longer texts are cut

@@ -8,18 +8,21 @@ template.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from videollm.config import ModelConfig
 from videollm.datasets.schema import Message, format_time
 from videollm.features.encode import SegmentFeatures
+from videollm.models.labels import IGNORE
 from videollm.models.layouts import LAYOUTS
 from videollm.models.notes import segment_note, video_note
-from videollm.models.video_llm import IGNORE, VISUAL_TOKEN_ID, VideoLLM, VisualBatch
+from videollm.models.visual_prompting import VISUAL_TOKEN_ID, VisualBatch, VisualPrompting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SLOT = "\ue000{}\ue001"  # private-use characters, which stand for a message's text while the template is applied
 SLOTS = re.compile("\ue000(\\d+)\ue001")
@@ -67,7 +70,7 @@ class Prompt:
         """
         return min(shared_prefix(ids, self.ids), len(self) - 1)
 
-    def inputs(self, llm: VideoLLM, kept: int) -> torch.Tensor:
+    def inputs(self, llm: VisualPrompting, kept: int) -> torch.Tensor:
         """Returns the embeddings (L,H) of the tokens after the first `kept`, which the language model reads.
 
         The temporal module runs only if one of these tokens is visual.
@@ -96,7 +99,7 @@ class Processor:
 
     new_prompt = Prompt
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: ModelConfig):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", config: ModelConfig):
         self.tokenizer: Any = tokenizer  # transformers types its methods by every form they may return
         self.config = config
         self.layout = LAYOUTS.get(config.prompt.layout)

@@ -14,11 +14,11 @@ import torch
 from filelock import FileLock
 
 from videollm.assets import cache_dir
-from videollm.checkpoint import config_of
 from videollm.config import ModelConfig, SenseName
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import ConfigError, SearchIndexError
+from videollm.model import config_of
 from videollm.retrieval.indexer import COMMIT_VIDEOS, Indexer, IndexReport, Progress, load_encoder
 from videollm.retrieval.table import SegmentTable
 from videollm.retrieval.vectors import DerivedFileError, Vectors

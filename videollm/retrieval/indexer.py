@@ -18,12 +18,12 @@ from typing import Literal
 import torch
 from filelock import FileLock, Timeout
 
-from videollm.checkpoint import config_of
 from videollm.config import ModelConfig, SenseName
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import SearchIndexError, VideoError
 from videollm.features.encode import encode_video
+from videollm.model import config_of
 from videollm.retrieval.sensed import SensedFile, sense_file
 from videollm.retrieval.table import SegmentRow, SegmentTable, VideoRow
 from videollm.retrieval.video_files import roots, video_files

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.ops import batched_nms
 
 SIDE = 300
 GRIDS = (19, 10, 5, 3, 2, 1)  # cells along a side of the six feature maps
@@ -128,6 +127,8 @@ class SSDMobileNetV2(nn.Module):
     @torch.inference_mode()
     def detect(self, pixels: torch.Tensor, least: float) -> list[list[tuple[str, float, torch.Tensor]]]:
         """For each picture the objects with a score of at least `least`: name, score, box (4,)."""
+        from torchvision.ops import batched_nms  # takes seconds, and the names above are read without it
+
         boxes, scores = self(pixels)
         boxes, found = boxes.clamp(0, 1), []
         for box, score in zip(boxes, scores, strict=True):

@@ -9,7 +9,7 @@ Shapes: H rows, W columns, S steps of the recogniser, K characters.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -86,7 +86,7 @@ class TextSense:
         height, width = pixels.shape[1:]
         sides = [max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in (height, width)]
         probability = _run(self._detector, _normalised(pixels, sides[0], sides[1]))[0, 0]
-        regions, _ = ndimage.label(probability > PIXEL)
+        regions = cast(Any, ndimage.label(probability > PIXEL))[0]  # its annotation forgets what it returns
         boxes = []
         for number, place in enumerate(ndimage.find_objects(regions), 1):
             rows, columns = place

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from videollm.models.hub.prompt import HubInputs, HubPrompt
-from videollm.models.video_llm import IGNORE
+from videollm.models.labels import IGNORE
 
 
 class HubLLM(nn.Module):

@@ -17,8 +17,8 @@ from videollm.errors import CheckpointError, ConfigError
 from videollm.features.encode import SegmentFeatures
 from videollm.models.hub.families import Family
 from videollm.models.hub.prompt import HubPrompt, Media
+from videollm.models.labels import IGNORE
 from videollm.models.processor import SLOT, SLOTS, Processor, Prompt, shared_prefix
-from videollm.models.video_llm import IGNORE
 
 MILLISECONDS = 1000.0  # frames are numbered by their time, so that a processor's number / fps is exact
 FEWEST = 2  # frames that make a video

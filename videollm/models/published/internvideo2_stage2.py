@@ -26,7 +26,7 @@ from videollm.models.published.system import (
     Tensors,
     setting,
 )
-from videollm.models.published.transformer import BlockConfig
+from videollm.models.published.transformer import read_blocks
 from videollm.models.qformer import QFormerConfig
 
 COLDEST, HOTTEST = 0.001, 0.5  # the temperature's limits
@@ -138,12 +138,11 @@ def load_internvideo2_stage2(state: State, config: Config) -> InternVideo2Stage2
 
 def _vision(shapes: StateShapes, config: Config) -> InternVideo2Vision:
     encoder = "vision_encoder."
-    width, _, _, patch, _ = shapes[f"{encoder}patch_embed.proj.weight"]
-    blocks = BlockConfig(
-        width=width,
-        layers=shapes.count(f"{encoder}blocks"),
+    blocks, patch = read_blocks(
+        shapes,
+        f"{encoder}blocks",
+        f"{encoder}patch_embed.proj.weight",
         heads=int(setting(config, "heads")),
-        mlp_width=shapes[f"{encoder}blocks.0.mlp.fc1.weight"][0],
         qkv_bias="none",
         rms_norm=True,
         layer_scale=True,

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from videollm.models.labels import IGNORE
 from videollm.models.published.system import Config, StateShapes, setting
 
 IGNORED = r".*\.self_attn\.rotary_emb\.inv_freq"  # a buffer that older versions of transformers saved
 BOS_ID = 1  # of LLaMA's tokenizer
-IGNORE_LABEL = -100
 
 
 def build_llama(shapes: StateShapes, prefix: str, config: Config) -> LlamaForCausalLM:
@@ -68,7 +68,7 @@ def logits_of(llama: nn.Module, embeds: torch.Tensor, mask: torch.Tensor | None 
 def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of each labelled token given those before it. logits (B,L,V); labels (B,L), -100 where there
     is none."""
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE_LABEL)
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE)
 
 
 def caption_prompt(
@@ -96,7 +96,7 @@ def caption_prompt(
     embeds = torch.cat(parts, 1)
     context = embeds.shape[1] - caption_ids.shape[1]
     mask = F.pad(caption_mask, (context, 0), value=1)
-    labels = F.pad(caption_ids.masked_fill(caption_ids == pad_id, IGNORE_LABEL), (context, 0), value=IGNORE_LABEL)
+    labels = F.pad(caption_ids.masked_fill(caption_ids == pad_id, IGNORE), (context, 0), value=IGNORE)
     return embeds, mask, labels
 
 

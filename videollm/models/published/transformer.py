@@ -5,13 +5,14 @@ InternVideo2 use too. Shapes: B rows, L tokens, W width.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from videollm.errors import ConfigError
+from videollm.models.published.system import StateShapes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,26 @@ class BlockConfig:
 
     def norm(self) -> nn.Module:
         return (nn.RMSNorm if self.rms_norm else nn.LayerNorm)(self.width, eps=self.eps)
+
+
+def read_blocks(
+    shapes: StateShapes, blocks: str, patch_embedding: str, *, heads: int, **variant: Any
+) -> tuple[BlockConfig, int]:
+    """Returns the sizes of blocks in a state dict, and the width of a patch in pixels.
+
+    Args:
+        shapes: The shapes of the state dict.
+        blocks: The name of the list of blocks.
+        patch_embedding: The name of the weight of the patch embedding.
+        heads: The number of attention heads, which no shape tells.
+        variant: Other fields of `BlockConfig`.
+
+    Raises:
+        CheckpointError: If a tensor is missing.
+    """
+    weight, up = shapes[patch_embedding], shapes[f"{blocks}.0.mlp.fc1.weight"]
+    config = BlockConfig(width=weight[0], layers=shapes.count(blocks), heads=heads, mlp_width=up[0], **variant)
+    return config, weight[-1]
 
 
 class SelfAttention(nn.Module):

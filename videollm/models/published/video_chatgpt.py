@@ -16,7 +16,7 @@ from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
 from videollm.models.published.llama import build_llama, embed, logits_of, next_token_loss
 from videollm.models.published.pixels import centre_crop, squash_nearest
 from videollm.models.published.system import Config, PublishedSystem, State, StateShapes, Tensors, setting
-from videollm.models.published.transformer import BlockConfig, vit_blocks
+from videollm.models.published.transformer import BlockConfig, read_blocks, vit_blocks
 from videollm.video.rules import middle_of_rounded_indices
 
 FRAME_ROWS = 100  # the rows that frames have in the features; missing frames are rows of zeros
@@ -91,12 +91,11 @@ class VideoChatGpt(PublishedSystem):
         super().__init__()
         self.config = config
         vision = "clip.vision_model."
-        width, _, patch, _ = shapes[f"{vision}embeddings.patch_embedding.weight"]
-        blocks = BlockConfig(
-            width=width,
-            layers=shapes.count(f"{vision}encoder.layers"),
+        blocks, patch = read_blocks(
+            shapes,
+            f"{vision}encoder.layers",
+            f"{vision}embeddings.patch_embedding.weight",
             heads=int(setting(config, "clip", "heads")),
-            mlp_width=shapes[f"{vision}encoder.layers.0.mlp.fc1.weight"][0],
             eps=CLIP_EPS,
             quick_gelu=True,
         )

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 
-from videollm.models.published.llama import IGNORE_LABEL
+from videollm.models.labels import IGNORE
 
 Turn = tuple[str, str | None]  # a question and its answer, None where it is to be given
 Tokenize = Callable[[str], list[int]]  # with BOS; "</s>" and the three video tokens are tokens
@@ -57,16 +57,16 @@ def training_labels(text: str, tokenize: Tokenize) -> tuple[list[int], list[int]
     ids = tokenize(text)
     labels = list(ids)
     at = 1
-    labels[:at] = [IGNORE_LABEL]
+    labels[:at] = [IGNORE]
     for part in text.split(END):
         instruction, found, answer = part.partition(ANSWER)
         if not found or ANSWER in answer:
             break
         length = len(tokenize(instruction + found)) - 2  # BOS, and the space that the answer's first piece holds
-        labels[at : at + length] = [IGNORE_LABEL] * length
+        labels[at : at + length] = [IGNORE] * length
         at += len(tokenize(part))
     if at != len(ids):
-        return ids, [IGNORE_LABEL] * len(ids)
+        return ids, [IGNORE] * len(ids)
     return ids, labels
 
 

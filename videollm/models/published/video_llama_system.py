@@ -37,7 +37,7 @@ from videollm.models.published.system import (
     Tensors,
     setting,
 )
-from videollm.models.published.transformer import BlockConfig, EvaViT
+from videollm.models.published.transformer import EvaViT, read_blocks
 from videollm.models.published.video_llama import VideoLlamaQFormer, official_names
 from videollm.models.qformer import QFormer, QFormerConfig
 from videollm.video.rules import uniform_indices
@@ -271,12 +271,11 @@ def _official_audio(name: str) -> str:
 
 
 def _eva(shapes: StateShapes, config: Config) -> EvaViT:
-    width, _, patch, _ = shapes["visual_encoder.patch_embed.proj.weight"]
-    blocks = BlockConfig(
-        width=width,
-        layers=shapes.count("visual_encoder.blocks"),
+    blocks, patch = read_blocks(
+        shapes,
+        "visual_encoder.blocks",
+        "visual_encoder.patch_embed.proj.weight",
         heads=int(setting(config, "heads")),
-        mlp_width=shapes["visual_encoder.blocks.0.mlp.fc1.weight"][0],
         eps=float(config.get("ln_eps", 1e-6)),
         qkv_bias="query_value",
     )

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from videollm.models.published.llama import IGNORE_LABEL
+from videollm.models.labels import IGNORE
 
 Template = Literal["vicuna", "llama_v2"]
 Turn = tuple[str, str | None]  # a question and its answer, None where it is to be given
@@ -119,7 +119,7 @@ def _mask_llama_v2(labels: list[int], text: str, tokenize: Tokenize) -> None:
 
 def _ignore(labels: list[int], start: int, end: int) -> None:
     for i in range(start, min(end, len(labels))):
-        labels[i] = IGNORE_LABEL
+        labels[i] = IGNORE
 
 
 def _vicuna_turns(turns: Sequence[Turn]) -> list[str]:

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videollm.models.labels import IGNORE
 from videollm.models.published.key_mapping import bert_name
 from videollm.models.published.llama import (
     BOS_ID,
-    IGNORE_LABEL,
     add_official_lora,
     build_llama,
     caption_prompt,
@@ -37,7 +37,7 @@ from videollm.models.published.system import (
     Tensors,
     setting,
 )
-from videollm.models.published.transformer import BlockConfig
+from videollm.models.published.transformer import read_blocks
 from videollm.models.published.umt import TRAINED_GRID, UmtEncoder, position_table
 from videollm.models.qformer import BERT_EPS, QFormer
 
@@ -117,7 +117,7 @@ class VideoChat2(PublishedSystem):
         """
         rows = [join(self.llama, text, (tokens[None],))[0] for *text, tokens in zip(before, after, visual, strict=True)]
         targets = [
-            F.pad(labels, (len(row) - len(labels), 0), value=IGNORE_LABEL)
+            F.pad(labels, (len(row) - len(labels), 0), value=IGNORE)
             for row, labels in zip(rows, answer_labels(before, after), strict=True)
         ]
         length = min(max(map(len, rows)) + 1, int(setting(self.config, "max_txt_len")) + visual.shape[1])
@@ -131,7 +131,7 @@ class VideoChat2(PublishedSystem):
             empty = length - 1 - used
             embeds.append(torch.cat((first, row[:used], pad.expand(empty, -1))))
             masks.append(F.pad(torch.ones(1 + used, dtype=torch.long, device=visual.device), (0, empty)))
-            labels.append(F.pad(target[:used], (1, empty), value=IGNORE_LABEL))
+            labels.append(F.pad(target[:used], (1, empty), value=IGNORE))
         return torch.stack(embeds), torch.stack(masks), torch.stack(labels)
 
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> Tensors:
@@ -216,7 +216,7 @@ def answer_labels(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor])
         speakers = [(end_of, (len(separators) - i) % 2 == 1) for i, end_of in enumerate(separators)]
         human = [row[end_of + 1 :] for end_of, assistant in speakers if not assistant]
         role = _common([*human, *first]) if human else 0  # pieces of "Human:"
-        target = torch.full_like(ids.flatten(), IGNORE_LABEL)
+        target = torch.full_like(ids.flatten(), IGNORE)
         for i, (end_of, assistant) in enumerate(speakers):
             start = end_of + 1 - length
             stop = found[i + 1] + 1 if assistant else end_of + 1 + role
@@ -240,12 +240,11 @@ def load_videochat2(state: State, config: Config) -> VideoChat2:
 
 def _umt(shapes: StateShapes, config: Config) -> UmtEncoder:
     encoder = "vision_encoder.encoder."
-    width, _, _, patch, _ = shapes[f"{encoder}patch_embed.proj.weight"]
-    blocks = BlockConfig(
-        width=width,
-        layers=shapes.count(f"{encoder}blocks"),
+    blocks, patch = read_blocks(
+        shapes,
+        f"{encoder}blocks",
+        f"{encoder}patch_embed.proj.weight",
         heads=int(setting(config, "heads")),
-        mlp_width=shapes[f"{encoder}blocks.0.mlp.fc1.weight"][0],
         qkv_bias="query_value",
     )
     return UmtEncoder(blocks, patch, int(setting(config, "image")), int(config.get("ckpt_num_frame", 4)))

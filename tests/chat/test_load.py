@@ -1,0 +1,62 @@
+"""A model that is loaded to chat with answers as the model that can also be trained, and needs far fewer imports."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from videollm.chat.load import load_to_chat
+from videollm.chat.session import ChatSession
+from videollm.checkpoint import load
+from videollm.cli import main
+from videollm.features.cache import FeatureCache
+from videollm.inference.runner import make_runner
+from videollm.models.chat_llm import ChatLLM
+
+SAMPLE = Path(__file__).parents[2] / "scripts" / "samples" / "sample.mp4"
+# Each takes a large part of a second to import, or brings one that does.
+UNUSED = {
+    "accelerate",
+    "bitsandbytes",
+    "gradio",
+    "open_clip",
+    "openvino",
+    "peft",
+    "pydantic",
+    "scipy",
+    "sklearn",
+    "timm",
+    "torch._dynamo",
+    "torch._inductor",
+    "torchvision",
+    "transformers.modeling_utils",
+    "transformers.models.auto",
+    "transformers.models.llama",
+    "videollm.checkpoint",
+}
+
+
+def test_answers_are_equal_to_those_of_the_full_model(tmp_path: Path):
+    quick, full, cache = load_to_chat("lite", "cpu"), load("lite", "cpu"), FeatureCache(tmp_path)
+    assert isinstance(quick.llm, ChatLLM)
+    answers = []
+    for model in (quick, full):
+        session = ChatSession(model, SAMPLE, features=cache)
+        answers.append([session.ask(question) for question in ("What is shown?", "And then?")])
+    for one, other in zip(*answers, strict=True):
+        assert (one.text, one.evidence) == (other.text, other.evidence)
+    x = torch.randn(5, 576, generator=torch.Generator().manual_seed(0))
+    logits = []
+    for model in (quick, full):
+        runner = make_runner(model.llm.language_model)
+        logits.append(runner.forward([(x, runner.begin())]))
+    assert torch.equal(*logits)
+
+
+def test_a_question_about_a_cached_video_imports_little():
+    question = ["ask", str(SAMPLE), "What is shown?", "--device", "cpu", "--json"]
+    program = f"from videollm.cli import main; import sys; assert main({question}) == 0; print(*sys.modules)"
+    assert main(question) == 0  # fills the cache of features
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert sorted(set(run.stdout.splitlines()[-1].split()) & UNUSED) == []

@@ -1,0 +1,155 @@
+"""A model's parts, and what is said of them in its checkpoint directory, read without importing what computes them.
+
+`videollm.checkpoint` describes the directory.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from videollm.checkpoint_files import check_tensors, count_tensors, read_object, read_tensors
+from videollm.config import LanguageModelConfig, ModelConfig
+from videollm.encoders.base import FrameEncoder
+from videollm.errors import CheckpointError, ConfigError
+from videollm.models.processor import Processor
+from videollm.models.temporal import build_temporal
+from videollm.models.visual_prompting import VisualPrompting
+from videollm.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from videollm.models.hub.model import HubLLM
+    from videollm.models.video_llm import VideoLLM
+
+SHIPPED = Path(__file__).parent / "weights"
+FORMAT = 1
+OWN = "own:"  # marks a language model's source as a folder of the checkpoint directory
+INSIDE = "language_model."  # what the names of the language model's tensors begin with
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """All parts of a model, on one device. `ChatSession` and training take it."""
+
+    config: ModelConfig
+    encoder: FrameEncoder
+    processor: Processor
+    llm: "VideoLLM | HubLLM"
+
+    @property
+    def device(self) -> torch.device:
+        """The device where prompts are embedded. A language model that is spread over several GPUs takes its input
+        there."""
+        return self.llm.get_input_embeddings().weight.device
+
+
+def find(name: str) -> Path | None:
+    """Returns the checkpoint directory that `name` stands for, or None for a preset without one. A hub id is
+    downloaded.
+
+    Raises CheckpointError if there is no such directory and no such model on the hub.
+    """
+    for directory in (SHIPPED / name, Path(name).expanduser()):
+        if (directory / "config.json").is_file():
+            return directory
+    if name in PRESETS:
+        return None
+    if Path(name).expanduser().is_dir():
+        raise CheckpointError(f"{name}: no config.json; this is not a checkpoint directory")
+    if HUB_ID.fullmatch(name):
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(snapshot_download(name))
+        except OSError as error:
+            raise CheckpointError(
+                f"{name}: there is no such directory, and the model hub cannot be reached or does not have it "
+                f"({str(error).splitlines()[0]}); download it elsewhere and give its directory"
+            ) from error
+    raise CheckpointError(f"{name!r} is neither a checkpoint directory, nor a hub id, nor one of {', '.join(PRESETS)}")
+
+
+def config_of(name: str) -> ModelConfig:
+    """Returns the configuration of a preset or a checkpoint directory, without loading weights."""
+    directory = find(name)
+    return preset(name) if directory is None else read_config(directory, name)[0]
+
+
+def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
+    """Returns the configuration of the checkpoint's language model, with `source` as the place to load it from."""
+    if not config.source.startswith(OWN):
+        return config
+    return replace(config, source=str(directory / config.source.removeprefix(OWN)))
+
+
+def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, dict[str, str]]:
+    """Returns the configuration in a checkpoint directory, and the revisions of its frozen parts.
+
+    name: that of a video model of transformers, see `videollm.load`; None is that of its directory.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
+    record = read_object(path)
+    if record.get("format") != FORMAT:
+        from videollm.models.hub import load as hub  # imports transformers, which takes seconds
+
+        if hub.recognises(record):
+            named = name if name and HUB_ID.fullmatch(name) else directory.resolve().name
+            return hub.config_of(record, directory, named), {}
+        raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
+    try:
+        return ModelConfig.from_dict(record["model"]), {"encoder": record["towers"]["encoder"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: a field is missing or of another type ({error!r})") from error
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def projector_state(llm: VisualPrompting) -> dict[str, torch.Tensor]:
+    """Returns all tensors of the model outside the language model."""
+    return outside_language_model(llm.state_dict())
+
+
+def outside_language_model(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns the tensors of a model's state dict that belong into projector.safetensors."""
+    return {k: v.contiguous() for k, v in state.items() if not k.startswith(INSIDE)}
+
+
+def check_revision(directory: Path, config: ModelConfig, towers: dict[str, str], encoder: FrameEncoder) -> None:
+    """Raises CheckpointError for an encoder of another revision than the checkpoint was trained with."""
+    if encoder.revision != towers["encoder"]:
+        raise CheckpointError(
+            f"{directory}: trained on encoder {config.encoder.name} revision {towers['encoder']}, but the encoder here "
+            f"is revision {encoder.revision}, with which answers would be wrong; install the revision it was trained on"
+        )
+
+
+def check_sizes(config: ModelConfig, encoder: FrameEncoder, embeddings: torch.Tensor, path: Path) -> None:
+    """Compares the sizes in the config with a projector's file, before they take memory. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
+    temporal, tensors = config.temporal, count_tensors(path)
+    if max(temporal.layers, temporal.frame_layers if temporal.kind == "video_llama" else 0) > tensors:
+        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {temporal.layers} layers in config.json")
+    width = embeddings.shape[1]
+    try:
+        with torch.device("meta"):
+            module = build_temporal(temporal, encoder.token_dim, width, encoder.tokens_per_frame)
+    except RuntimeError as error:  # sizes that no tensor can have
+        raise CheckpointError(f"{path}: does not have the sizes of {temporal} in config.json ({error})") from error
+    expected = {f"temporal.{name}": tensor.shape for name, tensor in module.state_dict().items()}
+    if temporal.output_norm:
+        expected |= {f"visual_norm.{name}": torch.Size((width,)) for name in ("weight", "bias")}
+    check_tensors(path, expected)
+
+
+def load_projector(llm: VisualPrompting, path: Path) -> None:
+    """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
+    state = read_tensors(path, {name: tensor.shape for name, tensor in projector_state(llm).items()})
+    llm.load_state_dict(state, strict=False)  # the language model's own weights are already there

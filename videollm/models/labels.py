@@ -1,0 +1,3 @@
+"""The label of positions that have no loss."""
+
+IGNORE = -100  # as in torch and transformers

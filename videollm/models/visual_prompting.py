@@ -1,0 +1,108 @@
+"""Visual tokens among word embeddings: what all models of this library do before their language model reads a prompt.
+
+Shapes: B prompts, L prompt tokens, S segments in the whole batch, T frames, N patch tokens per frame, D encoder width,
+Q query tokens per segment, H language-model width, V vocabulary size.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from videollm.config import ModelConfig
+from videollm.models.temporal import build_temporal
+from videollm.models.temporal_base import TemporalModule
+
+# The id of one visual token in `input_ids`. It is negative because ids of the vocabulary are not, so that no word of
+# any tokenizer is taken for a visual token and the language model needs no new row of embeddings.
+VISUAL_TOKEN_ID = -1
+
+
+@dataclass(frozen=True, slots=True)
+class VisualBatch:
+    """Features of all segments of a batch, in the order in which the prompts contain them.
+
+    Attributes:
+        tokens: The patch tokens (S,T,N,D).
+        times_s: The times of the frames in seconds (S,T).
+        mask: bool (S,T), True at real frames and False at padding.
+    """
+
+    tokens: torch.Tensor
+    times_s: torch.Tensor
+    mask: torch.Tensor
+
+    def to(self, *args: Any) -> "VisualBatch":
+        """Applies `torch.Tensor.to` to every field."""
+        return VisualBatch(self.tokens.to(*args), self.times_s.to(*args), self.mask.to(*args))
+
+    @staticmethod
+    def pad(tokens: list[torch.Tensor], times_s: list[torch.Tensor]) -> "VisualBatch":
+        """Stacks segments (T_i,N,D) with their times (T_i,). Padding frames are zero."""
+        pad = nn.utils.rnn.pad_sequence
+        mask = [torch.ones(len(t), dtype=torch.bool) for t in times_s]
+        return VisualBatch(
+            pad(tokens, batch_first=True),
+            pad([t.float() for t in times_s], batch_first=True),
+            pad(mask, batch_first=True),
+        )
+
+
+class VisualPrompting(nn.Module):
+    """The part of a model that turns ids and features into embeddings. Subclasses have a language model."""
+
+    temporal: TemporalModule
+    visual_norm: nn.Module
+
+    def add_projector(
+        self, config: ModelConfig, token_dim: int, tokens_per_frame: int, embeddings: torch.Tensor
+    ) -> None:
+        """Adds an untrained temporal module for encoder tokens of that width and number.
+
+        Args:
+            embeddings: The word embeddings (V,H) among which its tokens are placed.
+        """
+        width = embeddings.shape[1]
+        self.temporal = build_temporal(config.temporal, token_dim, width, tokens_per_frame)
+        self.visual_norm = nn.Identity()
+        if config.temporal.output_norm:
+            # Visual tokens start at the scale of word embeddings. At a larger scale the language model sees only noise,
+            # at a smaller one it sees nothing.
+            self.visual_norm = nn.LayerNorm(width)
+            nn.init.constant_(self.visual_norm.weight, embeddings.detach().float().pow(2).mean().sqrt().item())
+
+    def get_input_embeddings(self) -> nn.Module:
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """The device where prompts are embedded."""
+        return self.get_input_embeddings().weight.device  # type: ignore[return-value]
+
+    def embed_segments(self, visual: VisualBatch) -> torch.Tensor:
+        """Returns the query tokens of each segment, (S,Q,H)."""
+        dtype = next(self.temporal.parameters()).dtype
+        tokens = self.temporal(visual.tokens.to(dtype), visual.times_s, visual.mask)
+        return self.visual_norm(tokens)
+
+    def embed_prompt(self, input_ids: torch.Tensor, visual: VisualBatch | None) -> torch.Tensor:
+        """Returns the word embeddings of `input_ids` (B,L) with query tokens at `VISUAL_TOKEN_ID`: (B,L,H).
+
+        Raises ValueError if the number of placeholders in `input_ids` is not the number of query tokens, S * Q.
+        """
+        # `VISUAL_TOKEN_ID` has no row in the embedding; any row does, because it is overwritten below.
+        embeds = self.get_input_embeddings()(input_ids.clamp(min=0))
+        is_visual = input_ids == VISUAL_TOKEN_ID
+        have = 0 if visual is None else len(visual.tokens) * self.temporal.queries
+        if is_visual.sum() != have:
+            raise ValueError(
+                f"the prompt has {is_visual.sum()} placeholders for visual tokens, but the video has {have} tokens"
+            )
+        if visual is not None:
+            embeds = embeds.masked_scatter(is_visual[..., None], self.embed_segments(visual).to(embeds.dtype))
+        return embeds
+
+    def embed_words(self, ids: list[int]) -> torch.Tensor:
+        """Returns the embeddings (L,H) of tokens of the vocabulary."""
+        return self.get_input_embeddings()(torch.tensor(ids, device=self.device))
