@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from videollm.errors import CheckpointError
+from videollm.models.labels import IGNORE
 from videollm.models.output_projection import alignment_loss
-from videollm.models.published.llama import IGNORE_LABEL, build_llama, embed, next_token_loss
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
+from videollm.models.published.llama import build_llama, embed, next_token_loss
 from videollm.models.published.nextgpt_base import (
     MODALITIES,
     SENTINELS,
@@ -128,7 +129,7 @@ class NextGpt(NextGptBase):
 
         return (
             torch.stack([pad(row, 0.0) for row in rows]),
-            torch.stack([pad(row, IGNORE_LABEL) for row in row_labels]),
+            torch.stack([pad(row, IGNORE) for row in row_labels]),
             torch.stack([pad(torch.ones(len(row), dtype=torch.long), 0) for row in rows]),
         )
 

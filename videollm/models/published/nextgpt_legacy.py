@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from videollm.models.labels import IGNORE
 from videollm.models.output_projection import OutputProjection, alignment_loss
 from videollm.models.published.imagebind import RENAMES as IMAGEBIND_RENAMES
 from videollm.models.published.imagebind import build_imagebind
-from videollm.models.published.llama import IGNORE_LABEL, add_official_lora, build_llama, embed, next_token_loss
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
+from videollm.models.published.llama import add_official_lora, build_llama, embed, next_token_loss
 from videollm.models.published.nextgpt_base import (
     MODALITIES,
     SENTINELS,
@@ -199,5 +200,5 @@ def _accuracy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Share of labelled tokens that are the likeliest. The official code leaves out the first prediction, and divides
     by one more than there are."""
     chosen, wanted = logits.argmax(-1)[:, 1:-1], labels[:, 2:]
-    valid = wanted != IGNORE_LABEL
+    valid = wanted != IGNORE
     return ((chosen == wanted) & valid).sum() / (valid.sum() + 1.0)

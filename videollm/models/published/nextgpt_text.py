@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from videollm.models.published.llama import BOS_ID, IGNORE_LABEL
+from videollm.models.labels import IGNORE
+from videollm.models.published.llama import BOS_ID
 from videollm.models.published.nextgpt_base import SENTINELS
 
 Modality = Literal["image", "video", "audio"]
@@ -82,5 +83,5 @@ def prompt_ids(prompt: str, tokenize: Tokenize) -> list[int]:
 def _joined(pieces: Sequence[tuple[list[int], bool]]) -> Row:
     """pieces: ids, and whether they are learnt."""
     ids = [token for piece, _ in pieces for token in piece]
-    labels = [token if learnt else IGNORE_LABEL for piece, learnt in pieces for token in piece]
+    labels = [token if learnt else IGNORE for piece, learnt in pieces for token in piece]
     return ids, labels
