@@ -41,6 +41,7 @@ SLOW = (
     "evaluate/test_page.py",
     "evaluate/test_run.py",
     "evaluate/test_trust.py",
+    "models/hub/test_programs.py",
     "retrieval/test_commands.py",
     "retrieval/test_index.py",
     "retrieval/test_ray_cluster.py",

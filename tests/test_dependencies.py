@@ -14,7 +14,7 @@ OWN = {"videollm", "train", "data_gen", "serve", "tests", "scripts"}
 # lmms-eval is installed without its dependencies (see pyproject.toml); _typeshed exists for type checkers only.
 UNDECLARED = {"lmms_eval", "_typeshed"}
 EXTRAS = {
-    "videollm": ("decord", "eval", "index", "ray", "serve"),
+    "videollm": ("decord", "eval", "index", "ocr", "ray", "serve"),
     "train": ("train",),
     "data_gen": ("data", "ray"),
     "serve": ("serve",),
