@@ -6,20 +6,22 @@ fast answer would else tell the holder of one key what another has looked at.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from serve.runtime.decoding import SandboxedDecoder
 from serve.runtime.executor import ModelExecutor, run_in_new_thread
-from serve.runtime.files import StoredFile
-from serve.runtime.service import Service
 from videollm.config import SamplingConfig
 from videollm.features.observe import FPS, MAX_FRAMES, thinned
 from videollm.senses.detector import SIDE, SSDMobileNetV2
+from videollm.senses.finding import Findings
 from videollm.senses.objects import ObjectSense
-from videollm.senses.speech import SpeechTask, SpokenSentence
+from videollm.senses.speech import SpeechSense, SpeechTask, SpokenSentence
 from videollm.senses.tracks import ObjectTrack
 
 MAX_KEPT = 64  # videos
@@ -34,22 +36,41 @@ class SensedVideo:
     sentences: tuple[SpokenSentence, ...]
     tracks: tuple[ObjectTrack, ...]
 
+    @property
+    def findings(self) -> Findings:
+        """What the language model and answers are told of."""
+        found = [*(s.finding for s in self.sentences), *(t.finding for t in self.tracks)]
+        ordered = tuple(sorted(found, key=lambda f: f.start_s))
+        return Findings(senses=("speech", "objects"), found=ordered, sound=self.has_sound)
+
 
 class VideoSenses:
-    """Finds speech, people and things, once for each video of an owner."""
+    """Finds speech, people and things, once for each video of an owner.
 
-    def __init__(self, service: Service):
-        self.service = service
+    objects, speech: load the models when they are first needed. They raise APIError 503 where that fails.
+    """
+
+    def __init__(
+        self,
+        decoder: SandboxedDecoder,
+        executor: ModelExecutor,
+        objects: Callable[[], Awaitable[ObjectSense]],
+        speech: Callable[[], Awaitable[SpeechSense]],
+    ):
+        self.decoder, self.executor = decoder, executor
+        self._objects, self._speech = objects, speech
         self._kept: OrderedDict[tuple[str, str], SensedVideo] = OrderedDict()
         self._finding: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def of(self, owner: str, file: StoredFile) -> SensedVideo:
-        """Raises APIError: 400 for a file that cannot be decoded, 503 where a sense cannot be loaded."""
-        key = owner, file.sha
+    async def of(self, owner: str, path: Path, sha: str) -> SensedVideo:
+        """Returns what the senses find in the file with the content hash `sha`.
+
+        Raises APIError: 400 for a file that cannot be decoded, 503 where a sense cannot be loaded."""
+        key = owner, sha
         try:
             async with self._finding.setdefault(key, asyncio.Lock()):  # who asks meanwhile waits for the same result
                 if key not in self._kept:
-                    self._kept[key] = await self._find(file)
+                    self._kept[key] = await self._find(path)
         finally:
             self._finding.pop(key, None)
         self._kept.move_to_end(key)
@@ -57,20 +78,20 @@ class VideoSenses:
             self._kept.popitem(last=False)
         return self._kept[key]
 
-    async def _find(self, file: StoredFile) -> SensedVideo:
-        service, sampling = self.service, SamplingConfig(fps=FPS, max_frames=MAX_FRAMES)
-        objects = _in_executor(await service.objects(), service.executor)
-        async with service.decoder.decode(file.path, sampling, SIDE) as decoded:
+    async def _find(self, path: Path) -> SensedVideo:
+        sampling = SamplingConfig(fps=FPS, max_frames=MAX_FRAMES)
+        objects = _in_executor(await self._objects(), self.executor)
+        async with self.decoder.decode(path, sampling, SIDE) as decoded:
             tracks = await run_in_new_thread(objects.follow, decoded.pieces)
         info = decoded.info
-        sentences = await self._listen(file, info.duration_s) if info.has_audio else []
+        sentences = await self._listen(path, info.duration_s) if info.has_audio else []
         return SensedVideo(info.duration_s, info.has_audio, tuple(sentences), tuple(tracks))
 
-    async def _listen(self, file: StoredFile, duration_s: float) -> list[SpokenSentence]:
-        sense = await self.service.speech()
-        async with self.service.decoder.sound(file.path) as sound:
+    async def _listen(self, path: Path, duration_s: float) -> list[SpokenSentence]:
+        sense = await self._speech()
+        async with self.decoder.sound(path) as sound:
             pieces = thinned(sound.pieces(), duration_s)
-            found = self.service.executor.iterate(lambda: sense.sentences(pieces, SpeechTask()))
+            found = self.executor.iterate(lambda: sense.sentences(pieces, SpeechTask()))
             async with aclosing(found):
                 return [sentence async for sentence in found]
 

@@ -19,6 +19,7 @@ from serve.runtime.executor import ExecutorEngine, ModelExecutor, run_in_new_thr
 from serve.runtime.files import FileStore
 from serve.runtime.media import MediaLoader
 from serve.runtime.metrics import Metrics
+from serve.runtime.senses import VideoSenses
 from serve.security.limiters import ConcurrencyLimiter, RateLimiter
 from videollm.checkpoint import Model
 from videollm.errors import AssetError, CheckpointError
@@ -65,6 +66,7 @@ class Service:
         self.executor = ModelExecutor(max_running=limits.batch)
         self.video_cache = EncodedVideoCache(limits.features_bytes)
         self.prefix_cache = PrefixCache(limits.prefix_bytes)
+        self.senses = VideoSenses(self.decoder, self.executor, self.objects, self.speech)
         self._senses: dict[str, Any] = {}
         self._loading_sense = asyncio.Lock()
         self._local_engine: LocalEngine | None = None

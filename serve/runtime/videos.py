@@ -1,6 +1,6 @@
 """Loading of the videos of requests: opens what a request names, decodes it in the sandbox and encodes its frames."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +12,7 @@ from serve.runtime.service import Service
 from videollm.config import SamplingConfig
 from videollm.errors import VideoLLMError
 from videollm.features.encode import EncodedVideo, encode_frames
+from videollm.features.observe import part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ async def load_video(
             metrics.seconds.labels("load").observe(perf_counter() - started)
             key = owner, media.sha, sampling
             video, hit = await service.video_cache.get(key, lambda: _encode(service, media, sampling))
+            if service.model.config.senses and not image:
+                video = await _observe(service, media, owner, video)
     except (VideoLLMError, APIError) as error:
         refusal = as_api_error(error, param)
         refusal.param = param
@@ -82,6 +85,20 @@ async def _encode(service: Service, media: MediaFile, sampling: SamplingConfig) 
     for step, ms in video.ms.items():
         service.metrics.seconds.labels(step).observe(ms / 1000)
     return video
+
+
+async def _observe(service: Service, media: MediaFile, owner: str, video: EncodedVideo) -> EncodedVideo:
+    """Returns the video with what the senses find in the part that was encoded.
+
+    Where a sense cannot be loaded, nobody has looked or listened, which the answers then say.
+    """
+    try:
+        sensed = await service.senses.of(owner, media.path, media.sha)
+    except APIError as error:
+        if error.code != "sense_unavailable":
+            raise
+        return video
+    return replace(video, findings=part_of(video, sensed.findings))
 
 
 def _used(

@@ -18,7 +18,6 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api.errors import APIError, on_api_error, on_http, on_validation
-from serve.runtime.senses import VideoSenses
 from serve.runtime.service import Service
 from serve.security.auth import ApiKeys
 from serve.web import render
@@ -117,7 +116,7 @@ def create_page(service: Service) -> FastAPI:
         """Leads to the page in the reader's language."""
         return RedirectResponse(f"/{_labels(request).language}/", 303)
 
-    catalog, thumbnails, senses = VideoCatalog(service), Thumbnails(service.decoder), VideoSenses(service)
+    catalog, thumbnails, senses = VideoCatalog(service), Thumbnails(service.decoder), service.senses
     package = files("serve.web")
     for language, labels in LANGUAGES.items():
         blocks = layout(

@@ -43,7 +43,8 @@ class TabActions(PageContext):
     async def sense(self, request: gr.Request, video: PageVideo) -> tuple[str, str]:
         """Finds speech, people and things. Returns the lanes below the timeline and the transcript."""
         async with self.work(request) as session:
-            found = await self.senses.of(session.owner, self.file_of(session, video))
+            file = self.file_of(session, video)
+            found = await self.senses.of(session.owner, file.path, file.sha)
             return render.lanes(found, self.labels), render.transcript(found, video.name, self.labels)
 
     async def search(self, request: gr.Request, query: str, indexed: bool, video: PageVideo, *settings: Any) -> str:

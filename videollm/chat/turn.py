@@ -125,6 +125,7 @@ def generate_answer(
             yield Piece(new, token)
         text = text[:stopped_at]
     cut = stopped_at is None and len(ids) == generation.max_new_tokens
+    described = text
     if grounded is not None and stopped_at is None:
         text = grounded.completed(text) if grounded.describes else grounded.text
         text = text[: _first_stop(text, generation.stop)]
@@ -154,7 +155,11 @@ def generate_answer(
             "total": round(1000 * ended_s + sum(video_ms.values()), 1),
         },
     )
-    evidence = grounded.evidence if grounded else _evidence(model, question, text, videos)
+    evidence = grounded.evidence if grounded else ()
+    if grounded is None or grounded.describes:
+        found = _evidence(model, question, described, videos)
+        starts = {e.start_s for e in found}
+        evidence = (*found, *(e for e in evidence if e.start_s not in starts))
     yield Answer(text, evidence, receipt)
 
 

@@ -93,10 +93,14 @@ def observe(
     if not senses:
         return video
     findings = find(path, senses, cache, device)
+    return replace(video, findings=part_of(video, findings), ms={**video.ms, **findings.ms})
+
+
+def part_of(video: EncodedVideo, findings: Findings) -> Findings:
+    """What was found in the part of the file that was encoded."""
     # What is heard after the last frame belongs to a video that is looked at to its end.
     end_s = video.end_s if video.end_s < video.info.duration_s else math.inf
-    shown = findings.part(float(video.times_s[0]), end_s)
-    return replace(video, findings=shown, ms={**video.ms, **findings.ms})
+    return findings.part(float(video.times_s[0]), end_s)
 
 
 def _remembered(

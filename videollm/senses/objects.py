@@ -41,18 +41,7 @@ class ObjectSense:
 
     def __call__(self, path: str | Path) -> list[Finding]:
         """One finding for each object, in the order of appearance. Raises the VideoError family."""
-        return [
-            Finding(
-                start_s=track.start_s,
-                end_s=track.end_s,
-                kind="object",
-                text=track.name,
-                score=track.score,
-                box=track.best.box,
-                track=track.number,
-            )
-            for track in self.tracks(path)
-        ]
+        return [track.finding for track in self.tracks(path)]
 
     def tracks(self, path: str | Path) -> list[ObjectTrack]:
         """The objects of a video, in the order of appearance. Raises the VideoError family."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torchvision.ops import box_iou
 
+from videollm.senses.finding import Finding
+
 LEAST_OVERLAP = 0.2  # of two boxes that are one object; at 2 frames a second a walking person moves by half their width
 MISSED = 2  # frames that an object may be hidden for
 
@@ -51,6 +53,18 @@ class ObjectTrack:
     @property
     def best(self) -> Detection:
         return max(self.detections, key=lambda d: d.score)
+
+    @property
+    def finding(self) -> Finding:
+        return Finding(
+            start_s=self.start_s,
+            end_s=self.end_s,
+            kind="object",
+            text=self.name,
+            score=self.score,
+            box=self.best.box,
+            track=self.number,
+        )
 
 
 class Tracker:

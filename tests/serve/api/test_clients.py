@@ -25,13 +25,24 @@ def lite(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Server:
 def test_the_default_model_answers_rightly_and_remembers(lite: Server):
     client, messages = lite.client(), asked(SAMPLE.as_uri(), "What is in this video?")
     first = client.chat.completions.create(model="lite", messages=messages)
-    assert first.choices[0].message.content == "A cat, then an espresso, then a rocket."
+    assert first.choices[0].message.content == "A cat, then an espresso, then a rocket. 1 cup is seen."
     assert first.choices[0].finish_reason == "stop"
     messages += [first.choices[0].message, {"role": "user", "content": "What comes first?"}]
     second = client.chat.completions.create(model="lite", messages=messages)
     assert "cat" in second.choices[0].message.content.lower()
     assert second.usage.prompt_tokens_details.cached_tokens > 0.7 * second.usage.prompt_tokens
     assert second.receipt["ms"]["first_token"] < first.receipt["ms"]["first_token"] + first.receipt["ms"]["decode"]
+
+
+def test_the_senses_look_at_the_videos_of_requests(lite: Server):
+    client = lite.client()
+
+    def answer(question: str) -> str:
+        made = client.chat.completions.create(model="lite", messages=asked(SAMPLE.as_uri(), question))
+        return made.choices[0].message.content
+
+    assert answer("Is there a person?") == "Nobody was seen."
+    assert answer("What is said?") == "The video has no sound."
 
 
 def test_search_finds_the_moment_and_names_the_file_as_requests_may(lite: Server):
