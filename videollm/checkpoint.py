@@ -116,7 +116,7 @@ def _load_hub(
     directory: Path, config: ModelConfig, device: torch.device, device_map: DeviceMap, adapter: Path | None
 ) -> Model:
     encoder = PixelEncoder(build_encoder(config.encoder, device), hub.family_of(directory).short_side)
-    llm = hub.load_model(directory, config.llm, device, device_map)
+    llm: Any = hub.load_model(directory, config.llm, device, device_map)
     if adapter is not None:
         llm, config = hub.with_adapter(llm, config, adapter)
     return Model(config, encoder, hub.load_processor(directory, config), llm)
@@ -155,12 +155,13 @@ def load_directory(
     source = base(config.llm, directory)
     if load_in_4bit:
         source = replace(source, load_in_4bit=True)
-    language_model = load_language_model(source, device, device_map)
+    language_model: Any = load_language_model(source, device, device_map)
     if source.lora is not None:
         language_model = load_adapter(language_model, directory, trainable=trainable)
         if not trainable and not source.load_in_4bit:
             language_model = language_model.merge_and_unload()
-    check_sizes(config, encoder, language_model.get_input_embeddings().weight, directory / "projector.safetensors")
+    embeddings: Any = language_model.get_input_embeddings()
+    check_sizes(config, encoder, embeddings.weight, directory / "projector.safetensors")
     llm = assemble(config, encoder, language_model)
     load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"

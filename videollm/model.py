@@ -6,7 +6,7 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,7 +20,6 @@ from videollm.models.visual_prompting import VisualPrompting
 from videollm.presets import PRESETS, preset
 
 if TYPE_CHECKING:
-    from videollm.models.hub.model import HubLLM
     from videollm.models.video_llm import VideoLLM
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -37,13 +36,15 @@ class Model:
     config: ModelConfig
     encoder: FrameEncoder
     processor: Processor
-    llm: "VideoLLM | HubLLM"
+    # Models that only answer, `HubLLM` and `ChatLLM`, have the methods of `VideoLLM` that inference uses.
+    llm: "VideoLLM"
 
     @property
     def device(self) -> torch.device:
         """The device where prompts are embedded. A language model that is spread over several GPUs takes its input
         there."""
-        return self.llm.get_input_embeddings().weight.device
+        embeddings: Any = self.llm.get_input_embeddings()
+        return embeddings.weight.device
 
 
 def find(name: str) -> Path | None:

@@ -28,7 +28,7 @@ class BoundedJSONRoute(APIRoute):
         field = self.body_field
         if field is None or isinstance(field.field_info, Form):
             return handle
-        model = field.field_info.annotation
+        model: Any = field.field_info.annotation  # a schema: a body is declared as one
 
         async def handle_checked(request: Request) -> Response:
             if _is_json(request.headers.get("content-type", "")):

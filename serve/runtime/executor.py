@@ -55,7 +55,8 @@ class ModelExecutor:
     async def run_parts(self, parts: Iterator[T]) -> AsyncIterator[T]:
         """Yields the items of an iterator, each of which is a call of its own: others take turns with it, and it ends
         with the item at which the consumer stops."""
-        while (part := await self.run(next, parts, END)) is not END:
+        step: Callable[..., Any] = next  # its overloads hide the type of the items
+        while (part := await self.run(step, parts, END)) is not END:
             yield part
 
     async def iterate(
@@ -75,13 +76,14 @@ class ModelExecutor:
         finally:
             self.waiting -= 1
         items, upcoming = make(), Future[Any]()
+        step: Callable[..., Any] = next
         self.running += 1
         try:
             async with self._starting:
-                upcoming = self._submit(next, items, END)
+                upcoming = self._submit(step, items, END)
                 item = await asyncio.wrap_future(upcoming)
             while item is not END:
-                upcoming = self._submit(next, items, END)  # before the yield: computed while this one is sent
+                upcoming = self._submit(step, items, END)  # before the yield: computed while this one is sent
                 yield item
                 item = await asyncio.wrap_future(upcoming)
         finally:

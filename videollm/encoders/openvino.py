@@ -32,7 +32,8 @@ def compiled(network: EfficientNetLite0, side: int) -> Callable[[torch.Tensor], 
     maps: Any = pictures
     for layer in network.layers:
         maps = _layer(operations, layer, maps)
-    model = openvino.Model([maps], [pictures])
+    model_of: Any = openvino.Model  # its type stub binds the constructor of another class
+    model = model_of([maps], [pictures])
     properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     run = openvino.compile_model(model, "CPU", properties)
     # A request of its own for each call: its output is not overwritten by the next call, or by that of another thread.

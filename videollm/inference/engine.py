@@ -89,7 +89,8 @@ class LocalEngine:
     def __init__(
         self, llm: "VisualPrompting | HubLLM", stop_ids: set[int], on_batch: Callable[[int], None] = lambda size: None
     ):
-        self.llm, self.on_batch = llm, on_batch
+        self.llm: Any = llm  # prompts are read by the kind of model that they were made for
+        self.on_batch = on_batch
         self.runner = _runner_of(llm)
         self.stop_ids = stop_ids
         self._streams: list[_Stream] = []
@@ -135,7 +136,8 @@ class LocalEngine:
 
 def _runner_of(llm: "VisualPrompting | HubLLM") -> ModelRunner:
     if isinstance(llm, VisualPrompting):
-        return make_runner(llm.language_model)
+        language_model: Any = llm.language_model
+        return make_runner(language_model)
     from videollm.inference.hub import HubRunner  # imports transformers, which takes seconds
 
     return HubRunner(llm.language_model)

@@ -47,7 +47,7 @@ class Index:
         self.table, self.device = table, device
         self.config = config
         self._given = encoder
-        self._vectors: tuple[int, Vectors] | None = None
+        self._vectors: tuple[str, Vectors] | None = None
 
     @classmethod
     def create(

@@ -23,7 +23,9 @@ class HubLLM(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where prompts are embedded."""
-        return self.get_input_embeddings().weight.device
+        weight = self.get_input_embeddings().weight
+        assert isinstance(weight, torch.Tensor)
+        return weight.device
 
     @property
     def dtype(self) -> torch.dtype:
