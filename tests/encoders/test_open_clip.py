@@ -206,7 +206,7 @@ def test_a_layer_that_does_not_exist_is_a_config_error(clip_config: EncoderConfi
 
 
 def test_a_hub_out_of_reach_names_the_file_and_the_way_round():
-    with pytest.raises(AssetError, match=r"timm/vit_base_patch32_clip_224\.openai/ is neither.*local-dir:FOLDER"):
+    with pytest.raises(AssetError, match=r"timm/vit_base_patch32_clip_224\.openai/ cannot be loaded.*local-dir:FOLDER"):
         OpenClipEncoder(EncoderConfig(kind="open_clip", name="ViT-B-32-quickgelu", pretrained="openai"))
 
 

@@ -65,7 +65,7 @@ def test_dedupe_reports_groups_and_what_it_cannot_read(films: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["search", "--index", "{films}/idx"], "give either a text"),
+        (["search", "--index", "{films}/idx"], "give a text to search for"),
         (["search", "dog", "--index", "{films}/none"], "no index; make one with"),
         (["search", " ", "--index", "{films}/idx"], "the query is empty"),
         (["search", "dog", "--index", "{films}/idx", "--open", "{films}/a.jpg"], "ends in .png"),
