@@ -37,11 +37,15 @@ class Served:
         return sum(process.memory_info().rss for process in (server, *server.children()))
 
     def left_over(self) -> list[str]:
-        """Lists videos of requests that are still on disk and decoding children that still run."""
+        """Lists videos of requests that are still on disk and decoding children that do not end within 10 seconds.
+
+        A child may still be ending when its request has been answered.
+        """
         files = [str(path) for path in self.folder.glob("*/media/*")]
         server = psutil.Process(self.process.pid)
         workers = [worker for decoder in server.children() for worker in decoder.children()]
-        return files + [f"process {worker.pid}" for worker in workers if worker.status() != psutil.STATUS_ZOMBIE]
+        _, running = psutil.wait_procs(workers, timeout=10)
+        return files + [f"process {worker.pid}" for worker in running if worker.status() != psutil.STATUS_ZOMBIE]
 
 
 @contextmanager
