@@ -53,7 +53,15 @@ async def prepare_chat(service: Service, request: ChatRequest, owner: str) -> Pr
             f"the messages have {len(parts)} videos; the limit is {service.config.limits.videos}", "messages"
         )
     videos = [
-        await load_video(service, url_of(part), owner, request.video, param=param, image=isinstance(part, ImagePart))
+        await load_video(
+            service,
+            url_of(part),
+            owner,
+            request.video,
+            param=param,
+            image=isinstance(part, ImagePart),
+            observed=True,
+        )
         for _, param, part in parts
     ]
     return PreparedChat(request, owner, messages, videos, [number for number, _, _ in parts])

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from serve.api.errors import APIError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SENSE_RETRY_S = 60  # until the weights of a sense that could not be loaded are looked for again
 CLOSE_S = 10.0  # longest wait for a computation in work when the server ends
 
 
@@ -68,6 +69,7 @@ class Service:
         self.prefix_cache = PrefixCache(limits.prefix_bytes)
         self.senses = VideoSenses(self.decoder, self.executor, self.objects, self.speech)
         self._senses: dict[str, Any] = {}
+        self._senses_failed_at: dict[str, float] = {}
         self._loading_sense = asyncio.Lock()
         self._local_engine: LocalEngine | None = None
         self._vllm_engine: VLLMEngine | None = None
@@ -118,18 +120,16 @@ class Service:
 
     async def _sense(self, name: str, make: Callable[[], Any]) -> Any:
         async with self._loading_sense:
+            # Without a network, looking for weights takes long: requests in between are refused at once.
+            if monotonic() < self._senses_failed_at.get(name, -SENSE_RETRY_S) + SENSE_RETRY_S:
+                raise _sense_unavailable(name)
             if name not in self._senses:
                 try:
                     self._senses[name] = await run_in_new_thread(make)
                 except (AssetError, CheckpointError) as error:
+                    self._senses_failed_at[name] = monotonic()
                     logger.warning("%s", error)  # names paths of this machine, which clients must not learn
-                    raise APIError(
-                        503,
-                        f"the model for {name} cannot be loaded; see the server's log",
-                        "sense_unavailable",
-                        kind="server_error",
-                        retry_after_s=60,
-                    ) from error
+                    raise _sense_unavailable(name) from error
             return self._senses[name]
 
     def check_model(self, name: str) -> None:
@@ -164,6 +164,11 @@ class Service:
             return engine, interrupt
         own = ExecutorEngine(engine, self.executor)
         return own, own.stopped.set
+
+
+def _sense_unavailable(name: str) -> APIError:
+    message = f"the model for {name} cannot be loaded; see the server's log"
+    return APIError(503, message, "sense_unavailable", kind="server_error", retry_after_s=SENSE_RETRY_S)
 
 
 def _open_index(uri: str | None, model: Model) -> "Index | None":

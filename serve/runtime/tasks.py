@@ -86,7 +86,7 @@ def _numbers(vector: torch.Tensor, encoding: str) -> list[float] | str:
 async def caption_video(service: Service, request: CaptionRequest, owner: str) -> CaptionReply:
     """Describes a video. Raises APIError."""
     service.check_model(request.model)
-    loaded = await load_video(service, request.video.url, owner, request.options, param="video")
+    loaded = await load_video(service, request.video.url, owner, request.options, param="video", observed=True)
     engine, stop = service.blocking_engine_for(owner)
     model, dense = service.model, []
     with api_errors("video"):
@@ -104,7 +104,7 @@ async def caption_video(service: Service, request: CaptionRequest, owner: str) -
 async def summarize_video(service: Service, request: SummarizeRequest, owner: str) -> SummaryReply:
     """Describes the parts that represent a video. Raises APIError."""
     service.check_model(request.model)
-    loaded = await load_video(service, request.video.url, owner, request.options, param="video")
+    loaded = await load_video(service, request.video.url, owner, request.options, param="video", observed=True)
     engine, stop = service.blocking_engine_for(owner)
     with api_errors("video"):
         summary = await run_in_new_thread(summarize, service.model, loaded.video, request.parts, engine, stop=stop)

@@ -31,13 +31,21 @@ class RequestVideo:
 
 
 async def load_video(
-    service: Service, url: str, owner: str, options: VideoOptions, *, param: str, image: bool = False
+    service: Service,
+    url: str,
+    owner: str,
+    options: VideoOptions,
+    *,
+    param: str,
+    image: bool = False,
+    observed: bool = False,
 ) -> RequestVideo:
     """Returns the features of a video or picture, from the cache if they are there.
 
     Args:
         param: The field of the request that names the video, for errors.
         image: Whether the request says that it is a picture, of which one frame is used.
+        observed: Whether a language model will be told what the model's senses find, which takes longer than encoding.
 
     Raises APIError.
     """
@@ -48,7 +56,7 @@ async def load_video(
             metrics.seconds.labels("load").observe(perf_counter() - started)
             key = owner, media.sha, sampling
             video, hit = await service.video_cache.get(key, lambda: _encode(service, media, sampling))
-            if service.model.config.senses and not image:
+            if observed and service.model.config.senses and not image:
                 video = await _observe(service, media, owner, video)
     except (VideoLLMError, APIError) as error:
         refusal = as_api_error(error, param)

@@ -109,7 +109,7 @@ class Fetcher:
             raise _refusal(f"it did not arrive within {self.limits.fetch_s:g} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
             raise _refusal(f"it cannot be fetched ({type(error).__name__})") from error
-        except ValueError as error:  # such as http://[::1, or a host name that is no name
+        except ValueError as error:  # such as http://[::1, whose bracket is not closed
             raise _refusal("it is not a valid address") from error
 
     async def _fetch(self, url: str) -> AsyncIterator[bytes]:

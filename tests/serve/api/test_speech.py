@@ -1,14 +1,20 @@
 """Transcriptions through OpenAI's own client, from real speech."""
 
+import asyncio
 import io
+from pathlib import Path
 from typing import Any
 
 import openai
 import pysubs2
 import pytest
 
+from serve.api.errors import APIError
+from serve.config import ServerConfig
+from serve.runtime.service import Service
 from tests.senses.test_speech import SHORT, SHORT_TEXT, words
 from tests.serve.conftest import SAMPLE, Server
+from videollm import checkpoint
 
 MODEL = "whisper-1"
 
@@ -64,3 +70,21 @@ def test_refusals(client: Any, change: dict[str, Any], status: int, code: str, p
     with pytest.raises(openai.APIStatusError, match=message) as refused:
         client.audio.transcriptions.create(**{"file": SHORT, "model": MODEL} | change)
     assert (refused.value.status_code, refused.value.code, refused.value.param) == (status, code, param)
+
+
+def test_weights_that_are_not_there_are_not_looked_for_at_each_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    async def ask_twice() -> list[APIError]:
+        service = Service(ServerConfig(model="debug", whisper=str(tmp_path)), checkpoint.load("debug", "cpu"))
+        refusals = []
+        for _ in range(2):
+            with pytest.raises(APIError) as caught:
+                await service.speech()
+            refusals.append(caught.value)
+        await service.close()
+        return refusals
+
+    first, second = asyncio.run(ask_twice())
+    assert (first.status, first.code, str(first)) == (503, "sense_unavailable", str(second))
+    assert len([record for record in caplog.records if str(tmp_path) in record.message]) == 1
