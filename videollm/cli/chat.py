@@ -143,4 +143,4 @@ def _evidence_and_receipt(answer: "Answer") -> str:
     r = answer.receipt
     tokens = f"{r.frames} frames, {r.visual_tokens} visual + {r.prompt_tokens - r.visual_tokens} text tokens"
     model = f"{r.model} {r.config_sha} on {r.device}"
-    return f"evidence: {', '.join(spans)}\nreceipt:  {model}, {tokens}, {r.ms['total']:.0f} ms"
+    return f"evidence: {', '.join(spans) or 'none'}\nreceipt:  {model}, {tokens}, {r.ms['total']:.0f} ms"
