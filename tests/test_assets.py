@@ -208,6 +208,13 @@ def test_an_interrupted_build_leaves_nothing(cache: Path):
     assert [f.suffix for f in (cache / "derived").iterdir()] == [".lock"]
 
 
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VIDEOLLM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(AssetError, match=r"cannot be made in .*set VIDEOLLM_CACHE"):
+        assets.derived("thing", {}, lambda target: None)
+
+
 def test_what_a_killed_process_left_is_removed(cache: Path):
     folder = assets.derived("thing", {}, Builder())
     shutil.rmtree(folder)

@@ -81,9 +81,20 @@ def _materialise(directory: Path, source: Mapping[str, object], build: Callable[
     """Returns `directory` if it is complete and undamaged. Otherwise makes it from what `build(target)` writes.
 
     Several processes may call this: one builds and the others wait, and readers see the old folder or the new one.
+    Raises AssetError where nothing can be written.
     """
-    if _intact(directory):
+    if _intact(directory):  # a cache that is complete may be read-only
         return directory
+    try:
+        return _make(directory, source, build)
+    except OSError as error:
+        raise AssetError(
+            f"{directory.name} cannot be made in {directory.parent} ({error.strerror or error}); see that its disk has "
+            "room, or set VIDEOLLM_CACHE to a folder that can be written"
+        ) from error
+
+
+def _make(directory: Path, source: Mapping[str, object], build: Callable[[Path], None]) -> Path:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{directory}.lock"):
         if _intact(directory):
