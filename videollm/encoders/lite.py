@@ -69,7 +69,7 @@ class LiteEncoder:
     def network(self) -> EfficientNetLite0:
         """The network, with layers in the encoder's dtype and a classifier in float32."""
         network = load_efficientnet(self._weights)
-        network.layers.to(dtype=self.dtype, memory_format=torch.channels_last)
+        network.layers.to(dtype=self.dtype).to(memory_format=torch.channels_last)
         return network.to(self.device)
 
     @functools.cached_property
