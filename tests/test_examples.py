@@ -50,7 +50,7 @@ def test_streaming_with_openais_client_gets_an_answer(tmp_path: Path):
         printed = run("stream_with_openai.py", "--base-url", f"{server.url}/v1")
     finally:
         server.stop()
-    assert printed == "A cat, then an espresso, then a rocket.\n"
+    assert printed == "A cat, then an espresso, then a rocket. 1 cup is seen.\n"
 
 
 def test_training_on_own_rows_leaves_two_checkpoints(tmp_path: Path):
