@@ -11,7 +11,7 @@ import pytest
 from tests.serve.conftest import Server
 
 EXAMPLES = Path(__file__).parents[1] / "scripts/examples"
-TIMEOUT_S = 900  # an example takes seconds; a machine whose cores are shared takes longer
+TIMEOUT_S = 500  # an example takes seconds; a machine whose cores are shared takes longer
 
 
 def run(name: str, *arguments: str | Path) -> str:

@@ -23,7 +23,7 @@ PAGES = [
 ]
 README_LINES = 250
 NEEDS = {f"needs: {what}" for what in ("network", "gpu", "minutes", "hours", "a checkpoint", "a server")}
-TIMEOUT_S = 900  # a block takes seconds; a machine whose cores are shared takes longer
+TIMEOUT_S = 500  # a block takes seconds; a machine whose cores are shared takes longer
 PORT = re.compile(r"(127\.0\.0\.1:|--port )(\d+)")
 
 

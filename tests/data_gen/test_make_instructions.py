@@ -30,7 +30,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=500)
 
 
 def captions(folder: Path, count: int) -> Path:
@@ -215,13 +215,8 @@ def test_the_lite_language_model_writes_samples(tmp_path: Path):
 
 
 def test_ray_gives_the_same_samples(tmp_path: Path):
-    from ray.cluster_utils import Cluster
-
     source = events(tmp_path, 12)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    spread = run(source, "--out", tmp_path / "spread.jsonl", "--ray", str(cluster.address))
-    cluster.shutdown()
+    spread = run(source, "--out", tmp_path / "spread.jsonl", "--ray", "local")
     assert spread.returncode == 0, spread.stderr
     assert run(source, "--out", tmp_path / "one.jsonl").returncode == 0
     rows = [{(s.id, s.messages) for s in read(tmp_path / name)} for name in ("spread.jsonl", "one.jsonl")]
