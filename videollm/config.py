@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from videollm.errors import ConfigError
 
@@ -19,12 +19,29 @@ Decoder = Literal["pyav", "decord"]
 SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
 Resize = Literal["trained", "squash", "nearest"]
 PromptLayoutName = Literal["chat", "video_llama", "video_chatgpt"]
-SenseName = Literal["speech", "objects", "text"]
+SenseName = Literal["speech", "objects", "text", "faces", "sounds"]
+OWN_WEIGHTS = ("speech", "sounds")  # senses that take the weights of a directory
 
 
 def _check(ok: bool, message: str) -> None:
     if not ok:
         raise ConfigError(message)
+
+
+def split_sense(sense: str) -> tuple[SenseName, str]:
+    """Returns the name of a sense and the directory of its weights, "" for those that come with the project.
+
+    `sense` is a name such as "speech", or a name with a directory, as in "speech=runs/my-whisper". Raises ConfigError.
+    """
+    name, _, directory = sense.partition("=")
+    _check_choice("sense", name, SenseName)
+    _check(not directory or name in OWN_WEIGHTS, f"{sense!r} names a directory; only {', '.join(OWN_WEIGHTS)} take one")
+    _check(
+        bool(directory) or name != "sounds",
+        "the sense 'sounds' needs the directory of an audio classifier of transformers, as in sounds=DIRECTORY",
+    )
+    _check("," not in directory, f"{directory!r} has a comma, which separates senses; rename the directory")
+    return cast(SenseName, name), directory
 
 
 def _check_choice(name: str, value: str, choices: Any) -> None:
@@ -249,11 +266,11 @@ class ModelConfig:
     temporal: TemporalConfig = field(default_factory=TemporalConfig)
     llm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
-    senses: tuple[SenseName, ...] = ()
+    senses: tuple[str, ...] = ()  # see `split_sense`
 
     def __post_init__(self) -> None:
-        for name in self.senses:
-            _check_choice("sense", name, SenseName)
+        for sense in self.senses:
+            split_sense(sense)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

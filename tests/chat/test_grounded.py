@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from videollm.chat.grounded import CANNOT_TELL, INTRODUCTION, NOBODY, NOT_HEARD, ground
+from videollm.chat.grounded import CANNOT_TELL, HELP, INTRODUCTION, NOBODY, NOT_HEARD, ground
 from videollm.chat.session import ChatSession
 from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import Model, load
@@ -83,6 +83,25 @@ def test_what_is_said_and_when():
     assert ask("What is said?", Findings(senses=("speech",), sound=False)) == "The video has no sound."
     assert ask("What is said?", NOTHING) == NOT_HEARD
     assert "only speech" in (ask("What music is playing?") or "")
+
+
+def test_sounds_and_writing_are_told_by_their_senses_only():
+    sounds = Finding(start_s=0, end_s=5, kind="sound", text="Dog", score=0.7)
+    lines = Finding(start_s=2, end_s=4, kind="text", text="EXIT", score=0.9)
+    found = replace(FOUND, senses=(*FOUND.senses, "sounds", "text"), found=(sounds, lines, *FOUND.found))
+    assert ask("What can be heard?", found) == (
+        'At 0:05 someone says: "Good morning to you." Sounds: dog (0:00 to 0:05).'
+    )
+    assert ask("Can you hear a dog?", found) == "Yes, from 0:00 on."
+    assert ask("Is there music?", found) == CANNOT_TELL
+    assert ask("What music is playing?", replace(found, found=())) == "No sound was recognised."
+    assert ask("What does the sign say?", found) == 'At 0:02 it reads: "EXIT"'
+    assert ask("What does the sign say?", replace(found, found=())) == "No text was read."
+    assert "the sense is off" in (ask("What does the sign say?") or "")
+
+
+def test_a_greeting_is_answered_without_the_video():
+    assert ask("Hello!") == HELP
 
 
 def test_a_thing_is_there_if_tracked_or_near_and_denied_only_by_a_sense_that_knows_it():

@@ -32,11 +32,14 @@ def test_forms(text: str, asked: Question):
     ("text", "asks"),
     [
         ("What is the person saying?", "speech"),
-        ("What can be heard?", "speech"),
+        ("What can be heard?", "heard"),
         ("What did they talk about?", "speech"),
         ("Does anyone speak?", "speaks"),
         ('When is "good morning" said?', "when"),
         ("What music is playing?", "sound"),
+        ("What does the text say?", "written"),
+        ("Read the sign.", "written"),
+        ("Hello!", "greeting"),
         ("Is there music?", "sound"),
     ],
 )
@@ -53,7 +56,6 @@ def test_sound(text: str, asks: str):
         "Give a timeline of the video.",
         "How many different things are shown?",
         "How long is the video?",
-        "What does the text say?",
         "Is there a cat or a dog?",
         "Is the man happy?",
         "When does the rocket appear?",

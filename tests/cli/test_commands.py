@@ -92,7 +92,7 @@ def test_assets_lists_the_default_model_and_the_senses():
     names = {a["name"] for a in result("assets")["assets"]}
     assert names == {
         *("efficientnet-lite0", "all-minilm-l6-v2", "smollm2-135m-instruct"),  # lite
-        *("whisper-base", "ssd-mobilenet-v2", "pp-ocrv6-small"),  # speech, objects, text
+        *("whisper-base", "ssd-mobilenet-v2", "pp-ocrv6-small", "centerface"),  # speech, objects, text, faces
     }
 
 

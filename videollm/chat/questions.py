@@ -11,7 +11,9 @@ from typing import Literal
 from videollm.models.notes import plural
 from videollm.senses.detector import NAMES
 
-Asks = Literal["speech", "speaks", "when", "sound", "count", "exists", "who", "describe"]
+Asks = Literal[
+    "speech", "speaks", "when", "heard", "sound", "written", "count", "exists", "who", "describe", "greeting"
+]
 
 # Any of these may be asked for; which of them somebody is, the detector does not know.
 PEOPLE = frozenset({"person", "people", "anyone", "anybody", "someone", "somebody", "human", "human being"})
@@ -37,6 +39,8 @@ _COUNT = re.compile(
     r"(?: (?:are|is|were|was|do|does|did|can|could|appear|in|there|you)\b.*)?"
 )
 _WRITING = re.compile(r"\b(signs?|text|written|writing|labels?|screen|title|letters)\b")
+_READ = re.compile(r"\b(says?|written|writing|reads?|text)\b")
+_GREETING = re.compile(r"(?:hello|hi|hey|good (?:morning|afternoon|evening)|thanks|thank you)(?: there)?")
 _WORDS = re.compile(
     r"\b(said|says|saying|speaks?|speaking|spoken|speech|talks?|talking|talked|voices?|transcript|narrat\w+|dialog\w*"
     r"|conversation)\b|\bwhat (?:do|does|did) .* say\b"
@@ -81,6 +85,10 @@ def read_question(text: str) -> Question | None:
         if found := form.fullmatch(words):
             several = re.search(r" (?:or|and) ", found[1])
             return None if several else Question("exists", singular(found[1]), time_s)
+    if _GREETING.fullmatch(words):
+        return Question("greeting")
+    if re.match(r"(?:what|which|read)\b", words) and _WRITING.search(words) and _READ.search(words):
+        return Question("written", words, time_s)
     if re.match(r"who\b", words):
         return Question("who", time_s=time_s)
     if _DESCRIBE.fullmatch(words) and not _ONE_TIME.search(words) and time_s is None:
@@ -95,7 +103,13 @@ def _about_sound(words: str) -> Asks | None:
         return "sound"
     if _WHEN.match(words):
         return "when"
+    if not _WORDS.search(words):
+        return "sound" if _YES_OR_NO.match(words) else "heard"
     return "speaks" if _YES_OR_NO.match(words) else "speech"
+
+
+def asks_yes_or_no(words: str) -> bool:
+    return _YES_OR_NO.match(words) is not None
 
 
 def singular(thing: str) -> str:

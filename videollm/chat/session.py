@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from videollm.chat.answer import Answer
 from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
-from videollm.config import SamplingConfig, SenseName
+from videollm.config import SamplingConfig
 from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
@@ -46,7 +46,7 @@ class ChatSession:
         engine: Engine | None = None,
         sampling: SamplingConfig | None = None,
         features: FeatureCache | None = None,
-        senses: Sequence[SenseName] | None = None,
+        senses: Sequence[str] | None = None,
         messages: list[Message] | None = None,
     ):
         self.model = model

@@ -3,12 +3,12 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, TypeAlias
 
 from videollm.device_arguments import add_device_arguments
 
 if TYPE_CHECKING:
-    from videollm.config import ModelConfig, SamplingConfig, SenseName
+    from videollm.config import ModelConfig, SamplingConfig
     from videollm.inference.sampling import GenerationConfig
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -63,20 +63,24 @@ def senses_arguments(default: str = "the model's") -> Arguments:
         "--senses",
         type=_senses,
         metavar="NAMES",
-        help=f"what else is found in the video: speech, objects, text, several as speech,objects, or none "
+        help="what else is found in the video: speech, objects, text, faces, sounds=DIRECTORY (an audio classifier of "
+        f"transformers); several as speech,objects; speech=DIRECTORY for another Whisper; or none "
         f"(default: {default})",
     )
     return parser
 
 
-def _senses(text: str) -> "tuple[SenseName, ...]":
-    from videollm.config import SenseName
+def _senses(text: str) -> tuple[str, ...]:
+    from videollm.config import split_sense
+    from videollm.errors import ConfigError
 
-    names = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
-    if unknown := [name for name in names if name not in get_args(SenseName)]:
-        known = ", ".join(get_args(SenseName))
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)!r} is no sense; choose from {known}, or none")
-    return cast("tuple[SenseName, ...]", names)
+    senses = () if text == "none" else tuple(dict.fromkeys(text.split(",")))
+    try:
+        for sense in senses:
+            split_sense(sense)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or none") from error
+    return senses
 
 
 def generation_arguments() -> Arguments:

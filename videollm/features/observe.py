@@ -1,8 +1,8 @@
 """What the senses find in a video. Each runs once for a content, when it is first needed, and its findings are kept.
 
-Time and memory are bounded: `objects` looks at a frame a second, of long videos at MAX_FRAMES evenly spread ones;
-`speech` hears at most MAX_SPEECH_S of sound, of longer sound evenly spread half minutes. Where subtitles come with the
-video, they are what is said, and nobody listens.
+Time and memory are bounded: `objects` and `faces` look at a frame a second, of long videos at MAX_FRAMES evenly spread
+ones; `speech` and `sounds` hear at most MAX_HEARD_S, of longer sound evenly spread half minutes. Where subtitles come
+with the video, they are what is said, and `speech` does not listen.
 """
 
 import functools
@@ -17,8 +17,8 @@ from time import perf_counter
 import torch
 
 from videollm import assets
-from videollm.config import SenseName
-from videollm.errors import AssetError, VideoError
+from videollm.config import SenseName, split_sense
+from videollm.errors import AssetError, CheckpointError, VideoError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo
 from videollm.senses.finding import NOTHING, Finding, Findings, finding_from
@@ -28,35 +28,41 @@ from videollm.video.frames import VideoInfo
 from videollm.video.subtitles import embedded_subtitles, read_subtitles, subtitle_files
 
 FPS, MAX_FRAMES = 1.0, 300
-MAX_SPEECH_S = 1800.0
+MAX_HEARD_S = 1800.0
 
 Device = str | torch.device | None
 
 
 @dataclass(frozen=True, slots=True)
 class SenseKind:
-    """load: builds the sense on a device. revision: changes with whatever changes its findings. asset: its weights."""
+    """load: builds the sense from a directory, "" for its asset, on a device. asset: its weights, None where they are
+    always those of a directory. revision: changes with whatever changes its findings."""
 
-    load: Callable[[Device], Callable[[Path], Iterable[Finding]]]
-    asset: str
+    load: Callable[[str, Device], Callable[[Path], Iterable[Finding]]]
+    asset: str | None
     revision: int = 1
 
-    @property
-    def key(self) -> str:
-        return f"{assets.ASSETS[self.asset].key}-{self.revision}"
+    def key(self, directory: str) -> str:
+        """Identifies the sense with its weights."""
+        if not directory:
+            assert self.asset is not None  # `split_sense` asks for a directory
+            return f"{assets.ASSETS[self.asset].key}-{self.revision}"
+        files = sorted(p for p in Path(directory).iterdir() if p.is_file()) if Path(directory).is_dir() else []
+        stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        return f"{hashlib.sha256(repr((str(Path(directory).resolve()), stamps)).encode()).hexdigest()}-{self.revision}"
 
 
 def find(
     path: str | os.PathLike[str],
-    senses: Sequence[SenseName],
+    senses: Sequence[str],
     cache: FeatureCache | None = None,
     device: Device = None,
 ) -> Findings:
     """What `senses` find in a video, in order of time.
 
-    cache: where findings of the same content and sense are read if they are there, and written if not. A sense whose
-    weights cannot be fetched, or that cannot read the file, is left out and named in `problems`. Raises the VideoError
-    family where the video itself cannot be opened.
+    senses: see `videollm.config.split_sense`. cache: where findings of the same content and sense are read if they are
+    there, and written if not. A sense whose weights cannot be fetched or loaded, or that cannot read the file, is left
+    out and named in `problems`. Raises the VideoError family where the video itself cannot be opened.
     """
     if not senses:
         return NOTHING
@@ -66,16 +72,17 @@ def find(
     ms: dict[str, float] = {}
     problems: dict[str, str] = {}
     sound = info.has_audio
-    for name in senses:
+    for sense in senses:
+        name, directory = split_sense(sense)
         started = perf_counter()
         try:
             said = _subtitles(path) if name == "speech" else []
             sound = sound or bool(said)
-            if name != "speech" or (info.has_audio and not said):
-                found += _remembered(path, info, name, cache, device)
+            if name not in HEARING or (info.has_audio and not said):
+                found += _remembered(path, info, name, directory, cache, device)
             found += said
             used.append(name)
-        except (AssetError, VideoError) as error:
+        except (AssetError, CheckpointError, VideoError) as error:
             problems[name] = str(error)
         ms[name] = round(1000 * (perf_counter() - started), 1)
     ordered = tuple(sorted(found, key=lambda f: f.start_s))
@@ -85,7 +92,7 @@ def find(
 def observe(
     video: EncodedVideo,
     path: str | os.PathLike[str],
-    senses: Sequence[SenseName],
+    senses: Sequence[str],
     cache: FeatureCache | None = None,
     device: Device = None,
 ) -> EncodedVideo:
@@ -104,49 +111,61 @@ def part_of(video: EncodedVideo, findings: Findings) -> Findings:
 
 
 def _remembered(
-    path: Path, info: VideoInfo, name: SenseName, cache: FeatureCache | None, device: Device
+    path: Path, info: VideoInfo, name: SenseName, directory: str, cache: FeatureCache | None, device: Device
 ) -> list[Finding]:
-    kind = SENSES[name]
-    key = hashlib.sha256(f"{info.content_sha} {name} {kind.key}".encode()).hexdigest()
+    key = hashlib.sha256(f"{info.content_sha} {name} {SENSES[name].key(directory)}".encode()).hexdigest()
     if cache is not None and (entry := cache.get(key)):
         return [finding_from(row) for row in entry.meta["findings"]]
-    found = list(_loaded(name, str(device) if device is not None else None)(path))
+    found = list(_loaded(name, directory, str(device) if device is not None else None)(path))
     if cache is not None:
         cache.put(key, {}, {"findings": [asdict(f) for f in found]})
     return found
 
 
 @functools.cache
-def _loaded(name: SenseName, device: str | None) -> Callable[[Path], Iterable[Finding]]:
+def _loaded(name: SenseName, directory: str, device: str | None) -> Callable[[Path], Iterable[Finding]]:
     """A sense with its weights, which stay in memory: a server asks for the same one again and again."""
-    return SENSES[name].load(device)
+    return SENSES[name].load(directory, device)
 
 
 # The senses' networks take seconds to import, and findings that are kept need none of them.
-def _objects(device: Device) -> Callable[[Path], Iterable[Finding]]:
+def _objects(directory: str, device: Device) -> Callable[[Path], Iterable[Finding]]:
     from videollm.senses import objects
 
     return objects.ObjectSense(fps=FPS, max_frames=MAX_FRAMES, device=device)
 
 
-def _speech(device: Device) -> Callable[[Path], Iterable[Finding]]:
+def _faces(directory: str, device: Device) -> Callable[[Path], Iterable[Finding]]:
+    from videollm.senses.faces import FaceSense  # runs on the CPU only
+
+    return FaceSense(fps=FPS, max_frames=MAX_FRAMES)
+
+
+def _speech(directory: str, device: Device) -> Callable[[Path], Iterable[Finding]]:
     from videollm.senses import speech
 
-    sense = speech.SpeechSense(device=device)
+    sense = speech.SpeechSense(directory or f"asset:{speech.ASSET}", device=device)
     return lambda path: sense.transcribe(thinned(iter_audio(path), probe(path).duration_s))
 
 
-def _text(device: Device) -> Callable[[Path], Iterable[Finding]]:
+def _sounds(directory: str, device: Device) -> Callable[[Path], Iterable[Finding]]:
+    from videollm.senses.sounds import SoundSense
+
+    sense = SoundSense(directory, device=device)
+    return lambda path: sense.listen(thinned(iter_audio(path), probe(path).duration_s))
+
+
+def _text(directory: str, device: Device) -> Callable[[Path], Iterable[Finding]]:
     from videollm.senses.text import TextSense  # needs the extra `ocr`; runs on the CPU only
 
     return TextSense()
 
 
 def thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
-    """All of the sound, or evenly spread windows of it where there is more than MAX_SPEECH_S."""
+    """All of the sound, or evenly spread windows of it where there is more than MAX_HEARD_S."""
     from videollm.senses.speech import WINDOW_S
 
-    period_s = WINDOW_S * max(1.0, duration_s / MAX_SPEECH_S)
+    period_s = WINDOW_S * max(1.0, duration_s / MAX_HEARD_S)
     return (piece for piece in pieces if piece.start_s % period_s < WINDOW_S)
 
 
@@ -160,5 +179,8 @@ def _subtitles(path: Path) -> list[Finding]:
 SENSES: dict[SenseName, SenseKind] = {
     "speech": SenseKind(_speech, "whisper-base"),
     "objects": SenseKind(_objects, "ssd-mobilenet-v2"),
-    "text": SenseKind(_text, "pp-ocrv6-small"),
+    "text": SenseKind(_text, "pp-ocrv6-small", revision=2),
+    "faces": SenseKind(_faces, "centerface"),
+    "sounds": SenseKind(_sounds, None),
 }
+HEARING: tuple[SenseName, ...] = ("speech", "sounds")  # senses that find nothing where there is no sound

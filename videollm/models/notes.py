@@ -1,4 +1,4 @@
-"""Findings of the senses as text of the prompt: `2 people, 1 dog; "Hello."`.
+"""Findings of the senses as text of the prompt: `2 people, 1 dog; "Hello."; written: "EXIT"; sounds: music`.
 
 A line at the head of a video sums up what each sense found, so that a sense that found nothing differs from one that
 was not used; each segment has its own part.
@@ -6,12 +6,12 @@ was not used; each segment has its own part.
 
 from collections.abc import Iterable, Sequence
 
-from videollm.senses.finding import Findings
+from videollm.senses.finding import Findings, Kind
 
 # Mean scores of a track from which it is told. On 12 real clips all three people and four of four things are right
 # then; two things of which the detector was less sure were not there (a vase, a television), one was (a boat).
 PERSON_SCORE, OBJECT_SCORE = 0.5, 0.65
-SAID_CHARACTERS = 200  # of a segment; nobody says more in 8 seconds, but merged segments are longer
+CHARACTERS = 200  # of what is said or written in a segment; nobody says more in 8 s, but merged segments are longer
 _PLURALS = {"person": "people", "sheep": "sheep", "skis": "skis", "knife": "knives", "scissors": "scissors"}
 
 
@@ -49,16 +49,36 @@ def video_note(parts: Sequence[Findings]) -> str:
         clauses.append(f"seen: {listed(object_counts(whole)) or 'no people, no objects'}")
     if "speech" in whole.senses:
         clauses.append(f"heard: {'speech' if whole.of('speech') else 'no speech' if whole.sound else 'no sound track'}")
+    if "sounds" in whole.senses and whole.sound:
+        clauses.append(f"sounds: {named(whole, 'sound') or 'none that is known'}")
+    if "text" in whole.senses:
+        clauses.append(f"written: {'text' if whole.of('text') else 'no text'}")
+    if "faces" in whole.senses:
+        clauses.append(f"faces: {len(whole.of('face')) or 'none'}")
     return "; ".join(clauses)
 
 
 def segment_note(findings: Findings) -> str:
     """What was found in one segment, "" where nothing was."""
-    said = " ".join(f.text for f in findings.of("speech"))
-    if len(said) > SAID_CHARACTERS:
-        said = f"{said[:SAID_CHARACTERS].rsplit(' ', 1)[0]} ..."
-    clauses: Iterable[str] = (listed(object_counts(findings)), f'"{said}"' if said else "")
+    said, written = (cut(" ".join(f.text for f in findings.of(kind)), CHARACTERS) for kind in ("speech", "text"))
+    sounds = named(findings, "sound")
+    clauses: Iterable[str] = (
+        listed(object_counts(findings)),
+        f'"{said}"' if said else "",
+        f'written: "{written}"' if written else "",
+        f"sounds: {sounds}" if sounds else "",
+    )
     return "; ".join(filter(None, clauses))
+
+
+def cut(text: str, most: int) -> str:
+    """`text`, cut at a word after which "..." stands where it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} ..."
+
+
+def named(findings: Findings, kind: Kind) -> str:
+    """The names of what is found, each once, in order of time."""
+    return ", ".join(dict.fromkeys(f.text for f in findings.of(kind)))
 
 
 def listed(counts: dict[str, int]) -> str:

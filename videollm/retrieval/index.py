@@ -8,13 +8,12 @@ import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 from filelock import FileLock
 
 from videollm.assets import cache_dir
-from videollm.config import ModelConfig, SenseName
+from videollm.config import ModelConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import ConfigError, SearchIndexError
@@ -146,7 +145,7 @@ class Index:
         *,
         workers: int | None = None,
         ray: str | None = None,
-        senses: Sequence[SenseName] | None = None,
+        senses: Sequence[str] | None = None,
         progress: Progress | None = None,
         commit_videos: int = COMMIT_VIDEOS,
     ) -> IndexReport:
@@ -175,7 +174,7 @@ class Index:
         if workers is not None and ray is not None:
             raise ConfigError(f"workers is {workers}, but a Ray cluster uses all that it has; leave one of them out")
         if senses is None:
-            senses = cast("Sequence[SenseName]", self.table.senses())
+            senses = self.table.senses()
         indexer = Indexer(self.table, self.config, self.encoder, senses, self.device)
         index_files = indexer.in_threads(workers)
         if ray is not None:

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from filelock import FileLock, Timeout
 
-from videollm.config import ModelConfig, SenseName
+from videollm.config import ModelConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import SearchIndexError, VideoError
@@ -85,14 +85,14 @@ class Indexer:
         table: SegmentTable,
         config: ModelConfig,
         encoder: FrameEncoder,
-        senses: Sequence[SenseName] = (),
+        senses: Sequence[str] = (),
         device: str | torch.device | None = None,
     ):
         self.table, self.config, self.encoder = table, config, encoder
         self.senses, self.device = senses, device
 
     @classmethod
-    def open(cls, uri: str, device: str | None = None, senses: Sequence[SenseName] = ()) -> "Indexer":
+    def open(cls, uri: str, device: str | None = None, senses: Sequence[str] = ()) -> "Indexer":
         """Returns an indexer for a worker in another process. The index itself says which model to load.
 
         Args:

@@ -6,7 +6,6 @@ from typing import Any
 import ray
 import ray.data
 
-from videollm.config import SenseName
 from videollm.retrieval.indexer import IndexedVideo, Indexer, IndexFiles
 
 FILES_PER_BATCH = 2048  # files that are given to the cluster at once, which bounds the memory of this process
@@ -15,7 +14,7 @@ FILES_PER_BATCH = 2048  # files that are given to the cluster at once, which bou
 class RayWorker:
     """A worker on one CPU of the cluster, with its own encoder."""
 
-    def __init__(self, uri: str, device: str | None, senses: Sequence[SenseName], known_shas: set[str]):
+    def __init__(self, uri: str, device: str | None, senses: Sequence[str], known_shas: set[str]):
         self.indexer = Indexer.open(uri, device, senses)
         self.known_shas = known_shas
 
@@ -23,7 +22,7 @@ class RayWorker:
         return {"made": [self.indexer.index_file(str(file), self.known_shas) for file in batch["file"]]}
 
 
-def on_ray(address: str, uri: str, device: str | None = None, senses: Sequence[SenseName] = ()) -> IndexFiles:
+def on_ray(address: str, uri: str, device: str | None = None, senses: Sequence[str] = ()) -> IndexFiles:
     """Returns a function that runs `Indexer.index_file` for each file on a cluster.
 
     Args:

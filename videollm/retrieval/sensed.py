@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from videollm.assets import cache_dir
-from videollm.config import SenseName
+from videollm.config import split_sense
 from videollm.errors import ConfigError, VideoError
 from videollm.features.cache import FeatureCache
 from videollm.features.observe import find
@@ -38,19 +38,19 @@ class SensedFile:
         return _repeated(object_counts(self.findings.part(start_s, end_s)))
 
 
-def sense_file(file: str, senses: Sequence[SenseName], device: str | torch.device | None) -> SensedFile:
+def sense_file(file: str, senses: Sequence[str], device: str | torch.device | None) -> SensedFile:
     """Uses `senses` on a file. Findings are kept where chat looks for them too, so each sense runs once.
 
     Raises the VideoError family if the file is no video.
     """
     cues, problem = _subtitles(file)
-    listening = "speech" in senses and not cues
-    needed: list[SenseName] = [name for name in senses if name != "speech" or listening]
+    speech = [sense for sense in senses if split_sense(sense)[0] == "speech" and not cues]
+    needed = [sense for sense in senses if split_sense(sense)[0] != "speech" or speech]
     findings = find(file, needed, FeatureCache(cache_dir() / "features"), device) if needed else NOTHING
-    if listening:
+    if speech:
         cues = [Cue(f.start_s, f.end_s, f.text) for f in findings.of("speech")]
     problems = [f"{name}: {reason}" for name, reason in findings.problems.items()]
-    used = tuple(name for name in senses if name not in findings.problems)
+    used = tuple(sense for sense in senses if split_sense(sense)[0] not in findings.problems)
     return SensedFile(used, cues, findings, [problem, *problems] if problem else problems)
 
 

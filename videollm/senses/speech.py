@@ -10,7 +10,7 @@ Shapes: S samples, L tokens.
 import math
 import zlib
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,11 +23,11 @@ from videollm import assets
 from videollm.device import resolve_device
 from videollm.errors import CheckpointError, ConfigError
 from videollm.senses.finding import Finding
+from videollm.senses.windows import SILENCE_DB, SoundWindows, level_db
 from videollm.video.audio import SAMPLE_RATE, AudioPiece, iter_audio
 
 ASSET = "whisper-base"
 WINDOW_S = 30.0  # the length that Whisper was trained on
-GAP_S = 1.0  # a longer gap in the sound ends a window; a shorter one is filled with silence
 TICK_S = 0.02  # the step of Whisper's time tokens
 PROMPT_TOKENS = 223  # half of the text that Whisper's decoder holds, as in openai-whisper
 STEP_S = 1.0  # a window begins at least this long after the one before, so that reading always ends
@@ -46,7 +46,7 @@ class SpeechGate:
     no_speech: float = 0.6
     log_probability: float = -1.0
     compression: float = 2.4
-    level_db: float = -55.0
+    level_db: float = SILENCE_DB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +154,9 @@ class SpeechSense:
     def sentences(self, pieces: Iterable[AudioPiece], task: SpeechTask) -> Generator[SpokenSentence]:
         """Sentences in `pieces`, with what Whisper says about each. Raises ConfigError, see `checked`."""
         language = self.checked(task).language
-        sound = _Windows(pieces)
+        sound = SoundWindows(pieces, WINDOW_S)
         while (window := sound.current()) is not None:
-            if _level_db(window.samples) < self.gate.level_db:
+            if level_db(window.samples) < self.gate.level_db:
                 sound.advance(len(window.samples) / SAMPLE_RATE)
                 continue
             encoded = self._encode(window.samples)
@@ -269,58 +269,6 @@ class _Sentence:
     log_probability: float
 
 
-@dataclass
-class _Windows:
-    """At most WINDOW_S of contiguous sound at a time; memory holds one window and one piece."""
-
-    pieces: Iterable[AudioPiece]
-    _start_s: float = 0.0
-    _samples: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    _next: AudioPiece | None = None
-
-    def __post_init__(self) -> None:
-        self._pieces = iter(self.pieces)
-        self._next = next(self._pieces, None)
-
-    def current(self) -> AudioPiece | None:
-        """The window at the present position, None at the end."""
-        most = round(WINDOW_S * SAMPLE_RATE)
-        waiting, held = [self._samples], len(self._samples)
-        while self._next is not None and held < most:
-            if not held:
-                self._start_s = self._next.start_s
-            gap = round((self._next.start_s - self._start_s) * SAMPLE_RATE) - held
-            if held and gap > GAP_S * SAMPLE_RATE:
-                break
-            silence = torch.zeros(max(0, gap))
-            waiting += [silence, self._next.samples]
-            held += len(silence) + len(self._next.samples)
-            self._next = next(self._pieces, None)
-        self._samples = torch.cat(waiting)
-        return AudioPiece(self._start_s, self._samples[:most]) if held else None
-
-    @property
-    def ends_after_current(self) -> bool:
-        """Whether the sound stops, for good or for a gap, with the present window."""
-        return len(self._samples) <= WINDOW_S * SAMPLE_RATE and (self._next is None or self._gap_follows)
-
-    @property
-    def _gap_follows(self) -> bool:
-        end_s = self._start_s + len(self._samples) / SAMPLE_RATE
-        return self._next is not None and self._next.start_s - end_s > GAP_S
-
-    def advance(self, seconds: float) -> None:
-        drop = round(seconds * SAMPLE_RATE)
-        self._samples, self._start_s = self._samples[drop:], self._start_s + drop / SAMPLE_RATE
-
-
 def _compression(text: str) -> float:
     data = text.encode()
     return len(data) / len(zlib.compress(data))
-
-
-def _level_db(samples: torch.Tensor) -> float:
-    """The loudest second's root mean square, in decibels of full scale."""
-    seconds = samples.split(SAMPLE_RATE)
-    loudest = max(float(second.square().mean()) for second in seconds)
-    return 10 * math.log10(loudest) if loudest > 0 else -math.inf

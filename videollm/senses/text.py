@@ -8,6 +8,7 @@ Shapes: H rows, W columns, S steps of the recogniser, K characters.
 """
 
 from dataclasses import replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ import onnxruntime
 import torch
 from scipy import ndimage
 from torch.nn import functional as F
+from torchvision.ops import box_iou
 
 from videollm import assets
 from videollm.config import SamplingConfig
@@ -29,6 +31,7 @@ PIXEL, LINE = 0.3, 0.5  # least probability of a pixel, and of a line on average
 GROWTH = 1.6  # a line's area by its circumference, times this, was shrunk away; published
 LEAST_SIDE = 5  # pixels of a line
 LINE_HEIGHT = 48  # pixels that the recogniser sees
+SAME_PLACE, SAME_TEXT = 0.5, 0.6  # least overlap of boxes, and share of characters, of two readings of one line
 READ = 0.7  # least mean probability of a line's characters: what is read worse is mostly texture
 
 Box = tuple[float, float, float, float]
@@ -50,24 +53,25 @@ class TextSense:
         self.sampling = SamplingConfig(fps=fps, max_frames=max_frames)
 
     def __call__(self, path: str | Path) -> list[Finding]:
-        """Lines in order of appearance. One that is read again in the next frame goes on. Raises the VideoError
-        family."""
+        """Lines in order of appearance. One that is read again in the next frame goes on, with the text of its best
+        reading. Raises the VideoError family."""
         found: list[Finding] = []
-        shown: dict[str, int] = {}  # the lines of the frame before, with their places in `found`
+        shown: list[int] = []  # the places in `found` of the lines of the frame before
         last_s, step_s = 0.0, 1 / (self.sampling.fps or 1)
         for frames in iter_frames(path, self.sampling, short_side=SHORT_SIDE):
             for pixels, time_s in zip(frames.pixels, frames.times_s.tolist(), strict=True):
                 step_s, last_s = time_s - last_s or step_s, time_s
-                now: dict[str, int] = {}
+                now: list[int] = []
                 for text, score, box in self.read(pixels):
-                    if text in shown:
-                        before = found[shown[text]]
-                        found[shown[text]] = replace(before, end_s=time_s, score=max(before.score, score))
+                    line = Finding(start_s=time_s, end_s=time_s, kind="text", text=text, score=score, box=box)
+                    number = next((n for n in shown if n not in now and _is_same_line(found[n], line)), len(found))
+                    if number == len(found):
+                        found.append(line)
                     else:
-                        found.append(
-                            Finding(start_s=time_s, end_s=time_s, kind="text", text=text, score=score, box=box)
-                        )
-                    now[text] = shown.get(text, len(found) - 1)
+                        before = found[number]
+                        best = max(before, line, key=lambda reading: reading.score)
+                        found[number] = replace(best, start_s=before.start_s, end_s=time_s)
+                    now.append(number)
                 shown = now
         return [replace(line, end_s=line.end_s + step_s) for line in found]
 
@@ -112,6 +116,15 @@ class TextSense:
         kept = [n for n, k in enumerate(best) if k and (n == 0 or k != best[n - 1])]
         text = "".join(self.characters[best[n]] for n in kept).strip()
         return text, float(probabilities.max(-1)[kept].mean()) if kept else 0.0
+
+
+def _is_same_line(before: Finding, line: Finding) -> bool:
+    """Whether two readings of neighbouring frames are of one line. A line is read a little differently from frame to
+    frame, while another subtitle at the same place has another text."""
+    if before.text == line.text:
+        return True
+    overlap = float(box_iou(torch.tensor([before.box]), torch.tensor([line.box])))
+    return overlap >= SAME_PLACE and SequenceMatcher(None, before.text, line.text).ratio() >= SAME_TEXT
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
