@@ -1,5 +1,8 @@
 """Errors that users can correct. Each message has the value, what is allowed and what to do."""
 
+# What libraries raise for broken or hostile input, besides the errors of this module.
+FOREIGN = (ValueError, ArithmeticError, OSError, MemoryError, RecursionError)
+
 
 class VideoLLMError(Exception):
     """The base class of all errors that inputs cause. The command line prints them in one line and exits with 2."""
@@ -71,3 +74,14 @@ class EngineError(VideoLLMError):
 
 class SearchIndexError(VideoLLMError):
     """A search index does not exist, was made by another model, or is being written by another process."""
+
+
+def printable(text: str) -> str:
+    r"""Returns a text that can be written as UTF-8. File names may hold bytes that cannot, which become \udcNN."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns what an error of a library says in one line, without the name of the file."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable(" ".join(said.split()).lower()[:200]) or type(error).__name__

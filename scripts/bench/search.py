@@ -27,7 +27,7 @@ from videollm.encoders.concepts import imagenet_concepts
 from videollm.presets import LITE
 from videollm.retrieval.index import Index
 from videollm.retrieval.vectors import Vectors
-from videollm.retrieval.video_files import video_files
+from videollm.retrieval.video_files import find_videos
 
 WIDTH, K, REPEATS = 512, 10, 7
 CLUSTERS = 2000
@@ -84,7 +84,7 @@ def text(count: int) -> list[Row]:
 def index(folder: str) -> list[Row]:
     """32 clips, copied so that none is known by its content, with one worker and with the default number."""
     with tempfile.TemporaryDirectory() as work:
-        clips = video_files([folder])
+        clips = [*find_videos([folder]).files]
         for n in range(CLIPS):
             copy = Path(work) / "clips" / f"{n:02}{Path(clips[n % len(clips)]).suffix}"
             copy.parent.mkdir(exist_ok=True)

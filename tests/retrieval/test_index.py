@@ -7,13 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.retrieval.library import BLUE, GREEN, RED, some_colours, write_film
+from tests.retrieval.library import BLUE, GREEN, RED, WHITE, some_colours, write_film
 from videollm.errors import ConfigError, SearchIndexError, VideoNotFoundError
 from videollm.retrieval.index import Index
 from videollm.retrieval.table import SegmentTable
@@ -70,7 +74,7 @@ def test_follows_every_change(folder: Path, tmp_path: Path):
 
     shutil.rmtree(folder / "sub dir")
     (folder / "c.mp4").unlink()
-    assert counts(index.update([folder])) == {"removed": 2}
+    assert counts(index.update([folder], drop_missing=True)) == {"removed": 2}
     assert contents(index) == {} and index.vectors is None
 
 
@@ -109,6 +113,101 @@ def test_lists_and_what_is_hidden(folder: Path, tmp_path: Path):
     report = index.update([folder / "notes.txt"])
     assert counts(report) == {"added": 2, "unreadable": 1}
     assert report.problems == ((str(folder / "nowhere.mp4"), "no such file or directory"),)
+
+
+def test_one_bad_file_never_ends_an_update(folder: Path, tmp_path: Path):
+    write_film(folder / "wide.mp4", [RED], size=(1600, 64))
+    Image.new("L", (8200, 8200)).save(folder / "huge.mp4", "PNG")
+    os.rename(write_film(folder / "x.mp4", [BLUE]), os.fsencode(folder) + b"/caf\xe9.mp4")
+    (folder / "loop.mp4").symlink_to("loop.mp4")
+    (folder / "a.srt").write_bytes(b"1\n99999999999:00:00,000 --> 1\n")
+    index = Index.create(tmp_path / "idx", "debug")
+    report = index.update([folder])
+    assert counts(report) == {"added": 2, "unreadable": 4}
+    problems = {Path(path).name: reason for path, reason in report.problems}
+    assert problems["wide.mp4"] == "its pictures have 1600x64 pixels; the limit is 16 to 1"
+    assert problems["huge.mp4"] == "its pictures have 8200x8200 pixels; the limit is 67108864"
+    assert problems["caf\\udce9.mp4"] == "its name is not UTF-8; rename it"
+    assert problems["loop.mp4"] == "too many levels of symbolic links"
+    assert problems["a.mp4"].startswith("a.srt: not a subtitle file")
+    again = index.update([folder])
+    assert (again.added, again.unchanged, set(again.problems)) == (0, 4, set(report.problems))
+
+
+def test_without_permission(folder: Path, tmp_path: Path):
+    """A subtitle, a video and a folder without permission are listed; what was indexed stays; all are read later."""
+    for name in ("a.srt", "b.srt"):
+        (folder / name).write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+    write_film(folder / "b.mp4", [WHITE])
+    index = Index.create(tmp_path / "idx", "debug")
+    index.update([folder / "sub dir"])
+    closed = [folder / "a.srt", folder / "b.mp4", folder / "sub dir"]
+    for path in closed:
+        path.chmod(0)
+    with unprivileged(tmp_path):
+        report = index.update([folder])
+    assert counts(report) == {"added": 1, "unreadable": 2}
+    problems = dict(report.problems)
+    assert problems[str(folder / "a.mp4")] == "a.srt: permission denied"
+    assert problems[str(folder / "b.mp4")] == "permission denied"
+    assert problems[str(folder / "sub dir")] == "the folder cannot be read (permission denied)"
+    assert any("b's.mkv" in path for path, _ in contents(index))
+    for path in closed:
+        path.chmod(0o755)
+    report = index.update([folder])
+    assert counts(report) == {"added": 1, "moved": 1, "unchanged": 1} and not report.problems
+
+
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """Root may read everything. As another user, files below `folder` and its parents can be used, but no others."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o755)
+    subprocess.run(["chmod", "-R", "a+rwX", str(folder / "idx")], check=True)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_rows_of_a_folder_that_is_empty_now_are_kept(folder: Path, tmp_path: Path):
+    index = Index.create(tmp_path / "idx", "debug")
+    index.update([folder])
+    before, away = contents(index), tmp_path / "away"
+    shutil.move(folder / "sub dir/b's.mkv", away)  # as a drive that is mounted there and is not now
+    report = index.update([folder])
+    assert counts(report) == {"unchanged": 1} and contents(index) == before
+    assert report.problems == ((str(folder / "sub dir"), report.problems[0][1]),)
+    assert report.problems[0][1].startswith("none of its 1 indexed videos is there; their rows are kept")
+
+    (folder / "a.mp4").unlink()
+    (folder / "notes.txt").write_text("no video is left in the source")
+    report = index.update([folder])
+    assert counts(report) == {} and contents(index) == before
+    assert sorted(path for path, _ in report.problems) == [str(folder), str(folder / "sub dir")]
+
+    shutil.move(away, folder / "sub dir/b's.mkv")
+    assert counts(index.update([folder])) == {"unchanged": 1, "removed": 1}
+    (folder / "sub dir/b's.mkv").unlink()
+    assert counts(index.update([folder], drop_missing=True)) == {"removed": 1}
+
+
+def test_a_rescan_lists_each_folder_twice_however_many_files_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Once for videos and once for subtitles. Listing it for each video would cost the square of their number."""
+    for number in range(300):
+        (tmp_path / f"films/{number}.mp4").parent.mkdir(exist_ok=True)
+        (tmp_path / f"films/{number}.mp4").write_bytes(b"no video")
+    index = Index.create(tmp_path / "idx", "debug")
+    index.update([tmp_path / "films"])
+    listed: Counter[str] = Counter()
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: (listed.update([str(path)]), scandir(path))[1])
+    assert index.update([tmp_path / "films"]).unchanged == 300
+    assert listed[str(tmp_path / "films")] <= 2
 
 
 def test_errors_say_what_to_do(folder: Path, tmp_path: Path):

@@ -121,7 +121,7 @@ def test_refusals_name_the_reason(tmp_path: Path):
     with pytest.raises(VideoNotFoundError, match="no such file"):
         list(iter_audio(tmp_path / "absent.mp4"))
     (tmp_path / "text.mp4").write_text("not a film")
-    with pytest.raises(VideoFormatError, match="not a media file"):
+    with pytest.raises(VideoFormatError, match="not a video or image"):
         list(iter_audio(tmp_path / "text.mp4"))
 
 

@@ -9,10 +9,10 @@ import pytest
 from videollm.errors import VideoFormatError
 from videollm.video.subtitles import (
     Cue,
+    CueTexts,
     embedded_subtitles,
     read_subtitles,
     subtitle_files,
-    text_between,
     write_subtitles,
 )
 
@@ -61,8 +61,8 @@ def test_streams_inside_count_from_the_first_frame(tmp_path: Path, name: str, co
 
 
 def test_text_of_a_span():
-    assert text_between(CUES, 0, 1) == "" == text_between(CUES, 2.5, 3)
-    assert text_between(CUES, 2.4, 3.1) == "Café world Two lines"
+    assert CueTexts(CUES).between(0, 1) == "" == CueTexts(CUES).between(2.5, 3)
+    assert CueTexts(CUES).between(2.4, 3.1) == "Café world Two lines"
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])

@@ -43,6 +43,9 @@ def register(commands: Commands) -> None:
     parser.add_argument("--index", required=True, metavar="DIR", help="folder, object store or LanceDB URL to keep it")
     parser.add_argument("--workers", type=int, metavar="N", help="videos in work at a time (default: cores, at most 8)")
     parser.add_argument(
+        "--drop-missing", action="store_true", help="remove the rows of folders whose videos are all gone, too"
+    )
+    parser.add_argument(
         "--ray", metavar="ADDRESS", help="distribute the work over a Ray cluster: its address, auto or local"
     )
     _register_search(commands)
@@ -98,7 +101,12 @@ def index(options: Options) -> None:
             bar.update(done - bar.n)
 
         report = opened.update(
-            options.sources, workers=options.workers, ray=options.ray, senses=options.senses, progress=progress
+            options.sources,
+            workers=options.workers,
+            ray=options.ray,
+            senses=options.senses,
+            progress=progress,
+            drop_missing=options.drop_missing,
         )
     counts = ("added", "changed", "moved", "removed", "unchanged", "unreadable")
     lines = [
@@ -191,10 +199,11 @@ def _panels(found: "list[Moment]") -> "list[Panel]":
 
 def dedupe(options: Options) -> None:
     from videollm.retrieval.dedupe import find_copies, fingerprint, groups
-    from videollm.retrieval.video_files import video_files
+    from videollm.retrieval.video_files import find_videos
 
-    fingerprints, problems = [], []
-    for file in video_files(options.sources):
+    found = find_videos(options.sources)
+    fingerprints, problems = [], [*found.problems]
+    for file in found.files:
         try:
             fingerprints.append(fingerprint(file))
         except VideoError as error:

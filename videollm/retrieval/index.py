@@ -148,11 +148,13 @@ class Index:
         senses: Sequence[str] | None = None,
         progress: Progress | None = None,
         commit_videos: int = COMMIT_VIDEOS,
+        drop_missing: bool = False,
     ) -> IndexReport:
         """Updates the index to the present content of `sources`.
 
-        New and changed files are encoded. Files below the sources that no longer exist are removed. An interrupted
-        update keeps what it has committed, and the next update does the rest.
+        New and changed files are encoded. Files below the sources that no longer exist are removed. If all videos of a
+        folder are gone, it may be a drive that is not mounted: their rows are kept, and the report names the folder. An
+        interrupted update keeps what it has committed, and the next update does the rest.
 
         Args:
             sources: Folders, video files, and text files that list either, one per line.
@@ -163,6 +165,7 @@ class Index:
                 videos that are in the index. A video that one of them has not seen is looked at again, not encoded.
             progress: A function that is called after each file.
             commit_videos: The largest number of videos between two commits.
+            drop_missing: Remove the rows of folders whose videos are all gone too.
 
         Raises:
             VideoNotFoundError: If a source does not exist.
@@ -181,7 +184,14 @@ class Index:
             from videollm.retrieval.ray_cluster import on_ray
 
             index_files = on_ray(ray, self.table.uri, None if self.device is None else str(self.device), senses)
-        report = indexer.update(sources, self._local, index_files, progress=progress, commit_videos=commit_videos)
+        report = indexer.update(
+            sources,
+            self._local,
+            index_files,
+            progress=progress,
+            commit_videos=commit_videos,
+            drop_missing=drop_missing,
+        )
         _ = self.vectors  # written now, so that the first search does not have to wait for it
         return report
 

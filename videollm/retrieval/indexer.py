@@ -7,9 +7,11 @@ at any time and run again.
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter, time
@@ -21,15 +23,24 @@ from filelock import FileLock, Timeout
 from videollm.config import ModelConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
-from videollm.errors import SearchIndexError, VideoError
+from videollm.errors import (
+    FOREIGN,
+    SearchIndexError,
+    VideoError,
+    VideoLLMError,
+    VideoNotFoundError,
+    printable,
+    reason_of,
+)
 from videollm.features.encode import encode_video
 from videollm.model import config_of
 from videollm.retrieval.sensed import SensedFile, sense_file
 from videollm.retrieval.table import SegmentRow, SegmentTable, VideoRow
-from videollm.retrieval.video_files import roots, video_files
+from videollm.retrieval.video_files import find_videos
 from videollm.retrieval.words import folded
+from videollm.video.container import video_errors
 from videollm.video.decode import probe
-from videollm.video.subtitles import subtitle_files, text_between
+from videollm.video.subtitles import CueTexts, SubtitleFolders
 
 # Rows are committed after so many videos or seconds. A process that is killed loses no more work than that.
 COMMIT_VIDEOS, COMMIT_S = 64, 10.0
@@ -46,7 +57,8 @@ class IndexReport:
         unreadable: The number of files in the sources that cannot be read.
         segments: The number of segments in the whole index.
         problems: Path and reason of every file in the sources that cannot be read, can be read only partly, or has
-            subtitles that cannot be read.
+            subtitles that cannot be read; of folders that cannot be read; and of folders whose videos are all gone and
+            whose rows were kept.
         seconds: The time that the update took.
     """
 
@@ -90,6 +102,7 @@ class Indexer:
     ):
         self.table, self.config, self.encoder = table, config, encoder
         self.senses, self.device = senses, device
+        self._subtitles = SubtitleFolders()
 
     @classmethod
     def open(cls, uri: str, device: str | None = None, senses: Sequence[str] = ()) -> "Indexer":
@@ -114,6 +127,7 @@ class Indexer:
         *,
         progress: Progress | None = None,
         commit_videos: int = COMMIT_VIDEOS,
+        drop_missing: bool = False,
     ) -> IndexReport:
         """Updates the tables to the present content of `sources`; see `Index.update`.
 
@@ -123,6 +137,7 @@ class Indexer:
             index_files: The function that makes the rows, in this process (`in_threads`) or in others.
             progress: A function that is called after each file.
             commit_videos: The largest number of videos between two commits.
+            drop_missing: Also remove the rows of folders that are empty now.
 
         Raises:
             VideoNotFoundError: If a source does not exist.
@@ -139,7 +154,7 @@ class Indexer:
         with lock:
             self.table.refresh()
             _remove_abandoned(folder)
-            return self._update(sources, index_files, progress, commit_videos, started)
+            return self._update(sources, index_files, progress, commit_videos, drop_missing, started)
 
     def _update(
         self,
@@ -147,17 +162,21 @@ class Indexer:
         index_files: IndexFiles,
         progress: Progress | None,
         commit_videos: int,
+        drop_missing: bool,
         started: float,
     ) -> IndexReport:
-        files = dict.fromkeys(video_files(sources))  # a set that keeps the order
+        found = find_videos(sources)
+        files, self._subtitles = found.files, SubtitleFolders()
         counts_of = self.table.segment_counts()
         # A row of a video whose segments were lost, with a table for example, says nothing about it.
         rows = self.table.videos()
         known = {p: row for p, row in rows.items() if row.segments == counts_of.get(p, 0)}
         shas = {row.sha for row in known.values() if row.segments}
-        todo = [file for file in files if not _is_unchanged(file, known.get(file), self.senses)]
-        missing = [p for p in rows | counts_of if p not in files and not os.path.lexists(p)]
-        gone = [p for p in missing if _is_below(Path(p), roots(sources))]
+        todo = [file for file in files if not self._is_unchanged(file, known.get(file))]
+        missing = [p for p in rows | counts_of if p not in files and _is_gone(p)]
+        gone = [p for p in missing if not found.roots.keys().isdisjoint((Path(p), *Path(p).parents))]
+        kept = {} if drop_missing else _emptied(gone, found.roots)
+        gone = [p for p in gone if p not in kept]
 
         counts = {"added": 0, "changed": 0, "moved": 0}
         pending: list[IndexedVideo] = []
@@ -176,15 +195,17 @@ class Indexer:
             self.table.remove(gone)
         if todo or gone:
             self.table.settle()
-        now = self.table.videos()
+        now = self.table.videos() if todo else rows
         there = [now[file] for file in files]
+        problems = [(row.path, row.problem) for row in there if row.problem]
+        problems += [(folder, _KEPT.format(count)) for folder, count in Counter(kept.values()).items()]
         return IndexReport(
             **counts,
             removed=len(gone),
             unchanged=len(files) - len(todo),
-            unreadable=sum(row.segments == 0 for row in there),
+            unreadable=sum(row.segments == 0 for row in there) + len(found.problems),
             segments=self.table.count(),
-            problems=tuple((row.path, row.problem) for row in there if row.problem),
+            problems=(*problems, *found.problems),
             seconds=perf_counter() - started,
         )
 
@@ -201,26 +222,38 @@ class Indexer:
 
         The function is thread-safe.
         """
+        row = VideoRow(file, 0, 0, "", "", 0.0, 0, "", ",".join(self.senses))
         try:
-            stat = os.stat(file)
-        except OSError as error:
-            return IndexedVideo(VideoRow(file, 0, 0, "", "", 0.0, 0, (error.strerror or str(error)).lower(), ""), [])
-        stamp, senses = _subtitles_stamp(file), ",".join(self.senses)
-        row = VideoRow(file, stat.st_size, stat.st_mtime_ns, stamp, "", 0.0, 0, "", senses)
-        try:
-            info = probe(file)
-            found = sense_file(file, self.senses, self.device)
-            problems = found.problems
-            parts = self.table.of_content(info.content_sha) if info.content_sha in known_shas else []
-            is_reused = bool(parts)
-            if not is_reused:
-                parts, lost = self._encode(file)
-                problems += [f"{lost} of its frames could not be decoded"] if lost else []
+            return self._indexed(file, row, known_shas)
+        except VideoNotFoundError as error:  # without size and time, so that it is tried again
+            return IndexedVideo(replace(row, problem=printable(error.reason)), [])
         except VideoError as error:
-            return IndexedVideo(replace(row, problem=error.reason), [])
-        segments = [_with_findings(replace(s, path=file, date=stat.st_mtime), found) for s in parts]
+            stat = os.stat(file)
+            row = replace(row, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, subtitles=self._subtitles_stamp(file))
+            return IndexedVideo(replace(row, problem=printable(error.reason)), [])
+        except VideoLLMError:  # not of this file
+            raise
+        except FOREIGN as error:
+            return IndexedVideo(replace(row, problem=f"it cannot be read ({reason_of(error)})"), [])
+
+    def _indexed(self, file: str, row: VideoRow, known_shas: set[str]) -> IndexedVideo:
+        with video_errors(file):
+            stat, beside, stamp = os.stat(file), self._subtitles.beside(file), self._subtitles_stamp(file)
+        info = probe(file)
+        found = sense_file(file, beside, self.senses, self.device)
+        problems = found.problems
+        parts = self.table.of_content(info.content_sha) if info.content_sha in known_shas else []
+        is_reused = bool(parts)
+        if not is_reused:
+            parts, lost = self._encode(file)
+            problems += [f"{lost} of its frames could not be decoded"] if lost else []
+        texts = CueTexts(found.cues)
+        segments = [_with_findings(replace(s, path=file, date=stat.st_mtime), texts, found) for s in parts]
         row = replace(
             row,
+            bytes=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            subtitles=stamp,
             sha=info.content_sha,
             duration_s=info.duration_s,
             segments=len(segments),
@@ -228,6 +261,34 @@ class Indexer:
             senses=",".join(found.senses),
         )
         return IndexedVideo(row, segments, is_reused)
+
+    def _is_unchanged(self, file: str, row: VideoRow | None) -> bool:
+        if row is None or row.senses is None or not set(self.senses) <= set(row.senses.split(",")):
+            return False
+        try:
+            stat = os.stat(file)
+            return (row.bytes, row.mtime_ns, row.subtitles) == (
+                stat.st_size,
+                stat.st_mtime_ns,
+                self._subtitles_stamp(file),
+            )
+        except (OSError, ValueError):
+            return False
+
+    def _subtitles_stamp(self, video: str) -> str:
+        """Returns names, sizes and modification times of the subtitle files beside a video, to detect changes.
+
+        A file without permission counts as another one, so that it is read once there is permission.
+        """
+        by_effective = os.access in os.supports_effective_ids
+        stats = [
+            (file.name, file.stat(), os.access(file, os.R_OK, effective_ids=by_effective))
+            for file in self._subtitles.beside(video)
+        ]
+        return " ".join(
+            printable(f"{name}:{stat.st_size}:{stat.st_mtime_ns}{'' if is_readable else '!'}")
+            for name, stat, is_readable in stats
+        )
 
     def _encode(self, file: str) -> tuple[list[SegmentRow], int]:
         """Returns the rows of the segments, and the number of frames that could not be decoded."""
@@ -279,13 +340,50 @@ def _remove_abandoned(folder: Path) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _is_below(path: Path, roots: Iterable[Path]) -> bool:
-    return any(path.is_relative_to(root) for root in roots)
-
-
-def _with_findings(row: SegmentRow, found: SensedFile) -> SegmentRow:
-    text = text_between(found.cues, row.start_s, row.end_s)
+def _with_findings(row: SegmentRow, texts: CueTexts, found: SensedFile) -> SegmentRow:
+    text = texts.between(row.start_s, row.end_s)
     return replace(row, text=text, said=folded(text), things=found.things(row.start_s, row.end_s))
+
+
+def _is_gone(path: str) -> bool:
+    """Whether a file does not exist. What is in a folder without permission, or on a broken drive, may exist."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+_KEPT = (
+    "none of its {} indexed videos is there; their rows are kept, because a drive that is not mounted looks like this; "
+    "mount it, or index with --drop-missing to remove them"
+)
+
+
+def _emptied(gone: Sequence[str], roots: Mapping[Path, int]) -> dict[str, str]:
+    """Returns the missing files that an unmounted drive may hold, each with the folder that looks like one: a folder
+    that is there but empty, or a source without a single video.
+
+    roots: The sources and the numbers of their videos.
+    """
+
+    @cache
+    def emptied(folder: Path) -> str | None:
+        if roots.get(folder) == 0:
+            return str(folder)
+        try:
+            with os.scandir(folder) as entries:
+                is_empty = not any(True for _ in entries)
+        except OSError:
+            is_empty = False
+        if is_empty:
+            return str(folder)
+        return None if folder in roots or folder == folder.parent else emptied(folder.parent)
+
+    found = {path: emptied(Path(path).parent) for path in gone if Path(path) not in roots}
+    return {path: folder for path, folder in found.items() if folder is not None}
 
 
 def _change(before: VideoRow | None, after: IndexedVideo) -> Literal["added", "changed", "moved"]:
@@ -295,21 +393,6 @@ def _change(before: VideoRow | None, after: IndexedVideo) -> Literal["added", "c
     if after.is_reused:
         return "moved"
     return "changed" if before is not None and before.segments else "added"
-
-
-def _is_unchanged(file: str, row: VideoRow | None, senses: Sequence[str]) -> bool:
-    if row is None or row.senses is None or not os.path.exists(file):
-        return False
-    if not set(senses) <= set(row.senses.split(",")):
-        return False
-    stat = os.stat(file)
-    return (row.bytes, row.mtime_ns, row.subtitles) == (stat.st_size, stat.st_mtime_ns, _subtitles_stamp(file))
-
-
-def _subtitles_stamp(video: str) -> str:
-    """Returns the names, sizes and modification times of the subtitle files beside a video, to detect changes."""
-    stats = [(file.name, file.stat()) for file in subtitle_files(video)]
-    return " ".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
 
 
 def _parallel(function: Callable[[str], IndexedVideo], files: Sequence[str], workers: int) -> Iterator[IndexedVideo]:

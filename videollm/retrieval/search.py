@@ -1,6 +1,7 @@
 """Search: the moments of an index that match a text, an image or a clip."""
 
 import logging
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -89,7 +90,7 @@ class Filter:
     def sql(self) -> str | None:
         """The condition in SQL, or None if it holds for all videos."""
         return condition(
-            folder=None if self.folder is None else str(self.folder.expanduser().absolute()),
+            folder=None if self.folder is None else os.path.abspath(self.folder.expanduser()),
             min_duration_s=self.min_duration_s,
             max_duration_s=self.max_duration_s,
             after=self.after.timestamp() if self.after else None,

@@ -8,13 +8,13 @@ import torch
 
 from videollm.assets import cache_dir
 from videollm.config import split_sense
-from videollm.errors import ConfigError, VideoError
+from videollm.errors import ConfigError, VideoError, printable
 from videollm.features.cache import FeatureCache
 from videollm.features.observe import find
 from videollm.models.notes import object_counts
 from videollm.senses.detector import NAMES
 from videollm.senses.finding import NOTHING, Findings
-from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles, subtitle_files
+from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,14 @@ class SensedFile:
         return _repeated(object_counts(self.findings.part(start_s, end_s)))
 
 
-def sense_file(file: str, senses: Sequence[str], device: str | torch.device | None) -> SensedFile:
+def sense_file(
+    file: str, subtitles: Sequence[Path], senses: Sequence[str], device: str | torch.device | None
+) -> SensedFile:
     """Uses `senses` on a file. Findings are kept where chat looks for them too, so each sense runs once.
 
-    Raises the VideoError family if the file is no video.
+    subtitles: The subtitle files beside it. Raises the VideoError family if the file is no video.
     """
-    cues, problem = _subtitles(file)
+    cues, unread = _cues(file, subtitles)
     speech = [sense for sense in senses if split_sense(sense)[0] == "speech" and not cues]
     needed = [sense for sense in senses if split_sense(sense)[0] != "speech" or speech]
     findings = find(file, needed, FeatureCache(cache_dir() / "features"), device) if needed else NOTHING
@@ -51,16 +53,20 @@ def sense_file(file: str, senses: Sequence[str], device: str | torch.device | No
         cues = [Cue(f.start_s, f.end_s, f.text) for f in findings.of("speech")]
     problems = [f"{name}: {reason}" for name, reason in findings.problems.items()]
     used = tuple(sense for sense in senses if split_sense(sense)[0] not in findings.problems)
-    return SensedFile(used, cues, findings, [problem, *problems] if problem else problems)
+    return SensedFile(used, cues, findings, unread + problems)
 
 
-def _subtitles(file: str) -> tuple[list[Cue], str]:
-    """Returns the cues of the subtitle files beside a video, or else of its own streams, and the problem with them."""
-    try:
-        beside = subtitle_files(file)
-        return ([cue for s in beside for cue in read_subtitles(s)] if beside else embedded_subtitles(file)), ""
-    except VideoError as error:
-        return [], f"{Path(error.path).name}: {error.reason}"
+def _cues(file: str, subtitles: Sequence[Path]) -> tuple[list[Cue], list[str]]:
+    """Returns the cues of the subtitle files beside a video, or else of its own streams, in the order of their starts,
+    and the problems with them."""
+    cues: list[Cue] = []
+    problems: list[str] = []
+    for read, source in [(read_subtitles, s) for s in subtitles] or [(embedded_subtitles, Path(file))]:
+        try:
+            cues += read(source)
+        except VideoError as error:
+            problems.append(printable(f"{source.name}: {error.reason}"))
+    return sorted(cues, key=lambda cue: cue.start_s), problems
 
 
 def wanted_things(text: str) -> str:

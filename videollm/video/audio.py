@@ -5,19 +5,21 @@ first audio packet. A stream that starts later, has gaps or outlasts the video t
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import av
 import torch
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
+from av.stream import Stream
 
-from videollm.errors import NoAudioStreamError, VideoFormatError, VideoNotFoundError
+from videollm.errors import NoAudioStreamError, VideoFormatError
+from videollm.video.container import open_media, packets, pictures, video_errors
+from videollm.video.joined import Part, PartClock
+from videollm.video.pyav import parts_of
 
 SAMPLE_RATE = 16_000
 # Timestamps are rounded to the container's ticks, which are as coarse as 1/90 s in practice. A smaller step between two
@@ -63,29 +65,15 @@ def iter_audio(
         VideoFormatError: If the file is not a media file, or its sound cannot be read.
         NoAudioStreamError: If the file does not have this audio stream.
     """
-    try:
-        # FFmpeg gets a file descriptor, as for frames, so that a playlist cannot open other files.
-        with open(path, "rb") as file:
-            try:
-                container = av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace")
-            except FFmpegError as error:
-                raise VideoFormatError(
-                    path, f"not a media file, or its header is damaged ({error.strerror})"
-                ) from error
-            with container:
-                streams = container.streams.audio
-                if track >= len(streams):
-                    raise NoAudioStreamError(
-                        path, f"it has {len(streams)} audio streams, but track {track} was requested"
-                    )
-                stream = streams[track]
-                if stream.codec_context is None:
-                    raise VideoFormatError(path, "there is no decoder for its sound")
-                yield from _pieces(container, stream, _origin_s(container, stream), rate, stereo)
-    except FFmpegError as error:
-        raise VideoFormatError(path, f"its sound cannot be read ({error.strerror})") from error
-    except OSError as error:
-        raise VideoNotFoundError(path, (error.strerror or str(error)).lower()) from error
+    with video_errors(path), open_media(path) as container:
+        streams = container.streams.audio
+        if track >= len(streams):
+            raise NoAudioStreamError(path, f"it has {len(streams)} audio streams, but track {track} was requested")
+        stream = streams[track]
+        if stream.codec_context is None:
+            raise VideoFormatError(path, "there is no decoder for its sound")
+        video = pictures(container, path)
+        yield from _pieces(container, stream, _origin_s(video or stream), parts_of(path, video), rate, stereo)
 
 
 def joined(pieces: Iterable[AudioPiece], most: int) -> Iterator[AudioPiece]:
@@ -111,25 +99,26 @@ def _split(piece: AudioPiece, most: int) -> Iterator[AudioPiece]:
         yield AudioPiece(piece.start_s + at / piece.rate, piece.samples[at : at + most], piece.rate)
 
 
-def _origin_s(container: InputContainer, stream: AudioStream) -> float:
-    """Returns the start of the first video frame on the container's clock, or of the first sound if there is no
-    video."""
-    pictures = container.streams.best("video")
-    is_cover = pictures is not None and bool(pictures.disposition & Disposition.attached_pic)
-    first = stream if pictures is None or is_cover else pictures
-    return float((first.start_time or 0) * first.time_base) if first.time_base else 0.0
+def _origin_s(stream: Stream) -> float:
+    """Returns the start of a stream on the container's clock."""
+    return float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
 
 
 def _pieces(
-    container: InputContainer, stream: AudioStream, origin_s: float, rate: int, stereo: bool
+    container: InputContainer,
+    stream: AudioStream,
+    origin_s: float,
+    parts: Sequence[Part],
+    rate: int,
+    stereo: bool,
 ) -> Iterator[AudioPiece]:
     def new_resampler() -> AudioResampler:
         return AudioResampler(format="flt", layout="stereo" if stereo else "mono", rate=rate)
 
     resampler, run_s, heard = new_resampler(), None, 0  # heard: samples of the run so far, at `rate`
     read = 0.0  # seconds of the run that went into the resampler, which holds some of them back
-    for frame in _frames(container, stream):
-        time_s = run_s if frame.time is None else frame.time - origin_s
+    for frame, shift_s in _frames(container, stream, parts):
+        time_s = run_s if frame.time is None else frame.time - origin_s + shift_s
         time_s = 0.0 if time_s is None else time_s
         expected_s = time_s if run_s is None else run_s + read
         length_s = frame.samples / frame.sample_rate
@@ -138,7 +127,7 @@ def _pieces(
                 yield from _drain(resampler, None, run_s, heard)
             resampler, run_s, heard, read = new_resampler(), time_s, 0, 0.0
         elif time_s + length_s < expected_s + TOLERANCE_S and time_s < expected_s - TOLERANCE_S:
-            continue  # joined streams jump back, and all of this frame was already read
+            continue  # all of this frame was already read
         frame.pts = None  # times are tracked here, because the resampler would fill gaps by its own rule
         for piece in _drain(resampler, frame, run_s, heard):
             heard += len(piece.samples)
@@ -158,16 +147,21 @@ def _drain(resampler: AudioResampler, frame: AudioFrame | None, run_s: float, he
         heard += len(samples)
 
 
-def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    packets = container.demux(stream)
-    while True:
+def _frames(
+    container: InputContainer, stream: AudioStream, parts: Sequence[Part]
+) -> Iterator[tuple[AudioFrame, float]]:
+    """Yields the frames, and the seconds that are added to their times because the file was joined from parts."""
+    clock, shift_s = PartClock(parts), 0.0
+    for packet in packets(container, stream):
+        if packet.pts is not None and packet.time_base is not None:
+            shift_s = clock.shift_s(packet.pos, float(packet.pts * packet.time_base))
         try:
-            packet = next(packets, None)
-        except FFmpegError:  # the file is cut off or damaged from here on
-            return
-        if packet is None:
-            return
-        try:
-            yield from packet.decode()
+            frames = packet.decode()
         except FFmpegError:  # a damaged packet; the next one may be whole
             continue
+        yield from ((frame, shift_s) for frame in frames)
+    try:
+        rest = stream.codec_context.decode(None)  # what the decoder has kept back
+    except FFmpegError:
+        return
+    yield from ((frame, shift_s) for frame in rest)

@@ -13,6 +13,7 @@ from videollm.config import SamplingConfig
 from videollm.errors import ConfigError, VideoRangeError
 from videollm.video import pyav
 from videollm.video.audio import AudioPiece, iter_audio
+from videollm.video.container import open_media, pictures
 from videollm.video.decode import iter_frames
 from videollm.video.writer import SOUND_RATE, VideoWriter
 
@@ -76,9 +77,14 @@ def _bounds(scan: pyav.Scan, first: int, after: int) -> tuple[float, float]:
 
 def _is_closed(scan: pyav.Scan, first: int, after: int) -> bool:
     """Whether the frames can be copied: their packets follow one another, from a key frame to the next or to the end,
-    and hold no picture that is shown outside the part."""
+    hold no picture that is shown outside the part, and have the timestamps of the file."""
     ends = after == len(scan.packet)
-    if scan.info.codec not in COPIED_PICTURES or not scan.is_key[first] or not (ends or scan.is_key[after]):
+    if (
+        len(scan.parts) > 1
+        or scan.info.codec not in COPIED_PICTURES
+        or not scan.is_key[first]
+        or not (ends or scan.is_key[after])
+    ):
         return False
     packets = np.arange(scan.packet[first], len(scan.pts) if ends else scan.packet[after])
     return not scan.is_damaged[packets].any() and np.array_equal(np.sort(scan.packet[first:after]), packets)
@@ -87,16 +93,15 @@ def _is_closed(scan: pyav.Scan, first: int, after: int) -> bool:
 def _copy(scan: pyav.Scan, first: int, after: int, target: Path) -> None:
     start_s, end_s = _bounds(scan, first, after)
     with (
-        open(scan.info.path, "rb") as file,
-        av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace") as source,
+        open_media(scan.info.path) as source,
         av.open(str(target), "w", options={"movflags": "+faststart"}) as output,
     ):
-        pictures, sound = source.streams.best("video"), source.streams.best("audio")
-        assert pictures is not None and pictures.time_base is not None  # it was scanned
-        copies = {pictures.index: output.add_stream_from_template(pictures)}
+        video, sound = pictures(source, scan.info.path), source.streams.best("audio")
+        assert video is not None and video.time_base is not None  # it was scanned
+        copies = {video.index: output.add_stream_from_template(video)}
         if sound is not None and sound.codec_context.name in COPIED_SOUND:
             copies[sound.index] = output.add_stream_from_template(sound)
-        zero_s = float(scan.pts[scan.packet[0]] * pictures.time_base)
+        zero_s = float(scan.pts[scan.packet[0]] * video.time_base)
         for packet in source.demux([source.streams[index] for index in copies]):
             if packet.pts is None or packet.time_base is None:
                 continue

@@ -13,6 +13,7 @@ shown.
 
 import hashlib
 import os
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -30,8 +30,25 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from videollm.errors import NoVideoStreamError, VideoDecodeError, VideoFormatError, VideoNotFoundError
+from videollm.errors import (
+    NoVideoStreamError,
+    VideoDecodeError,
+    VideoError,
+    VideoFormatError,
+    VideoNotFoundError,
+)
+from videollm.video import tiles
+from videollm.video.container import (
+    MAX_ASPECT,
+    MAX_DURATION_S,
+    MAX_PIXELS,
+    open_media,
+    packets,
+    pictures,
+    video_errors,
+)
 from videollm.video.frames import VideoInfo
+from videollm.video.joined import Part, part_starts, shifts
 from videollm.video.orientation import Orientation
 
 # In these formats each picture changes the one before, but the container marks all of them as entry points.
@@ -54,6 +71,7 @@ class Scan:
     packet: np.ndarray  # int64 (F,), the packet that holds each frame
     times_s: np.ndarray  # float64 (F,), seconds from the first frame
     missing: int  # frames that a cut-off file promises beyond its last packet
+    parts: tuple[Part, ...] = (Part(0.0),)  # several in a file that was joined from several
 
     @property
     def is_key(self) -> np.ndarray:
@@ -67,62 +85,59 @@ def scan(path: str | os.PathLike[str]) -> Scan:
     Raises a VideoError that names the file and the reason; see `probe`.
     """
     where = Path(path)
-    try:
+    with video_errors(path):
         stat = where.stat()
         if not where.is_file():
             raise VideoNotFoundError(path, "not a file")
         if stat.st_size == 0:
             raise VideoFormatError(path, "the file is empty")
         return _scan(str(path), stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise VideoNotFoundError(path, (error.strerror or str(error)).lower()) from error
+
+
+def parts_of(path: str | os.PathLike[str], video: VideoStream | None) -> tuple[Part, ...]:
+    """Returns the parts that a file was joined from. video: its video stream; without one that can be read, times are
+    left as they are."""
+    try:
+        return scan(path).parts if video is not None else (Part(0.0),)
+    except VideoError:
+        return (Part(0.0),)
 
 
 @contextmanager
 def _open(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    # FFmpeg gets a file descriptor and not a name. The extension, image sequence patterns (%03d) and protocols then
-    # have no effect, and a playlist cannot open other files.
-    with open(path, "rb") as file:
-        try:
-            # The metadata of a damaged file may not be text. Its pictures can still be intact.
-            container = av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace")
-        except FFmpegError as error:
-            reason = f"not a video or image, or its header is cut off or damaged ({error.strerror})"
-            raise VideoFormatError(path, reason) from error
-        with container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-                raise NoVideoStreamError(path, "it has no video stream")
-            if stream.codec_context is None:
-                raise VideoFormatError(path, "there is no decoder for its video")
-            yield container, stream
+    with open_media(path) as container:
+        stream = pictures(container, path)
+        if stream is None:
+            raise NoVideoStreamError(path, "it has no video stream")
+        if stream.codec_context is None:
+            raise VideoFormatError(path, "there is no decoder for its video")
+        # The size that the container states is checked before anything is decoded, and FFmpeg checks the true one.
+        _check_size(path, stream.width, stream.height)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        yield container, stream
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
-    """Yields the stream's packets that have data, up to the point where the container becomes unreadable."""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except FFmpegError:
-            return
-        if packet is None:
-            return
-        if packet.size:
-            yield packet
+def _check_size(path: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise VideoFormatError(path, f"its pictures have {width}x{height} pixels; the limit is {MAX_PIXELS}")
+    if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
+        raise VideoFormatError(path, f"its pictures have {width}x{height} pixels; the limit is {MAX_ASPECT} to 1")
 
 
 @lru_cache(maxsize=8)
 def _scan(path: str, size: int, mtime_ns: int) -> Scan:
     with _open(path) as (container, stream):
+        if stream.disposition & Disposition.dependent:
+            return _scan_tiles(path)
         context = stream.codec_context
         context.thread_count = 1  # with more threads the first picture comes out later
-        rows = []
+        rows, positions = [], []
         first: VideoFrame | None = None
-        for index, packet in enumerate(_packets(container, stream)):
+        for index, packet in enumerate(packets(container, stream)):
             # Only VP8 stores pictures that are not shown as separate packets (RFC 6386, 9.1: show_frame).
             hidden = packet.is_discard or (context.name == "vp8" and not memoryview(packet)[0] & 0x10)
             rows.append((packet.pts, packet.dts, packet.duration, packet.is_keyframe, packet.is_corrupt, not hidden))
+            positions.append(packet.pos)
             if first is None:
                 packet.pts = index
                 first = next(iter(_decode(context, packet)), None)
@@ -137,9 +152,15 @@ def _scan(path: str, size: int, mtime_ns: int) -> Scan:
         if context.name in _ONE_ENTRY:
             is_entry[1:] = False
         durations = np.array([d or 0 for d in columns[2]])
-        pts, order = _presentation(path, container, stream, columns[0], columns[1], durations, is_shown)
+        starts = part_starts(columns[0], is_entry)
+        # A transport stream counts its packets. Where the count breaks because a part ends, nothing is lost, though the
+        # demultiplexer marks one of the packets around the break.
+        for start in starts[1:]:
+            is_damaged[max(0, start - 2) : start + 1] = False
+        pts, order, added = _presentation(path, container, stream, columns[0], columns[1], durations, is_shown, starts)
 
         tick = float(stream.time_base or 1)
+        parts = [Part(0.0), *(Part(float(added[i] * tick), positions[i], positions[i - 1]) for i in starts[1:])]
         times_s = (pts[order] - pts[order[0]]) * tick
         last = durations[order[-1]] * tick or (times_s[-1] - times_s[-2] if len(order) > 1 else 0.0)
         duration_s = float(times_s[-1] + last)
@@ -147,6 +168,10 @@ def _scan(path: str, size: int, mtime_ns: int) -> Scan:
         width, height = round(first.width * float(stream.sample_aspect_ratio or 1)), first.height
         if orientation.transpose:
             width, height = height, width
+        _check_size(path, width, height)
+        if duration_s > MAX_DURATION_S:
+            limit = f"{MAX_DURATION_S / 86400:g} days"
+            raise VideoFormatError(path, f"its timestamps span {duration_s / 86400:.1f} days; the limit is {limit}")
         info = VideoInfo(
             path=path,
             duration_s=duration_s,
@@ -158,8 +183,28 @@ def _scan(path: str, size: int, mtime_ns: int) -> Scan:
             has_audio=bool(container.streams.audio),
             content_sha=_sha256(path),
         )
-        missing = _missing(container, stream, len(rows), float(pts[order[-1]] * tick + last))
-        return Scan(info, container.format.name, orientation, pts, is_entry, is_damaged, order, times_s, missing)
+        missing = _missing(path, container, stream, len(rows), float(pts[order[-1]] * tick + last))
+        return Scan(
+            info, container.format.name, orientation, pts, is_entry, is_damaged, order, times_s, missing, tuple(parts)
+        )
+
+
+def _scan_tiles(path: str) -> Scan:
+    """Returns the scan of a picture that is stored in tiles."""
+    height, width, _ = tiles.read(path).shape
+    info = VideoInfo(
+        path=path,
+        duration_s=tiles.DURATION_S,
+        width=width,
+        height=height,
+        fps=0.0,
+        codec="av1",
+        rotation=0,
+        has_audio=False,
+        content_sha=_sha256(path),
+    )
+    one, zero = np.ones(1, bool), np.zeros(1, np.int64)
+    return Scan(info, tiles.CONTAINER, Orientation(), zero, one, ~one, zero, np.zeros(1), 0)
 
 
 def _presentation(
@@ -170,8 +215,10 @@ def _presentation(
     dts: tuple[int | None, ...],
     durations: np.ndarray,
     is_shown: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns presentation times int64 (P,), and the packets of the frames in the order of showing (F,).
+    starts: list[int],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns presentation times int64 (P,), the packets of the frames in the order of showing (F,), and what was added
+    to the times of the file (P,) because it was joined from parts that begin at the packets `starts`.
 
     Raw streams and field pictures lack some times. AVI has none, and FFmpeg numbers its packets in decoding order, even
     if the codec shows them in another. In these cases the file is decoded to find the order.
@@ -179,9 +226,12 @@ def _presentation(
     shown = np.flatnonzero(is_shown)
     known = [p for p, is_frame in zip(pts, is_shown, strict=True) if is_frame and p is not None]
     numbered = container.format.name == "avi" and stream.codec_context.has_b_frames and known == sorted(known)
-    if len(known) == len(shown) == len(set(known)) and not numbered:
+    if len(known) == len(shown) and not numbered:
         stamps = np.array([p or 0 for p in pts], np.int64)
-        return stamps, shown[np.argsort(stamps[shown])]
+        added = shifts(stamps, durations, starts)
+        stamps += added
+        if len(np.unique(stamps[shown])) == len(shown):
+            return stamps, shown[np.argsort(stamps[shown])], added
 
     with _open(path) as (again, video):
         output = [frame.pts for p in _numbered(again, video) for frame in _decode(video.codec_context, p)]
@@ -189,28 +239,54 @@ def _presentation(
     stamps = np.cumsum(durations) - durations
     for i, times in enumerate(zip(pts, dts, strict=True)):
         stamps[i] = next((t for t in times if t is not None), stamps[i])
+    added = shifts(stamps, durations, starts)
+    stamps += added
     stamps[order] = np.sort(stamps[order])
-    return stamps, order
+    return stamps, order, added
 
 
-def _missing(container: InputContainer, stream: VideoStream, packets: int, end_s: float) -> int:
-    """Returns the number of frames that the header promises and the file no longer has.
+def _missing(path: str, container: InputContainer, stream: VideoStream, count: int, end_s: float) -> int:
+    """Returns the number of frames that the header promises and the file no longer has. count: the packets it has.
 
-    Only numbers that containers give per stream are used: MP4's index after its edit list, Matroska's DURATION tag (an
-    end time, with the start offset), and AVI's frame count.
+    Only numbers that containers give per stream are used: MP4's index after its edit list, and in files that are
+    shorter than their headers say, Matroska's DURATION tag (an end time, with the start offset) and AVI's frame count.
+    Editors leave both of them as they were.
     """
     if "mp4" in container.format.name:
-        return max(0, len(stream.index_entries) - packets)
-    if "DURATION" in stream.metadata:
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        declared_s = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        return max(0, round((declared_s - end_s) * float(stream.average_rate or 0)))
-    return max(0, stream.frames - packets)
+        return max(0, len(stream.index_entries) - count)
+    if not _is_cut_off(path):
+        return 0
+    if container.format.name == "avi":
+        return max(0, stream.frames - count)
+    if (tag := _DURATION.fullmatch(stream.metadata.get("DURATION", ""))) is None:
+        return 0
+    declared_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    return max(0, round((declared_s - end_s) * float(stream.average_rate or 0)))
+
+
+# The form in which Matroska's writers state the end of a track.
+_DURATION = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
+
+
+def _is_cut_off(path: str) -> bool:
+    """Whether an AVI or Matroska file is shorter than the size of its outermost element."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+        size = file.seek(0, os.SEEK_END)
+    if head.startswith(b"RIFF"):
+        return 8 + int.from_bytes(head[4:8], "little") > size
+    at = head.find(b"\x18\x53\x80\x67") + 4  # Matroska's Segment (RFC 9559, 5.1), after the header of EBML
+    if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 4 or at >= len(head) or not head[at]:
+        return False
+    # A size of EBML (RFC 8794, 4): as many leading zero bits as bytes follow. All ones are an unknown size.
+    width = 9 - head[at].bit_length()
+    length = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return length != (1 << 7 * width) - 1 and at + width + length > size
 
 
 def _numbered(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
     """Yields each packet with its number in its pts, then None, which drains the decoder."""
-    for index, packet in enumerate(_packets(container, stream)):
+    for index, packet in enumerate(packets(container, stream)):
         packet.pts = index
         yield packet
     yield None
@@ -240,14 +316,17 @@ def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.n
         wanted: The numbers of the frames in the order of showing.
         size: The (width, height) of the frames as shown.
     """
+    if scan.container == tiles.CONTAINER:
+        yield tiles.resized(tiles.read(scan.info.path), size)
+        return
     orientation = scan.orientation
     width, height = size[::-1] if orientation.transpose else size
     scaler = VideoReformatter()
-    packets = scan.packet[wanted]
+    needed = scan.packet[wanted]
     done = 0
     for careful in (False, True):
         try:
-            for frame in _pictures(scan, packets[done:], careful):
+            for frame in _pictures(scan, needed[done:], careful):
                 done += 1
                 if frame is None:
                     yield None
@@ -265,25 +344,25 @@ class _DoubtError(Exception):
     """The quick pass met damage, or a key frame from which decoding cannot start. The rest must be read carefully."""
 
 
-def _pictures(scan: Scan, packets: np.ndarray, careful: bool) -> Iterator[VideoFrame | None]:
-    """Yields the decoded frames of `packets`, in the order of showing, or None for a lost frame.
+def _pictures(scan: Scan, needed: np.ndarray, careful: bool) -> Iterator[VideoFrame | None]:
+    """Yields the decoded frames of the packets `needed`, in the order of showing, or None for a lost frame.
 
     careful: Decode with one thread, so that an error belongs to the packet just sent, and from one group of pictures
     earlier, because an H.264 recovery point (intra refresh) is complete only some frames after it. If this is False,
     damage raises _DoubtError.
     """
     group = _groups(scan)
-    runs = _runs((group[np.maximum(group - 1, 0)] if careful else group)[packets], packets)
-    settling = _Settling(scan, packets, group, careful)
+    runs = _runs((group[np.maximum(group - 1, 0)] if careful else group)[needed], needed)
+    settling = _Settling(scan, needed, group, careful)
     with _open(scan.info.path) as (container, stream):
         context = stream.codec_context
         context.thread_type = "AUTO"
         context.thread_count = 1 if careful else 0
         if not careful:
             # With threads, a picture may come out before its flag of damage is set. An error is raised in time.
-            context.options = {"err_detect": "explode"}
+            context.options |= {"err_detect": "explode"}
         first, last = runs.popleft()
-        for index, packet in enumerate(_packets(container, stream)):
+        for index, packet in enumerate(packets(container, stream)):
             if index < first:
                 continue
             if context.name in _SKIP_UNREFERENCED:

@@ -3,18 +3,25 @@
 import html
 import os
 import re
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
-import av
 import pysubs2
 from av.error import FFmpegError
+from av.packet import Packet
 from av.subtitles.subtitle import AssSubtitle
 
 from videollm.errors import VideoFormatError
+from videollm.video.container import open_media, packets, pictures, video_errors
+from videollm.video.joined import PartClock
+from videollm.video.pyav import parts_of
 
 SUFFIXES = (".srt", ".vtt")
+MAX_BYTES = 8 << 20  # of a subtitle file, or of the subtitles in a video; those of a long film have 0.2 MB
+MAX_SHOWN = 10_000  # characters of text that is shown at a time
 # Tags of ASS that subtitle files borrow, such as {\an8}. Braces without a backslash are text: pysubs2 would drop them.
 _ASS_TAG = re.compile(r"\{\\[^}]*\}")
 _ASS_SPACE = re.compile(r"\\[Nh]")  # pysubs2 writes line breaks as \N, and FFmpeg writes hard spaces as \h
@@ -29,27 +36,61 @@ class Cue:
     text: str
 
 
+class SubtitleFolders:
+    """Finds the SRT and WebVTT files beside videos. Each folder is listed once, when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def beside(self, video: str | os.PathLike[str]) -> list[Path]:
+        """Returns the files that have a video's name: clip.srt or clip.en.vtt for clip.mp4.
+
+        Raises OSError if the folder cannot be listed.
+        """
+        folder, stem = Path(video).parent, Path(video).stem
+        if folder not in self._folders:
+            self._folders[folder] = self._listed(folder)
+        return self._folders[folder].get(stem, [])
+
+    @staticmethod
+    def _listed(folder: Path) -> dict[str, list[Path]]:
+        """Returns the subtitle files of a folder by each name that a video of theirs may have."""
+        found: dict[str, list[Path]] = {}
+        with os.scandir(folder) as entries:
+            files = sorted(Path(e.path) for e in entries if e.name.lower().endswith(SUFFIXES) and e.is_file())
+        for file in files:
+            parts = file.stem.split(".")
+            for count in range(1, len(parts) + 1):
+                found.setdefault(".".join(parts[:count]), []).append(file)
+        return found
+
+
 def subtitle_files(video: str | os.PathLike[str]) -> list[Path]:
-    """Returns the SRT and WebVTT files beside a video that have its name: clip.srt or clip.en.vtt for clip.mp4."""
-    video = Path(video)
-    found = (p for p in video.parent.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    return sorted(p for p in found if p.stem == video.stem or p.stem.startswith(f"{video.stem}."))
+    """Returns the SRT and WebVTT files beside a video; see `SubtitleFolders.beside`."""
+    return SubtitleFolders().beside(video)
 
 
 def read_subtitles(path: str | os.PathLike[str]) -> list[Cue]:
     """Returns the cues of an SRT or WebVTT file, in the order of their starts.
 
     The encoding is UTF-8, or UTF-16 with a byte order mark, or else Windows-1252. Raises VideoFormatError if the file
-    is not a subtitle file.
+    is not a subtitle file or is larger than `MAX_BYTES`, and VideoNotFoundError if it cannot be opened.
     """
-    data = Path(path).read_bytes()
+    with video_errors(path):
+        return _read(Path(path))
+
+
+def _read(path: Path) -> list[Cue]:
+    if path.stat().st_size > MAX_BYTES:
+        raise VideoFormatError(path, f"a subtitle file of {path.stat().st_size} bytes; the limit is {MAX_BYTES}")
+    data = path.read_bytes()
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("cp1252", errors="replace")
     try:
-        events = pysubs2.SSAFile.from_string(text, format_="vtt" if Path(path).suffix.lower() == ".vtt" else "srt")
+        events = pysubs2.SSAFile.from_string(text, format_="vtt" if path.suffix.lower() == ".vtt" else "srt")
     except (pysubs2.exceptions.Pysubs2Error, ValueError) as error:
         raise VideoFormatError(path, f"not a subtitle file ({error})") from error
     if not events and text.strip().removeprefix("WEBVTT"):
@@ -63,31 +104,35 @@ def embedded_subtitles(video: str | os.PathLike[str]) -> list[Cue]:
 
     Raises VideoFormatError if the streams cannot be read.
     """
-    cues = []
-    try:
-        # FFmpeg gets a file descriptor, as for frames, so that a playlist cannot open other files.
-        with (
-            open(video, "rb") as file,
-            av.open("fd:", container_options={"fd": str(file.fileno())}, metadata_errors="replace") as container,
-        ):
-            streams = container.streams.subtitles
-            pictures = container.streams.best("video")
-            if not streams:
-                return []
-            shift_s = float((pictures.start_time or 0) * pictures.time_base) if pictures and pictures.time_base else 0.0
-            for packet in container.demux(list(streams)):
-                if packet.pts is None or packet.time_base is None:
-                    continue
-                start_s = float(packet.pts * packet.time_base) - shift_s
-                end_s = start_s + float((packet.duration or 0) * packet.time_base)
-                for subtitle in packet.decode():
-                    if isinstance(subtitle, AssSubtitle):  # FFmpeg converts every kind of text to ASS
-                        shown = subtitle.dialogue
-                        text = pysubs2.SSAEvent(text=shown.decode("utf-8", "replace")).plaintext  # without {\\i1}
-                        cues.append(Cue(start_s, end_s, text))
-    except FFmpegError as error:
-        raise VideoFormatError(video, f"its subtitles cannot be read ({error.strerror})") from error
+    with video_errors(video), open_media(video) as container:
+        streams = container.streams.subtitles
+        if not streams:
+            return []
+        shown = pictures(container, video)
+        start_s = float((shown.start_time or 0) * shown.time_base) if shown and shown.time_base else 0.0
+        clock = PartClock(parts_of(video, shown))
+        cues: list[Cue] = []
+        size = 0
+        for packet in packets(container, list(streams)):
+            size += packet.size
+            if size > MAX_BYTES:
+                raise VideoFormatError(video, f"its subtitles have more than {MAX_BYTES} bytes, which is the limit")
+            if packet.pts is not None and packet.time_base is not None:
+                time_s = float(packet.pts * packet.time_base)
+                time_s += clock.shift_s(packet.pos, time_s) - start_s
+                cues += _shown(packet, time_s, time_s + float((packet.duration or 0) * packet.time_base))
     return _ordered(cues)
+
+
+def _shown(packet: Packet, start_s: float, end_s: float) -> Iterator[Cue]:
+    try:
+        subtitles = packet.decode()
+    except FFmpegError:  # a damaged packet; the next one may be whole
+        return
+    for subtitle in subtitles:
+        if isinstance(subtitle, AssSubtitle):  # FFmpeg converts every kind of text to ASS
+            text = pysubs2.SSAEvent(text=subtitle.dialogue.decode("utf-8", "replace")).plaintext  # without {\i1}
+            yield Cue(start_s, end_s, text)
 
 
 def write_subtitles(cues: Iterable[Cue], kind: str) -> str:
@@ -104,9 +149,26 @@ def write_subtitles(cues: Iterable[Cue], kind: str) -> str:
     return file.to_string(kind, keep_ssa_tags=True)  # otherwise text in braces is dropped
 
 
-def text_between(cues: list[Cue], start_s: float, end_s: float) -> str:
-    """Returns the text of the cues that are shown at some time from `start_s` up to `end_s`."""
-    return " ".join(cue.text for cue in cues if cue.start_s < end_s and cue.end_s > start_s)
+class CueTexts:
+    """The texts of cues by their times. cues: in the order of their starts."""
+
+    def __init__(self, cues: list[Cue]):
+        self._cues = cues
+        self._starts = [cue.start_s for cue in cues]
+        self._reached = [*accumulate((cue.end_s for cue in cues), max)]  # the latest end among a cue and all before it
+
+    def between(self, start_s: float, end_s: float) -> str:
+        """Returns the text of the cues that are shown at some time from `start_s` up to `end_s`, at most `MAX_SHOWN`
+        characters of it."""
+        texts: list[str] = []
+        size = 0
+        for i in range(bisect_right(self._reached, start_s), bisect_left(self._starts, end_s)):
+            if self._cues[i].end_s > start_s:
+                texts.append(self._cues[i].text)
+                size += len(texts[-1])
+                if size > MAX_SHOWN:
+                    break
+        return " ".join(texts)[:MAX_SHOWN]
 
 
 def _ordered(cues: Iterable[Cue]) -> list[Cue]:
