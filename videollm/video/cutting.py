@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Stream
 from PIL import Image
 
 from videollm.config import SamplingConfig
@@ -98,7 +99,7 @@ def _copy(scan: pyav.Scan, first: int, after: int, target: Path) -> None:
     ):
         video, sound = pictures(source, scan.info.path), source.streams.best("audio")
         assert video is not None and video.time_base is not None  # it was scanned
-        copies = {video.index: output.add_stream_from_template(video)}
+        copies: dict[int, Stream] = {video.index: output.add_stream_from_template(video)}
         if sound is not None and sound.codec_context.name in COPIED_SOUND:
             copies[sound.index] = output.add_stream_from_template(sound)
         zero_s = float(scan.pts[scan.packet[0]] * video.time_base)

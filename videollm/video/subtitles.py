@@ -40,23 +40,24 @@ class SubtitleFolders:
     """Finds the SRT and WebVTT files beside videos. Each folder is listed once, when it is first asked for."""
 
     def __init__(self) -> None:
-        self._folders: dict[Path, dict[str, list[Path]]] = {}
+        self._folders: dict[str, dict[str, list[Path]]] = {}
 
     def beside(self, video: str | os.PathLike[str]) -> list[Path]:
         """Returns the files that have a video's name: clip.srt or clip.en.vtt for clip.mp4.
 
         Raises OSError if the folder cannot be listed.
         """
-        folder, stem = Path(video).parent, Path(video).stem
+        folder, name = os.path.split(os.fspath(video))  # pathlib would take most of the time of a large folder
+        stem = os.path.splitext(name)[0]
         if folder not in self._folders:
             self._folders[folder] = self._listed(folder)
         return self._folders[folder].get(stem, [])
 
     @staticmethod
-    def _listed(folder: Path) -> dict[str, list[Path]]:
+    def _listed(folder: str) -> dict[str, list[Path]]:
         """Returns the subtitle files of a folder by each name that a video of theirs may have."""
         found: dict[str, list[Path]] = {}
-        with os.scandir(folder) as entries:
+        with os.scandir(folder or ".") as entries:
             files = sorted(Path(e.path) for e in entries if e.name.lower().endswith(SUFFIXES) and e.is_file())
         for file in files:
             parts = file.stem.split(".")
