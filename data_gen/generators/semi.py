@@ -19,6 +19,7 @@ from data_gen.generators.base import DraftBatch
 from data_gen.generators.template import TemplateGenerator
 from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import format_time
+from videollm.datasets.text_file import lines, parse_json
 from videollm.errors import DataError
 
 DECISIONS = ("accept", "edit", "reject")
@@ -83,9 +84,11 @@ class SemiGenerator:
 def read_proposals(path: Path) -> list[Proposal]:
     """Raises DataError, which names the row, if a decision is unknown or an edit has no text."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [json.loads(line) for line in file] if path.suffix == ".jsonl" else list(csv.DictReader(file))
-    except (OSError, ValueError) as error:
+        if path.suffix == ".jsonl":
+            rows = [parse_json(line) for _, line in lines(path) if line.strip()]
+        else:
+            rows = list(csv.DictReader(f"{line}\n" for _, line in lines(path)))
+    except (csv.Error, DataError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     proposals = []
     for number, row in enumerate(rows, 1 if path.suffix == ".jsonl" else 2):  # a CSV begins with its header

@@ -9,6 +9,7 @@ Paths of videos are absolute, or relative to the file's folder.
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from torch.utils.data import Sampler
 
 from videollm.datasets import schema as data
+from videollm.datasets import text_file
 from videollm.errors import DataError
 
 FIELDS = ("video", "caption", "start", "end", "group", "false")
@@ -50,30 +52,59 @@ def read_pairs(path: Path) -> list[CaptionPair]:
     """The pairs of a file. Raises DataError, which names the row, for a bad row and for a file without captions."""
     if not path.is_file():
         raise DataError(f"{path} is not a file; give a CSV or JSON Lines file of captioned videos")
-    if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8") as file:
-            pairs = [_pair(path, i, row) for i, row in enumerate(csv.DictReader(file), 2)]
+    if path.suffix.lower() == ".csv":
+        try:
+            rows = list(csv.DictReader(f"{line}\n" for _, line in text_file.lines(path)))
+        except csv.Error as error:
+            raise DataError(f"{path} is not CSV: {error}") from error
+        pairs = [_pair(path, i, row) for i, row in enumerate(rows, 2)]
     else:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-        if lines and "messages" in lines[0]:
+        found = [(i, _parsed(path, i, line)) for i, line in text_file.lines(path) if line.strip()]
+        if found and "messages" in found[0][1]:
             pairs = [pair for sample in data.read(path) for pair in _said(path.parent, sample)]
         else:
-            pairs = [_pair(path, i, row) for i, row in enumerate(lines, 1)]
+            pairs = [_pair(path, i, row) for i, row in found]
     if not pairs:
         raise DataError(f"{path} holds no caption")
     return pairs
 
 
+def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = text_file.parse_json(line)
+    except DataError as error:
+        raise DataError(f"{path}, row {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{path}, row {number}: {line[:40]} is not an object")
+    return row
+
+
 def _pair(path: Path, number: int, row: Mapping[str, Any]) -> CaptionPair:
     unknown = [str(name) for name in row if name not in FIELDS]
-    if unknown or not row.get("video") or not row.get("caption"):
+    texts = [row.get("video"), row.get("caption"), row.get("group") or ""]
+    if unknown or not row.get("video") or not row.get("caption") or not all(isinstance(t, str) for t in texts):
         raise DataError(
             f"{path}, row {number}: has {', '.join(map(str, row))}; it needs video and caption, and may have "
             f"{', '.join(FIELDS[2:])}"
         )
-    start, end = (float(row[k]) if row.get(k) not in (None, "") else None for k in ("start", "end"))
+    false = row.get("false") or ()
+    if isinstance(false, str) or not all(isinstance(text, str) for text in false):
+        raise DataError(f"{path}, row {number}: false is {false!r}; it is a list of captions")
+    start, end = (_seconds(path, number, name, row.get(name)) for name in ("start", "end"))
     part = VideoInterval(path.parent / row["video"], start, end)
-    return CaptionPair(part, row["caption"], row.get("group") or "", tuple(row.get("false") or ()))
+    return CaptionPair(part, row["caption"], row.get("group") or "", tuple(false))
+
+
+def _seconds(path: Path, number: int, name: str, value: Any) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise DataError(f"{path}, row {number}: {name} is {value!r}; write a number of seconds, such as 4.5")
+    return seconds
 
 
 def _said(folder: Path, sample: data.Sample) -> Iterator[CaptionPair]:

@@ -1,5 +1,6 @@
 """The rows of instruction files (`videollm/datasets/schema.py`), in memory."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -60,14 +61,18 @@ class InstructionRows(Sequence[Sample]):
 
 
 def _weighted(files: Sequence[str]) -> tuple[list[Path], tuple[float, ...] | None]:
-    paths, weights = [], []
+    paths, weights, is_weighted = [], [], False
     for text in files:
-        name, _, weight = text.partition("=")
+        # A file that exists under the whole name may have "=" in it.
+        name, weight = (text, None) if "=" not in text or Path(text).is_file() else text.rsplit("=", 1)
         try:
-            weights.append(float(weight or 1))
+            weights.append(1.0 if weight is None else float(weight))
         except ValueError:
+            weights.append(math.nan)
+        if not 0 < weights[-1] < math.inf:
             raise ConfigError(
-                f"data {text!r} has the weight {weight!r}; write FILE, or FILE=WEIGHT with a number"
-            ) from None
+                f"data {text!r} has the weight {weight!r}; write FILE, or FILE=WEIGHT with a number above 0"
+            )
         paths.append(Path(name))
-    return paths, tuple(weights) if any("=" in text for text in files) else None
+        is_weighted = is_weighted or weight is not None
+    return paths, tuple(weights) if is_weighted else None

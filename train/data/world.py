@@ -1,6 +1,5 @@
 """Captioned clips and captioned frames from the annotations of a rendered world (`data_gen/make_world.py`)."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from train.data.pairs import CaptionPair, VideoInterval
+from videollm.datasets.text_file import lines, parse_json
 
 SQUARES = 6  # along a side of the frame, named as on a chessboard
 OF_A_CLIP = 4  # pairs of one clip in a group
@@ -19,8 +19,7 @@ _MOVE = re.compile(r"moves (?:to the (left|right)|(up|down)(?: and to the (left|
 
 
 def annotations(split: Path) -> list[dict[str, Any]]:
-    with (split / "annotations.jsonl").open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    return [parse_json(line) for _, line in lines(split / "annotations.jsonl")]
 
 
 def clip_pairs(split: Path) -> list[CaptionPair]:

@@ -7,7 +7,6 @@ which must not skip anything, reads folders with `evaluation_folder`.
 import csv
 import functools
 import itertools
-import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from videollm.datasets.clip import Clip
+from videollm.datasets.text_file import lines, parse_json, read_text
 from videollm.datasets.video_files import find_video
 from videollm.errors import DataError
 
@@ -84,14 +84,9 @@ class AnnotationFile:
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """The place and the text of each line that is not blank."""
-        try:
-            # utf-8-sig: spreadsheets write a byte order mark, which would become part of the first column's name.
-            with self.path.open(encoding="utf-8-sig") as file:
-                for number, line in enumerate(file, 1):
-                    if line.strip():
-                        yield f"{self.path.name} line {number}", line.rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{self.path} cannot be read: {error}") from error
+        for number, line in lines(self.path):
+            if line.strip():
+                yield f"{self.path.name} line {number}", line
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The place and the fields of each row of a CSV, TSV or JSON Lines file. Column names are in lower case."""
@@ -100,30 +95,27 @@ class AnnotationFile:
             return
         for where, line in self.lines():
             with self.broken.row(where):
-                values = json.loads(line)
+                values = parse_json(line)
                 if not isinstance(values, dict):
                     raise ValueError(f"{line[:40]} is not an object")
                 yield where, values
 
     def _csv_rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        # Spaces around names and values are no part of them.
+        reader = csv.DictReader((f"{line}\n" for _, line in lines(self.path)), delimiter=self.delimiter, strict=True)
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file, delimiter=self.delimiter, strict=True)
-                names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-                try:
-                    for values in reader:
-                        where = f"{self.path.name} line {reader.line_num}"
-                        # DictReader files surplus fields under None and fills missing ones with None.
-                        if len(values) != len(names) or None in values.values():
-                            self.broken.add(where, f"the row does not have {len(names)} fields")
-                            continue
-                        yield where, dict(zip(names, (v.strip() for v in values.values()), strict=True))
-                except csv.Error as error:
-                    # After a quotation mark that is never closed the reader cannot find the next row.
-                    where = f"{self.path.name} line {reader.line_num}"
-                    self.broken.add(where, f"not CSV: {error}; the rest of the file is not read")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{self.path} cannot be read: {error}") from error
+            names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+            for values in reader:
+                where = f"{self.path.name} line {reader.line_num}"
+                # DictReader files surplus fields under None and fills missing ones with None.
+                if len(values) != len(names) or None in values.values():
+                    self.broken.add(where, f"the row does not have {len(names)} fields")
+                    continue
+                yield where, dict(zip(names, (v.strip() for v in values.values()), strict=True))
+        except csv.Error as error:
+            # After a quotation mark that is never closed the reader cannot find the next row.
+            where = f"{self.path.name} line {reader.line_num}"
+            self.broken.add(where, f"not CSV: {error}; the rest of the file is not read")
 
     @functools.cached_property
     def delimiter(self) -> str:
@@ -138,10 +130,11 @@ class AnnotationFile:
         """The content of a JSON file; None for other files."""
         if self.suffix != ".json" or not self.path.is_file():
             return None
+        text = read_text(self.path)
         try:
-            return json.loads(self.path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.path} is not JSON: {error}") from error
+            return parse_json(text)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
 
     def entries(self, values: Iterable[Any] | dict[str, Any], name: str = "entry") -> Iterator[tuple[str, Any]]:
         """The place and the value of each entry of a list, or (key, value) of an object, in a JSON file.

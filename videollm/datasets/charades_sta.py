@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from videollm.datasets.evaluation_folder import DatasetFolder, ItemQuery, ItemReader
 from videollm.datasets.item import Item
+from videollm.datasets.text_file import split_lines
 
 
 class CharadesSTA(ItemReader):
@@ -18,7 +19,7 @@ class CharadesSTA(ItemReader):
     rows: ClassVar = {"test": 3_720, "train": 12_408}
 
     def items(self, folder: DatasetFolder, split: str, query: ItemQuery) -> Iterator[Item]:
-        for number, line in enumerate(folder.text(self.files[split]).splitlines(), 1):
+        for number, line in enumerate(split_lines(folder.text(self.files[split])), 1):
             place, sentence = line.split("##", 1)
             video, start, end = place.split()
             yield Item(

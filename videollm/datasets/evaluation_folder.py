@@ -7,7 +7,6 @@ published. The checksums of annotation files are part of every report. If the fo
 
 import csv
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from videollm.datasets.item import Item
+from videollm.datasets.text_file import decoded, lines, parse_json, split_lines
 from videollm.datasets.video_files import find_video
 from videollm.errors import DataError
 
@@ -80,35 +80,36 @@ class DatasetFolder:
     def _sums(self) -> dict[str, str]:
         """The checksums of SHA256SUMS by file name."""
         path = self.root / SUMS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+        pairs = [line.split(maxsplit=1) for _, line in (lines(path) if path.is_file() else ()) if line.strip()]
         if any(len(pair) != 2 for pair in pairs):
             raise DataError(f"{path} is not what sha256sum writes: each line must hold a checksum and a file name")
         # sha256sum marks files read as binary with a star.
         return {name.removeprefix("*").removeprefix("./"): sha for sha, name in pairs}
 
     def text(self, name: str) -> str:
-        try:
-            return self.bytes(name).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{self.root / name} is not UTF-8 text: {error}") from error
+        """The text of a file, with lines that end with LF. Its encoding is that of `text_file.decoded`."""
+        return "".join(f"{line}\n" for line in split_lines(decoded(self.bytes(name), self.root / name)))
 
     def json(self, name: str) -> Any:
-        try:
-            return json.loads(self.text(name))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{self.root / name} is not JSON: {error}") from error
+        return self._parsed(self.text(name), name)
 
     def json_lines(self, name: str) -> Iterator[Any]:
-        for number, line in enumerate(self.text(name).splitlines(), 1):
+        for number, line in enumerate(split_lines(self.text(name)), 1):
             if line.strip():
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{self.root / name} line {number} is not JSON: {error}") from error
+                yield self._parsed(line, f"{name} line {number}")
+
+    def _parsed(self, text: str, where: str) -> Any:
+        try:
+            return parse_json(text)
+        except DataError as error:
+            raise DataError(f"{self.root / where}: {error}") from error
 
     def table(self, name: str, delimiter: str = ",") -> list[dict[str, str]]:
-        rows = list(csv.DictReader(self.text(name).splitlines(), delimiter=delimiter))
+        text = (f"{line}\n" for line in split_lines(self.text(name)))
+        try:
+            rows = list(csv.DictReader(text, delimiter=delimiter))
+        except csv.Error as error:
+            raise DataError(f"{self.root / name} is not CSV: {error}") from error
         # DictReader files surplus fields under None and fills missing ones with None.
         broken = next((n for n, row in enumerate(rows, 2) if None in row or None in row.values()), None)
         if broken:

@@ -19,6 +19,7 @@ from videollm.datasets.annotation_file import AnnotationFile, ClipReader
 from videollm.datasets.clip import Clip, Note
 from videollm.datasets.evaluation_folder import DatasetFolder, ItemReader
 from videollm.datasets.msrvtt import MSVD_MAPPING, MsrVttQA
+from videollm.datasets.text_file import split_lines
 
 COLUMNS = {"videoid", "start", "end", "language", "description"}
 LANGUAGES = {
@@ -78,5 +79,5 @@ class MsvdQA(MsrVttQA):
         return ItemReader.recognises_folder(self, root) and (root / MSVD_MAPPING).is_file()
 
     def video_names(self, folder: DatasetFolder) -> dict[int, str]:
-        pairs = (line.split() for line in folder.text(MSVD_MAPPING).splitlines() if line.strip())
+        pairs = (line.split() for line in split_lines(folder.text(MSVD_MAPPING)) if line.strip())
         return {int(number.removeprefix("vid")): name for name, number in pairs}

@@ -12,6 +12,7 @@ Rows are numbered from 1, as editors number lines.
 import dataclasses
 import json
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import regex
+
+from videollm.datasets.text_file import lines, parse_json
 from videollm.errors import DataError, VideoError
 
 FAMILIES = ("caption", "qa", "choice", "conversation", "locate", "summary", "creative")
@@ -26,8 +30,8 @@ SLACK_S = 0.1  # seconds that a time may lie outside its clip: annotations are r
 
 _TASK = re.compile(rf"(?:{'|'.join(FAMILIES)})(?:/[a-z0-9_]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z]{2,4})?")
-# A character of Chinese, Japanese or Korean, or a run of other letters and digits.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
+# A character of Chinese, Japanese or Korean, or a run of other letters, digits and marks, which write vowels and tones.
+_WORD = regex.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[\p{L}\p{N}\p{M}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class Sample:
     def _problems(self) -> Iterator[str]:
         if not self.id.strip():
             yield "id is empty"
+        if "\0" in self.video:
+            yield "video has a NUL character"
         if not self.video and (self.start, self.end, self.answer_times) != (None, None, ()):
             yield "there are times but no video"
         if not _TASK.fullmatch(self.task):
@@ -138,10 +144,7 @@ class Sample:
     @classmethod
     def from_json(cls, line: str) -> "Sample":
         """Parses a line. Raises DataError if it is not JSON, or if a field is missing, unknown or of a wrong type."""
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"not JSON: {error}") from error
+        values = parse_json(line)
         values = _fields(values, "a row", id=str, video=str, start=_NUMBER, end=_NUMBER, task=str, language=str,
                          messages=list, answer_times=list, provenance=dict)  # fmt: skip
         messages = [_fields(m, "a message", role=str, content=str) for m in values["messages"]]
@@ -182,7 +185,7 @@ def _fields(values: object, what: str, **types: type | tuple[type, ...]) -> dict
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case. In Chinese, Japanese and Korean each character counts as a word."""
-    return _WORD.findall(text.lower())
+    return _WORD.findall(unicodedata.normalize("NFC", text.lower()))
 
 
 def format_time(seconds: float, decimals: int = 0) -> str:
@@ -195,20 +198,12 @@ def format_time(seconds: float, decimals: int = 0) -> str:
 
 def read(path: str | Path) -> Iterator[Sample]:
     """Yields the samples of a file in order. Raises DataError, which names the row, at the first invalid one."""
-    for row, line in _rows(Path(path)):
+    for row, line in lines(path):
         try:
             sample = Sample.from_json(line)
         except DataError as error:
             raise DataError(f"{path}, row {row}: {error}") from error
         yield sample
-
-
-def _rows(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from enumerate(file, 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +237,7 @@ def check(path: str | Path, duration_s: Callable[[Path], float]) -> Check:
     contents: dict[tuple[object, ...], int] = {}
     lengths: dict[str, float | VideoError] = {}
     row = 0
-    for row, line in _rows(path):
+    for row, line in lines(path):
         try:
             sample = Sample.from_json(line)
         except DataError as error:

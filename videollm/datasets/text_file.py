@@ -110,8 +110,7 @@ def _has_surrogate(text: str) -> bool:
 def _depth(value: Any) -> int:
     """Returns how deep lists and objects are nested; 0 for other values."""
     depth, level = 0, [value]
-    while True:
-        level = [x for v in level if isinstance(v, dict | list) for x in (v.values() if isinstance(v, dict) else v)]
-        if not level:
-            return depth
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        level = [x for v in level for x in (v.values() if isinstance(v, dict) else v)]
         depth += 1
+    return depth

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from videollm.datasets.text_file import lines, parse_json
 from videollm.errors import DataError
 
 ANNOTATIONS = "annotations.jsonl"  # in the folder of each split
@@ -182,15 +183,11 @@ class WorldAnnotation:
 def read_world(split: Path) -> Iterator[WorldAnnotation]:
     """Yields the annotations in the folder of a split. Raises DataError, which names the line, if one is broken."""
     path = split / ANNOTATIONS
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield WorldAnnotation.from_values(json.loads(line))
-                except ValueError as error:  # DataError and JSONDecodeError are
-                    raise DataError(f"{path} line {number}: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    for number, line in lines(path):
+        try:
+            yield WorldAnnotation.from_values(parse_json(line))
+        except ValueError as error:  # DataError is
+            raise DataError(f"{path} line {number}: {error}") from error
 
 
 def _event_values(event: WorldEvent) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from videollm.checkpoint import Model, load
 from videollm.datasets.evaluation_folder import EvaluationData, ItemQuery
-from videollm.datasets.item import Item
+from videollm.datasets.item import Item, Prediction
 from videollm.datasets.registry import choose_item_reader
 from videollm.device_arguments import loading_options
 from videollm.errors import DataError
@@ -22,6 +22,7 @@ from videollm.evaluate.arguments import build_parser
 from videollm.evaluate.compare import compare as compare_folders
 from videollm.evaluate.judging import judge_predictions
 from videollm.evaluate.markdown import number, spread
+from videollm.evaluate.predictions import checked
 from videollm.evaluate.report import Report
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks import TASKS, Task
@@ -150,7 +151,7 @@ def _write_report(
     cost: dict[str, Any] | None,
 ) -> Report:
     """Scores a predictions file and writes the report. cost: None for predictions that were made elsewhere."""
-    found = runs.read(predictions)
+    found = runs.read(predictions, partial(_checked, task, {item.id: item for item in asked}))
     judge_rows, judge_report = {}, {}
     if getattr(options, "judge", None) is not None:  # tasks without answers in words have no --judge
         judge_rows, judge_report = judge_predictions(options, asked, found.get(AS_IT_IS, {}))
@@ -162,6 +163,11 @@ def _write_report(
         report["cost"] = cost
     reports.write(out, report, per_item)
     return report
+
+
+def _checked(task: Task, items: dict[str, Item], id: str, prediction: Prediction) -> Prediction:
+    """Returns a prediction as the task scores it. Predictions of other items are not used."""
+    return checked(task.name, items[id], prediction) if id in items else prediction
 
 
 def _print_report(options: argparse.Namespace, report: Report) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from videollm.datasets.text_file import split_lines
 from videollm.errors import DataError
 from videollm.evaluate.metrics.aggregate import difference, interval
 from videollm.evaluate.metrics.bootstrap import Interval
@@ -54,7 +55,7 @@ def compare(a: Path, b: Path) -> dict[str, tuple[Interval, Interval, Interval]]:
 def _read(folder: Path) -> dict[str, Any]:
     try:
         report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
-        lines = (folder / SCORES_FILE).read_text(encoding="utf-8").splitlines()
+        lines = split_lines((folder / SCORES_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{folder} holds no report of `videollm eval` ({error}); give the --out folder of an evaluation"

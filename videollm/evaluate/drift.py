@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from videollm.assets import cache_dir
+from videollm.datasets.text_file import lines, parse_json
 from videollm.errors import DataError
 from videollm.evaluate.judge import Judge, Verdict, frozen, prompt, verdict
 from videollm.evaluate.metrics.agreement import cohen_kappa, pearson, spearman
@@ -71,8 +72,8 @@ def read_labels(path: Path) -> dict[str, dict[str, Any]]:
     """
     labels = {}
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            row = json.loads(line)
+        for number, line in lines(path):
+            row = parse_json(line)
             if not isinstance(row.get("correct", True), bool) or not isinstance(row.get("score", 0), int | float):
                 raise ValueError(f"line {number}: correct must be true or false, and score a number")
             labels[row["id"]] = row

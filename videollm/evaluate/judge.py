@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from videollm.chat.answer import Answer
 from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import Model
+from videollm.datasets.text_file import split_lines
 from videollm.errors import ConfigError, ContextOverflowError
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.prompts import ChatPrompt, prompt_environment
@@ -226,7 +227,7 @@ def _journal(path: Path) -> Iterator[tuple[str, Verdict]]:
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):  # a run was stopped in the middle of a line
         os.truncate(path, len(whole))
-    for line in whole.decode().splitlines():
+    for line in split_lines(whole.decode()):
         row = json.loads(line)
         yield row["key"], Verdict(**row["verdict"])
 
@@ -234,6 +235,6 @@ def _journal(path: Path) -> Iterator[tuple[str, Verdict]]:
 def frozen() -> tuple[list[Case], dict[str, dict[str, Any]]]:
     """The frozen predictions, and the verdicts of people on them by id."""
     text = resources.files("videollm.evaluate").joinpath("prompts", "frozen.jsonl").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
+    rows = [json.loads(line) for line in split_lines(text)]
     cases = [Case(**{k: row[k] for k in ("id", "question", "answer", "prediction")}) for row in rows]
     return cases, {row["id"]: row for row in rows}

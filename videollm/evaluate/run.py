@@ -11,8 +11,8 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +21,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from videollm.datasets.item import Item, Prediction
+from videollm.datasets.text_file import lines, parse_json
 from videollm.errors import ConfigError, ContextOverflowError, DataError, VideoError
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks.base import Task
@@ -135,38 +136,42 @@ def predict(
     return Cost(round(perf_counter() - started, 2), len(plan) - done, done, round(memory, 1))
 
 
-def read(path: Path) -> dict[str, dict[str, Row]]:
+def read(path: Path, check: Callable[[str, Prediction], Prediction] | None = None) -> dict[str, dict[str, Row]]:
     """Reads a predictions file and returns its rows by condition, then by item id.
 
-    A line without "condition" belongs to the unchanged video. Raises DataError if the file cannot be read, a line is
-    not a prediction, or an item has two predictions in one condition.
+    A line without "condition" belongs to the unchanged video. `check` takes the id of an item and its prediction, and
+    returns the prediction that is kept. Raises DataError, which names the line, if the file cannot be read, a line is
+    not a prediction, `check` refuses it, or an item has two predictions in one condition.
     """
     found: dict[str, dict[str, Row]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        where = f"{path} line {number}"
         try:
-            row = _row(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+            row = _row(parse_json(line))
+            if check is not None and row.prediction is not None:
+                row = replace(row, prediction=check(row.id, row.prediction))
+        except DataError as error:
             raise DataError(
-                f'{path} line {number} is not a prediction ({error}); write {{"id": ..., "prediction": {{...}}}}'
+                f'{where} is not a prediction: {error}; write {{"id": ..., "prediction": {{...}}}}'
             ) from error
         if row.id in found.setdefault(row.condition, {}):
-            raise DataError(f"{path} line {number}: an earlier line has a prediction for {row.id!r}; keep one of them")
+            raise DataError(f"{where}: an earlier line has a prediction for {row.id!r}; keep one of them")
         found[row.condition][row.id] = row
     return found
 
 
 def _row(values: Any) -> Row:
     if not isinstance(values, dict):
-        raise TypeError(f"{values!r} is not an object")
-    error = values.get("error")
-    made = None if error is not None else values["prediction"]
+        raise DataError(f"{str(values)[:40]} is not an object")
+    condition, error, made = values.get("condition", AS_IT_IS), values.get("error"), values.get("prediction")
+    for name, text in (("id", values.get("id")), ("condition", condition), ("error", error)):
+        if not isinstance(text, str) and not (name == "error" and text is None):
+            raise DataError(f"{name} is {str(text)[:40]}, not a text")
     if error is None and not isinstance(made, dict):
-        raise TypeError(f"prediction is {made!r}, not an object")
-    return Row(values["id"], values.get("condition", AS_IT_IS), made, error)
+        raise DataError(f"prediction is {str(made)[:40]}, not an object")
+    return Row(values["id"], condition, made if error is None else None, error)
 
 
 def _predicted(task: Task, subject: Subject, item: Item, condition: str) -> Row:
@@ -202,7 +207,7 @@ class _Journal:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
             os.truncate(self.path, len(whole))
-        found = [(row["id"], row["condition"]) for row in map(json.loads, whole.splitlines())]
+        found = [(row["id"], row["condition"]) for row in map(json.loads, whole.decode().split("\n")[:-1])]
         if found != plan[: len(found)]:
             raise ConfigError(
                 f"the rows of {self.path} are not the first rows of this run; give another folder as --out"

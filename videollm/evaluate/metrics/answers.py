@@ -18,18 +18,23 @@ _NUMBERS = {
 
 def normalised(text: str) -> list[str]:
     """Returns the words of a text in lower case, without accents, articles and punctuation, and with number words as
-    digits.
+    digits. An article alone is the word itself, and a text without words is itself.
 
-    These are the rules of SQuAD (Rajpurkar et al. 2016) with the number words of VQA (Antol et al. 2015).
+    These are the rules of SQuAD (Rajpurkar et al. 2016) with the number words of VQA (Antol et al. 2015). Only accents
+    of Latin, Greek and Cyrillic letters are left out: the marks of other scripts are vowels and tones.
     """
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return [_NUMBERS.get(word, word) for word in words(plain) if word not in _ARTICLES]
+    found = words(_ACCENTS.sub("", unicodedata.normalize("NFKD", text)))
+    found = [_NUMBERS.get(word, word) for word in found if word not in _ARTICLES] or found
+    return found or text.split()
+
+
+_ACCENTS = re.compile("[\u0300-\u036f]")
 
 
 def exact(text: str, right: Sequence[str]) -> float:
-    """Returns 1.0 if the text equals one of the right answers after `normalised`, else 0.0."""
+    """Returns 1.0 if the text is not empty and equals one of the right answers after `normalised`, else 0.0."""
     given = normalised(text)
-    return float(any(given == normalised(answer) for answer in right))
+    return float(bool(given) and any(given == normalised(answer) for answer in right))
 
 
 def contains(text: str, right: Sequence[str]) -> float:
@@ -45,10 +50,8 @@ def f1(text: str, right: Sequence[str]) -> float:
 
 
 def _f1(given: list[str], right: list[str]) -> float:
-    if not given or not right:
-        return float(given == right)
     shared = (Counter(given) & Counter(right)).total()
-    return 2 * shared / (len(given) + len(right))
+    return 2 * shared / (len(given) + len(right)) if shared else 0.0
 
 
 def yes_or_no(text: str) -> bool | None:

@@ -35,12 +35,10 @@ class Classify:
         return {"labels": [[f.label, f.prob] for f in found]}
 
     def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
-        ranks = np.array(
-            [
-                [label for label, *_ in p["labels"]].index(i.references[0])
-                for i, p in zip(items, predictions, strict=True)
-            ]
-        )
+        labels = [[label for label, *_ in p["labels"]] for p in predictions]
+        right = [item.references[0] for item in items]
+        # A label that a prediction leaves out comes after all that it names.
+        ranks = np.array([f.index(r) if r in f else np.inf for f, r in zip(labels, right, strict=True)])
         return {"top1": (ranks < 1).astype(float), "top5": (ranks < 5).astype(float)}
 
     def chance(self, items: Sequence[Item]) -> dict[str, float]:

@@ -44,7 +44,9 @@ class Dense:
 
 
 def _scored(item: Item, captions: Sequence[Sequence]) -> tuple[float, float, float]:
-    """Returns METEOR, precision and recall of the captions [start, end, text] of one video."""
+    """Returns METEOR, precision and recall of the captions [start, end, text] of one video, 0 without captions."""
+    if not captions:
+        return 0.0, 0.0, 0.0
     overlaps = np.array([[iou(caption, span) for span in item.spans] for caption in captions])
     likeness = np.array([[meteor([c[2]], [[text]])[0] for text in item.references] for c in captions])
     texts, precision, recall = [], [], []

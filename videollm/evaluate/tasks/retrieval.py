@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from videollm.datasets.item import Item, Prediction
+from videollm.errors import DataError
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.views import Part
@@ -36,6 +37,12 @@ class Retrieval:
 
     def score(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> dict[str, Rows]:
         videos = gallery(items)
+        for item, p in zip(items, predictions, strict=True):
+            if len(p["scores"]) != len(videos):
+                raise DataError(
+                    f"the prediction of {item.id!r} has {len(p['scores'])} scores; it must have one for each of the "
+                    f"{len(videos)} videos"
+                )
         number = {part: n for n, part in enumerate(videos)}
         video_of = torch.tensor([number[item.part] for item in items])
         scores = Scores.of(torch.tensor([p["scores"] for p in predictions], dtype=torch.float64))
