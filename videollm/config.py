@@ -7,6 +7,7 @@ with `dataclasses.replace`. Complete configurations with names are in `presets.p
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
@@ -50,7 +51,7 @@ def _check_choice(name: str, value: str, choices: Any) -> None:
 
 def _check_positive(**values: float | None) -> None:
     for name, value in values.items():
-        _check(value is None or value > 0, f"{name} is {value}; it must be above 0")
+        _check(value is None or 0 < value < math.inf, f"{name} is {value}; it must be a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +92,12 @@ class SamplingConfig:
         _check(self.rule == "middle" or self.frames is not None, f"the rule {self.rule!r} needs `frames`; set it")
         chosen = [self.frames is not None, self.fps is not None, self.times_s is not None, self.keyframes]
         _check(sum(chosen) == 1, f"set exactly one of frames, fps, times_s, keyframes; got {self}")
-        _check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames)
+        _check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames, end_s=self.end_s)
         _check(self.times_s is None or len(self.times_s) > 0, "times_s is empty; give at least one time")
-        _check(self.start_s is None or self.start_s >= 0, f"start_s is {self.start_s}; it must be 0 or above")
+        _check(all(math.isfinite(t) for t in self.times_s or ()), f"times_s has {self.times_s}; each is a number")
+        _check(
+            self.start_s is None or 0 <= self.start_s < math.inf, f"start_s is {self.start_s}; it must be 0 or above"
+        )
         if self.start_s is not None and self.end_s is not None:
             _check(self.end_s > self.start_s, f"end_s {self.end_s} must be above start_s {self.start_s}")
 

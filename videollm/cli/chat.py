@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videollm.cli.models import new_session, open_session
@@ -13,14 +14,16 @@ from videollm.cli.options import (
     generation_arguments,
     generation_of,
     model_arguments,
+    plain_text,
     sampling_arguments,
     sampling_of,
     senses_arguments,
 )
 from videollm.cli.output import format_span, hide_progress_bars, print_piece, print_result, to_json
 from videollm.cli.shapes import CaptionJSON, CitationJSON, answer_json
+from videollm.datasets.video_files import VIDEO_SUFFIXES
 from videollm.device_arguments import loading_options
-from videollm.errors import ConfigError, VideoLLMError
+from videollm.errors import ConfigError, VideoLLMError, reason_of
 
 if TYPE_CHECKING:
     from videollm.chat.answer import Answer
@@ -33,7 +36,7 @@ def register(commands: Commands) -> None:
     one_video = (model_arguments(), device_arguments(), sampling_arguments(), senses_arguments())
     parser = add_command(commands, "ask", ask, "ask one question about a video", *one_video, generation_arguments())
     parser.add_argument("video", nargs="?", help="leave it out with --index")
-    parser.add_argument("question")
+    parser.add_argument("question", type=plain_text)
     parser.add_argument("--index", metavar="DIR", help="ask about the videos of a search index; the answer cites them")
 
     parser = add_command(
@@ -58,10 +61,14 @@ def register(commands: Commands) -> None:
 
 
 def ask(options: Options) -> None:
+    if not options.question.strip():
+        raise ConfigError("the question is empty; write what you want to know")
     if options.index:
         _ask_index(options)
         return
     if options.video is None:
+        if Path(options.question).suffix.lower() in VIDEO_SUFFIXES:
+            raise ConfigError(f"the question is missing; write it after the video: ask {options.question} 'QUESTION'")
         raise ConfigError("no video was given; name the video, or give --index DIR to ask about an indexed collection")
     session = open_session(options)
     answer = session.ask(options.question, generation_of(options), None if options.json else print_piece)
@@ -97,6 +104,10 @@ def chat(options: Options) -> None:
             session, answer = _chat_line(options, line, session, answer)
         except VideoLLMError as error:
             print(error, file=sys.stderr)  # the conversation goes on
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            print(reason_of(error), file=sys.stderr)
 
 
 def _chat_line(
@@ -107,7 +118,7 @@ def _chat_line(
     if command == "/video":
         return new_session(session.model, argument, options), None
     if command == "/save":
-        session.save(argument)
+        _save(session, argument)
     elif command in ("/evidence", "/receipt"):
         print(to_json(answer_json(answer)[command.removeprefix("/")]) if answer else "ask something first")
     elif command.startswith("/"):
@@ -116,6 +127,23 @@ def _chat_line(
         answer = session.ask(line, generation_of(options), None if options.json else print_piece)
         print(to_json(answer_json(answer)) if options.json else "")
     return session, answer
+
+
+def _save(session: "ChatSession", name: str) -> None:
+    """Writes the session whole or not at all. Raises ConfigError if it cannot be written."""
+    from safetensors import SafetensorError
+
+    if not name:
+        raise ConfigError("/save needs the name of a file: /save trip.session")
+    partial = Path(f"{name}.part")
+    try:
+        if Path(name).is_dir():
+            raise IsADirectoryError(21, "is a directory")
+        session.save(partial)
+        partial.replace(name)
+    except (OSError, ValueError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise ConfigError(f"{name} cannot be written ({reason_of(error)}); give the name of another file") from error
 
 
 def caption(options: Options) -> None:

@@ -4,13 +4,15 @@ Exit codes: 0 on success, 2 for bad input (with one line on stderr), 1 for an in
 """
 
 import argparse
+import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 
 from videollm.cli import chat, checkpoints, data, programs, search, senses, video
-from videollm.errors import VideoLLMError
+from videollm.errors import VideoLLMError, printable, reason_of
 from videollm.extras import explain_missing
 
 GROUPS = (video, chat, search, senses, data, checkpoints, programs)  # in the order of `videollm --help`
@@ -30,8 +32,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     # Libraries address these messages to developers who call them. Users of a command can do nothing about them.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # read when it is imported
     warnings.filterwarnings("ignore", category=FutureWarning)
-    arguments = sys.argv[1:] if argv is None else list(argv)
+    # Names of files and lines of users need not be text of the terminal's encoding.
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        if sys.stdout is not None:  # it may be closed
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _drop_output()
+        return 141  # 128 + SIGPIPE: whoever read the output has seen enough, as with `| head`
+    except OSError as error:
+        _drop_output()
+        where = f"{printable(str(error.filename))}: " if error.filename is not None else ""
+        print(f"videollm: {where}{reason_of(error)}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"videollm: there is not enough memory ({reason_of(error)})", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: list[str]) -> int:
     try:
         # Programs parse their own arguments. argparse.REMAINDER would not do: it still claims a leading `--help`.
         if arguments and arguments[0] in programs.PROGRAMS:
@@ -40,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options = build_parser().parse_args(arguments)
             options.run(options)
     except VideoLLMError as error:
-        print(f"videollm: {error}", file=sys.stderr)
+        print(f"videollm: {printable(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if (message := explain_missing(error)) is None:
@@ -50,3 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as shells report it
     return 0
+
+
+def _drop_output() -> None:
+    """Discards what could not be written, which Python would otherwise try to write again when it ends."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

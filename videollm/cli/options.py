@@ -1,11 +1,14 @@
 """Arguments that several commands share, and the configurations that they stand for."""
 
 import argparse
+import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from videollm.device_arguments import add_device_arguments
+from videollm.errors import printable
 
 if TYPE_CHECKING:
     from videollm.config import ModelConfig, SamplingConfig
@@ -14,6 +17,41 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Options = argparse.Namespace
 Arguments = argparse.ArgumentParser
+
+
+MAX_NUMBER = 1_000_000_000  # of any number on the command line but seeds
+
+
+def number(least: float = 0.0, most: float = MAX_NUMBER, *, above: bool = False) -> Callable[[str], float]:
+    """Returns the argparse type of a finite number from `least` to `most`; above: without `least` itself."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most or (above and value == least):
+            bounds = f"above {least:g}" if above else f"from {least:g}"
+            raise argparse.ArgumentTypeError(f"{printable(text)!r} is not a number {bounds} to {most:g}")
+        return value
+
+    return read
+
+
+def count(least: int = 1, most: int = 1_000_000) -> Callable[[str], int]:
+    """Returns the argparse type of a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,20}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{printable(text)!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def plain_text(text: str) -> str:
+    """The argparse type of what is said to a model. Bytes of another encoding than the terminal's become U+FFFD."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def add_command(
@@ -48,10 +86,10 @@ def device_arguments(*, language_model: bool = True) -> Arguments:
 def sampling_arguments() -> Arguments:
     """Which frames of a video to use."""
     parser = Arguments(add_help=False)
-    parser.add_argument("--frames", type=int, metavar="N", help="use this many frames, evenly spread")
-    parser.add_argument("--fps", type=float, metavar="N", help="use this many frames a second")
-    parser.add_argument("--start", type=float, dest="start_s", metavar="S", help="begin at this second")
-    parser.add_argument("--end", type=float, dest="end_s", metavar="S", help="stop at this second")
+    parser.add_argument("--frames", type=count(), metavar="N", help="use this many frames, evenly spread")
+    parser.add_argument("--fps", type=number(most=1000, above=True), metavar="N", help="use this many frames a second")
+    parser.add_argument("--start", type=number(), dest="start_s", metavar="S", help="begin at this second")
+    parser.add_argument("--end", type=number(above=True), dest="end_s", metavar="S", help="stop at this second")
     parser.add_argument("--decoder", choices=["pyav", "decord"], help="what decodes the frames (default: pyav)")
     return parser
 
@@ -87,13 +125,15 @@ def generation_arguments() -> Arguments:
     """How an answer is generated."""
     parser = Arguments(add_help=False)
     parser.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help="longest answer in tokens (default: the model's)"
+        "--max-new-tokens", type=count(), metavar="N", help="longest answer in tokens (default: the model's)"
     )
     parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0 is greedy: the same answer every time (default: 0)"
+        "--temperature", type=number(most=100), default=0.0, help="0 is greedy: the same answer every time (default: 0)"
     )
-    parser.add_argument("--top-p", type=float, default=1.0, help="sample from this share of the probability")
-    parser.add_argument("--seed", type=int, help="makes a sampled answer repeatable")
+    parser.add_argument(
+        "--top-p", type=number(most=1, above=True), default=1.0, help="sample from this share of the probability"
+    )
+    parser.add_argument("--seed", type=count(0, 2**63 - 1), help="makes a sampled answer repeatable")
     return parser
 
 

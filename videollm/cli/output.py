@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from videollm.cli.options import Options
-from videollm.errors import ConfigError
+from videollm.errors import ConfigError, VideoLLMError, reason_of
 
 if TYPE_CHECKING:
     from videollm.encoders.tags import Tag
@@ -64,6 +64,21 @@ def format_path(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
+def print_with_sheet(
+    options: Options, value: dict[str, Any], text: str, file: str | None, panels: "Sequence[Panel]"
+) -> None:
+    """Prints a result like `print_result` and writes its panels like `save_sheet`, whose name is the value "sheet".
+
+    If the sheet cannot be written, the result is printed all the same, before the error is raised.
+    """
+    try:
+        sheet = save_sheet(file, panels)
+    except VideoLLMError:
+        print_result(options, value | {"sheet": None}, text)
+        raise
+    print_result(options, value | {"sheet": sheet}, text)
+
+
 def save_sheet(file: str | None, panels: "Sequence[Panel]") -> str | None:
     """Writes the panels as one PNG, says so on stderr and returns the file's name.
 
@@ -77,7 +92,11 @@ def save_sheet(file: str | None, panels: "Sequence[Panel]") -> str | None:
         raise ConfigError(f"{file}: pictures are written as PNG; give a name that ends in .png")
     if not Path(file).parent.is_dir():
         raise ConfigError(f"{file}: the folder {Path(file).parent} does not exist; create it first")
-    contact_sheet(panels).save(file)
+    sheet = contact_sheet(panels)
+    try:
+        sheet.save(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: the picture cannot be written ({reason_of(error)})") from error
     print(f"wrote {file}", file=sys.stderr)
     return file
 

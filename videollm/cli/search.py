@@ -6,14 +6,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videollm.cli.options import Commands, Options, add_command, device_arguments, model_arguments, senses_arguments
+from videollm.cli.options import (
+    Commands,
+    Options,
+    add_command,
+    count,
+    device_arguments,
+    model_arguments,
+    number,
+    plain_text,
+    senses_arguments,
+)
 from videollm.cli.output import (
     format_path,
     format_span,
     format_tags,
     hide_progress_bars,
     print_result,
-    save_sheet,
+    print_with_sheet,
 )
 from videollm.cli.shapes import MomentJSON
 from videollm.device_arguments import loading_options
@@ -41,7 +51,9 @@ def register(commands: Commands) -> None:
     )
     parser.add_argument("sources", nargs="+", help="folders, videos, or text files that list them, one a line")
     parser.add_argument("--index", required=True, metavar="DIR", help="folder, object store or LanceDB URL to keep it")
-    parser.add_argument("--workers", type=int, metavar="N", help="videos in work at a time (default: cores, at most 8)")
+    parser.add_argument(
+        "--workers", type=count(most=1024), metavar="N", help="videos in work at a time (default: cores, at most 8)"
+    )
     parser.add_argument(
         "--drop-missing", action="store_true", help="remove the rows of folders whose videos are all gone, too"
     )
@@ -56,21 +68,25 @@ def register(commands: Commands) -> None:
 def _register_search(commands: Commands) -> None:
     help = "find moments in indexed videos by text (lite reads English only), picture or clip"
     parser = add_command(commands, "search", search, help, device_arguments())
-    parser.add_argument("query", nargs="?", help="text to search for")
+    parser.add_argument("query", type=plain_text, nargs="?", help="text to search for")
     parser.add_argument("--index", required=True, metavar="DIR", help="what `videollm index` made")
     parser.add_argument("--like", metavar="FILE", help="search for what looks like this picture or clip")
-    parser.add_argument("--start", type=float, dest="start_s", metavar="S", help="begin --like at this second")
-    parser.add_argument("--end", type=float, dest="end_s", metavar="S", help="stop --like at this second")
+    parser.add_argument("--start", type=number(), dest="start_s", metavar="S", help="begin --like at this second")
+    parser.add_argument("--end", type=number(above=True), dest="end_s", metavar="S", help="stop --like at this second")
     parser.add_argument(
         "--rerank", metavar="MODEL", help="score the best again with this model's language model or retrieval head"
     )
-    parser.add_argument("-k", type=int, default=10, help="number of moments (default: 10)")
+    parser.add_argument("-k", type=count(), default=10, help="number of moments (default: 10)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="only videos below this folder")
-    parser.add_argument("--min-duration", type=float, metavar="S", help="only videos at least this many seconds long")
-    parser.add_argument("--max-duration", type=float, metavar="S", help="only videos at most this many seconds long")
+    parser.add_argument(
+        "--min-duration", type=number(), metavar="S", help="only videos at least this many seconds long"
+    )
+    parser.add_argument("--max-duration", type=number(), metavar="S", help="only videos at most this many seconds long")
     parser.add_argument("--after", type=_date, metavar="DATE", help="only files changed on this date or later")
     parser.add_argument("--before", type=_date, metavar="DATE", help="only files changed before this date")
-    parser.add_argument("--said", metavar="WORDS", help="only moments in which these words are said, in this order")
+    parser.add_argument(
+        "--said", type=plain_text, metavar="WORDS", help="only moments in which these words are said, in this order"
+    )
     parser.add_argument(
         "--has", action="append", metavar="THING", help='only moments that show it, such as person or "person>=2"'
     )
@@ -132,11 +148,9 @@ def search(options: Options) -> None:
     if options.rerank is not None:
         found = _rerank(options, found)
     lines = [_line(moment) for moment in found]
-    result = {
-        "moments": [asdict(MomentJSON.of(moment)) for moment in found],
-        "sheet": save_sheet(options.open, _panels(found)),
-    }
-    print_result(options, result, "\n".join(lines) or "no video in the index matches")
+    value = {"moments": [asdict(MomentJSON.of(moment)) for moment in found]}
+    text = "\n".join(lines) or "no video in the index matches"
+    print_with_sheet(options, value, text, options.open, _panels(found))
 
 
 def _query(options: Options, opened: "Index") -> "str | torch.Tensor | None":
@@ -190,8 +204,8 @@ def _panels(found: "list[Moment]") -> "list[Panel]":
     from videollm.retrieval.contact_sheet import Panel
 
     panels = []
-    for number, moment in enumerate(found, 1):
-        title = f"{number}  {moment.score:.2f}  {format_span(moment)}  {Path(moment.path).name}"
+    for n, moment in enumerate(found, 1):
+        title = f"{n}  {moment.score:.2f}  {format_span(moment)}  {Path(moment.path).name}"
         middle_s = (moment.start_s + moment.end_s) / 2
         panels.append(Panel(moment.path, middle_s, title, format_tags(moment.tags)))
     return panels

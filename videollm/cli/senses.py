@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videollm.cli.options import Commands, Options, add_command
+from videollm.cli.options import Commands, Options, add_command, count, number
 from videollm.cli.output import format_span, hide_progress_bars, print_result
 from videollm.device_arguments import add_device_arguments
 from videollm.errors import ConfigError
@@ -28,14 +28,20 @@ def register(commands: Commands) -> None:
         help="directory of a Whisper model as transformers writes it (default: whisper-base, 133 MB, fetched once)",
     )
     parser.add_argument("--language", metavar="CODE", help="such as en or zh (default: detected)")
-    parser.add_argument("--track", type=int, default=0, metavar="N", help="which audio track, from 0 (default: 0)")
+    parser.add_argument("--track", type=count(0), default=0, metavar="N", help="which audio track, from 0 (default: 0)")
     parser.add_argument("--out", metavar="FILE", help="write subtitles: FILE.srt or FILE.vtt")
     add_device_arguments(parser, language_model=False)
 
     parser = add_command(commands, "track", track, "find people and things in a video, and follow them")
     parser.add_argument("video")
     parser.add_argument("--label", action="append", metavar="NAME", help="only this COCO class, such as person")
-    parser.add_argument("--fps", type=float, default=2.0, metavar="N", help="frames a second to look at (default: 2)")
+    parser.add_argument(
+        "--fps",
+        type=number(most=1000, above=True),
+        default=2.0,
+        metavar="N",
+        help="frames a second to look at (default: 2)",
+    )
     parser.add_argument(
         "--open", metavar="FILE", help="write tracks: FILE.mp4 with boxes drawn, FILE.json, or FILE.txt (MOT format)"
     )

@@ -8,12 +8,14 @@ from videollm.cli.options import (
     Commands,
     Options,
     add_command,
+    count,
     device_arguments,
     model_arguments,
+    plain_text,
     sampling_arguments,
     senses_arguments,
 )
-from videollm.cli.output import format_span, format_tags, print_result, save_sheet, to_json
+from videollm.cli.output import format_span, format_tags, print_result, print_with_sheet, to_json
 from videollm.cli.shapes import PartJSON, tags_json
 from videollm.errors import ConfigError
 
@@ -25,23 +27,27 @@ def register(commands: Commands) -> None:
 
     parser = add_command(commands, "classify", classify, "rank labels by how well a video shows them", *encoder_only)
     parser.add_argument("video")
-    parser.add_argument("--labels", required=True, help="at least two, separated by commas: cat,dog,boat")
+    parser.add_argument(
+        "--labels", type=plain_text, required=True, help="at least two, separated by commas: cat,dog,boat"
+    )
 
     parser = add_command(commands, "moments", moments, "find when in a video something is shown", *encoder_only)
     parser.add_argument("video")
-    parser.add_argument("query", help="text that describes it")
-    parser.add_argument("-k", type=int, default=3, help="number of moments, at most (default: 3)")
+    parser.add_argument("query", type=plain_text, help="text that describes it")
+    parser.add_argument("-k", type=count(), default=3, help="number of moments, at most (default: 3)")
 
     parser = add_command(commands, "cut", cut, "write a part of a video to a file of its own", *encoder_only)
     parser.add_argument("video")
-    parser.add_argument("query", nargs="?", help="text that describes the part (default: all from --start to --end)")
+    parser.add_argument(
+        "query", type=plain_text, nargs="?", help="text that describes the part (default: all from --start to --end)"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="FILE.mp4 with sound, or FILE.gif or FILE.webp"
     )
 
     parser = add_command(commands, "keyframes", keyframes, "choose the frames that represent a video", *one_video)
     parser.add_argument("video")
-    parser.add_argument("-n", type=int, default=6, help="number of frames (default: 6)")
+    parser.add_argument("-n", type=count(), default=6, help="number of frames (default: 6)")
     parser.add_argument("--describe", action="store_true", help="let the model describe the part around each")
     parser.add_argument(
         "--open", nargs="?", const="keyframes.png", metavar="PNG", help="write them as a picture (keyframes.png)"
@@ -51,7 +57,7 @@ def register(commands: Commands) -> None:
         commands, "summarize", summarize, "describe a video's key parts, and draw a storyboard", *one_video
     )
     parser.add_argument("video")
-    parser.add_argument("-n", type=int, default=6, help="number of parts (default: 6)")
+    parser.add_argument("-n", type=count(), default=6, help="number of parts (default: 6)")
     parser.add_argument("--storyboard", metavar="PNG", help="where to write it (default: VIDEO-storyboard.png)")
 
 
@@ -121,8 +127,7 @@ def keyframes(options: Options) -> None:
         rows.append({"time": k.time_s, "share": k.share, "tags": tags_json(k.tags), "text": text})
         lines.append(f"{format_time(k.time_s)}  {100 * k.share:3.0f}%  {text or tags or 'unclear'}")
         panels.append(Panel(options.video, k.time_s, f"{format_time(k.time_s)}  {text}", tags))
-    result = {"keyframes": rows, "sheet": save_sheet(options.open, panels)}
-    print_result(options, result, "\n".join(lines))
+    print_with_sheet(options, {"keyframes": rows}, "\n".join(lines), options.open, panels)
 
 
 def summarize(options: Options) -> None:
@@ -133,5 +138,5 @@ def summarize(options: Options) -> None:
     storyboard = options.storyboard or f"{Path(options.video).stem}-storyboard.png"
     rows = [asdict(PartJSON.of(part)) for part in summary.parts]
     lines = [summary.text, *(f"{format_span(p):13} {100 * p.share:3.0f}%  {p.text}" for p in summary.parts)]
-    sheet = save_sheet(storyboard, summary.storyboard(options.video))
-    print_result(options, {"text": summary.text, "parts": rows, "sheet": sheet}, "\n".join(lines))
+    panels = summary.storyboard(options.video)
+    print_with_sheet(options, {"text": summary.text, "parts": rows}, "\n".join(lines), storyboard, panels)

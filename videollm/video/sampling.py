@@ -13,6 +13,7 @@ from videollm.errors import VideoRangeError
 from videollm.video.frames import VideoInfo
 from videollm.video.rules import RULES
 
+MAX_TARGETS = 10_000_000  # a number of times that is quick to compute
 _TOLERANCE_S = 1e-6  # absorbs the rounding of k / fps, and is shorter than the clock tick of every container
 
 
@@ -67,6 +68,9 @@ def _targets(info: VideoInfo, config: SamplingConfig, start_s: float, end_s: flo
     if count is None:
         assert config.fps is not None  # SamplingConfig allows no other case
         by_rate = max(1, math.ceil((end_s - start_s) * config.fps - _TOLERANCE_S))
+        if config.max_frames is None and by_rate > MAX_TARGETS:
+            reason = f"fps {config.fps:g} asks for {by_rate} frames; the limit is {MAX_TARGETS}"
+            raise VideoRangeError(info.path, reason)
         if config.max_frames is None or by_rate <= config.max_frames:
             return start_s + np.arange(by_rate) / config.fps
         count = config.max_frames
