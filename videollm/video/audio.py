@@ -18,7 +18,7 @@ from av.stream import Stream
 
 from videollm.errors import NoAudioStreamError, VideoFormatError
 from videollm.video.container import open_media, packets, pictures, video_errors
-from videollm.video.joined import Part, PartClock
+from videollm.video.joined import JoinedPart, PartClock
 from videollm.video.pyav import parts_of
 
 SAMPLE_RATE = 16_000
@@ -108,7 +108,7 @@ def _pieces(
     container: InputContainer,
     stream: AudioStream,
     origin_s: float,
-    parts: Sequence[Part],
+    parts: Sequence[JoinedPart],
     rate: int,
     stereo: bool,
 ) -> Iterator[AudioPiece]:
@@ -148,7 +148,7 @@ def _drain(resampler: AudioResampler, frame: AudioFrame | None, run_s: float, he
 
 
 def _frames(
-    container: InputContainer, stream: AudioStream, parts: Sequence[Part]
+    container: InputContainer, stream: AudioStream, parts: Sequence[JoinedPart]
 ) -> Iterator[tuple[AudioFrame, float]]:
     """Yields the frames, and the seconds that are added to their times because the file was joined from parts."""
     clock, shift_s = PartClock(parts), 0.0

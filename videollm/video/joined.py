@@ -16,7 +16,7 @@ _FALL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class JoinedPart:
     """A part of a joined file.
 
     Attributes:
@@ -64,7 +64,7 @@ def shifts(stamps: np.ndarray, durations: np.ndarray, starts: Sequence[int]) -> 
 class PartClock:
     """Gives the times of another stream of a joined file, such as its sound, on the clock of the pictures."""
 
-    def __init__(self, parts: Sequence[Part]):
+    def __init__(self, parts: Sequence[JoinedPart]):
         self._parts = parts
         self._part, self._latest_s = 0, float("-inf")
 

@@ -48,7 +48,7 @@ from videollm.video.container import (
     video_errors,
 )
 from videollm.video.frames import VideoInfo
-from videollm.video.joined import Part, part_starts, shifts
+from videollm.video.joined import JoinedPart, part_starts, shifts
 from videollm.video.orientation import Orientation
 
 # In these formats each picture changes the one before, but the container marks all of them as entry points.
@@ -71,7 +71,7 @@ class Scan:
     packet: np.ndarray  # int64 (F,), the packet that holds each frame
     times_s: np.ndarray  # float64 (F,), seconds from the first frame
     missing: int  # frames that a cut-off file promises beyond its last packet
-    parts: tuple[Part, ...] = (Part(0.0),)  # several in a file that was joined from several
+    parts: tuple[JoinedPart, ...] = (JoinedPart(0.0),)  # several in a file that was joined from several
 
     @property
     def is_key(self) -> np.ndarray:
@@ -94,13 +94,13 @@ def scan(path: str | os.PathLike[str]) -> Scan:
         return _scan(str(path), stat.st_size, stat.st_mtime_ns)
 
 
-def parts_of(path: str | os.PathLike[str], video: VideoStream | None) -> tuple[Part, ...]:
+def parts_of(path: str | os.PathLike[str], video: VideoStream | None) -> tuple[JoinedPart, ...]:
     """Returns the parts that a file was joined from. video: its video stream; without one that can be read, times are
     left as they are."""
     try:
-        return scan(path).parts if video is not None else (Part(0.0),)
+        return scan(path).parts if video is not None else (JoinedPart(0.0),)
     except VideoError:
-        return (Part(0.0),)
+        return (JoinedPart(0.0),)
 
 
 @contextmanager
@@ -160,7 +160,10 @@ def _scan(path: str, size: int, mtime_ns: int) -> Scan:
         pts, order, added = _presentation(path, container, stream, columns[0], columns[1], durations, is_shown, starts)
 
         tick = float(stream.time_base or 1)
-        parts = [Part(0.0), *(Part(float(added[i] * tick), positions[i], positions[i - 1]) for i in starts[1:])]
+        parts = [
+            JoinedPart(0.0),
+            *(JoinedPart(float(added[i] * tick), positions[i], positions[i - 1]) for i in starts[1:]),
+        ]
         times_s = (pts[order] - pts[order[0]]) * tick
         last = durations[order[-1]] * tick or (times_s[-1] - times_s[-2] if len(order) > 1 else 0.0)
         duration_s = float(times_s[-1] + last)
