@@ -43,6 +43,7 @@ class Limits:
     file_s: float = _limit(24 * 3600, "seconds that an upload is kept")
     features_bytes: int = _limit(512 * MiB, "memory for the features of videos")
     prefix_bytes: int = _limit(512 * MiB, "memory for the KV caches of conversations")
+    responses_bytes: int = _limit(512 * MiB, "memory for responses that later ones continue")
     drain_s: int = _limit(60, "seconds that a stopping server gives to answers in work")
 
     def __post_init__(self) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields
 from time import perf_counter
 
 from serve.api.errors import APIError, api_errors
-from serve.api.schemas.chat import ChatMessage, ChatReceipt, ChatRequest
-from serve.api.schemas.media import FilePart, ImagePart, TextPart, VideoPart, url_of
+from serve.api.schemas.chat import ChatReceipt, ChatRequest
+from serve.api.schemas.media import ImagePart, url_of
+from serve.api.schemas.tools import TextFormat
 from serve.config import Limits
+from serve.runtime.conversation import read_conversation
 from serve.runtime.service import Service
 from serve.runtime.videos import RequestVideo, load_video
 from videollm.chat.answer import Answer, GenerationReceipt
@@ -37,34 +39,27 @@ async def prepare_chat(service: Service, request: ChatRequest, owner: str) -> Pr
     """Checks the request and loads its videos. Raises APIError."""
     service.check_model(request.model)
     _check_counts(request, service.config.limits)
-    messages, parts = [], []
-    for number, message in enumerate(request.messages):
-        messages.append(Message("system" if message.role == "developer" else message.role, _text(message)))
-        for place, part in _media_parts(message):
-            if message.role != "user":
-                raise _invalid("only a user's message may contain a video", f"messages.{number}")
-            parts.append((number, f"messages.{number}.content.{place}", part))
-    service.check_text((message.content for message in messages), "messages")
-    roles = [message.role for message in messages]
-    if roles[-1] != "user" or "system" in roles[1:]:
-        raise _invalid("the last message must be the user's, and only the first may be a system message", "messages")
-    if len(parts) > service.config.limits.videos:
+    _check_supported(request, len(service.model.processor.tokenizer))
+    conversation = read_conversation(request.messages)
+    service.check_text((message.content for message in conversation.messages), "messages")
+    media = conversation.media
+    if len(media) > service.config.limits.videos:
         raise _invalid(
-            f"the messages have {len(parts)} videos; the limit is {service.config.limits.videos}", "messages"
+            f"the messages have {len(media)} videos; the limit is {service.config.limits.videos}", "messages"
         )
     videos = [
         await load_video(
             service,
-            url_of(part),
+            url_of(one.part),
             owner,
             request.video,
-            param=param,
-            image=isinstance(part, ImagePart),
+            param=one.param,
+            image=isinstance(one.part, ImagePart),
             observed=True,
         )
-        for _, param, part in parts
+        for one in media
     ]
-    return PreparedChat(request, owner, messages, videos, [number for number, _, _ in parts])
+    return PreparedChat(request, owner, conversation.messages, videos, [one.before for one in media])
 
 
 def _check_counts(request: ChatRequest, limits: Limits) -> None:
@@ -74,17 +69,15 @@ def _check_counts(request: ChatRequest, limits: Limits) -> None:
         raise _invalid(f"the request has {len(request.messages)} messages; the limit is {limits.turns}", "messages")
 
 
-def _text(message: ChatMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
-
-
-def _media_parts(message: ChatMessage) -> list[tuple[int, VideoPart | ImagePart | FilePart]]:
-    """Returns the videos and pictures of a message, with their positions in its content."""
-    if isinstance(message.content, str):
-        return []
-    return [(place, part) for place, part in enumerate(message.content) if not isinstance(part, TextPart)]
+def _check_supported(request: ChatRequest, vocabulary: int) -> None:
+    """Raises APIError for what would change an answer and is not supported."""
+    if request.tools and request.tool_choice != "none":
+        raise _invalid("tools: calling functions is not supported; leave them out", "tools")
+    if not isinstance(request.response_format, TextFormat):
+        kind = request.response_format.type
+        raise _invalid(f"response_format: {kind} is not supported; ask for it in words", "response_format.type")
+    if unknown := [token for token in request.logit_bias if not 0 <= token < vocabulary]:
+        raise _invalid(f"logit_bias: token {unknown[0]} is not one of the model's {vocabulary}", "logit_bias")
 
 
 def _invalid(message: str, param: str) -> APIError:
@@ -145,6 +138,9 @@ def _generation(request: ChatRequest, number: int, max_new_tokens: int) -> Gener
         seed=None if request.seed is None else (request.seed + number) % SEEDS,
         stop=request.stops,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        logit_bias=tuple(request.logit_bias.items()),
     )
 
 
