@@ -132,7 +132,8 @@ async def chat_completions(body: ChatRequest, request: Request, service: Service
 async def responses(body: ResponsesRequest, request: Request, service: ServiceOf, owner: Owner) -> Any:
     """Answers in the shape of the Responses API. Later requests can continue the response unless `store` is false."""
     earlier = service.responses.conversation(owner, body.previous_response_id)
-    chat = await cancel_on_disconnect(request.receive, prepare_chat(service, body.chat(earlier), owner))
+    preparing = prepare_chat(service, body.chat(earlier), owner, drops_turns=body.truncation == "auto")
+    chat = await cancel_on_disconnect(request.receive, preparing)
     return await _respond(request, ResponseWriter(service, chat, body), stream_answers(service, chat), body.stream)
 
 
