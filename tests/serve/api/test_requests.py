@@ -1,6 +1,8 @@
 """What clients of OpenAI's API send beyond a question: what is accepted, and how a refusal names what is wrong."""
 
 import base64
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -70,6 +72,14 @@ def test_fields_that_change_no_answer_are_accepted(server: Server):
     }
     made = httpx.post(f"{server.url}/v1/responses", json=body, timeout=300)
     assert made.status_code == 200 and made.json()["text"]["format"] == {"type": "text"}
+
+
+def test_recorded_requests_of_haystack_litellm_and_llama_index_are_answered(server: Server):
+    """What haystack-ai 3.4.1, litellm 1.110.2 and llama-index-llms-openai-like sent to this server, unmodified."""
+    for one in json.loads((Path(__file__).parent / "recorded_clients.json").read_text()):
+        made = httpx.post(f"{server.url}{one['path']}", json=one["body"], timeout=300)
+        assert made.status_code == 200, (one["client"], made.text)
+        assert "[DONE]" in made.text or made.json()["object"] in ("chat.completion", "list")
 
 
 def test_messages_of_all_roles_become_a_conversation():
