@@ -22,12 +22,12 @@ class MediaReference:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class ReadMessages:
     messages: list[Message]
     media: list[MediaReference]
 
 
-def read_conversation(sent: Sequence[ChatMessage]) -> Conversation:
+def read_conversation(sent: Sequence[ChatMessage]) -> ReadMessages:
     """Returns the conversation. System messages are put together at its beginning, and messages of one role that follow
     one another become one, because many chat templates take nothing else. A tool's result is a message of the user.
 
@@ -54,7 +54,7 @@ def read_conversation(sent: Sequence[ChatMessage]) -> Conversation:
             media.append(MediaReference(part, len(messages) - 1, f"messages.{number}.content.{place}"))
     if not messages or messages[-1].role != "user":
         raise _invalid("the last message must be the user's", f"messages.{len(sent) - 1}.role")
-    return Conversation(messages, media)
+    return ReadMessages(messages, media)
 
 
 def _text(message: ChatMessage) -> str:

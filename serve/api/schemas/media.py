@@ -62,28 +62,28 @@ class FileReference(RequestModel):
         return self
 
 
-class Part(RequestModel):
+class CacheablePart(RequestModel):
     """cache_control: where some services begin to cache a prompt. This one finds out by itself."""
 
     cache_control: dict[str, Any] | None = None
 
 
-class TextPart(Part):
+class TextPart(CacheablePart):
     type: Literal["text"]
     text: str
 
 
-class VideoPart(Part):
+class VideoPart(CacheablePart):
     type: Literal["video_url"]
     video_url: VideoUrl
 
 
-class ImagePart(Part):
+class ImagePart(CacheablePart):
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class FilePart(Part):
+class FilePart(CacheablePart):
     type: Literal["file"]
     file: FileReference
 
