@@ -28,7 +28,7 @@ class Limits:
     pixels: int = _limit(4096 * 2304, "pixels of a frame")
     frames: int = _limit(2048, "frames used of one video")
     videos: int = _limit(8, "videos of one request")
-    turns: int = _limit(64, "messages of one conversation")
+    turns: int = _limit(2048, "messages of one conversation")
     answers: int = _limit(8, "answers to one request, its `n`")
     embeddings: int = _limit(64, "inputs of one embeddings request")
     decode_s: float = _limit(120, "seconds for decoding one video")
@@ -43,6 +43,7 @@ class Limits:
     file_s: float = _limit(24 * 3600, "seconds that an upload is kept")
     features_bytes: int = _limit(512 * MiB, "memory for the features of videos")
     prefix_bytes: int = _limit(512 * MiB, "memory for the KV caches of conversations")
+    responses_bytes: int = _limit(512 * MiB, "memory for responses that later ones continue")
     drain_s: int = _limit(60, "seconds that a stopping server gives to answers in work")
 
     def __post_init__(self) -> None:

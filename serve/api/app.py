@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api.errors import APIError, on_api_error, on_error, on_http, on_validation
 from serve.api.routes import keyed, public
@@ -16,6 +17,17 @@ from serve.security.guard import Guard
 from serve.web.app import PageMiddleware, create_page
 from videollm import __version__
 from videollm.errors import VideoLLMError
+
+
+class HeadAsGet:
+    """ASGI middleware that answers HEAD as GET. The HTTP server leaves out the body."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self.app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 def create_app(service: Service, *, api: bool = True) -> FastAPI:
@@ -43,8 +55,9 @@ def create_app(service: Service, *, api: bool = True) -> FastAPI:
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, on_error)
     app.add_middleware(PageMiddleware, page=page)
-    # A middleware that is added later runs earlier: CORS, then the guard, then the page.
+    # A middleware that is added later runs earlier: CORS, HEAD, then the guard, then the page.
     app.add_middleware(Guard, service=service)
+    app.add_middleware(HeadAsGet)
     if service.config.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=service.config.cors_origins, allow_methods=["*"], allow_headers=["*"]

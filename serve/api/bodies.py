@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from fastapi.params import Form
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
 from serve.api.errors import APIError, invalid_json, unsupported_parameter, validation_error
 
@@ -81,11 +81,37 @@ def parse_body(model: type[Body], data: bytes, max_bytes: int) -> Body:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        # Where a field may be a text or a list, there is an error for each of the two. The longest location says most.
-        alike = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
-        first = max(alike, key=lambda one: len(one["loc"]))
-        raise validation_error(first["type"], first["msg"], first["loc"]) from error
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        raise validation_error(first, field_of(first, values)) from error
+
+
+def field_of(error: ErrorDetails, request: Any) -> str:
+    """Returns the field of the request that one of Pydantic's errors is about, such as "messages.0.role".
+
+    A location has validators and members of unions between the fields. What is no key of the request is none of its
+    fields, except at the end, where it is a key that is missing.
+    """
+    location, found, here = error["loc"], [], request
+    for number, part in enumerate(location):
+        following = location[number + 1 : number + 2]
+        # The member {"type": "text", "text": ...} of a union is called "text" as its field is.
+        is_member = following and _has(here, following[0]) and not _has(_item(here, part), following[0])
+        if _has(here, part) and not is_member:
+            found.append(str(part))
+            here = _item(here, part)
+        elif not following and error["type"] == "missing":
+            found.append(str(part))
+    if error["type"].startswith("union_tag"):
+        found.append("type")
+    return ".".join(found)
+
+
+def _has(values: Any, key: int | str) -> bool:
+    return key in values if isinstance(values, dict) else isinstance(values, list) and key in range(len(values))
+
+
+def _item(values: Any, key: Any) -> Any:
+    return values[key] if _has(values, key) else None
 
 
 def json_bytes(data: bytes) -> int:

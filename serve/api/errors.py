@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
 from videollm.errors import ContextOverflowError, EngineError, VideoError, VideoLLMError
@@ -19,8 +20,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Most characters of an error: it may repeat what a client sent.
 MESSAGE, PARAM = 1000, 100
-# Pydantic puts validators and members of unions into the location of an error. They are no fields of the request.
-NO_FIELDS = ("function-", "tagged-", "list[", "union[")
+# Kinds of content that other services take, and what to send here instead.
+INSTEAD = {
+    "input_audio": "send the video that has the sound, or transcribe it with /v1/audio/transcriptions",
+    "video": 'send {"type": "video_url", "video_url": {"url": ...}}',
+    "image": 'send {"type": "image_url", "image_url": {"url": ...}}',
+}
 
 
 class APIError(Exception):
@@ -91,15 +96,20 @@ def api_errors(param: str | None = None) -> Iterator[None]:
         raise as_api_error(error, param) from error
 
 
-def validation_error(kind: str, message: str, place: tuple[int | str, ...]) -> APIError:
-    """Returns the refusal for one of Pydantic's errors: its type, its message and its location in the request."""
-    where = [str(part) for part in place if not str(part).startswith(NO_FIELDS) and part != "str"]
-    param = _shortened(".".join(where), PARAM) or None
-    if kind == "extra_forbidden":
+def validation_error(error: ErrorDetails, field: str) -> APIError:
+    """Returns the refusal for one of Pydantic's errors, which is about a field of the request."""
+    param = _shortened(field, PARAM) or None
+    if error["type"] == "extra_forbidden":
         return unsupported_parameter(param or "")
-    if kind == "json_invalid":
+    if error["type"] == "json_invalid":
         return invalid_json()
-    code = "missing_required_parameter" if kind == "missing" else "invalid_value"
+    message, context = error["msg"].removeprefix("Value error, "), error.get("ctx") or {}
+    if error["type"] == "union_tag_invalid":
+        instead = INSTEAD.get(context["tag"], "")
+        message = f"{context['tag']!r} is not one of {context['expected_tags']}{instead and f'; {instead}'}"
+    elif error["type"] == "union_tag_not_found":
+        return APIError(400, f"{param}: this field is missing", "missing_required_parameter", param=param)
+    code = "missing_required_parameter" if error["type"] == "missing" else "invalid_value"
     return APIError(400, f"{param or 'the request'}: {message}", code, param=param)
 
 
@@ -119,7 +129,7 @@ def _shortened(text: str, most: int) -> str:
 async def on_validation(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return validation_error(first["type"], first["msg"], tuple(first["loc"][1:])).response()
+    return validation_error(first, ".".join(str(part) for part in first["loc"][1:])).response()
 
 
 async def on_http(request: Request, error: Exception) -> JSONResponse:

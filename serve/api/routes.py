@@ -22,7 +22,7 @@ from serve.api.schemas.audio import (
 )
 from serve.api.schemas.chat import ChatCompletion, ChatRequest
 from serve.api.schemas.embeddings import EmbeddingsReply, EmbeddingsRequest
-from serve.api.schemas.responses import ResponseObject, ResponsesRequest
+from serve.api.schemas.responses import ResponseDeleted, ResponseObject, ResponsesRequest
 from serve.api.schemas.server import ErrorReply, FileDeleted, FileList, FileReply, HealthReply, ModelList, ModelReply
 from serve.api.schemas.videos import (
     CaptionReply,
@@ -130,9 +130,22 @@ async def chat_completions(body: ChatRequest, request: Request, service: Service
 
 @keyed.post("/responses", response_model=ResponseObject, responses=EVENTS)
 async def responses(body: ResponsesRequest, request: Request, service: ServiceOf, owner: Owner) -> Any:
-    """Answers in the shape of the Responses API. Nothing is stored."""
-    chat = await cancel_on_disconnect(request.receive, prepare_chat(service, body.chat(), owner))
+    """Answers in the shape of the Responses API. Later requests can continue the response unless `store` is false."""
+    earlier = service.responses.conversation(owner, body.previous_response_id)
+    preparing = prepare_chat(service, body.chat(earlier), owner, drops_turns=body.truncation == "auto")
+    chat = await cancel_on_disconnect(request.receive, preparing)
     return await _respond(request, ResponseWriter(service, chat, body), stream_answers(service, chat), body.stream)
+
+
+@keyed.get("/responses/{response_id}")
+async def response(response_id: str, service: ServiceOf, owner: Owner) -> ResponseObject:
+    return service.responses.get(owner, response_id).reply
+
+
+@keyed.delete("/responses/{response_id}")
+async def delete_response(response_id: str, service: ServiceOf, owner: Owner) -> ResponseDeleted:
+    service.responses.delete(owner, response_id)
+    return ResponseDeleted(id=response_id)
 
 
 async def _respond(

@@ -14,6 +14,7 @@ from serve.api.schemas.chat import (
     ChatChoice,
     ChatChunk,
     ChatCompletion,
+    ChatMessage,
     ChatUsage,
     ChoiceLogprobs,
     ChunkChoice,
@@ -35,6 +36,7 @@ from serve.runtime.service import Service
 from videollm.chat.answer import Answer, Receipt
 from videollm.chat.turn import Piece
 from videollm.inference.sampling import Token
+from videollm.models.tokenizer import token_bytes
 
 # Pieces of the answers to one request, each with the number of its answer, and an Answer at the end of each.
 AnswerStream = AsyncGenerator[tuple[int, Piece | Answer]]
@@ -116,8 +118,9 @@ class ChatCompletionWriter:
         return ChoiceLogprobs(content=content)
 
     def _logprob(self, token: int, logprob: float) -> TopLogprob:
-        text = self.service.model.processor.tokenizer.decode([token])
-        return TopLogprob(token=text, logprob=max(logprob, LEAST_LOGPROB), bytes=list(text.encode()))
+        tokenizer = self.service.model.processor.tokenizer
+        made = list(token_bytes(tokenizer, token))
+        return TopLogprob(token=tokenizer.decode([token]), logprob=max(logprob, LEAST_LOGPROB), bytes=made)
 
 
 def _usage(receipts: list[Receipt]) -> ChatUsage:
@@ -190,6 +193,11 @@ class ResponseWriter:
             temperature=request.temperature,
             top_p=request.top_p,
             max_output_tokens=request.max_output_tokens,
+            parallel_tool_calls=request.parallel_tool_calls,
+            previous_response_id=request.previous_response_id,
+            store=request.store,
+            text=request.text.model_dump(by_alias=True, exclude_none=True),
+            truncation=request.truncation,
         )
         if answer is None:
             return response
@@ -206,4 +214,7 @@ class ResponseWriter:
             output_tokens=receipt.completion_tokens,
             total_tokens=receipt.prompt_tokens + receipt.completion_tokens,
         )
+        if request.store:
+            said = [*request.messages(), ChatMessage(role="assistant", content=answer.text)]
+            self.service.responses.add(self.chat.owner, said, response)
         return response

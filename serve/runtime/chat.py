@@ -6,14 +6,18 @@ from dataclasses import dataclass, fields
 from time import perf_counter
 
 from serve.api.errors import APIError, api_errors
-from serve.api.schemas.chat import ChatMessage, ChatReceipt, ChatRequest
-from serve.api.schemas.media import FilePart, ImagePart, TextPart, VideoPart, url_of
+from serve.api.schemas.chat import ChatReceipt, ChatRequest
+from serve.api.schemas.media import ImagePart, url_of
+from serve.api.schemas.tools import TextFormat
 from serve.config import Limits
+from serve.runtime.conversation import read_conversation
 from serve.runtime.service import Service
 from serve.runtime.videos import RequestVideo, load_video
 from videollm.chat.answer import Answer, GenerationReceipt
+from videollm.chat.several import Share, divide, joined
 from videollm.chat.turn import Piece, PromptVideo, fit_to_context, generate_answer
 from videollm.cli.shapes import EvidenceJSON
+from videollm.errors import ContextOverflowError
 from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message, Prompt
@@ -24,47 +28,42 @@ SEEDS = 2**63  # torch takes seeds below this number
 @dataclass(frozen=True, slots=True)
 class PreparedChat:
     """A checked chat request with its videos loaded. `before` has the number of the message that each video is
-    placed before."""
+    placed before. Without `drops_turns`, a conversation that does not fit the context is refused."""
 
     request: ChatRequest
     owner: str
     messages: list[Message]
     videos: list[RequestVideo]
     before: list[int]
+    drops_turns: bool = True
 
 
-async def prepare_chat(service: Service, request: ChatRequest, owner: str) -> PreparedChat:
+async def prepare_chat(service: Service, request: ChatRequest, owner: str, *, drops_turns: bool = True) -> PreparedChat:
     """Checks the request and loads its videos. Raises APIError."""
     service.check_model(request.model)
     _check_counts(request, service.config.limits)
-    messages, parts = [], []
-    for number, message in enumerate(request.messages):
-        messages.append(Message("system" if message.role == "developer" else message.role, _text(message)))
-        for place, part in _media_parts(message):
-            if message.role != "user":
-                raise _invalid("only a user's message may contain a video", f"messages.{number}")
-            parts.append((number, f"messages.{number}.content.{place}", part))
-    service.check_text((message.content for message in messages), "messages")
-    roles = [message.role for message in messages]
-    if roles[-1] != "user" or "system" in roles[1:]:
-        raise _invalid("the last message must be the user's, and only the first may be a system message", "messages")
-    if len(parts) > service.config.limits.videos:
+    _check_supported(request, len(service.model.processor.tokenizer))
+    conversation = read_conversation(request.messages)
+    service.check_text((message.content for message in conversation.messages), "messages")
+    media = conversation.media
+    if len(media) > service.config.limits.videos:
         raise _invalid(
-            f"the messages have {len(parts)} videos; the limit is {service.config.limits.videos}", "messages"
+            f"the messages have {len(media)} videos; the limit is {service.config.limits.videos}", "messages"
         )
     videos = [
         await load_video(
             service,
-            url_of(part),
+            url_of(one.part),
             owner,
             request.video,
-            param=param,
-            image=isinstance(part, ImagePart),
+            param=one.param,
+            image=isinstance(one.part, ImagePart),
             observed=True,
         )
-        for _, param, part in parts
+        for one in media
     ]
-    return PreparedChat(request, owner, messages, videos, [number for number, _, _ in parts])
+    before = [one.before for one in media]
+    return PreparedChat(request, owner, conversation.messages, videos, before, drops_turns)
 
 
 def _check_counts(request: ChatRequest, limits: Limits) -> None:
@@ -74,17 +73,15 @@ def _check_counts(request: ChatRequest, limits: Limits) -> None:
         raise _invalid(f"the request has {len(request.messages)} messages; the limit is {limits.turns}", "messages")
 
 
-def _text(message: ChatMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
-
-
-def _media_parts(message: ChatMessage) -> list[tuple[int, VideoPart | ImagePart | FilePart]]:
-    """Returns the videos and pictures of a message, with their positions in its content."""
-    if isinstance(message.content, str):
-        return []
-    return [(place, part) for place, part in enumerate(message.content) if not isinstance(part, TextPart)]
+def _check_supported(request: ChatRequest, vocabulary: int) -> None:
+    """Raises APIError for what would change an answer and is not supported."""
+    if request.tools and request.tool_choice != "none":
+        raise _invalid("tools: calling functions is not supported; leave them out", "tools")
+    if not isinstance(request.response_format, TextFormat):
+        kind = request.response_format.type
+        raise _invalid(f"response_format: {kind} is not supported; ask for it in words", "response_format.type")
+    if unknown := [token for token in request.logit_bias if not 0 <= token < vocabulary]:
+        raise _invalid(f"logit_bias: token {unknown[0]} is not one of the model's {vocabulary}", "logit_bias")
 
 
 def _invalid(message: str, param: str) -> APIError:
@@ -115,25 +112,54 @@ def _generate(
     prompt_videos = [
         PromptVideo(model, video.video, before) for video, before in zip(chat.videos, chat.before, strict=True)
     ]
-    max_new_tokens = request.max_completion_tokens or request.max_tokens or model.config.prompt.max_new_tokens
-    prompt = fit_to_context(model, chat.messages, prompt_videos, max_new_tokens)
-    # Segments may have been merged to fit the context: the same video then has other visual tokens.
-    counts = (len(video.segments) for video in prompt_videos)
-    key = (chat.owner, *((video.key, count) for video, count in zip(chat.videos, counts, strict=True)))
+    # A model with senses is small and was trained on one video at a time.
+    whole = [Share("", chat.messages, prompt_videos, 0)]
+    shares = divide(chat.messages, prompt_videos) if model.config.senses else whole
     video_ms = {step: sum(video.video.ms[step] for video in chat.videos) for step in ("decode", "encode")}
-    question = chat.messages[-1].content
     for number in range(request.n):
-        generation = _generation(request, number, max_new_tokens)
-        started = perf_counter()
-        with _prefix(service, key, prompt) as cache:
-            for item in generate_answer(
-                model, engine, prompt, question, prompt_videos, cache, generation, video_ms, submitted
-            ):
+        answers = []
+        for share in shares:
+            if share.name:
+                yield number, Piece(f"\n{share.name}" if answers else share.name, None)
+            for item in _ask(service, chat, engine, share, number, video_ms, submitted):
                 if isinstance(item, Answer):
-                    _count(service, item, perf_counter() - started)
-                yield number, item
+                    answers.append((share, item))
+                else:
+                    yield number, item
+            video_ms = dict.fromkeys(video_ms, 0.0)
+        yield number, joined(answers)
         # The first answer's receipt has the time for the videos and in the queue; the others spent none.
-        video_ms, submitted = {"decode": 0.0, "encode": 0.0}, perf_counter()
+        submitted = perf_counter()
+
+
+def _ask(
+    service: Service,
+    chat: PreparedChat,
+    engine: Engine,
+    share: Share,
+    number: int,
+    video_ms: dict[str, float],
+    submitted: float,
+) -> Generator[Piece | Answer]:
+    """Yields the pieces of one of the answers to a question, and then the Answer."""
+    model, request, started = service.model, chat.request, perf_counter()
+    max_new_tokens = request.max_completion_tokens or request.max_tokens or model.config.prompt.max_new_tokens
+    prompt = fit_to_context(model, share.messages, share.videos, max_new_tokens)
+    if prompt.dropped_turns and not chat.drops_turns:
+        raise ContextOverflowError(
+            "the conversation does not fit the context; leave out turns, or truncation: disabled"
+        )
+    # Segments may have been merged to fit the context: the same video then has other visual tokens.
+    shown = zip(chat.videos[share.number :], share.videos, strict=False)
+    key = (chat.owner, *((video.key, len(placed.segments)) for video, placed in shown))
+    generation, question = _generation(request, number, max_new_tokens), share.messages[-1].content
+    with _prefix(service, key, prompt) as cache:
+        for item in generate_answer(
+            model, engine, prompt, question, share.videos, cache, generation, video_ms, submitted
+        ):
+            if isinstance(item, Answer):
+                _count(service, item, perf_counter() - started)
+            yield item
 
 
 def _generation(request: ChatRequest, number: int, max_new_tokens: int) -> GenerationConfig:
@@ -145,6 +171,9 @@ def _generation(request: ChatRequest, number: int, max_new_tokens: int) -> Gener
         seed=None if request.seed is None else (request.seed + number) % SEEDS,
         stop=request.stops,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        logit_bias=tuple(request.logit_bias.items()),
     )
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from serve.api.errors import APIError
 from serve.config import ServerConfig
 from serve.runtime.files import FileStore
-from serve.security.fetch import Fetcher
+from serve.security.fetch import MEDIA_TYPES, Fetcher
 from videollm.config import SamplingConfig
 
 
@@ -42,6 +42,7 @@ class MediaLoader:
 
         Raises APIError with the reason.
         """
+        url = url.strip()
         scheme = url.partition(":")[0].lower()
         if url.startswith("file-"):
             file = self.files.get(owner, url)
@@ -92,16 +93,19 @@ class MediaLoader:
 
 
 def _decode_data(url: str, max_bytes: int) -> bytes:
+    """Returns what a data: URL holds. Its base64 may have white space and lack its padding, as in browsers (WHATWG's
+    forgiving-base64). Raises APIError."""
     head, comma, body = url.partition(",")
-    kind, *parameters = head[len("data:") :].split(";")
+    kind, *parameters = (part.strip().lower() for part in head[len("data:") :].split(";"))
     if not comma or parameters[-1:] != ["base64"]:
         raise _refusal("a data: URL must look like data:video/mp4;base64,AAAA...")
-    if not kind.startswith(("video/", "image/", "application/octet-stream")):
+    if not kind.startswith(MEDIA_TYPES):
         raise _refusal(f"its type is {kind[:40] or 'text/plain'!r}, not a video or an image")
-    if len(body) * 3 // 4 > max_bytes + 3:  # base64 has 4 characters for 3 bytes, and up to 3 bytes of padding
+    data = "".join((unquote(body) if "%" in body else body).split()).rstrip("=")
+    if len(data) * 3 // 4 > max_bytes:  # base64 has 4 characters for 3 bytes
         raise _refusal(f"it is larger than {max_bytes >> 20} MiB")
     try:
-        return base64.b64decode(unquote(body) if "%" in body else body, validate=True)
+        return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise _refusal("its data is not base64") from error
 

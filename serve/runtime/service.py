@@ -19,6 +19,7 @@ from serve.runtime.executor import ExecutorEngine, ModelExecutor, run_in_new_thr
 from serve.runtime.files import FileStore
 from serve.runtime.media import MediaLoader
 from serve.runtime.metrics import Metrics
+from serve.runtime.responses import ResponseStore
 from serve.runtime.senses import VideoSenses
 from serve.security.limiters import ConcurrencyLimiter, RateLimiter
 from videollm.checkpoint import Model
@@ -67,6 +68,7 @@ class Service:
         self.executor = ModelExecutor(max_running=limits.batch)
         self.video_cache = EncodedVideoCache(limits.features_bytes)
         self.prefix_cache = PrefixCache(limits.prefix_bytes)
+        self.responses = ResponseStore(limits.responses_bytes)
         self.senses = VideoSenses(self.decoder, self.executor, self.objects, self.speech)
         self._senses: dict[str, Any] = {}
         self._senses_failed_at: dict[str, float] = {}
@@ -92,6 +94,7 @@ class Service:
             "features": lambda: self.video_cache.nbytes,
             "prefixes": lambda: self.prefix_cache.nbytes,
             "files": lambda: self.files.nbytes,
+            "responses": lambda: self.responses.nbytes,
         }
         for name, size in sizes.items():
             metrics.cache_bytes.labels(name).set_function(size)

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -34,19 +34,24 @@ if TYPE_CHECKING:
 async def embed(service: Service, request: EmbeddingsRequest, owner: str) -> EmbeddingsReply:
     """Embeds each input. Raises APIError."""
     service.check_model(request.model)
-    inputs = [request.input] if isinstance(request.input, str) else request.input
-    limit = service.config.limits.embeddings
-    if len(inputs) > limit:
-        raise APIError(400, f"input has {len(inputs)} items; the limit is {limit}", "invalid_value", param="input")
-    service.check_text([_text(item) for item in inputs if isinstance(item, str | TextPart)], "input")
+    limit, width = service.config.limits.embeddings, service.model.encoder.embed_dim
+    if len(request.items) > limit:
+        raise APIError(
+            400, f"input has {len(request.items)} items; the limit is {limit}", "invalid_value", param="input"
+        )
+    if (dimensions := request.dimensions or width) > width:
+        message = f"dimensions is {dimensions}; the model has vectors of {width}"
+        raise APIError(400, message, "invalid_value", param="dimensions")
+    inputs = [_text_or_part(service, item, f"input.{number}") for number, item in enumerate(request.items)]
+    service.check_text([item for item in inputs if isinstance(item, str)], "input")
     vectors, tokens = [], 0
     for number, item in enumerate(inputs):
-        if isinstance(item, str | TextPart):
-            vector, count = await embed_text(service, _text(item), f"input.{number}")
+        if isinstance(item, str):
+            vector, count = await embed_text(service, item, f"input.{number}")
             tokens += count
         else:
             vector = await _embed_media(service, item, owner, request.video, f"input.{number}")
-        vectors.append(vector)
+        vectors.append(torch.nn.functional.normalize(vector[:dimensions], dim=0))
     items = [
         EmbeddingItem(index=number, embedding=_numbers(vector, request.encoding_format))
         for number, vector in enumerate(vectors)
@@ -55,8 +60,15 @@ async def embed(service: Service, request: EmbeddingsRequest, owner: str) -> Emb
     return EmbeddingsReply(data=items, model=request.model, usage=usage)
 
 
-def _text(item: str | TextPart) -> str:
-    return item if isinstance(item, str) else item.text
+def _text_or_part(service: Service, item: Any, param: str) -> str | VideoPart | ImagePart | FilePart:
+    """Returns the text of an item of the input, or its video or picture. Raises APIError for unknown token ids."""
+    if not isinstance(item, list):
+        return item.text if isinstance(item, TextPart) else item
+    tokenizer = service.model.processor.tokenizer
+    if (largest := max(item)) >= len(tokenizer):
+        message = f"{param}: token {largest} is not one of the {len(tokenizer)} of this model's tokenizer; send text"
+        raise APIError(400, message, "invalid_value", param=param)
+    return tokenizer.decode(item)
 
 
 async def embed_text(service: Service, text: str, param: str) -> tuple[torch.Tensor, int]:

@@ -56,7 +56,7 @@ async def load_video(
             metrics.seconds.labels("load").observe(perf_counter() - started)
             key = owner, media.sha, sampling
             video, hit = await service.video_cache.get(key, lambda: _encode(service, media, sampling))
-            if observed and service.model.config.senses and not image:
+            if observed and service.model.config.senses:
                 video = await _observe(service, media, owner, video)
     except (VideoLLMError, APIError) as error:
         refusal = as_api_error(error, param)

@@ -106,6 +106,24 @@ def test_a_conversation_that_cannot_fit_is_refused(model: Model, video: EncodedV
     assert session.messages == []
 
 
+def test_old_turns_are_left_out_to_fit_and_the_receipt_says_so(model: Model, video: EncodedVideo):
+    one = ChatSession(model, video).ask("What is it, number 1?", SHORT).receipt.prompt_tokens
+    session = ChatSession(shrunk(model, one + 600), video)
+    receipts = [session.ask(f"What is it, number {n}?", SHORT).receipt for n in range(1, 20)]
+    dropped = [receipt.dropped_turns for receipt in receipts]
+    assert dropped[0] == 0 < dropped[-1] and sorted(set(dropped)) == list(range(0, max(dropped) + 1, 4))
+    assert all(r.prompt_tokens + 8 <= one + 600 and r.merged_from is None for r in receipts)
+    assert len(session.messages) == 2 * len(receipts)  # the history keeps all turns
+
+
+def test_the_longest_answer_is_a_cap_and_no_reservation(model: Model, video: EncodedVideo):
+    need = ChatSession(model, video).ask("Hi?", SHORT).receipt.prompt_tokens
+    context = need + model.config.prompt.max_new_tokens + 5
+    receipt = ChatSession(shrunk(model, context), video).ask("Hi?", GenerationConfig(max_new_tokens=4096)).receipt
+    assert receipt.prompt_tokens == need and receipt.merged_from is None
+    assert receipt.completion_tokens <= context - need
+
+
 def test_save_and_resume_without_the_video(model: Model, video: EncodedVideo, tmp_path: Path):
     session = ChatSession(model, video)
     session.ask("What is it?", SHORT)

@@ -41,7 +41,8 @@ class GenerationReceipt:
         prompt_tokens: The number of all tokens of the prompt.
         cached_tokens: The number of these tokens whose keys and values an earlier turn had computed.
         completion_tokens: The number of tokens of the answer.
-        truncated: Whether segments were merged or the answer reached its length limit.
+        dropped_turns: The number of the oldest turns that were left out of the prompt to fit the context.
+        truncated: Whether turns were left out, segments were merged or the answer reached its length limit.
         ms: Durations in milliseconds. "decode", "encode" and one entry per sense are those of the video, and 0 if they
             were done before. "first_token" is the time from the question to the first token, and "total" is the time of
             the turn with all of them.
@@ -56,6 +57,7 @@ class GenerationReceipt:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    dropped_turns: int
     truncated: bool
     ms: dict[str, float]
 

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from videollm.chat.answer import Answer, Evidence, Receipt
@@ -16,6 +17,9 @@ from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 
 NO_EVIDENCE = re.compile(r"(no|none|nothing|nobody|i cannot tell)\b", re.IGNORECASE)
+LAST_TURNS = 4  # are left out only if merging segments does not make enough room for them
+DROPPED_TURNS = 4  # are left out at a time, so that most turns can reuse the keys and values of the last
+VIDEO_WORDS = ("this video", "The video")
 REPLACEMENT = "\ufffd"  # tokenizers decode an incomplete character to it
 
 
@@ -26,12 +30,23 @@ class PromptVideo:
         before: The number of the message that the video is placed before.
         segments: The segments that the model sees.
         total_segments: The number of segments before any were merged.
+        is_picture: Whether the file is a still picture.
     """
 
     def __init__(self, model: Model, video: EncodedVideo, before: int = 0):
         self.video, self.before = video, before
         self.segments = video.segments(model.config, model.encoder.vocabulary)
         self.total_segments = len(self.segments)
+
+    @property
+    def is_picture(self) -> bool:
+        return self.video.info.fps == 0.0
+
+    def moved(self, before: int) -> "PromptVideo":
+        """Returns the video placed before another message."""
+        other = copy(self)
+        other.before = before
+        return other
 
     def merge(self, model: Model, share: float) -> None:
         """Merges neighbouring segments until at most this share of them is left, and at least one.
@@ -49,20 +64,44 @@ class PromptVideo:
 def fit_to_context(
     model: Model, messages: Sequence[Message], videos: Sequence[PromptVideo], answer_tokens: int
 ) -> Prompt:
-    """Builds the prompt. Neighbouring segments of `videos` are merged until prompt and answer fit the context.
+    """Builds the prompt of a conversation so that an answer of `answer_tokens` fits behind it, or of as many tokens as
+    the model reserves by default, if these are fewer.
 
-    Raises ContextOverflowError if they do not fit with one segment per video.
+    The oldest turns are left out until it fits, except for the last few. Then neighbouring segments of `videos` are
+    merged, and at last the remaining turns are left out. Videos of turns that are left out stay.
+
+    Raises ContextOverflowError if the last question does not fit with one segment per video.
     """
-    room = model.config.prompt.context - answer_tokens
-    while len(prompt := model.processor(messages, videos=[(v.before, v.segments) for v in videos])) > room:
-        if all(len(v.segments) == 1 for v in videos):
+    room = model.config.prompt.context - min(answer_tokens, model.config.prompt.max_new_tokens)
+    turns = [number for number, message in enumerate(messages) if message.role == "user"]
+    dropped = 0
+    while len(prompt := _without_turns(model, messages, videos, turns, dropped)) > room:
+        old = len(turns) - LAST_TURNS - dropped
+        if old > 0:
+            dropped += min(old, DROPPED_TURNS)
+        elif any(len(v.segments) > 1 for v in videos):
+            for video in videos:
+                video.merge(model, room / len(prompt))
+        elif dropped < len(turns) - 1:
+            dropped += 1
+        else:
             raise ContextOverflowError(
-                f"the conversation takes {len(prompt)} tokens and the answer up to {answer_tokens}, the context "
-                f"is {model.config.prompt.context}; start a new conversation or ask for a shorter answer"
+                f"the question takes {len(prompt)} tokens with its videos, and the context is "
+                f"{model.config.prompt.context} with {model.config.prompt.context - room} for the answer; ask a "
+                "shorter question"
             )
-        for video in videos:
-            video.merge(model, room / len(prompt))
+    prompt.dropped_turns = dropped
     return prompt
+
+
+def _without_turns(
+    model: Model, messages: Sequence[Message], videos: Sequence[PromptVideo], turns: Sequence[int], dropped: int
+) -> Prompt:
+    """Returns the prompt without the first `dropped` turns. `turns` are the numbers of the messages that begin one."""
+    first = turns[0]
+    after = turns[dropped] - first
+    kept = [*messages[:first], *messages[first + after :]]
+    return model.processor(kept, videos=[(max(v.before - after, min(v.before, first)), v.segments) for v in videos])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +137,19 @@ def generate_answer(
         question: The text of the last message, which the evidence is searched with if the answer is one word.
         videos: The videos in the prompt.
         cache: The keys and values of earlier turns. It is updated.
-        generation: How text is generated.
+        generation: How text is generated. The answer ends where the context does, if that is earlier.
         video_ms: Milliseconds of decoding, encoding and senses that the receipt of this turn counts.
         started: The value of `perf_counter()` when the question arrived.
     """
     grounded = _grounded(model, question, videos)
+    room = model.config.prompt.context - len(prompt)
+    generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, room))
     ids: list[int] = []
     text = yielded = ""
     first_s, stopped_at = 0.0, None
-    # "I cannot tell" is not shown where findings will tell.
-    held = (*generation.stop, CANNOT_TELL) if grounded else generation.stop
+    pictures = bool(videos) and all(video.is_picture for video in videos)
+    # "I cannot tell" is not shown where findings will tell, nor what may have to be called a picture.
+    held = (*generation.stop, *((CANNOT_TELL,) if grounded else ()), *(VIDEO_WORDS if pictures else ()))
     if grounded is None or grounded.describes:
         for token in engine.stream(prompt, cache, generation):
             first_s = first_s or perf_counter() - started
@@ -118,6 +160,7 @@ def generate_answer(
             if stopped_at is not None:
                 break
             certain = text[: _certain_length(text, held)]
+            certain = _called_picture(certain) if pictures else certain
             new = ""
             if certain.startswith(yielded) and not certain.endswith(REPLACEMENT):
                 new = certain[len(yielded) :]
@@ -129,6 +172,7 @@ def generate_answer(
     if grounded is not None and stopped_at is None:
         text = grounded.completed(text) if grounded.describes else grounded.text
         text = text[: _first_stop(text, generation.stop)]
+    text = _called_picture(text) if pictures else text
     if text.startswith(yielded) and text != yielded:
         yield Piece(text[len(yielded) :], None)
     ended_s = perf_counter() - started
@@ -147,7 +191,8 @@ def generate_answer(
         prompt_tokens=len(prompt),
         cached_tokens=cache.reused,
         completion_tokens=len(ids),
-        truncated=merged or cut,
+        dropped_turns=prompt.dropped_turns,
+        truncated=merged or cut or prompt.dropped_turns > 0,
         finish="length" if cut else "stop",
         ms={
             **video_ms,
@@ -170,6 +215,13 @@ def _grounded(model: Model, question: str, videos: Sequence[PromptVideo]) -> Gro
     if not videos:
         return Grounded(INTRODUCTION)
     return ground(model.encoder, question, videos[0].video.findings, videos[0].segments)
+
+
+def _called_picture(text: str) -> str:
+    """Returns an answer about a picture, in the words of models and senses that know videos only."""
+    for words in VIDEO_WORDS:
+        text = text.replace(words, words.replace("video", "picture"))
+    return text
 
 
 def _first_stop(text: str, stops: tuple[str, ...]) -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from videollm.inference.runner import KVCache, ModelRunner, make_runner
-from videollm.inference.sampling import GenerationConfig, Token, choose, with_logprobs
+from videollm.inference.sampling import GenerationConfig, Token, adjusted, choose, with_logprobs
 from videollm.models.processor import Prompt
 from videollm.models.visual_prompting import VisualPrompting
 
@@ -109,15 +109,17 @@ class LocalEngine:
         own = _Stream(cache, prompt.ids[kept:], prompt.inputs(self.llm, kept))
         self._forward([own])
         self._streams.append(own)
+        said: list[int] = []
         try:
             for _ in range(generation.max_new_tokens):
                 if own.logits is None:
                     self._forward([stream for stream in self._streams if stream.logits is None])
                 logits = own.logits
                 assert logits is not None
-                chosen = choose(logits, generation, generator)
+                chosen = choose(adjusted(logits, generation, said), generation, generator)
                 if chosen in self.stop_ids:
                     return
+                said.append(chosen)
                 own.ids, own.inputs, own.logits = [chosen], self.llm.embed_words([chosen]), None
                 if generation.logprobs is None:
                     yield Token(chosen)

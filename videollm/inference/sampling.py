@@ -3,6 +3,7 @@
 Shapes: V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ class GenerationConfig:
         stop: Texts that end the answer and are not part of it.
         logprobs: The number of most probable tokens to report at each position beside the chosen one. None reports no
             probabilities.
+        frequency_penalty, presence_penalty: What a token's logit loses for each time that the answer has it already,
+            and once if the answer has it at all.
+        logit_bias: Token ids, and what their logits gain.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -35,6 +39,9 @@ class GenerationConfig:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -59,6 +66,20 @@ class Token(NamedTuple):
     id: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+
+
+def adjusted(logits: torch.Tensor, config: GenerationConfig, said: Sequence[int]) -> torch.Tensor:
+    """Returns logits (V,) with the penalties and biases of `config`. said: the token ids of the answer so far."""
+    penalised = said and (config.frequency_penalty or config.presence_penalty)
+    if not penalised and not config.logit_bias:
+        return logits
+    logits = logits.float().clone()
+    if penalised:
+        ids, counts = torch.tensor(said, device=logits.device).unique(return_counts=True)
+        logits[ids] -= config.frequency_penalty * counts + config.presence_penalty
+    for token, bias in config.logit_bias:
+        logits[token] += bias
+    return logits
 
 
 def choose(logits: torch.Tensor, config: GenerationConfig, generator: torch.Generator | None) -> int:

@@ -36,11 +36,13 @@ class Prompt:
         ids: The L token ids. Each segment has `queries` ids equal to `VISUAL_TOKEN_ID`.
         labels: The L labels, which are `IGNORE` outside answers.
         segments: The segments in the order of the prompt.
+        dropped_turns: The number of turns of the conversation that were left out of the prompt.
     """
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     segments: list[SegmentFeatures] = field(default_factory=list)
+    dropped_turns: int = 0
     _joined: str = ""  # text of a published layout that is tokenised as one piece with what follows
     _learned: bool = False  # whether this text has labels
 

@@ -1,53 +1,77 @@
 """Chat completions, as OpenAI's API has them, with the evidence and the receipt of each answer."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from serve.api.schemas.base import Items, ReplyModel, RequestModel
+from serve.api.schemas.base import CallerOptions, Items, ReplyModel, RequestModel, TextOr
 from serve.api.schemas.media import ContentPart, UsedVideo, VideoOptions
+from serve.api.schemas.tools import FunctionTool, NamedTool, ResponseFormat, TextFormat, ToolCall, ToolMode
 from videollm.chat.answer import GenerationReceipt
 from videollm.cli.shapes import EvidenceJSON
 
 
 class ChatMessage(RequestModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Items[ContentPart]
+    """A message. Clients send answers back as they came, with fields that are empty here."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: TextOr[Items[ContentPart]] = ""
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: Items[ToolCall] = Field(default_factory=list)
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> "ChatMessage":
+        if "content" not in self.model_fields_set and self.role != "assistant":
+            raise ValueError(f"a message of role {self.role} needs content")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only an assistant's message has tool_calls")
+        return self
 
 
 class StreamOptions(RequestModel):
     include_usage: bool = False
+    include_obfuscation: bool = False
 
 
-class TextFormat(RequestModel):
-    type: Literal["text"] = "text"
-
-
-class SamplingOptions(RequestModel):
+class SamplingOptions(CallerOptions):
     """How answers are sampled. Temperature 0, the default, is greedy and gives the same answer every time."""
 
     temperature: float = Field(default=0.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     stream: bool = False
+    stream_options: StreamOptions | None = None
+    parallel_tool_calls: bool = True
+    tool_choice: ToolMode | NamedTool = "auto"
+    store: bool = False
     video: VideoOptions = VideoOptions()
 
 
 class ChatRequest(SamplingOptions):
+    """A request. `store`, `reasoning_effort` and `verbosity` have no effect: completions are not kept, and the models
+    do not think aloud."""
+
     model: str
     messages: Items[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    stop: str | Annotated[list[str], Field(max_length=4, fail_fast=True)] = Field(default_factory=list)
+    stop: TextOr[Annotated[list[str], Field(max_length=4, fail_fast=True)]] = Field(default_factory=list)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     n: int = Field(default=1, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    stream_options: StreamOptions | None = None
-    # Clients send these with their default values, which have no effect. Other values are refused.
-    frequency_penalty: Literal[0] = 0
-    presence_penalty: Literal[0] = 0
-    response_format: TextFormat = TextFormat()
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict, max_length=1024)
+    response_format: ResponseFormat = TextFormat(type="text")
+    tools: Items[FunctionTool] = Field(default_factory=list)
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] = Field(default=["text"])
+    reasoning_effort: str | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "ChatRequest":

@@ -1,6 +1,6 @@
 """The names of videos and pictures in requests, and the description of the used videos in replies."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -42,32 +42,50 @@ class VideoUrl(RequestModel):
 
 
 class ImageUrl(RequestModel):
+    """The address of a picture, as that of a video. The encoder has one size of pictures, whatever `detail` says."""
+
     url: str
-    detail: Literal["auto"] = "auto"
+    detail: Detail = "auto"
 
 
-class FileId(RequestModel):
-    file_id: str
+class FileReference(RequestModel):
+    """An uploaded file, or one in the request: `file_data` is a data: URL. `filename` has no effect."""
+
+    file_id: str | None = None
+    file_data: Annotated[str, Field(pattern="^data:")] | None = None
+    filename: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "FileReference":
+        if (self.file_id is None) == (self.file_data is None):
+            raise ValueError("give either file_id or file_data")
+        return self
 
 
-class TextPart(RequestModel):
+class CacheablePart(RequestModel):
+    """cache_control: where some services begin to cache a prompt. This one finds out by itself."""
+
+    cache_control: dict[str, Any] | None = None
+
+
+class TextPart(CacheablePart):
     type: Literal["text"]
     text: str
 
 
-class VideoPart(RequestModel):
+class VideoPart(CacheablePart):
     type: Literal["video_url"]
     video_url: VideoUrl
 
 
-class ImagePart(RequestModel):
+class ImagePart(CacheablePart):
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class FilePart(RequestModel):
+class FilePart(CacheablePart):
     type: Literal["file"]
-    file: FileId
+    file: FileReference
 
 
 MediaPart = Annotated[VideoPart | ImagePart | FilePart, Field(discriminator="type")]
@@ -81,7 +99,7 @@ def url_of(part: VideoPart | ImagePart | FilePart) -> str:
         case ImagePart():
             return part.image_url.url
         case FilePart():
-            return part.file.file_id
+            return part.file.file_id or part.file.file_data or ""
 
 
 class UsedVideo(ReplyModel):

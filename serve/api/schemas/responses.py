@@ -2,14 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from serve.api.errors import APIError
-from serve.api.schemas.base import Items, ReplyModel, RequestModel
+from serve.api.schemas.base import Items, ReplyModel, RequestModel, TextOr
 from serve.api.schemas.chat import CachedTokens, ChatMessage, ChatReceipt, ChatRequest, SamplingOptions
+from serve.api.schemas.media import Detail
+from serve.api.schemas.tools import JSONObjectFormat, NamedSchema, TextFormat
 from videollm.cli.shapes import EvidenceJSON
-
-METADATA = 16  # most entries of a response's metadata, as in OpenAI's API
 
 
 class InputText(RequestModel):
@@ -32,12 +32,17 @@ class InputImage(RequestModel):
     type: Literal["input_image"]
     image_url: str | None = None
     file_id: str | None = None
-    detail: Literal["auto"] = "auto"
+    detail: Detail = "auto"
 
 
 class InputFile(RequestModel):
+    """A file, named by the `file_id` of an upload or by an address, or in the request as a data: URL."""
+
     type: Literal["input_file"]
-    file_id: str
+    file_id: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
 
 
 InputPart = Annotated[InputText | InputVideo | InputImage | InputFile, Field(discriminator="type")]
@@ -46,45 +51,69 @@ InputPart = Annotated[InputText | InputVideo | InputImage | InputFile, Field(dis
 class InputMessage(RequestModel):
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Items[InputPart]
+    content: TextOr[Items[InputPart]]
     id: str | None = None
-    status: Literal["completed", "incomplete"] | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    phase: str | None = None
 
 
-def _few(values: Any) -> Any:
-    """Checks the number of entries before the entries themselves, so that a large object costs as little as a small
-    one."""
-    if isinstance(values, dict) and len(values) > METADATA:
-        raise ValueError(f"{len(values)} entries, the limit is {METADATA}")
-    return values
+class SchemaFormat(NamedSchema):
+    type: Literal["json_schema"]
+
+
+class TextOptions(RequestModel):
+    format: Annotated[TextFormat | JSONObjectFormat | SchemaFormat, Field(discriminator="type")] = TextFormat(
+        type="text"
+    )
+    verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ResponsesRequest(SamplingOptions):
-    """A request. The server stores no responses: `store` must be false and `input` is the whole conversation."""
+    """A request. `reasoning`, `verbosity` and `include` have no effect: the models do not think aloud.
+
+    Attributes:
+        previous_response_id: The response that this one continues, which the server has kept unless `store` was false.
+        truncation: "disabled" refuses a conversation that is too long, whose oldest turns are otherwise left out.
+    """
 
     model: str
-    input: str | Annotated[Items[InputMessage], Field(min_length=1)]
+    input: TextOr[Annotated[Items[InputMessage], Field(min_length=1)]]
     instructions: str | None = None
+    previous_response_id: str | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
-    store: Literal[False] = False
-    metadata: Annotated[dict[str, str], BeforeValidator(_few)] = Field(default_factory=dict)
+    top_logprobs: Literal[0] = 0
+    store: bool = True
+    text: TextOptions = TextOptions()
+    tools: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+    reasoning: dict[str, Any] | None = None
+    include: list[str] = Field(default_factory=list, max_length=16)
+    truncation: Literal["auto", "disabled"] = "auto"
+    background: Literal[False] = False
 
-    def chat(self) -> ChatRequest:
-        """Returns the equivalent chat completion."""
-        messages: list[dict[str, Any]] = []
-        if self.instructions:
-            messages.append({"role": "system", "content": self.instructions})
+    def messages(self) -> list[ChatMessage]:
+        """Returns `input` as the messages of a chat completion."""
         if isinstance(self.input, str):
-            messages.append({"role": "user", "content": self.input})
+            return [ChatMessage(role="user", content=self.input)]
+        made = ({"role": m.role, "content": _as_chat_content(m.content)} for m in self.input)
+        return [ChatMessage.model_validate(message) for message in made]
+
+    def chat(self, earlier: list[ChatMessage]) -> ChatRequest:
+        """Returns the equivalent chat completion. `earlier` are the messages that `previous_response_id` stands for."""
+        instructions = [ChatMessage(role="system", content=self.instructions)] if self.instructions else []
+        format = self.text.format
+        if isinstance(format, SchemaFormat):
+            schema = format.model_dump(by_alias=True, exclude={"type"})
+            wanted: dict[str, Any] = {"type": "json_schema", "json_schema": schema}
         else:
-            messages += [{"role": m.role, "content": _as_chat_content(m.content)} for m in self.input]
+            wanted = format.model_dump()
         return ChatRequest(
             model=self.model,
-            messages=[ChatMessage.model_validate(message) for message in messages],
+            messages=[*instructions, *earlier, *self.messages()],
             max_tokens=self.max_output_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             stream=self.stream,
+            response_format=wanted,  # pyright: ignore[reportArgumentType] (validated)
             video=self.video,
         )
 
@@ -97,8 +126,12 @@ def _as_chat_content(content: str | list[InputPart]) -> str | list[dict[str, Any
         match part:
             case InputText():
                 made.append({"type": "text", "text": part.text})
+            case InputFile() if part.file_url is None:
+                file = {"file_id": part.file_id, "file_data": part.file_data}
+                made.append({"type": "file", "file": file})
             case InputFile():
-                made.append({"type": "file", "file": {"file_id": part.file_id}})
+                url = _url_or_file(part.file_url, part.file_id or part.file_data)
+                made.append({"type": "video_url", "video_url": {"url": url}})
             case InputVideo():
                 made.append({"type": "video_url", "video_url": {"url": _url_or_file(part.video_url, part.file_id)}})
             case InputImage():
@@ -160,10 +193,19 @@ class ResponseObject(ReplyModel):
     max_output_tokens: int | None
     incomplete_details: IncompleteDetails | None = None
     error: None = None
-    parallel_tool_calls: Literal[False] = False
+    parallel_tool_calls: bool
     tool_choice: Literal["none"] = "none"
     tools: list[Any] = Field(default_factory=list)
-    store: Literal[False] = False
+    previous_response_id: str | None
+    store: bool
+    text: dict[str, Any]
+    truncation: Literal["auto", "disabled"]
     usage: ResponseUsage | None = None
     evidence: list[EvidenceJSON] = Field(default_factory=list)
     receipt: ChatReceipt | None = None
+
+
+class ResponseDeleted(ReplyModel):
+    id: str
+    object: Literal["response"] = "response"
+    deleted: Literal[True] = True

@@ -32,8 +32,9 @@ def refusal(model: type[RequestModel], body: Any, max_bytes: int = 1 << 30) -> A
 @pytest.mark.parametrize(
     ("model", "body", "param"),
     [
-        (EmbeddingsRequest, {"model": "debug", "input": [0] * MANY}, "input.0"),
-        (EmbeddingsRequest, {"model": "debug", "input": [{"type": "text"}] * MANY}, "input.0.text.text"),
+        (EmbeddingsRequest, {"model": "debug", "input": [None] * MANY}, "input.0"),
+        (EmbeddingsRequest, {"model": "debug", "input": [0] * MANY}, "input"),
+        (EmbeddingsRequest, {"model": "debug", "input": [{"type": "text"}] * MANY}, "input.0.text"),
         (EmbeddingsRequest, {"model": "debug", "input": ["a"] * MANY}, "input"),
         (EmbeddingsRequest, {"model": "debug", "input": "a", "wrong": [0] * MANY}, "wrong"),
         (ChatRequest, {**HI, "messages": [0] * MANY}, "messages.0"),

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.serve.conftest import SAMPLE, Server, asked, data_url
+from videollm.models.language import debug_tokenizer
 
 VARIED = {"temperature": 2.0, "seed": 5}  # greedy, the debug model's random weights say nothing
 
@@ -135,9 +136,9 @@ def test_stop_seed_and_logprobs(client: Any):
     ("field", "value"),
     [
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("logit_bias", {"1": 2}),
-        ("frequency_penalty", 0.5),
-        ("response_format", {"type": "json_object"}),
+        ("logit_bias", {"99999": 2}),
+        ("frequency_penalty", 2.5),
+        ("modalities", ["text", "audio"]),
         ("best_of", 2),
     ],
 )
@@ -251,8 +252,17 @@ def test_embeddings_as_numbers_and_as_base64(client: Any, clip: str):
     parts = [{"type": "video_url", "video_url": {"url": clip}}, {"type": "text", "text": "a cat"}]
     mixed = client.embeddings.create(model="debug", input=parts, encoding_format="float")
     assert np.allclose(mixed.data[1].embedding, numbers.data[0].embedding) and len(mixed.data[0].embedding) == 16
-    with pytest.raises(openai.BadRequestError, match="dimensions"):
-        client.embeddings.create(model="debug", input="a", dimensions=8)
+    short = client.embeddings.create(model="debug", input="a cat", dimensions=8).data[0].embedding
+    whole = np.array(numbers.data[0].embedding)
+    assert np.allclose(short, whole[:8] / np.linalg.norm(whole[:8]), atol=1e-5)
+    with pytest.raises(openai.BadRequestError, match="dimensions is 17; the model has vectors of 16"):
+        client.embeddings.create(model="debug", input="a", dimensions=17)
+    ids = debug_tokenizer()("a cat")["input_ids"]
+    by_ids = client.embeddings.create(model="debug", input=[ids, ids])
+    assert len(by_ids.data) == 2 and np.allclose(by_ids.data[1].embedding, whole, atol=1e-5)
+    assert len(client.embeddings.create(model="debug", input=ids).data) == 1
+    with pytest.raises(openai.BadRequestError, match=r"input\.0: token 1000 is not one of the 258"):
+        client.embeddings.create(model="debug", input=[1000])
 
 
 def test_captions_summaries_and_no_index(server: Server, clip: str):
@@ -288,8 +298,24 @@ def test_responses_whole_and_streamed(client: Any, clip: str):
     assert last.response.output_text == text
     follow = [*question, *last.response.output, {"role": "user", "content": "And then?"}]
     assert client.responses.create(model="debug", input=follow, max_output_tokens=2).output[0].type == "message"
-    with pytest.raises(openai.BadRequestError, match="previous_response_id"):
-        client.responses.create(model="debug", input="Hi", previous_response_id="resp_1")
+
+
+def test_a_response_continues_an_earlier_one(client: Any, clip: str):
+    video = {"type": "input_video", "video_url": clip}
+    question = [{"role": "user", "content": [video, {"type": "input_text", "text": "What is it?"}]}]
+    first = client.responses.create(model="debug", input=question, instructions="Be brief.", max_output_tokens=4)
+    second = client.responses.create(
+        model="debug", input="And then?", previous_response_id=first.id, max_output_tokens=4
+    )
+    assert second.previous_response_id == first.id and second.receipt["videos"][0]["frames"] == 24
+    assert second.usage.input_tokens > first.usage.input_tokens
+    assert client.responses.retrieve(first.id).output_text == first.output_text
+    client.responses.delete(first.id)
+    kept_not = client.responses.create(model="debug", input="Hi", store=False, max_output_tokens=1)
+    for unknown in ("resp_1", first.id, second.id, kept_not.id):  # the second continues one that is gone
+        with pytest.raises(openai.NotFoundError) as refused:
+            client.responses.create(model="debug", input="Hi", previous_response_id=unknown)
+        assert refused.value.param == "previous_response_id" and refused.value.code == "response_not_found"
 
 
 def test_base64_of_a_whole_float_is_little_endian(server: Server):

@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
+import av
 import httpx
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from tests.serve.conftest import SAMPLE, Server, Start, asked
+from tests.serve.conftest import SAMPLE, Server, Start, asked, data_url
 from videollm.retrieval.index import Index
 
 
@@ -43,6 +46,48 @@ def test_the_senses_look_at_the_videos_of_requests(lite: Server):
 
     assert answer("Is there a person?") == "Nobody was seen."
     assert answer("What is said?") == "The video has no sound."
+
+
+def test_several_videos_and_pictures_are_each_looked_at(lite: Server, tmp_path: Path):
+    """The sample is cut in two: a cat comes first, a rocket last."""
+    parts = []
+    for number, (start, end) in enumerate([(0, 4), (8.5, 12)]):
+        path = tmp_path / f"{number}.mp4"
+        cut = ["-ss", str(start), "-to", str(end), "-i", str(SAMPLE), str(path)]
+        subprocess.run([get_ffmpeg_exe(), "-v", "error", *cut], check=True)
+        parts.append({"type": "video_url", "video_url": {"url": data_url(path.read_bytes())}})
+    client = lite.client()
+
+    def answer(*messages: dict) -> str:
+        made = client.chat.completions.create(model="lite", messages=messages)
+        return made.choices[0].message.content
+
+    def user(*content: object) -> dict:
+        return {"role": "user", "content": [{"type": "text", "text": c} if isinstance(c, str) else c for c in content]}
+
+    which = answer(user(*parts, "Which of the two shows a cat?"))
+    assert which.startswith("First video: Yes.") and "Second video: Yes." not in which
+    turns = user(parts[0], "What is in this video?"), {"role": "assistant", "content": "A cat."}
+    assert "rocket" in answer(*turns, user(parts[1], "What is in this video?")).lower()
+    image = {"type": "image_url", "image_url": {"url": data_url(first_frame(), "image/png")}}
+    assert answer(user(image, "What is said?")) == "The picture has no sound."
+    assert answer(user(image, "Why?")) and "video" not in answer(user(image, "How many spoons are there?"))
+
+
+def first_frame() -> bytes:
+    file = BytesIO()
+    with av.open(SAMPLE) as container:
+        next(container.decode(video=0)).to_image().save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_conversation_does_not_end_at_the_context(lite: Server):
+    messages = asked(SAMPLE.as_uri(), "What is in this video?")
+    for _ in range(120):
+        messages += [{"role": "assistant", "content": "A cat."}, {"role": "user", "content": "What comes first?"}]
+    made = lite.client().chat.completions.create(model="lite", messages=messages, max_tokens=4096)
+    assert made.receipt["dropped_turns"] > 0 and made.receipt["dropped_turns"] % 4 == 0
+    assert "cat" in made.choices[0].message.content.lower()
 
 
 def test_search_finds_the_moment_and_names_the_file_as_requests_may(lite: Server):

@@ -1,0 +1,69 @@
+"""Responses that later ones continue by `previous_response_id`: private to the key, and bounded in bytes."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from serve.api.errors import APIError
+from serve.api.schemas.chat import ChatMessage
+from serve.api.schemas.media import TextPart, url_of
+from serve.api.schemas.responses import ResponseObject
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """messages: the input of this response without what it continues, and the answer."""
+
+    owner: str
+    messages: list[ChatMessage]
+    reply: ResponseObject
+
+    @property
+    def nbytes(self) -> int:
+        return sum(map(_size, self.messages))
+
+
+class ResponseStore:
+    """The responses of all owners. The ones that were used least recently are dropped first."""
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self.nbytes = 0
+        self._responses: OrderedDict[str, StoredResponse] = OrderedDict()
+
+    def add(self, owner: str, messages: list[ChatMessage], reply: ResponseObject) -> None:
+        stored = StoredResponse(owner, messages, reply)
+        self._responses[reply.id] = stored
+        self.nbytes += stored.nbytes
+        while self.nbytes > self.max_bytes:
+            self._drop(next(iter(self._responses)))
+
+    def get(self, owner: str, response_id: str, param: str | None = None) -> StoredResponse:
+        """Returns a response of this owner. Raises APIError 404, as it does for one that does not exist at all."""
+        found = self._responses.get(response_id)
+        if found is None or found.owner != owner:
+            message = f"no response {response_id!r}; it was not stored, or dropped to make room; send the whole input"
+            raise APIError(404, message, "response_not_found", param=param)
+        self._responses.move_to_end(response_id)
+        return found
+
+    def delete(self, owner: str, response_id: str) -> None:
+        self.get(owner, response_id)
+        self._drop(response_id)
+
+    def conversation(self, owner: str, response_id: str | None) -> list[ChatMessage]:
+        """Returns the messages of a response and of all that it continues, oldest first. Raises APIError 404."""
+        parts = []
+        while response_id is not None:
+            stored = self.get(owner, response_id, "previous_response_id")
+            parts.append(stored.messages)
+            response_id = stored.reply.previous_response_id
+        return [message for messages in reversed(parts) for message in messages]
+
+    def _drop(self, response_id: str) -> None:
+        self.nbytes -= self._responses.pop(response_id).nbytes
+
+
+def _size(message: ChatMessage) -> int:
+    if isinstance(message.content, str):
+        return len(message.content)
+    return sum(len(part.text if isinstance(part, TextPart) else url_of(part)) for part in message.content)
