@@ -84,6 +84,7 @@ async def _encode(service: Service, media: MediaFile, owner: str, sampling: Samp
     encoder, started = service.model.encoder, perf_counter()
     async with service.decoder.decode(media.path, sampling, encoder.image_size, owner) as decoded:
         decode_ms = round(1000 * (perf_counter() - started), 1)
+        media.check_content(decoded.info.content_sha)
         executor_encoder: Any = ExecutorEncoder(encoder, service.executor)  # has the part of FrameEncoder used here
         stop = executor_encoder.stopped.set
         video = await run_in_new_thread(

@@ -102,14 +102,16 @@ async def hostile_and_killed(folder: Path) -> None:
         assert sorted(isinstance(end, DecodedVideo) for end in ends) == [False, True]
         assert any("crashed" in str(end) for end in ends) and decoder.alive
 
-        slow = write_clip(folder / "slow.mp4", frames=300, size=(960, 640))
+        slow = write_clip(folder / "slow.mp4", frames=60, size=(960, 640), preset="ultrafast")
         leaving = asyncio.create_task(decoded(decoder, slow, SamplingConfig(frames=60)))
         while not (child := psutil.Process(process.pid).children()) or sum(child[0].cpu_times()[:2]) < 0.03:
             assert not leaving.done()
             await asyncio.sleep(0.001)
+        child[0].suspend()
         behind = asyncio.create_task(decoded(decoder, SAMPLE))
         assert len((await decoded(decoder, SAMPLE, owner="b")).pieces) == 1  # which has a share of its own
         assert not behind.done()
+        child[0].resume()
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         assert leaving.cancelled() and (not child[0].is_running() or child[0].status() == psutil.STATUS_ZOMBIE)
