@@ -137,4 +137,4 @@ def test_a_killed_server_leaves_uploads_that_the_next_one_deletes(start: Start, 
     assert list(tmp_path.glob("videollm-serve-*/files/*")) == []
     server.process.send_signal(signal.SIGHUP)  # as of a terminal that is closed
     server.process.wait(timeout=60)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("videollm-*")) == []  # Gradio makes a folder of its own
