@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from serve.api.app import create_app
 from serve.config import Limits, ServerConfig
 from serve.runtime.service import Service
+from serve.security.connections import limited
 from serve.web.app import close_tabs
 from videollm.checkpoint import load
 from videollm.device_arguments import add_device_arguments, loading_options
@@ -57,6 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="directory of the Whisper model that transcribes (default: whisper-base, 133 MB, fetched once)",
     )
     top.add_argument("--cors-origin", action="append", metavar="URL", help="a site whose pages may call the server")
+    top.add_argument(
+        "--trusted-host",
+        action="append",
+        metavar="NAME",
+        help="a name of this server in front of a TLS proxy, such as videos.example.org; may be repeated",
+    )
     limits = top.add_argument_group("limits", "the most that requests may take; further ones are refused")
     for limit in fields(Limits):
         limits.add_argument(
@@ -90,6 +97,7 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
         vllm_url=options.vllm_url,
         whisper=options.whisper,
         cors_origins=tuple(options.cors_origin or ()),
+        trusted_hosts=tuple(name.lower() for name in options.trusted_host or ()),
         limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
     )
 
@@ -119,6 +127,8 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
     server = PageServer(
         uvicorn.Config(
             app,
+            http=limited(config.limits),
+            ws="none",
             host=config.host,
             port=config.port,
             access_log=False,
@@ -129,6 +139,8 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
         ),
         app.state.page,
     )
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        signal.signal(signal.SIGHUP, server.handle_exit)
     server.run()
     code = 0 if server.started else 1
     if not service.has_ended:

@@ -35,6 +35,10 @@ class Limits:
     decode_bytes: int = _limit(2048 * MiB, "memory for decoding one video")
     decoders: int = _limit(2, "videos decoded at a time")
     fetch_s: float = _limit(60, "seconds for fetching a remote video")
+    connections: int = _limit(1000, "open connections; the longest unused one makes room for a new one")
+    header_bytes: int = _limit(1 << 16, "size of a request's address and headers")
+    header_s: float = _limit(10, "seconds for a request's address and headers")
+    body_s: float = _limit(20, "seconds for a request's body, and one more for each 8 KiB of it")
     waiting: int = _limit(32, "requests that wait or are in work; further ones get 429")
     batch: int = _limit(16, "answers generated at a time in this process")
     requests_per_minute: int | None = _limit(None, "requests a minute of one key (default: no limit)")
@@ -69,6 +73,8 @@ class ServerConfig:
         engine: What runs the language model: this process, or the vLLM server at `vllm_url`.
         vllm_url: The URL of the vLLM server.
         cors_origins: Sites whose pages may call the server.
+        trusted_hosts: Names of this server in front of a proxy, such as videos.example.org. Requests under other names
+            than these and loopback's are then refused.
         limits: The most that requests may take.
 
     Raises:
@@ -86,12 +92,17 @@ class ServerConfig:
     vllm_url: str | None = None
     whisper: str = "asset:whisper-base"
     cors_origins: tuple[str, ...] = ()
+    trusted_hosts: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if not self.is_loopback and not self.api_keys:
             raise ConfigError(
                 f"host {self.host} can be reached from other machines; give --api-key, or keep host 127.0.0.1"
+            )
+        if self.trusted_hosts and not self.api_keys:
+            raise ConfigError(
+                f"trusted host {self.trusted_hosts[0]} can be reached from other machines; give --api-key too"
             )
         if any(len(key) < SHORTEST_KEY for key in self.api_keys):
             raise ConfigError(

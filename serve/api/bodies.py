@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from serve.api.errors import APIError, invalid_json, unsupported_parameter, validation_error
+from serve.api.forms import read_form
 
 Body = TypeVar("Body", bound=BaseModel)
 _MEDIA = b'"data:'  # how the JSON of a data: URL begins
@@ -26,8 +27,15 @@ class BoundedJSONRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         field = self.body_field
-        if field is None or isinstance(field.field_info, Form):
+        if field is None:
             return handle
+        if isinstance(field.field_info, Form):
+
+            async def handle_form(request: Request) -> Response:
+                request._form = await read_form(request)  # which FastAPI then takes
+                return await handle(request)
+
+            return handle_form
         model: Any = field.field_info.annotation  # a schema: a body is declared as one
 
         async def handle_checked(request: Request) -> Response:

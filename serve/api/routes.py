@@ -1,18 +1,16 @@
 """The routes of the HTTP API: each turns a request into a call of the runtime."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict
 
 from serve.api.bodies import BoundedJSONRoute
 from serve.api.errors import APIError
+from serve.api.forms import announced_bytes, receive_file
 from serve.api.schemas.audio import (
     SpeechFormat,
     Transcription,
@@ -46,7 +44,21 @@ EVENTS: dict[int | str, dict[str, Any]] = {
 }
 
 PURPOSES = ("user_data", "vision")
-NAME_CHARACTERS = 200  # kept of an upload's name
+UPLOAD_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary"}, "purpose": {"enum": PURPOSES}},
+                    "required": ["file", "purpose"],
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
 
 public = APIRouter(responses=ERRORS)
 # The guard checks keys. HTTPBearer is here for the OpenAPI document, which says that the routes need one.
@@ -56,13 +68,6 @@ keyed = APIRouter(
     responses=ERRORS,
     dependencies=[Depends(HTTPBearer(auto_error=False))],
 )
-
-
-class FileUpload(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    file: UploadFile
-    purpose: str
 
 
 def service_of(request: Request) -> Service:
@@ -180,12 +185,17 @@ SPOKEN: dict[int | str, dict[str, Any]] = {
 
 @keyed.post("/audio/transcriptions", response_model=SpeechText, responses=SPOKEN)
 async def transcriptions(
-    body: Annotated[TranscriptionForm, Form(media_type="multipart/form-data")], request: Request, service: ServiceOf
+    body: Annotated[TranscriptionForm, Form(media_type="multipart/form-data")],
+    request: Request,
+    service: ServiceOf,
+    owner: Owner,
 ) -> Any:
     """Writes down what is said in a sound or video file; with `stream`, in events."""
     if not body.stream:
-        return _spoken(await cancel_on_disconnect(request.receive, transcribe(service, body)), body.response_format)
-    growing = transcripts(service, body)
+        return _spoken(
+            await cancel_on_disconnect(request.receive, transcribe(service, body, owner)), body.response_format
+        )
+    growing = transcripts(service, body, owner)
     first = await cancel_on_disconnect(request.receive, anext(growing))
     headers = {"Cache-Control": "no-store"}
     return StreamingResponse(transcript_events(growing, first), media_type="text/event-stream", headers=headers)
@@ -193,10 +203,13 @@ async def transcriptions(
 
 @keyed.post("/audio/translations", response_model=SpeechText, responses=SPOKEN)
 async def translations(
-    body: Annotated[TranslationForm, Form(media_type="multipart/form-data")], request: Request, service: ServiceOf
+    body: Annotated[TranslationForm, Form(media_type="multipart/form-data")],
+    request: Request,
+    service: ServiceOf,
+    owner: Owner,
 ) -> Any:
     """Writes down in English what is said in any language."""
-    return _spoken(await cancel_on_disconnect(request.receive, transcribe(service, body)), body.response_format)
+    return _spoken(await cancel_on_disconnect(request.receive, transcribe(service, body, owner)), body.response_format)
 
 
 def _spoken(transcript: Transcript, kind: SpeechFormat) -> SpeechText | PlainTextResponse:
@@ -235,16 +248,14 @@ async def video_search(body: SearchRequest, request: Request, service: ServiceOf
     return await cancel_on_disconnect(request.receive, search_index(service, body, owner))
 
 
-@keyed.post("/files")
-async def upload(
-    body: Annotated[FileUpload, Form(media_type="multipart/form-data")], service: ServiceOf, owner: Owner
-) -> FileReply:
+@keyed.post("/files", openapi_extra=UPLOAD_FORM)
+async def upload(request: Request, service: ServiceOf, owner: Owner) -> FileReply:
     """Keeps a video for later requests of the same key."""
-    if body.purpose not in PURPOSES:
-        raise APIError(400, f"purpose must be one of {', '.join(PURPOSES)}", "invalid_value", param="purpose")
-    name = Path(body.file.filename or "video").name[:NAME_CHARACTERS]
-    stored = await asyncio.to_thread(service.files.add, owner, body.file.file, name, body.purpose)
-    return _file_reply(stored)
+    with service.files.receive(owner, announced_bytes(request)) as target:
+        name, fields = await receive_file(request, target, "purpose")
+        if fields["purpose"] not in PURPOSES:
+            raise APIError(400, f"purpose must be one of {', '.join(PURPOSES)}", "invalid_value", param="purpose")
+        return _file_reply(target.keep(name, fields["purpose"]))
 
 
 @keyed.get("/files")

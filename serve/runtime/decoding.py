@@ -9,35 +9,44 @@ import asyncio
 import gc
 import importlib
 import json
+import logging
 import os
 import resource
 import signal
+import socket
 import socketserver
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
+import threading
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import numpy as np
 import torch
 
 from serve.api.errors import APIError
 from serve.config import Limits
+from serve.security.auth import account_of
 from videollm.config import SamplingConfig
 from videollm.errors import VideoError, VideoLLMError
 from videollm.video.audio import SAMPLE_RATE, AudioPiece, iter_audio, joined
 from videollm.video.decode import iter_frames, probe
 from videollm.video.frames import Frames, VideoInfo
 
-T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 # Frames are resized to a given short side. Without a limit of the aspect ratio the long one would be unbounded.
 MAX_ASPECT = 16
 SLACK_S = 5.0  # the server waits so much longer than a child's own time limit
+ATTEMPTS = 3  # to reach the decoding process, which may be killed in the middle of one
+HANG_UP_S = 5.0  # longest wait for a child to end
+BEGIN_S = 60.0  # longest wait for a child to begin, which takes long on a busy machine
 START_S = 300.0  # the decoding process imports the decoder first, which takes long on a busy machine
+BEGUN = b"begun\n"
 LINE_BYTES = 1 << 20
 PIECE_SAMPLES = 1 << 18  # most samples that a child sends at a time, 16 seconds
 SAMPLE_BYTES = 4
@@ -83,12 +92,14 @@ class SandboxedDecoder:
 
     Args:
         folder: Where the socket of the decoding process is made.
+        share: How many of them one account may have (see `account_of`).
     """
 
-    def __init__(self, folder: Path, limits: Limits):
+    def __init__(self, folder: Path, limits: Limits, share: int):
         self.socket, self.limits = folder / "decoding.sock", limits
         self.restarts = 0
         self._free = asyncio.Semaphore(limits.decoders)
+        self._shares = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(share))
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
 
@@ -113,7 +124,9 @@ class SandboxedDecoder:
             async with asyncio.timeout(START_S):
                 while not self.socket.exists():
                     if self._process.returncode is not None:
-                        raise RuntimeError(f"the decoding process ended with {self._process.returncode} as it started")
+                        raise DecoderStartError(
+                            f"the decoding process ended with {self._process.returncode} as it started"
+                        )
                     await asyncio.sleep(0.05)
 
     async def close(self) -> None:
@@ -122,28 +135,20 @@ class SandboxedDecoder:
             await self._process.wait()
 
     @asynccontextmanager
-    async def decode(self, path: Path, sampling: SamplingConfig, short_side: int) -> AsyncIterator[DecodedVideo]:
+    async def decode(
+        self, path: Path, sampling: SamplingConfig, short_side: int, owner: str
+    ) -> AsyncIterator[DecodedVideo]:
         """Provides a video's frames for as long as the context lasts. Raises APIError 400 with the reason."""
-        async with self._free:
-            yield await self._within_time(self._decode(path, sampling, short_side))
+        async with self._shares[account_of(owner)], self._free:
+            yield await self._decode(path, sampling, short_side)
 
     @asynccontextmanager
-    async def sound(self, path: Path) -> AsyncIterator[DecodedSound]:
+    async def sound(self, path: Path, owner: str) -> AsyncIterator[DecodedSound]:
         """Provides the sound of a media file for as long as the context lasts. Raises APIError 400 with the reason."""
         with tempfile.TemporaryFile(dir=self.socket.parent) as samples:
-            async with self._free:
-                found = await self._within_time(self._sound(path, samples))
+            async with self._shares[account_of(owner)], self._free:
+                found = await self._sound(path, samples)
             yield found
-
-    async def _within_time(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            async with asyncio.timeout(self.limits.decode_s + SLACK_S):
-                return await work
-        except (TimeoutError, asyncio.IncompleteReadError, ConnectionResetError) as error:
-            raise _refusal(
-                f"decoding it crashed, or took more than {self.limits.decode_s:g} s or "
-                f"{self.limits.decode_bytes >> 20} MiB"
-            ) from error
 
     async def _decode(self, path: Path, sampling: SamplingConfig, short_side: int) -> DecodedVideo:
         request = {"path": str(path), "sampling": asdict(sampling), "short_side": short_side}
@@ -176,13 +181,26 @@ class SandboxedDecoder:
 
     @asynccontextmanager
     async def _ask(self, request: dict[str, Any]) -> AsyncIterator[tuple[AsyncIterator[dict], asyncio.StreamReader]]:
-        """Sends a request to a child of its own, and provides its messages and what follows them."""
-        reader, writer = await self._connect()
+        """Sends a request to a child of its own, and provides its messages and what follows them.
+
+        Whatever ends the context, the child has ended after it: a client that goes away takes its decoding with it.
+        """
         limits = {name: getattr(self.limits, name) for name in _CHILD_LIMITS}
-        writer.write(json.dumps(request | {"limits": limits}).encode() + b"\n")
+        reader, writer = await self._child(request | {"limits": limits})
         try:
-            yield _messages(reader), reader
+            async with asyncio.timeout(self.limits.decode_s + SLACK_S):
+                yield _messages(reader), reader
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError) as error:
+            raise _refusal(
+                f"decoding it crashed, or took more than {self.limits.decode_s:g} s or "
+                f"{self.limits.decode_bytes >> 20} MiB"
+            ) from error
         finally:
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(HANG_UP_S):
+                    writer.write_eof()
+                    while await reader.read(LINE_BYTES):
+                        pass
             writer.close()
 
     async def _frames(self, reader: asyncio.StreamReader, message: dict, info: VideoInfo, short_side: int) -> Frames:
@@ -199,15 +217,31 @@ class SandboxedDecoder:
             lost=message["lost"],
         )
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        for _ in range(2):
-            await self.start()
+    async def _child(self, request: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Returns the connection to a child that has begun with the request.
+
+        The decoding process may be killed at any time. Until a child has begun, this is no fault of the file, and a new
+        process is tried. Raises APIError 503.
+        """
+        for _ in range(ATTEMPTS):
             try:
-                return await asyncio.open_unix_connection(str(self.socket), limit=LINE_BYTES)
-            except (ConnectionRefusedError, FileNotFoundError):
+                await self.start()
+                reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=LINE_BYTES)
+                writer.write(json.dumps(request).encode() + b"\n")
+                async with asyncio.timeout(BEGIN_S):
+                    if await reader.readline() == BEGUN:
+                        return reader, writer
+                writer.close()
+            except ConnectionRefusedError:
                 self.socket.unlink(missing_ok=True)  # a process that was killed has left it
+            except (OSError, DecoderStartError, TimeoutError) as error:
+                logger.warning("the decoding process does not answer: %s", error)
         message = "videos cannot be decoded at the moment; try again in 5 s"
         raise APIError(503, message, "decoder_unavailable", kind="server_error", retry_after_s=5)
+
+
+class DecoderStartError(Exception):
+    """The decoding process ended as it started."""
 
 
 def _environment() -> dict[str, str]:
@@ -237,6 +271,8 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         request = json.loads(self.rfile.readline())
         limits = request["limits"]
+        threading.Thread(target=_end_with, args=(self.connection,), daemon=True).start()
+        self.wfile.write(BEGUN)
         _confine(limits["decode_s"], limits["decode_bytes"])
         try:
             if "sound" in request:
@@ -270,6 +306,12 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
 
     def _write(self, value: dict) -> None:
         self.wfile.write(json.dumps(value).encode() + b"\n")
+
+
+def _end_with(connection: socket.socket) -> None:
+    """Ends this process when the server hangs up. It sends nothing after its request."""
+    connection.recv(1)
+    os._exit(0)
 
 
 def _check(info: VideoInfo, sampling: SamplingConfig, limits: dict) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import binascii
+import fcntl
 import hashlib
+import os
+import stat
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +19,8 @@ from serve.config import ServerConfig
 from serve.runtime.files import FileStore
 from serve.security.fetch import MEDIA_TYPES, Fetcher
 from videollm.config import SamplingConfig
+
+MAX_HASHES = 1024  # of files below the media root
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,11 @@ class MediaFile:
     sha: str
     source: str
 
+    def check_content(self, sha: str) -> None:
+        """Raises APIError 400 if what was decoded has another hash: the file was changed in between."""
+        if sha != self.sha:
+            raise APIError(400, "the video cannot be used: it changed while it was read", "invalid_media")
+
 
 class MediaLoader:
     """Loads media within the server's limits, from the sources that its configuration allows."""
@@ -35,6 +44,7 @@ class MediaLoader:
         self.config, self.files, self.folder = config, files, folder
         self._fetcher = fetcher or Fetcher(config.limits)
         self._root = config.media_root and config.media_root.resolve(strict=True)
+        self._hashes: dict[tuple[int, ...], str] = {}
 
     @asynccontextmanager
     async def open(self, url: str, owner: str) -> AsyncIterator[MediaFile]:
@@ -48,10 +58,9 @@ class MediaLoader:
             file = self.files.get(owner, url)
             yield MediaFile(file.path, file.sha, file.id)
         elif scheme == "file":
-            path = self._below_root(url)
-            stat = path.stat()
-            sha = await asyncio.to_thread(_sha256, str(path), stat.st_size, stat.st_mtime_ns)
-            yield MediaFile(path, sha, url)
+            with self._opened_below_root(url) as descriptor:
+                sha = await asyncio.to_thread(self._sha256, descriptor)
+                yield MediaFile(_path_of(descriptor), sha, url)
         elif scheme in ("data", "http", "https"):
             with tempfile.NamedTemporaryFile(dir=self.folder) as target:
                 if scheme == "data":
@@ -74,22 +83,68 @@ class MediaLoader:
             raise _refusal("this server fetches no remote files; upload the file, or start it with --allow-remote")
         return self._fetcher.fetch(url)
 
-    def _below_root(self, url: str) -> Path:
-        """Returns the path of a file:// URL. Raises APIError.
+    @contextmanager
+    def _opened_below_root(self, url: str) -> Iterator[int]:
+        """Provides a descriptor of the file that a file:// URL names. Raises APIError.
 
-        A missing file and one outside the media root get the same error, which reveals nothing about other folders.
+        The file is opened once, step by step from the media root and without following links. What is then checked,
+        hashed and decoded is this file, whatever becomes of the folders meanwhile. A missing file and one outside the
+        media root get the same error, which reveals nothing about other folders.
         """
         if self._root is None:
             raise _refusal("this server reads no local files; upload the file, or start it with --media-root DIR")
-        path, host = None, ""
-        with suppress(OSError, ValueError, RuntimeError):
-            parts = urlsplit(url)
-            path, host = Path(unquote(parts.path)).resolve(strict=True), parts.netloc
-        if path is None or host not in ("", "localhost") or not path.is_relative_to(self._root) or not path.is_file():
-            raise _refusal("there is no such file below the server's media root")
-        if path.stat().st_size > self.config.limits.media_bytes:
-            raise _refusal(f"it is larger than {self.config.limits.media_bytes >> 20} MiB")
-        return path
+        with ExitStack() as opened:
+            descriptor = None
+            with suppress(OSError, ValueError, RuntimeError):
+                parts = urlsplit(url)
+                path = Path(unquote(parts.path)).resolve(strict=True)  # links inside of the root are allowed
+                if parts.netloc in ("", "localhost"):
+                    descriptor = open_below(self._root, path.relative_to(self._root))
+                    opened.callback(os.close, descriptor)
+            if descriptor is None:
+                raise _refusal("there is no such file below the server's media root")
+            if os.fstat(descriptor).st_size > self.config.limits.media_bytes:
+                raise _refusal(f"it is larger than {self.config.limits.media_bytes >> 20} MiB")
+            yield descriptor
+
+    def _sha256(self, descriptor: int) -> str:
+        """Returns the hash of an open file, kept for as long as the system's marks of the file say it is unchanged."""
+        seen = os.fstat(descriptor)
+        # The time of change (ctime), unlike that of modification, cannot be set by the file's owner.
+        key = seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+        if key not in self._hashes:
+            with open(_path_of(descriptor), "rb") as file:
+                self._hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
+            while len(self._hashes) > MAX_HASHES:
+                self._hashes.pop(next(iter(self._hashes)), None)
+        return self._hashes[key]
+
+
+def open_below(root: Path, path: Path) -> int:
+    """Returns a descriptor of the regular file at a relative path below a folder. Raises OSError at any link.
+
+    Every step is opened below the one before, so that no folder can be exchanged for a link in between.
+    """
+    *folders, name = path.parts or (".",)
+    with ExitStack() as steps:
+        at = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        steps.callback(os.close, at)
+        for folder in folders:
+            at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            steps.callback(os.close, at)
+        found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)  # a pipe would block
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise FileNotFoundError(path)
+    return found
+
+
+def _path_of(descriptor: int) -> Path:
+    """Returns a path by which processes of this user can open the file of a descriptor again."""
+    own = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    if own.exists():
+        return own
+    return Path(os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0")))  # macOS
 
 
 def _decode_data(url: str, max_bytes: int) -> bytes:
@@ -108,14 +163,6 @@ def _decode_data(url: str, max_bytes: int) -> bytes:
         return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise _refusal("its data is not base64") from error
-
-
-@lru_cache(maxsize=1024)
-def _sha256(path: str, size: int, mtime_ns: int) -> str:
-    """Returns the hash of a file. size and mtime_ns are in the key of the cache, so that a changed file is read
-    again."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refusal(reason: str) -> APIError:

@@ -70,7 +70,7 @@ class VideoSenses:
         try:
             async with self._finding.setdefault(key, asyncio.Lock()):  # who asks meanwhile waits for the same result
                 if key not in self._kept:
-                    self._kept[key] = await self._find(path)
+                    self._kept[key] = await self._find(owner, path)
         finally:
             self._finding.pop(key, None)
         self._kept.move_to_end(key)
@@ -78,18 +78,18 @@ class VideoSenses:
             self._kept.popitem(last=False)
         return self._kept[key]
 
-    async def _find(self, path: Path) -> SensedVideo:
+    async def _find(self, owner: str, path: Path) -> SensedVideo:
         sampling = SamplingConfig(fps=FPS, max_frames=MAX_FRAMES)
         objects = _in_executor(await self._objects(), self.executor)
-        async with self.decoder.decode(path, sampling, SIDE) as decoded:
+        async with self.decoder.decode(path, sampling, SIDE, owner) as decoded:
             tracks = await run_in_new_thread(objects.follow, decoded.pieces)
         info = decoded.info
-        sentences = await self._listen(path, info.duration_s) if info.has_audio else []
+        sentences = await self._listen(owner, path, info.duration_s) if info.has_audio else []
         return SensedVideo(info.duration_s, info.has_audio, tuple(sentences), tuple(tracks))
 
-    async def _listen(self, path: Path, duration_s: float) -> list[SpokenSentence]:
+    async def _listen(self, owner: str, path: Path, duration_s: float) -> list[SpokenSentence]:
         sense = await self._speech()
-        async with self.decoder.sound(path) as sound:
+        async with self.decoder.sound(path, owner) as sound:
             pieces = thinned(sound.pieces(), duration_s)
             found = self.executor.iterate(lambda: sense.sentences(pieces, SpeechTask()))
             async with aclosing(found):

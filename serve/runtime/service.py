@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -17,11 +15,12 @@ from serve.runtime.caches import EncodedVideoCache, PrefixCache
 from serve.runtime.decoding import SandboxedDecoder
 from serve.runtime.executor import ExecutorEngine, ModelExecutor, run_in_new_thread
 from serve.runtime.files import FileStore
+from serve.runtime.folder import TemporaryFolder
 from serve.runtime.media import MediaLoader
 from serve.runtime.metrics import Metrics
 from serve.runtime.responses import ResponseStore
 from serve.runtime.senses import VideoSenses
-from serve.security.limiters import ConcurrencyLimiter, RateLimiter
+from serve.security.limiters import ConcurrencyLimiter, RateLimiter, share_of
 from videollm.checkpoint import Model
 from videollm.errors import AssetError, CheckpointError
 from videollm.inference.engine import Engine, LocalEngine
@@ -55,16 +54,17 @@ class Service:
         self.index = _open_index(config.index, model)
         self.started_at = int(time())
         self.has_ended = True
-        self.folder = Path(tempfile.mkdtemp(prefix="videollm-serve-"))  # mkdtemp: readable by this user only
+        self._temporary = TemporaryFolder()
+        self.folder = self._temporary.path
         (self.folder / "files").mkdir()
         (self.folder / "media").mkdir()
         limits = config.limits
         self.metrics = Metrics()
-        self.concurrency = ConcurrencyLimiter(limits.waiting)
+        self.concurrency = ConcurrencyLimiter(limits.waiting, share_of(limits.waiting, len(config.api_keys)))
         self.rate_limiter = RateLimiter(limits.requests_per_minute)
         self.files = FileStore(self.folder / "files", limits)
         self.media_loader = MediaLoader(config, self.files, self.folder / "media")
-        self.decoder = SandboxedDecoder(self.folder, limits)
+        self.decoder = SandboxedDecoder(self.folder, limits, share_of(limits.decoders, len(config.api_keys)))
         self.executor = ModelExecutor(max_running=limits.batch)
         self.video_cache = EncodedVideoCache(limits.features_bytes)
         self.prefix_cache = PrefixCache(limits.prefix_bytes)
@@ -103,7 +103,7 @@ class Service:
         for executor in {self.executor, self.answer_executor}:
             self.has_ended &= await asyncio.to_thread(executor.close, CLOSE_S)
         await self.decoder.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._temporary.close()
 
     async def engine_alive(self) -> bool:
         return self._vllm_engine is None or await asyncio.to_thread(self._vllm_engine.alive)

@@ -80,7 +80,7 @@ class Transcript:
         )
 
 
-async def transcripts(service: Service, form: TranslationForm) -> AsyncGenerator[Transcript]:
+async def transcripts(service: Service, form: TranslationForm, owner: str) -> AsyncGenerator[Transcript]:
     """Yields a transcript once the sound is decoded, and again with each sentence that is found. Raises APIError."""
     _check(service, form)
     sense = await service.speech()
@@ -94,7 +94,7 @@ async def transcripts(service: Service, form: TranslationForm) -> AsyncGenerator
         await asyncio.to_thread(shutil.copyfileobj, form.file.file, copy)
         copy.flush()
         started = perf_counter()
-        async with _sound(service, Path(copy.name)) as sound:
+        async with _sound(service, Path(copy.name), owner) as sound:
             service.metrics.seconds.labels("decode").observe(perf_counter() - started)
             transcript = Transcript(task, sound.end_s)
             yield transcript
@@ -108,18 +108,18 @@ async def transcripts(service: Service, form: TranslationForm) -> AsyncGenerator
 
 
 @asynccontextmanager
-async def _sound(service: Service, path: Path) -> AsyncIterator[DecodedSound]:
+async def _sound(service: Service, path: Path, owner: str) -> AsyncIterator[DecodedSound]:
     try:
-        async with service.decoder.sound(path) as sound:
+        async with service.decoder.sound(path, owner) as sound:
             yield sound
     except APIError as error:
         error.param = "file"
         raise
 
 
-async def transcribe(service: Service, form: TranslationForm) -> Transcript:
+async def transcribe(service: Service, form: TranslationForm, owner: str) -> Transcript:
     """Returns the transcript of a whole file. Raises APIError."""
-    async with aclosing(transcripts(service, form)) as growing:
+    async with aclosing(transcripts(service, form, owner)) as growing:
         transcript = await anext(growing)
         async for _ in growing:
             pass

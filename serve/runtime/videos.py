@@ -55,7 +55,7 @@ async def load_video(
         async with service.media_loader.open(url, owner) as media:
             metrics.seconds.labels("load").observe(perf_counter() - started)
             key = owner, media.sha, sampling
-            video, hit = await service.video_cache.get(key, lambda: _encode(service, media, sampling))
+            video, hit = await service.video_cache.get(key, lambda: _encode(service, media, owner, sampling))
             if observed and service.model.config.senses:
                 video = await _observe(service, media, owner, video)
     except (VideoLLMError, APIError) as error:
@@ -80,10 +80,11 @@ def _sampling(service: Service, options: VideoOptions, image: bool) -> SamplingC
     )
 
 
-async def _encode(service: Service, media: MediaFile, sampling: SamplingConfig) -> EncodedVideo:
+async def _encode(service: Service, media: MediaFile, owner: str, sampling: SamplingConfig) -> EncodedVideo:
     encoder, started = service.model.encoder, perf_counter()
-    async with service.decoder.decode(media.path, sampling, encoder.image_size) as decoded:
+    async with service.decoder.decode(media.path, sampling, encoder.image_size, owner) as decoded:
         decode_ms = round(1000 * (perf_counter() - started), 1)
+        media.check_content(decoded.info.content_sha)
         executor_encoder: Any = ExecutorEncoder(encoder, service.executor)  # has the part of FrameEncoder used here
         stop = executor_encoder.stopped.set
         video = await run_in_new_thread(

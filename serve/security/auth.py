@@ -8,6 +8,14 @@ from serve.api.errors import APIError
 ANYBODY = "anybody"  # the owner of every request to a server without keys
 
 
+def account_of(owner: str) -> str:
+    """Returns the owner name of the key that an owner's files and work count for.
+
+    A session of the page, which only its browser may use, is the owner KEY/SESSION.
+    """
+    return owner.partition("/")[0]
+
+
 class ApiKeys:
     """The API keys of a server. Only their hashes are kept in memory."""
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.errors import APIError
-from serve.config import LOOPBACK
+from serve.config import LOOPBACK, ServerConfig
 from serve.runtime.service import Service
 from serve.security.auth import ApiKeys
 from serve.web.sessions import UPLOAD as PAGE_UPLOAD
@@ -22,7 +22,8 @@ from serve.web.sessions import is_page
 OPEN = ("/health", "/ready")  # monitoring has no key
 UPLOAD = "/v1/files"
 SPEECH = ("/v1/audio/transcriptions", "/v1/audio/translations")  # a form with a file too, which is worked on at once
-MESSAGE_S = 60.0  # longest pause between two pieces of a request's body
+BODY_RATE = 1 << 13  # least bytes a second of a request's body, after the first `body_s` seconds
+SEND_S = 60.0  # longest wait for a client to take a piece of its answer
 DROP_S = 5.0  # how long the body of a refused request is read
 FORM_BYTES = 1 << 16  # what a multipart form adds to the file inside it
 
@@ -44,7 +45,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            async with asyncio.timeout(SEND_S):
+                await send(message)
 
         try:
             async with AsyncExitStack() as slots:
@@ -53,7 +55,8 @@ class Guard:
                 except APIError as error:
                     await _refuse(error, receive, send_and_note_status)
                     return
-                await self.app(scope, _limit_body(receive, max_bytes), send_and_note_status)
+                limited = limit_body(receive, max_bytes, self.service.config.limits.body_s)
+                await self.app(scope, limited, send_and_note_status)
         finally:
             # The label is the route's pattern, because clients choose paths and labels are never dropped.
             path = getattr(scope.get("route"), "path", "other")
@@ -67,9 +70,7 @@ class Guard:
         """
         headers, config = Headers(scope=scope), self.service.config
         scope.setdefault("state", {})
-        # DNS rebinding: a site can point a name of its own to loopback. The browser still sends that name as Host.
-        if config.is_loopback and _host_name(headers.get("host", "")) not in LOOPBACK:
-            raise APIError(421, "this server answers to localhost only", "wrong_host")
+        check_origin(scope["method"], headers, config)
         if scope["path"] in OPEN:
             return 0
         page = is_page(scope["path"])  # the page has sessions of its own, see serve.web.sessions
@@ -84,8 +85,25 @@ class Guard:
         if scope["method"] == "POST" and not page:
             self.service.rate_limiter.take(owner)
             if not upload:
-                await slots.enter_async_context(self.service.concurrency.slot())
+                await slots.enter_async_context(self.service.concurrency.slot(owner))
         return max_bytes
+
+
+def check_origin(method: str, headers: Headers, config: ServerConfig) -> None:
+    """Checks under which name the server is called, and which site's page calls it. Raises APIError.
+
+    A form with a file is sent from one site to another without asking, by every browser.
+    """
+    names = (*LOOPBACK, *config.trusted_hosts)
+    # DNS rebinding: a site can point a name of its own to loopback. The browser still sends that name as Host.
+    if (config.is_loopback or config.trusted_hosts) and _host_name(headers.get("host", "")) not in names:
+        raise APIError(421, f"this server answers to {', '.join(names)} only", "wrong_host")
+    origin = headers.get("origin")
+    if method in ("GET", "HEAD", "OPTIONS") or origin is None or origin in config.cors_origins:
+        return
+    place = origin.partition("://")[2]
+    if place != headers.get("host") and _host_name(place) not in config.trusted_hosts:
+        raise APIError(403, "this server accepts no requests from other sites", "wrong_origin")
 
 
 def _host_name(host: str) -> str:
@@ -95,18 +113,23 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _limit_body(receive: Receive, max_bytes: int) -> Receive:
-    """Wraps `receive` so that a body that gets too large or pauses for too long raises HTTPException."""
-    size, complete = 0, False
+def limit_body(receive: Receive, max_bytes: int, seconds: float) -> Receive:
+    """Wraps `receive` so that a body that gets too large raises HTTPException 413, and a slow one 408.
+
+    Args:
+        seconds: The time for a body, to which one second is added for each BODY_RATE bytes.
+    """
+    size, complete, until = 0, False, asyncio.get_running_loop().time() + seconds
 
     async def limited() -> Message:
         nonlocal size, complete
         if complete:  # waits for the disconnect, which may come much later
             return await receive()
         try:
-            message = await asyncio.wait_for(receive(), MESSAGE_S)
+            async with asyncio.timeout_at(until + size / BODY_RATE):
+                message = await receive()
         except TimeoutError as error:
-            raise HTTPException(408, f"the request's body paused for {MESSAGE_S:g} s; send it faster") from error
+            raise HTTPException(408, f"after {size} bytes the request's body is too slow; send it faster") from error
         size += len(message.get("body", b""))
         if size > max_bytes:
             raise HTTPException(413, f"the request is larger than {max_bytes >> 20} MiB")

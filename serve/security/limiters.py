@@ -2,44 +2,57 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 
 from serve.api.errors import APIError
+from serve.security.auth import account_of
 
 LONGEST_RETRY_S = 60
 LATEST_SHARE = 0.2  # weight of the latest request in the running mean of durations
 
 
-class ConcurrencyLimiter:
-    """Admits up to `max_requests` requests at a time and refuses further ones at once."""
+def share_of(total: int, keys: int) -> int:
+    """Returns how many of the server's places one key may have: all if there is no other key, else half of them."""
+    return total if keys <= 1 else max(1, total // 2)
 
-    def __init__(self, max_requests: int):
-        self.max_requests = max_requests
-        self.active = 0
+
+class ConcurrencyLimiter:
+    """Admits up to `max_requests` requests at a time, and up to `share` of one account. Refuses further ones at
+    once."""
+
+    def __init__(self, max_requests: int, share: int):
+        self.max_requests, self.share = max_requests, share
+        self._active: Counter[str] = Counter()  # requests of each account
         self._mean_s = 1.0  # exponential moving average of a request's duration
 
+    @property
+    def active(self) -> int:
+        return self._active.total()
+
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def slot(self, owner: str) -> AsyncIterator[None]:
         """Counts the request for as long as the context lasts. Raises APIError 429 with a time to retry after."""
+        account = account_of(owner)
         if self.active >= self.max_requests:
-            # One of the requests in work can be expected to end after the mean duration.
-            wait_s = min(LONGEST_RETRY_S, math.ceil(self._mean_s))
-            raise APIError(
-                429,
-                f"{self.active} requests are waiting, and this server takes no more; try again in {wait_s} s",
-                "server_busy",
-                kind="rate_limit_error",
-                retry_after_s=wait_s,
-            )
-        self.active += 1
+            raise self._busy(f"{self.active} requests are waiting, and this server takes no more", "server_busy")
+        if self._active[account] >= self.share:
+            raise self._busy(f"{self.share} requests of this key are waiting, and it may have no more", "key_busy")
+        self._active[account] += 1
         started = monotonic()
         try:
             yield
         finally:
-            self.active -= 1
+            self._active[account] -= 1
             self._mean_s += LATEST_SHARE * (monotonic() - started - self._mean_s)
+
+    def _busy(self, reason: str, code: str) -> APIError:
+        # One of the requests in work can be expected to end after the mean duration.
+        wait_s = min(LONGEST_RETRY_S, math.ceil(self._mean_s))
+        message = f"{reason}; try again in {wait_s} s"
+        return APIError(429, message, code, kind="rate_limit_error", retry_after_s=wait_s)
 
 
 class RateLimiter:

@@ -5,11 +5,10 @@ import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated
 
 import gradio as gr
-from fastapi import FastAPI, Form, Request, Response, UploadFile
+from fastapi import FastAPI, Form, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from gradio.routes import App as GradioApp
@@ -18,6 +17,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api.errors import APIError, on_api_error, on_http, on_validation
+from serve.api.forms import announced_bytes, receive_file
 from serve.runtime.service import Service
 from serve.security.auth import ApiKeys
 from serve.web import render
@@ -29,7 +29,6 @@ from serve.web.sessions import PageSession, PageSessions, SessionGuard, cookie, 
 from serve.web.thumbnails import Thumbnails
 
 EXPIRE_S = 60.0  # between two deletions of what has expired
-NAME_CHARACTERS = 200  # kept of an upload's name
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
 <rect width="32" height="32" rx="8" fill="#0f766e"/><path d="M12 9l12 7-12 7z" fill="#fff"/></svg>"""
 
@@ -83,20 +82,12 @@ def create_page(service: Service) -> FastAPI:
         return RedirectResponse("/login" if keys.required else "/", 303)
 
     @page.post("/media")
-    async def upload(request: Request, file: UploadFile) -> dict[str, str]:
+    async def upload(request: Request) -> dict[str, str]:
         session: PageSession = request.state.session
         service.rate_limiter.take(session.key)
-        # All sessions of the key together: a new session must not bring new room.
-        stored_bytes = sum(one.size for owner in sessions.owners(session.key) for one in service.files.owned_by(owner))
-        if stored_bytes + (file.size or 0) > limits.files_bytes:
-            raise APIError(
-                429,
-                "this key has as many uploads as allowed; wait until some expire",
-                "file_limit_exceeded",
-            )
-        name = Path(file.filename or "video").name[:NAME_CHARACTERS]
-        stored = await asyncio.to_thread(service.files.add, session.owner, file.file, name, "user_data")
-        return {"name": stored.id}
+        with service.files.receive(session.owner, announced_bytes(request)) as target:
+            name, _ = await receive_file(request, target)
+            return {"name": target.keep(name, "user_data").id}
 
     @page.get("/media/{file_id}")
     async def media(file_id: str, request: Request) -> FileResponse:

@@ -57,7 +57,7 @@ class PageContext:
         session = self.session_of(request)
         try:
             self.service.rate_limiter.take(session.key)
-            async with self.service.concurrency.slot():
+            async with self.service.concurrency.slot(session.owner):
                 yield session
         except ValidationError as error:
             raise self.error(error.errors()[0]["msg"]) from error

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -50,7 +49,7 @@ class PageSession:
     """A session of one browser.
 
     Attributes:
-        owner: The owner of its files and features.
+        owner: The owner of its files and features, which count for the key (see `account_of`).
         key: The owner name of the API key that opened it.
         used_at: When it was last used.
         tabs: Gradio's names (session hashes) of its open tabs.
@@ -79,7 +78,7 @@ class PageSessions:
     def open(self, key: str) -> str:
         """Opens a session and returns its token. key: the owner name of the API key."""
         token = secrets.token_urlsafe(32)
-        self._sessions[_digest(token)] = PageSession(f"page-{secrets.token_hex(12)}", key, self._now())
+        self._sessions[_digest(token)] = PageSession(f"{key}/{secrets.token_hex(12)}", key, self._now())
         while len(self._sessions) > MAX_SESSIONS:
             self._end(next(iter(self._sessions)))
         return token
@@ -117,10 +116,6 @@ class PageSessions:
         if any(tab in other.tabs for other in self._sessions.values() if other is not session):
             raise APIError(404, "no such page", "not_found")
         session.tabs.add(tab)
-
-    def owners(self, key: str) -> list[str]:
-        """Returns the owners of all sessions that this API key has opened."""
-        return [session.owner for session in self._sessions.values() if session.key == key]
 
 
 def _digest(token: str) -> bytes:
@@ -162,10 +157,6 @@ class SessionGuard:
 
     def _admit(self, request: Request) -> PageSession | None:
         """Returns the session, or None if there is none but the request may open one. Raises APIError."""
-        # Cross-site request forgery: SameSite does not stop another port of the same host, which Origin names.
-        origin = request.headers.get("origin")
-        if request.method not in ("GET", "HEAD") and origin and urlsplit(origin).netloc != request.headers.get("host"):
-            raise APIError(403, "this page accepts no requests from other sites", "wrong_origin")
         session = self.sessions.get(request.cookies.get(cookie_name(request)))
         path = request.url.path
         if session is None and path not in OPEN:

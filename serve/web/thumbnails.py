@@ -11,6 +11,7 @@ from PIL import Image
 from serve.runtime.decoding import SandboxedDecoder
 from videollm.config import SamplingConfig
 
+OWNER = "thumbnails"  # all sessions together have one key's share of the decoders for them
 SHORT_SIDE = 108  # pixels
 JPEG_QUALITY = 72
 MAX_KEPT = 2048  # pictures, of about 5 kB each
@@ -33,7 +34,7 @@ class Thumbnails:
         found = {t: self._kept[sha, t] for t in times_s if t not in missing}
         if missing:
             sampling = SamplingConfig(times_s=tuple(missing))
-            async with self._decoder.decode(path, sampling, SHORT_SIDE) as decoded:
+            async with self._decoder.decode(path, sampling, SHORT_SIDE, OWNER) as decoded:
                 frames = [(t, p) for piece in decoded.pieces for t, p in zip(piece.times_s, piece.pixels, strict=True)]
             for time_s in missing:
                 # The nearest frame: where a frame cannot be decoded, its neighbour is shown.

@@ -26,3 +26,10 @@ def test_a_missing_video_keeps_its_suffix_or_gets_the_common_one(tmp_path: Path)
 def test_suffixes_are_lower_case_and_each_is_listed_once():
     assert len(set(VIDEO_SUFFIXES)) == len(VIDEO_SUFFIXES)
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in VIDEO_SUFFIXES)
+
+
+@pytest.mark.parametrize("name", ["../secret.mp4", "a/../../secret.mp4", "/etc/passwd", "../videos-2/a"])
+def test_names_do_not_lead_out_of_the_folder(name: str, tmp_path: Path):
+    with pytest.raises(ValueError, match="is not below the folder"):
+        find_video(tmp_path / "videos", name)
+    assert find_video(tmp_path / "videos", str(tmp_path / "videos/a.mp4")) == tmp_path / "videos/a.mp4"

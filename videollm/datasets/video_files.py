@@ -1,5 +1,6 @@
 """Names of video files."""
 
+import os
 from pathlib import Path
 
 # Published data sets use the first six, so looking for a file ends early.
@@ -17,11 +18,13 @@ def find_video(folder: Path, name: str) -> Path:
     """The file of a video that an annotation names with or without its suffix.
 
     The file need not exist: without any match the name with `.mp4` is returned, so that an error can show it. Raises
-    ValueError if the name is empty.
+    ValueError if the name is empty, or leads out of the folder: annotations may come from anybody.
     """
     if not name:
         raise ValueError("the video's name is empty")
     path = folder / name
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
+        raise ValueError(f"the video {name!r} is not below the folder of the videos, {folder}")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return path
     # The suffix is appended, not replaced: YouTube ids and film names contain dots.

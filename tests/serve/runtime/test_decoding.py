@@ -32,7 +32,7 @@ MUTANTS = int(os.environ.get("VIDEOLLM_FUZZ", "20"))
 
 @asynccontextmanager
 async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[SandboxedDecoder]:
-    decoder = SandboxedDecoder(folder, limits or Limits())
+    decoder = SandboxedDecoder(folder, limits or Limits(), share=1)
     await decoder.start()
     try:
         yield decoder
@@ -40,8 +40,10 @@ async def running(folder: Path, limits: Limits | None = None) -> AsyncIterator[S
         await decoder.close()
 
 
-async def decoded(decoder: SandboxedDecoder, path: Path, sampling: SamplingConfig = FOUR) -> DecodedVideo:
-    async with decoder.decode(path, sampling, 32) as found:
+async def decoded(
+    decoder: SandboxedDecoder, path: Path, sampling: SamplingConfig = FOUR, owner: str = "a"
+) -> DecodedVideo:
+    async with decoder.decode(path, sampling, 32, owner) as found:
         return found
 
 
@@ -90,13 +92,30 @@ async def hostile_and_killed(folder: Path) -> None:
         process = decoder._process
         assert process
         before = psutil.Process(process.pid).children()
-        waiting = [asyncio.create_task(decoded(decoder, SAMPLE, SamplingConfig(fps=5))) for _ in range(2)]
+        waiting = [asyncio.create_task(decoded(decoder, SAMPLE, SamplingConfig(fps=5), owner)) for owner in "ab"]
         while not (new := [c for c in psutil.Process(process.pid).children() if c not in before]):
+            await asyncio.sleep(0.001)
+        while sum(new[0].cpu_times()[:2]) < 0.03:  # it has begun with the file
             await asyncio.sleep(0.001)
         new[0].kill()
         ends = await asyncio.gather(*waiting, return_exceptions=True)
         assert sorted(isinstance(end, DecodedVideo) for end in ends) == [False, True]
         assert any("crashed" in str(end) for end in ends) and decoder.alive
+
+        slow = write_clip(folder / "slow.mp4", frames=60, size=(960, 640), preset="ultrafast")
+        leaving = asyncio.create_task(decoded(decoder, slow, SamplingConfig(frames=60)))
+        while not (child := psutil.Process(process.pid).children()) or sum(child[0].cpu_times()[:2]) < 0.03:
+            assert not leaving.done()
+            await asyncio.sleep(0.001)
+        child[0].suspend()
+        behind = asyncio.create_task(decoded(decoder, SAMPLE))
+        assert len((await decoded(decoder, SAMPLE, owner="b")).pieces) == 1  # which has a share of its own
+        assert not behind.done()
+        child[0].resume()
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        assert leaving.cancelled() and (not child[0].is_running() or child[0].status() == psutil.STATUS_ZOMBIE)
+        await behind
 
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
@@ -113,21 +132,21 @@ def test_hostile_files_and_deaths_stay_in_the_decoding_process(tmp_path: Path):
 async def heard(folder: Path) -> None:
     async with running(folder, Limits(video_s=10, decode_s=20)) as decoder:
         ours = torch.cat([piece.samples for piece in iter_audio(LONG)])
-        async with decoder.sound(LONG) as found:
+        async with decoder.sound(LONG, "a") as found:
             pieces = list(found.pieces())
             assert torch.equal(torch.cat([piece.samples for piece in pieces]), ours)
             assert found.end_s == pytest.approx(len(ours) / SAMPLE_RATE) and len(pieces) == 1
 
         async def refused(path: Path) -> str:
             async def listen() -> None:
-                async with decoder.sound(path):
+                async with decoder.sound(path, "a"):
                     pass
 
             return await refusal(listen())
 
         assert "0 audio streams" in await refused(SAMPLE)
         write_sound(folder / "hostile.wav", np.full(SAMPLE_RATE, np.nan, np.float32))
-        async with decoder.sound(folder / "hostile.wav") as found:
+        async with decoder.sound(folder / "hostile.wav", "a") as found:
             assert all(piece.samples.isfinite().all() for piece in found.pieces())
         write_sound(folder / "long.wav", np.zeros(11 * SAMPLE_RATE, np.float32))
         assert "lasts more than 10 s" in await refused(folder / "long.wav")
@@ -138,7 +157,7 @@ async def heard(folder: Path) -> None:
                 mutant[rng.randrange(len(mutant))] = rng.randrange(256)
             (folder / "mutant.ogg").write_bytes(mutant)
             with suppress(APIError):
-                async with decoder.sound(folder / "mutant.ogg"):
+                async with decoder.sound(folder / "mutant.ogg", "a"):
                     pass
         assert decoder.alive and decoder.restarts == 0
         assert not list(folder.glob("tmp*"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ import pytest
 from serve.api.errors import APIError
 from serve.config import Limits, ServerConfig
 from serve.runtime.files import FileStore
-from serve.runtime.media import MediaFile, MediaLoader, request_sampling
+from serve.runtime.media import MediaFile, MediaLoader, open_below, request_sampling
 from serve.security.fetch import Fetcher, is_public
 from tests.serve.conftest import data_url
 from videollm.config import SamplingConfig
@@ -185,6 +186,34 @@ def test_only_files_below_the_media_root_are_opened(load_media: Callable, tmp_pa
             asyncio.run(load_media(f"file://{outside}"))
     with pytest.raises(APIError, match="no such file below"):
         asyncio.run(load_media(f"file://other-host{root}/clip%20one.mp4"))
+
+
+def test_a_folder_that_is_swapped_for_a_link_is_not_followed(tmp_path: Path):
+    root, secret = tmp_path / "root", tmp_path / "secret"
+    for folder, data in ((root / "inside", b"inside"), (secret, b"outside")):
+        folder.mkdir(parents=True)
+        (folder / "clip.mp4").write_bytes(data)
+    config = ServerConfig(media_root=root)
+    media = MediaLoader(config, FileStore(tmp_path, config.limits), tmp_path)
+    url = f"file://{root}/inside/clip.mp4"
+
+    async def swapped_while_open() -> bytes:
+        async with media.open(url, "me") as found:
+            (root / "inside").rename(root / "away")
+            (root / "inside").symlink_to(secret)
+            return found.path.read_bytes()
+
+    assert asyncio.run(swapped_while_open()) == b"inside"  # what was checked is what is read
+    with pytest.raises(OSError):
+        open_below(root, Path("inside/clip.mp4"))  # as if it were swapped after the check
+    os.mkfifo(root / "pipe")
+    with pytest.raises(FileNotFoundError):
+        open_below(root, Path("pipe"))
+
+
+def test_features_of_a_file_that_changed_while_it_was_read_are_not_kept():
+    with pytest.raises(APIError, match="changed while it was read"):
+        MediaFile(Path("a.mp4"), "a" * 64, "file:///a.mp4").check_content("b" * 64)
 
 
 def test_what_is_sampled():

@@ -1,6 +1,5 @@
 """Sessions of the page: what each uploads is its own, and is deleted with it."""
 
-import io
 from pathlib import Path
 
 import httpx
@@ -38,7 +37,9 @@ class Place:
         return token, session
 
     def upload(self, session: PageSession) -> StoredFile:
-        return self.files.add(session.owner, io.BytesIO(b"video"), "a.mp4", "user_data")
+        file = self.files.receive(session.owner)
+        file.write(b"video")
+        return file.keep("a.mp4", "user_data")
 
 
 @pytest.fixture
