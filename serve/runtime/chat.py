@@ -9,6 +9,7 @@ from serve.api.errors import APIError, api_errors
 from serve.api.schemas.chat import ChatMessage, ChatReceipt, ChatRequest
 from serve.api.schemas.media import FilePart, ImagePart, TextPart, VideoPart, url_of
 from serve.config import Limits
+from serve.runtime.progress import OnProgress, silent
 from serve.runtime.service import Service
 from serve.runtime.videos import RequestVideo, load_video
 from videollm.chat.answer import Answer, GenerationReceipt
@@ -33,8 +34,10 @@ class PreparedChat:
     before: list[int]
 
 
-async def prepare_chat(service: Service, request: ChatRequest, owner: str) -> PreparedChat:
-    """Checks the request and loads its videos. Raises APIError."""
+async def prepare_chat(
+    service: Service, request: ChatRequest, owner: str, progress: OnProgress = silent
+) -> PreparedChat:
+    """Checks the request and loads its videos, of which `progress` is told (see `load_video`). Raises APIError."""
     service.check_model(request.model)
     _check_counts(request, service.config.limits)
     messages, parts = [], []
@@ -61,6 +64,7 @@ async def prepare_chat(service: Service, request: ChatRequest, owner: str) -> Pr
             param=param,
             image=isinstance(part, ImagePart),
             observed=True,
+            progress=progress,
         )
         for _, param, part in parts
     ]
