@@ -1,7 +1,7 @@
 """The actions of the page on its videos and its conversation. Each answers an event with new component values."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from time import perf_counter
@@ -14,6 +14,7 @@ from serve.api.schemas.chat import ChatMessage, ChatRequest
 from serve.api.schemas.media import ImagePart, ImageUrl, TextPart, VideoPart, VideoUrl
 from serve.runtime.chat import PreparedChat, evidence_json, make_receipt, prepare_chat, stream_answers
 from serve.web import render
+from serve.web.answering import Answering
 from serve.web.context import PageError, PageSettings, action
 from serve.web.conversation import Conversation, Media, PageTurn
 from serve.web.progress import Progress, Watched
@@ -139,11 +140,11 @@ class Actions(TabActions):
             player=render.player(file.id, media, self.labels, at_s),
             timeline=waiting,
         )
-        tab = request.session_hash or ""
-        session.tabs[tab] = media.choice
+        tab = self.tab_of(request)
+        tab.shown = media.choice
         async with self.work(request):
             async for html in self.timeline(file, session, self.settings(*settings)):
-                if session.tabs[tab] != media.choice:
+                if tab.shown != media.choice:
                     return  # another video was opened meanwhile
                 yield Update(timeline=html)
 
@@ -170,7 +171,7 @@ class Actions(TabActions):
     async def new_conversation(self, request: gr.Request, shown: Media | None, conversation: Conversation) -> Update:
         """Starts a conversation about what is shown. The other one is in the list."""
         session, pending = self.session_of(request), () if shown is None else (shown,)
-        self._leave(session, conversation)
+        await self._leave(request, session, conversation)
         return self._talk(session, Conversation())._replace(
             pending=pending, attached=self._attached(Conversation(), pending, shown), question=self.ready("")
         )
@@ -180,7 +181,7 @@ class Actions(TabActions):
         self, request: gr.Request, data: gr.EventData, conversation: Conversation, *settings: Any
     ) -> AsyncIterator[Update]:
         session = self.session_of(request)
-        self._leave(session, conversation)
+        await self._leave(request, session, conversation)
         found = self.history.open(session.reader, data.name)
         if found is None:
             raise PageError(self.labels.no_conversation)
@@ -232,9 +233,11 @@ class Actions(TabActions):
             yield self._nothing(session)  # an upload that has expired; the conversation about it can still be read
             raise
 
-    def _leave(self, session: PageSession, conversation: Conversation) -> None:
-        """Keeps what there is of an answer. Gradio has cancelled the event that was generating it."""
-        self.history.save(session.reader, conversation.stopped())
+    async def _leave(self, request: gr.Request, session: PageSession, conversation: Conversation) -> Conversation:
+        """Ends the answer in work and keeps what there is of it."""
+        left = await self.tab_of(request).stop(conversation)
+        self.history.save(session.reader, left)
+        return left
 
     def _conversations(self, session: PageSession, conversation: Conversation) -> str:
         return render.conversations(self.history.entries(session.reader), conversation.id, self.labels)
@@ -318,6 +321,7 @@ class Actions(TabActions):
     async def undo(self, request: gr.Request, shown: Media | None, conversation: Conversation) -> Update:
         """Takes back the last question, retry or edit. A question that was asked returns to the input."""
         session = self.session_of(request)
+        conversation = await self._leave(request, session, conversation)
         before = self.history.undo(session.reader, conversation)
         is_shorter = len(before.turns) < len(conversation.turns)
         taken = [turn for turn in conversation.turns if turn.id not in {one.id for one in before.turns}]
@@ -338,18 +342,20 @@ class Actions(TabActions):
 
     @action
     async def stop(self, request: gr.Request, conversation: Conversation) -> Update:
-        """Keeps the part of the answer that there is. Gradio has cancelled the event that was generating it."""
-        session, kept = self.session_of(request), conversation.stopped()
-        self.history.save(session.reader, kept)
-        return self._talk(session, kept)._replace(question=self.ready())
+        """Keeps the part of the answer that there is."""
+        session = self.session_of(request)
+        left = await self._leave(request, session, conversation)
+        return self._talk(session, left)._replace(question=self.ready())
 
     def ready(self, text: str | None = None) -> Any:
         """The input for the next question, with this text, or with what has been written meanwhile."""
         ready = gr.update(submit_btn=self.labels.send, stop_btn=False)
         return ready if text is None else ready | {"value": text}
 
-    def enable_input(self) -> Any:
-        return self.ready()
+    async def enable_input(self, request: gr.Request) -> Any:
+        """Makes the input ready after an answer, unless another one is in work by now."""
+        working = self.tab_of(request).answering
+        return SAME if working is not None and working.is_running else self.ready()
 
     async def _answer(
         self,
@@ -360,11 +366,27 @@ class Actions(TabActions):
         settings: tuple[Any, ...],
         unlike: str | None = None,
     ) -> AsyncIterator[Update]:
-        """Answers the last question of `asked`. If it is refused, `before` stays and the question returns to the input.
+        """Answers the last question of `asked`, until another event of the tab ends that.
 
         unlike: an answer that the new one should differ from.
         """
-        session, turn = self.session_of(request), asked.turns[-1]
+        tab = self.tab_of(request)
+        await tab.stop(before)
+        tab.answering = answering = Answering(asked)
+        async for update in answering.run(self._answering(answering, request, before, shown, settings, unlike)):
+            yield update
+
+    async def _answering(
+        self,
+        answering: Answering,
+        request: gr.Request,
+        before: Conversation,
+        shown: Media | None,
+        settings: tuple[Any, ...],
+        unlike: str | None,
+    ) -> AsyncGenerator[Update]:
+        """Yields the answer as it grows. If it is refused, `before` stays and the question returns to the input."""
+        session, asked = self.session_of(request), answering.latest
         yield Update(
             conversation=asked,
             pending=(),
@@ -380,17 +402,17 @@ class Actions(TabActions):
                 async for now in preparing:
                     yield Update(chat=self._messages(asked, render.progress(now, self.labels)))
                 async for latest in self._generate(asked, preparing.result, unlike):
-                    asked = latest
+                    answering.latest = asked = latest
                     yield Update(conversation=asked, chat=self._messages(asked))
                 asked = asked.with_answer(status="done", evidence_html=await self._evidence_html(session, asked))
         except PageError:
             self.history.undo(session.reader, asked)
+            media, question = asked.turns[-1].media, asked.turns[-1].question
             yield self._talk(session, before)._replace(
-                pending=turn.media,
-                attached=self._attached(before, turn.media, shown),
-                question=self.ready(turn.question),
+                pending=media, attached=self._attached(before, media, shown), question=self.ready(question)
             )
             raise
+        answering.latest = asked
         self.history.save(session.reader, asked)
         yield self._talk(session, asked)
 

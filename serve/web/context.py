@@ -23,7 +23,7 @@ from serve.web.conversation import Media
 from serve.web.history import History
 from serve.web.labels import Labels
 from serve.web.progress import Progress, Watched
-from serve.web.sessions import PageSession, PageSessions
+from serve.web.sessions import PageSession, PageSessions, PageTab
 from serve.web.thumbnails import Thumbnails
 from videollm.cli.shapes import tags_json
 from videollm.errors import VideoLLMError
@@ -113,6 +113,9 @@ class PageContext:
         session: PageSession = request.request.state.session
         self.sessions.claim(session, request.session_hash)
         return session
+
+    def tab_of(self, request: gr.Request) -> PageTab:
+        return self.session_of(request).tabs[request.session_hash or ""]
 
     def file_of(self, session: PageSession, media: Media | None) -> StoredFile:
         if media is None:

@@ -159,18 +159,14 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
         ]
         for event in asking:
             event.then(actions.enable_input, None, question, show_progress="hidden")
-        question.stop(actions.stop, conversation, cancels=asking, **update)
+        question.stop(actions.stop, conversation, **update)
         chat.undo(actions.undo, [shown, conversation], **update)
         chat.like(actions.rate, conversation, **update)
 
-        opening: list[Any] = [
-            page.load(actions.load_page, settings, **update),
-            bus.open(actions.open, [shown, pending, chosen, conversation, *settings], **update),
-        ]
-        opening.append(
-            bus.enter(actions.open_conversation, [conversation, *settings], cancels=[*asking, *opening], **update)
-        )
-        bus.new(actions.new_conversation, [shown, conversation], cancels=asking, **update)
+        page.load(actions.load_page, settings, **update)
+        bus.open(actions.open, [shown, pending, chosen, conversation, *settings], **update)
+        bus.enter(actions.open_conversation, [conversation, *settings], **update)
+        bus.new(actions.new_conversation, [shown, conversation], **update)
         bus.remove(actions.remove, [shown, pending, conversation], **update)
         bus.delete(actions.delete_conversation, [shown, conversation], **update)
         bus.restore(actions.restore_conversation, conversation, **update)

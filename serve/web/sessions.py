@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve.api.errors import APIError
 from serve.runtime.files import FileStore
 from serve.security.auth import ANYBODY, ApiKeys
+from serve.web.answering import Answering
+from serve.web.conversation import Conversation
 from serve.web.history import History
 
 # The paths that the page needs; all others are closed. Gradio has many more, some of which serve files or take them.
@@ -53,6 +55,19 @@ AGAIN = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" conte
 
 
 @dataclass(slots=True)
+class PageTab:
+    """An open page. shown: the name in the catalog of what is in its player. answering: the answer in work."""
+
+    shown: str = ""
+    answering: Answering | None = None
+
+    async def stop(self, conversation: Conversation) -> Conversation:
+        """Ends the answer in work, and returns the conversation with what there is of it."""
+        working, self.answering = self.answering, None
+        return conversation if working is None else await working.stop()
+
+
+@dataclass(slots=True)
 class PageSession:
     """A session of one browser.
 
@@ -60,13 +75,13 @@ class PageSession:
         owner: The owner of its files and features.
         key: The owner name of the API key that opened it.
         used_at: When it was last used, in seconds since 1970.
-        tabs: Gradio's names (session hashes) of its tabs, and what each shows: a name of the catalog.
+        tabs: Gradio's names (session hashes) of its tabs.
     """
 
     owner: str
     key: str
     used_at: float
-    tabs: dict[str, str] = field(default_factory=dict)
+    tabs: dict[str, PageTab] = field(default_factory=dict)
 
     @property
     def reader(self) -> str:
@@ -152,7 +167,7 @@ class PageSessions:
         if any(tab in other.tabs for other in self._sessions.values() if other is not session):
             raise APIError(404, "no such page", "not_found")
         is_first = not session.tabs
-        session.tabs.setdefault(tab, "")
+        session.tabs.setdefault(tab, PageTab())
         if is_first:
             self.save()
 
