@@ -16,8 +16,8 @@ from serve.runtime.chat import PreparedChat, evidence_json, make_receipt, prepar
 from serve.web import render
 from serve.web.answering import Answering
 from serve.web.context import PageError, PageSettings, action
-from serve.web.conversation import Conversation, Media, PageTurn
-from serve.web.progress import Progress, Watched
+from serve.web.conversation import PageConversation, PageMedia, PageTurn
+from serve.web.progress import Progress, WatchedWork
 from serve.web.sessions import PageSession
 from serve.web.tab_actions import TabActions
 from videollm.chat.answer import Answer
@@ -34,8 +34,8 @@ SAME = gr.skip()  # a component that stays as it is
 class Update(NamedTuple):
     """New values of the components that actions change, in the order of the layout's `outputs`.
 
-    shown: The Media in the player, or None. pending: the Media that go with the next question. chosen: whether a person
-    has chosen these, and not the page. conversation: the Conversation.
+    shown: what is in the player, a PageMedia or None. pending: what goes with the next question, a tuple of PageMedia.
+    chosen: whether a person has chosen these, and not the page. conversation: the PageConversation.
     """
 
     shown: Any = SAME
@@ -68,7 +68,7 @@ class Actions(TabActions):
         # Gradio's requests come from the page, whose address they name.
         query = parse_qs(urlsplit(request.headers.get("referer", "")).query)
         found = self.history.open(session.reader, query.get("c", [""])[0])
-        async for update in self._enter(request, session, found or Conversation(), settings):
+        async for update in self._enter(request, session, found or PageConversation(), settings):
             yield update
 
     @action
@@ -76,10 +76,10 @@ class Actions(TabActions):
         self,
         request: gr.Request,
         data: gr.EventData,
-        shown: Media | None,
-        pending: tuple[Media, ...],
+        shown: PageMedia | None,
+        pending: tuple[PageMedia, ...],
         chosen: bool,
-        conversation: Conversation,
+        conversation: PageConversation,
         *settings: Any,
     ) -> AsyncIterator[Update]:
         """Shows a video or picture that was chosen from the list, found or uploaded (`data.added`).
@@ -113,21 +113,27 @@ class Actions(TabActions):
 
     @action
     async def remove(
-        self, data: gr.EventData, shown: Media | None, pending: tuple[Media, ...], conversation: Conversation
+        self,
+        data: gr.EventData,
+        shown: PageMedia | None,
+        pending: tuple[PageMedia, ...],
+        conversation: PageConversation,
     ) -> Update:
         """Takes back what was added for the next question."""
         after = tuple(one for one in pending if one.choice != data.name)
         return Update(pending=after, attached=self._attached(conversation, after, shown))
 
     @action
-    async def refresh_timeline(self, request: gr.Request, shown: Media | None, *settings: Any) -> AsyncIterator[str]:
+    async def refresh_timeline(
+        self, request: gr.Request, shown: PageMedia | None, *settings: Any
+    ) -> AsyncIterator[str]:
         """Makes the timeline again with other settings."""
         async with self.work(request) as session:
             async for html in self.timeline(self.file_of(session, shown), session, self.settings(*settings)):
                 yield html
 
     async def _show(
-        self, request: gr.Request, session: PageSession, media: Media, settings: tuple[Any, ...], at_s: float = 0.0
+        self, request: gr.Request, session: PageSession, media: PageMedia, settings: tuple[Any, ...], at_s: float = 0.0
     ) -> AsyncIterator[Update]:
         """Shows a video or picture at once, and its timeline when it has been analysed. Raises PageError."""
         file = self.file_of(session, media)
@@ -159,26 +165,28 @@ class Actions(TabActions):
             timeline=render.note(self.labels.no_timeline),
         )
 
-    def _choices(self, session: PageSession, shown: Media | None) -> str:
+    def _choices(self, session: PageSession, shown: PageMedia | None) -> str:
         return render.choices(self.catalog.choices(session.owner, self.labels), shown, self.labels)
 
-    def _attached(self, conversation: Conversation, pending: tuple[Media, ...], shown: Media | None) -> str:
+    def _attached(self, conversation: PageConversation, pending: tuple[PageMedia, ...], shown: PageMedia | None) -> str:
         return render.attached(conversation.media, pending, shown, self.labels)
 
     # --- conversations
 
     @action
-    async def new_conversation(self, request: gr.Request, shown: Media | None, conversation: Conversation) -> Update:
+    async def new_conversation(
+        self, request: gr.Request, shown: PageMedia | None, conversation: PageConversation
+    ) -> Update:
         """Starts a conversation about what is shown. The other one is in the list."""
         session, pending = self.session_of(request), () if shown is None else (shown,)
         await self._leave(request, session, conversation)
-        return self._talk(session, Conversation())._replace(
-            pending=pending, attached=self._attached(Conversation(), pending, shown), question=self.ready("")
+        return self._talk(session, PageConversation())._replace(
+            pending=pending, attached=self._attached(PageConversation(), pending, shown), question=self.ready("")
         )
 
     @action
     async def open_conversation(
-        self, request: gr.Request, data: gr.EventData, conversation: Conversation, *settings: Any
+        self, request: gr.Request, data: gr.EventData, conversation: PageConversation, *settings: Any
     ) -> AsyncIterator[Update]:
         session = self.session_of(request)
         await self._leave(request, session, conversation)
@@ -190,23 +198,25 @@ class Actions(TabActions):
 
     @action
     async def delete_conversation(
-        self, request: gr.Request, data: gr.EventData, shown: Media | None, conversation: Conversation
+        self, request: gr.Request, data: gr.EventData, shown: PageMedia | None, conversation: PageConversation
     ) -> Update:
         """Removes a conversation from the list, from where it can be restored for a day."""
         session = self.session_of(request)
         self.history.delete(session.reader, data.name)
         if data.name == conversation.id:
-            return await self.new_conversation(request, shown, Conversation())
+            return await self.new_conversation(request, shown, PageConversation())
         return Update(conversations=self._conversations(session, conversation))
 
     @action
-    async def restore_conversation(self, request: gr.Request, data: gr.EventData, conversation: Conversation) -> Update:
+    async def restore_conversation(
+        self, request: gr.Request, data: gr.EventData, conversation: PageConversation
+    ) -> Update:
         session = self.session_of(request)
-        self.history.undo(session.reader, Conversation(data.name))
+        self.history.undo(session.reader, PageConversation(data.name))
         return Update(conversations=self._conversations(session, conversation))
 
     async def _enter(
-        self, request: gr.Request, session: PageSession, conversation: Conversation, settings: tuple[Any, ...]
+        self, request: gr.Request, session: PageSession, conversation: PageConversation, settings: tuple[Any, ...]
     ) -> AsyncIterator[Update]:
         """Shows a conversation and its last video, or with an empty one the first video that there is."""
         choices = self.catalog.choices(session.owner, self.labels)
@@ -233,16 +243,18 @@ class Actions(TabActions):
             yield self._nothing(session)  # an upload that has expired; the conversation about it can still be read
             raise
 
-    async def _leave(self, request: gr.Request, session: PageSession, conversation: Conversation) -> Conversation:
+    async def _leave(
+        self, request: gr.Request, session: PageSession, conversation: PageConversation
+    ) -> PageConversation:
         """Ends the answer in work and keeps what there is of it."""
         left = await self.tab_of(request).stop(conversation)
         self.history.save(session.reader, left)
         return left
 
-    def _conversations(self, session: PageSession, conversation: Conversation) -> str:
+    def _conversations(self, session: PageSession, conversation: PageConversation) -> str:
         return render.conversations(self.history.entries(session.reader), conversation.id, self.labels)
 
-    def _talk(self, session: PageSession, conversation: Conversation) -> Update:
+    def _talk(self, session: PageSession, conversation: PageConversation) -> Update:
         """Everything that shows a conversation."""
         return Update(
             conversation=conversation,
@@ -258,9 +270,9 @@ class Actions(TabActions):
         self,
         request: gr.Request,
         question: str,
-        shown: Media | None,
-        pending: tuple[Media, ...],
-        conversation: Conversation,
+        shown: PageMedia | None,
+        pending: tuple[PageMedia, ...],
+        conversation: PageConversation,
         *settings: Any,
     ) -> AsyncIterator[Update]:
         if not question.strip():
@@ -276,9 +288,9 @@ class Actions(TabActions):
         self,
         request: gr.Request,
         data: gr.SelectData,
-        shown: Media | None,
-        pending: tuple[Media, ...],
-        conversation: Conversation,
+        shown: PageMedia | None,
+        pending: tuple[PageMedia, ...],
+        conversation: PageConversation,
         *settings: Any,
     ) -> AsyncIterator[Update]:
         async for update in self.ask(request, data.value["text"], shown, pending, conversation, *settings):
@@ -289,8 +301,8 @@ class Actions(TabActions):
         self,
         request: gr.Request,
         data: gr.RetryData,
-        shown: Media | None,
-        conversation: Conversation,
+        shown: PageMedia | None,
+        conversation: PageConversation,
         *settings: Any,
     ) -> AsyncIterator[Update]:
         """Asks a question again, for another answer."""
@@ -305,8 +317,8 @@ class Actions(TabActions):
         self,
         request: gr.Request,
         data: gr.EditData,
-        shown: Media | None,
-        conversation: Conversation,
+        shown: PageMedia | None,
+        conversation: PageConversation,
         *settings: Any,
     ) -> AsyncIterator[Update]:
         """Asks the changed question in place of the old one and of all turns after it, which undo brings back."""
@@ -318,7 +330,7 @@ class Actions(TabActions):
             yield update
 
     @action
-    async def undo(self, request: gr.Request, shown: Media | None, conversation: Conversation) -> Update:
+    async def undo(self, request: gr.Request, shown: PageMedia | None, conversation: PageConversation) -> Update:
         """Takes back the last question, retry or edit. A question that was asked returns to the input."""
         session = self.session_of(request)
         conversation = await self._leave(request, session, conversation)
@@ -333,7 +345,7 @@ class Actions(TabActions):
         )
 
     @action
-    async def rate(self, request: gr.Request, data: gr.LikeData, conversation: Conversation) -> Update:
+    async def rate(self, request: gr.Request, data: gr.LikeData, conversation: PageConversation) -> Update:
         """Keeps whether an answer was good, for training on preferences."""
         rating = {True: 1, False: -1}.get(data.liked, 0) if isinstance(data.liked, bool) else 0
         rated = conversation.with_turn(_turn_number(data.index), rating=rating)
@@ -341,7 +353,7 @@ class Actions(TabActions):
         return Update(conversation=rated)
 
     @action
-    async def stop(self, request: gr.Request, conversation: Conversation) -> Update:
+    async def stop(self, request: gr.Request, conversation: PageConversation) -> Update:
         """Keeps the part of the answer that there is."""
         session = self.session_of(request)
         left = await self._leave(request, session, conversation)
@@ -360,9 +372,9 @@ class Actions(TabActions):
     async def _answer(
         self,
         request: gr.Request,
-        before: Conversation,
-        asked: Conversation,
-        shown: Media | None,
+        before: PageConversation,
+        asked: PageConversation,
+        shown: PageMedia | None,
         settings: tuple[Any, ...],
         unlike: str | None = None,
     ) -> AsyncIterator[Update]:
@@ -380,8 +392,8 @@ class Actions(TabActions):
         self,
         answering: Answering,
         request: gr.Request,
-        before: Conversation,
-        shown: Media | None,
+        before: PageConversation,
+        shown: PageMedia | None,
         settings: tuple[Any, ...],
         unlike: str | None,
     ) -> AsyncGenerator[Update]:
@@ -398,7 +410,7 @@ class Actions(TabActions):
         try:
             async with self.work(request):
                 body, progress = self._request(session, asked, self.settings(*settings)), Progress()
-                preparing = Watched(prepare_chat(self.service, body, session.owner, progress), progress)
+                preparing = WatchedWork(prepare_chat(self.service, body, session.owner, progress), progress)
                 async for now in preparing:
                     yield Update(chat=self._messages(asked, render.progress(now, self.labels)))
                 async for latest in self._generate(asked, preparing.result, unlike):
@@ -417,8 +429,8 @@ class Actions(TabActions):
         yield self._talk(session, asked)
 
     async def _generate(
-        self, asked: Conversation, chat: PreparedChat, unlike: str | None
-    ) -> AsyncIterator[Conversation]:
+        self, asked: PageConversation, chat: PreparedChat, unlike: str | None
+    ) -> AsyncIterator[PageConversation]:
         """Yields the conversation while the answer grows, and at last with evidence and receipt."""
         if unlike is None:
             async for latest in self._stream(asked, chat):
@@ -437,7 +449,7 @@ class Actions(TabActions):
                 break  # the answer was found and not generated
         gr.Info(self.labels.same_answer)
 
-    async def _stream(self, asked: Conversation, chat: PreparedChat) -> AsyncIterator[Conversation]:
+    async def _stream(self, asked: PageConversation, chat: PreparedChat) -> AsyncIterator[PageConversation]:
         text, updated = "", 0.0
         async with aclosing(stream_answers(self.service, chat)) as stream:
             async for _, item in stream:
@@ -451,10 +463,10 @@ class Actions(TabActions):
                     updated = perf_counter()
                     yield asked.with_answer(answer=text)
 
-    def _request(self, session: PageSession, asked: Conversation, settings: PageSettings) -> ChatRequest:
+    def _request(self, session: PageSession, asked: PageConversation, settings: PageSettings) -> ChatRequest:
         """Returns the API's request for the answer to the last question. Raises PageError."""
         messages: list[ChatMessage] = []
-        waiting: list[Media] = []  # of questions that were never answered
+        waiting: list[PageMedia] = []  # of questions that were never answered
         for turn in asked.turns:
             waiting += turn.media
             if turn.status == "stopped" and not turn.answer:
@@ -471,17 +483,17 @@ class Actions(TabActions):
             stream=True,
         )
 
-    async def _evidence_html(self, session: PageSession, conversation: Conversation) -> str:
+    async def _evidence_html(self, session: PageSession, conversation: PageConversation) -> str:
         evidence, media = conversation.turns[-1].evidence, conversation.media
         cells = [await self._evidence_cell(session, media[one.video], one) for one in evidence]
         return render.evidence(cells, self.labels, several=len(media) > 1)
 
-    async def _evidence_cell(self, session: PageSession, media: Media, one: EvidenceJSON) -> render.EvidenceCell:
+    async def _evidence_cell(self, session: PageSession, media: PageMedia, one: EvidenceJSON) -> render.EvidenceCell:
         file = self.file_of(session, media)
         (thumbnail,) = await self.middle_thumbnails(file, [(one.start, one.end)])
         return render.EvidenceCell(media, render.PreviewCell(one.start, one.end, one.tags, thumbnail))
 
-    def _messages(self, conversation: Conversation, progress: str = "") -> Any:
+    def _messages(self, conversation: PageConversation, progress: str = "") -> Any:
         """The chat's messages. progress: shown in place of an answer that has not begun."""
         messages: list[dict[str, Any]] = []
         for turn in conversation.turns:
@@ -501,7 +513,7 @@ class Actions(TabActions):
         return content
 
 
-def _media_part(file: str, media: Media) -> VideoPart | ImagePart:
+def _media_part(file: str, media: PageMedia) -> VideoPart | ImagePart:
     if media.is_picture:
         return ImagePart(type="image_url", image_url=ImageUrl(url=file))
     return VideoPart(type="video_url", video_url=VideoUrl(url=file))

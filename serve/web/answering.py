@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TypeVar
 
-from serve.web.conversation import Conversation
+from serve.web.conversation import PageConversation
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ class Answering:
         latest: The conversation with what there is of the answer.
     """
 
-    def __init__(self, conversation: Conversation):
+    def __init__(self, conversation: PageConversation):
         self.latest = conversation
         self._stopped, self._ended = asyncio.Event(), asyncio.Event()
 
@@ -44,7 +44,7 @@ class Answering:
             stopped.cancel()
             self._ended.set()
 
-    async def stop(self) -> Conversation:
+    async def stop(self) -> PageConversation:
         """Ends the work, and returns what there is of the answer once no update can follow."""
         self._stopped.set()
         await self._ended.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 from serve.api.errors import APIError
 from serve.runtime.files import FileStore, StoredFile
 from serve.runtime.service import Service
-from serve.web.conversation import Media
+from serve.web.conversation import PageMedia
 from serve.web.labels import Labels
 
 SAMPLES = Path(__file__).parents[2] / "scripts/samples"  # in the repository, not in the wheel
@@ -66,13 +66,13 @@ class VideoCatalog:
     def _label(self, name: str, labels: Labels) -> str:
         return labels.examples[name] if name in self.examples else self.shared[name].path.name
 
-    def media(self, owner: str, name: str, labels: Labels) -> Media:
+    def media(self, owner: str, name: str, labels: Labels) -> PageMedia:
         """Returns a video or picture by its name. Raises APIError 404."""
         file = self.open(owner, name)
         label = self._label(name, labels) if name in self.shared else file.name
-        return Media(name, label, file.sha, is_picture=is_picture(file.name))
+        return PageMedia(name, label, file.sha, is_picture=is_picture(file.name))
 
-    def find(self, owner: str, media: Media) -> StoredFile:
+    def find(self, owner: str, media: PageMedia) -> StoredFile:
         """Returns the file of what a conversation is about. An upload may since have been made again.
 
         Raises APIError 404.

@@ -19,10 +19,10 @@ from serve.runtime.service import Service
 from serve.runtime.videos import RequestVideo, load_video
 from serve.web import render
 from serve.web.catalog import VideoCatalog, is_picture
-from serve.web.conversation import Media
+from serve.web.conversation import PageMedia
 from serve.web.history import History
 from serve.web.labels import Labels
-from serve.web.progress import Progress, Watched
+from serve.web.progress import Progress, WatchedWork
 from serve.web.sessions import PageSession, PageSessions, PageTab
 from serve.web.thumbnails import Thumbnails
 from videollm.cli.shapes import tags_json
@@ -117,7 +117,7 @@ class PageContext:
     def tab_of(self, request: gr.Request) -> PageTab:
         return self.session_of(request).tabs[request.session_hash or ""]
 
-    def file_of(self, session: PageSession, media: Media | None) -> StoredFile:
+    def file_of(self, session: PageSession, media: PageMedia | None) -> StoredFile:
         if media is None:
             raise PageError(self.labels.no_video)
         with self.refusals():
@@ -149,7 +149,7 @@ class PageContext:
     async def timeline(self, file: StoredFile, session: PageSession, settings: PageSettings) -> AsyncIterator[str]:
         """Yields how far the analysis is, and at last the timeline."""
         progress = Progress()
-        watched = Watched(self.load(file, session, settings, progress), progress)
+        watched = WatchedWork(self.load(file, session, settings, progress), progress)
         async for now in watched:
             yield render.progress(now, self.labels)
         video, model = watched.result.video, self.service.model

@@ -22,7 +22,7 @@ def _new_id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Media:
+class PageMedia:
     """A video or a picture that a person has chosen.
 
     Attributes:
@@ -51,7 +51,7 @@ class PageTurn:
     """
 
     question: str
-    media: tuple[Media, ...] = ()
+    media: tuple[PageMedia, ...] = ()
     id: str = field(default_factory=_new_id)
     answer: str = ""
     status: Literal["pending", "done", "stopped"] = "pending"
@@ -62,7 +62,7 @@ class PageTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class PageConversation:
     """Questions and answers in order."""
 
     id: str = field(default_factory=_new_id)
@@ -73,31 +73,31 @@ class Conversation:
         return self.turns[0].question[:TITLE_CHARACTERS] if self.turns else ""
 
     @property
-    def media(self) -> list[Media]:
+    def media(self) -> list[PageMedia]:
         """All videos and pictures in the order in which they were added; evidence counts them in it."""
         return [media for turn in self.turns for media in turn.media]
 
-    def with_question(self, question: str, media: tuple[Media, ...] = ()) -> "Conversation":
+    def with_question(self, question: str, media: tuple[PageMedia, ...] = ()) -> "PageConversation":
         return replace(self, turns=(*self.turns, PageTurn(question, media)))
 
-    def with_answer(self, **changes: Any) -> "Conversation":
+    def with_answer(self, **changes: Any) -> "PageConversation":
         """Returns this with changes to its last turn."""
         return self.with_turn(len(self.turns) - 1, **changes)
 
-    def with_turn(self, number: int, **changes: Any) -> "Conversation":
+    def with_turn(self, number: int, **changes: Any) -> "PageConversation":
         turns = list(self.turns)
         turns[number] = replace(turns[number], **changes)
         return replace(self, turns=tuple(turns))
 
-    def before_turn(self, number: int) -> "Conversation":
+    def before_turn(self, number: int) -> "PageConversation":
         return replace(self, turns=self.turns[:number])
 
-    def stopped(self) -> "Conversation":
+    def stopped(self) -> "PageConversation":
         """Returns this with a last answer that nobody generates any more."""
         return self.with_answer(status="stopped") if self.turns and self.turns[-1].status == "pending" else self
 
 
-def as_json(conversation: Conversation) -> str:
+def as_json(conversation: PageConversation) -> str:
     turns = [
         {
             "question": turn.question,
@@ -112,7 +112,7 @@ def as_json(conversation: Conversation) -> str:
     return json.dumps({"title": conversation.title, "turns": turns}, ensure_ascii=False, indent=2)
 
 
-def as_markdown(conversation: Conversation) -> str:
+def as_markdown(conversation: PageConversation) -> str:
     lines, media = [f"# {conversation.title}", ""], conversation.media
     for turn in conversation.turns:
         lines += [f"*{one.name}*\n" for one in turn.media]

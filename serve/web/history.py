@@ -12,7 +12,7 @@ from time import time
 
 from pydantic import TypeAdapter, ValidationError
 
-from serve.web.conversation import Conversation, PageTurn
+from serve.web.conversation import PageConversation, PageTurn
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class History:
         except sqlite3.Error as error:
             logger.warning("a conversation could not be saved: %s", error)
 
-    def save(self, owner: str, conversation: Conversation) -> None:
+    def save(self, owner: str, conversation: PageConversation) -> None:
         """Keeps the conversation. If it has other turns than before, that is a new version."""
         if not conversation.turns:
             return
@@ -91,16 +91,16 @@ class History:
             with self._writing():
                 self._add_version(owner, conversation, latest[1], "[]")
 
-    def undo(self, owner: str, conversation: Conversation) -> Conversation:
+    def undo(self, owner: str, conversation: PageConversation) -> PageConversation:
         """Takes back the change that led to this conversation, and returns what was there before it."""
         latest = self._latest(owner, conversation.id)
         if latest is not None and latest[4] == _ids(conversation):
             with self._writing() as database:
                 where = "owner = ? AND conversation = ? AND number = ?"
                 database.execute(f"DELETE FROM version WHERE {where}", (owner, conversation.id, latest[2]))
-        return self.open(owner, conversation.id) or Conversation(conversation.id)
+        return self.open(owner, conversation.id) or PageConversation(conversation.id)
 
-    def open(self, owner: str, conversation: str) -> Conversation | None:
+    def open(self, owner: str, conversation: str) -> PageConversation | None:
         """Returns a conversation of this owner, or None if there is none that can be read."""
         if (latest := self._latest(owner, conversation)) is None:
             return None
@@ -112,7 +112,7 @@ class History:
             except ValidationError as error:  # written by another version of the page
                 logger.warning("a turn of a conversation cannot be read: %s", error.errors()[0]["msg"])
                 return None
-        return Conversation(conversation, tuple(turns)).stopped()
+        return PageConversation(conversation, tuple(turns)).stopped()
 
     def entries(self, owner: str) -> list[HistoryEntry]:
         """Returns the conversations of this owner, the last changed first."""
@@ -176,7 +176,7 @@ class History:
             database.execute("DELETE FROM session WHERE digest = ?", (digest,))
 
 
-def _ids(conversation: Conversation) -> str:
+def _ids(conversation: PageConversation) -> str:
     return json.dumps([turn.id for turn in conversation.turns])
 
 

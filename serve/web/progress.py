@@ -31,10 +31,10 @@ class Progress:
         return (perf_counter() - self._started_s) * (1 - self.share) / self.share
 
 
-class Watched(Generic[T]):
+class WatchedWork(Generic[T]):
     """Runs work and yields its progress at intervals. Closing the iterator cancels the work.
 
-    work = Watched(lambda progress: load(..., progress))
+    work = WatchedWork(lambda progress: load(..., progress))
     async for progress in work:
         show(progress)
     use(work.result)

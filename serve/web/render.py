@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from serve.api.schemas.videos import CaptionReply, SummaryReply
 from serve.runtime.senses import SensedVideo
 from serve.web.catalog import Choice
-from serve.web.conversation import Conversation, Media, PageTurn, as_json, as_markdown, subtitles
+from serve.web.conversation import PageConversation, PageMedia, PageTurn, as_json, as_markdown, subtitles
 from serve.web.history import HistoryEntry
 from serve.web.labels import LANGUAGES, Labels
 from serve.web.progress import Progress
@@ -46,7 +46,7 @@ class PreviewCell:
 class EvidenceCell:
     """A part of one of the conversation's videos that supports an answer."""
 
-    media: Media
+    media: PageMedia
     cell: PreviewCell
 
 
@@ -54,7 +54,7 @@ class EvidenceCell:
 class UsedFrame:
     """A frame that the model saw. thumbnail: a data: URL."""
 
-    media: Media
+    media: PageMedia
     time_s: float
     thumbnail: str
 
@@ -137,7 +137,7 @@ def header(labels: Labels, *, logout: bool) -> str:
     return _render("header", labels=labels, logout=logout, other_language=other)
 
 
-def player(file: str, media: Media, labels: Labels, at_s: float = 0.0) -> str:
+def player(file: str, media: PageMedia, labels: Labels, at_s: float = 0.0) -> str:
     """file: a file id of the session."""
     return _render("player", file=file, media=media, labels=labels, at_s=at_s)
 
@@ -146,12 +146,12 @@ def empty_player(labels: Labels) -> str:
     return _render("empty_player", labels=labels)
 
 
-def choices(every: Sequence[Choice], shown: Media | None, labels: Labels) -> str:
+def choices(every: Sequence[Choice], shown: PageMedia | None, labels: Labels) -> str:
     """The list of videos, in which `shown` is chosen."""
     return _render("choices", choices=every, shown=shown, labels=labels)
 
 
-def attached(media: Sequence[Media], pending: Sequence[Media], shown: Media | None, labels: Labels) -> str:
+def attached(media: Sequence[PageMedia], pending: Sequence[PageMedia], shown: PageMedia | None, labels: Labels) -> str:
     """What the conversation is about, and what goes with the next question."""
     return _render("attached", media=media, pending=pending, shown=shown, labels=labels)
 
@@ -193,7 +193,7 @@ def evidence(cells: Sequence[EvidenceCell], labels: Labels, *, several: bool) ->
     return _render("evidence", cells=cells, labels=labels, several=several) if cells else ""
 
 
-def saves(conversation: Conversation, labels: Labels) -> str:
+def saves(conversation: PageConversation, labels: Labels) -> str:
     """Links to the conversation as files; empty if there is no conversation."""
     if not conversation.turns:
         return ""

@@ -23,7 +23,7 @@ from serve.api.errors import APIError
 from serve.runtime.files import FileStore
 from serve.security.auth import ANYBODY, ApiKeys
 from serve.web.answering import Answering
-from serve.web.conversation import Conversation
+from serve.web.conversation import PageConversation
 from serve.web.history import History
 
 # The paths that the page needs; all others are closed. Gradio has many more, some of which serve files or take them.
@@ -61,7 +61,7 @@ class PageTab:
     shown: str = ""
     answering: Answering | None = None
 
-    async def stop(self, conversation: Conversation) -> Conversation:
+    async def stop(self, conversation: PageConversation) -> PageConversation:
         """Ends the answer in work, and returns the conversation with what there is of it."""
         working, self.answering = self.answering, None
         return conversation if working is None else await working.stop()

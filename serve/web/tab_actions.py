@@ -14,8 +14,8 @@ from serve.runtime.tasks import caption_video, embed_query, find_moments, summar
 from serve.web import render
 from serve.web.catalog import indexed_name
 from serve.web.context import PageContext, PageError, PageSettings, action
-from serve.web.conversation import Conversation, Media, PageTurn
-from serve.web.progress import Progress, Watched
+from serve.web.conversation import PageConversation, PageMedia, PageTurn
+from serve.web.progress import Progress, WatchedWork
 from serve.web.sessions import PageSession
 from videollm.cli.shapes import tags_json
 from videollm.retrieval.grounding import ground
@@ -27,7 +27,7 @@ ROUNDING_S = 0.0005  # a receipt's times are rounded: half a millisecond later, 
 
 class TabActions(PageContext):
     @action
-    async def caption(self, request: gr.Request, shown: Media | None, *settings: Any) -> AsyncIterator[str]:
+    async def caption(self, request: gr.Request, shown: PageMedia | None, *settings: Any) -> AsyncIterator[str]:
         yield render.progress(Progress(), self.labels)
         async with self.work(request) as session:
             chosen, file = self.settings(*settings), self.file_of(session, shown)
@@ -37,7 +37,7 @@ class TabActions(PageContext):
 
     @action
     async def summarize(
-        self, request: gr.Request, parts: int, shown: Media | None, *settings: Any
+        self, request: gr.Request, parts: int, shown: PageMedia | None, *settings: Any
     ) -> AsyncIterator[str]:
         yield render.progress(Progress(), self.labels)
         async with self.work(request) as session:
@@ -49,13 +49,13 @@ class TabActions(PageContext):
             yield render.storyboard(reply, thumbnails, self.labels)
 
     @action
-    async def sense(self, request: gr.Request, shown: Media | None) -> AsyncIterator[tuple[Any, str]]:
+    async def sense(self, request: gr.Request, shown: PageMedia | None) -> AsyncIterator[tuple[Any, str]]:
         """Finds speech, people and things. Yields the lanes below the timeline and the transcript."""
         progress = Progress()
         yield gr.skip(), render.progress(progress, self.labels)
         async with self.work(request) as session:
             file = self.file_of(session, shown)
-            watched = Watched(self.service.senses.of(session.owner, file.path, file.sha, progress), progress)
+            watched = WatchedWork(self.service.senses.of(session.owner, file.path, file.sha, progress), progress)
             async for now in watched:
                 yield gr.skip(), render.progress(now, self.labels)
             found = watched.result
@@ -69,7 +69,7 @@ class TabActions(PageContext):
         said: str,
         has: str,
         indexed: bool,
-        shown: Media | None,
+        shown: PageMedia | None,
         *settings: Any,
     ) -> str:
         """Finds moments in the video that is shown, or in all indexed videos.
@@ -119,7 +119,7 @@ class TabActions(PageContext):
         return cards
 
     @action
-    async def show_receipt(self, request: gr.Request, conversation: Conversation) -> str:
+    async def show_receipt(self, request: gr.Request, conversation: PageConversation) -> str:
         """Shows the frames and the receipt of the last complete answer."""
         turns = [turn for turn in conversation.turns if turn.receipt]
         if not turns:
@@ -127,7 +127,7 @@ class TabActions(PageContext):
         async with self.work(request) as session:
             return await self._receipt(session, conversation, turns[-1])
 
-    async def _receipt(self, session: PageSession, conversation: Conversation, turn: PageTurn) -> str:
+    async def _receipt(self, session: PageSession, conversation: PageConversation, turn: PageTurn) -> str:
         assert turn.receipt is not None
         frames = []
         for media, used in zip(conversation.media, turn.receipt.videos, strict=False):
