@@ -6,8 +6,9 @@ import gradio as gr
 from gradio.themes import Base, colors, sizes
 
 from serve.web import render
-from serve.web.actions import Actions, Update
+from serve.web.actions import Actions
 from serve.web.labels import Labels
+from serve.web.view_actions import Update
 
 FONTS = ["ui-sans-serif", "system-ui", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "sans-serif"]
 THEME = Base(
