@@ -11,6 +11,7 @@ from serve.api.schemas.media import ImagePart, url_of
 from serve.api.schemas.tools import TextFormat
 from serve.config import Limits
 from serve.runtime.conversation import read_conversation
+from serve.runtime.progress import OnProgress, silent
 from serve.runtime.service import Service
 from serve.runtime.videos import RequestVideo, load_video
 from videollm.chat.answer import Answer, GenerationReceipt
@@ -38,8 +39,10 @@ class PreparedChat:
     drops_turns: bool = True
 
 
-async def prepare_chat(service: Service, request: ChatRequest, owner: str, *, drops_turns: bool = True) -> PreparedChat:
-    """Checks the request and loads its videos. Raises APIError."""
+async def prepare_chat(
+    service: Service, request: ChatRequest, owner: str, progress: OnProgress = silent, *, drops_turns: bool = True
+) -> PreparedChat:
+    """Checks the request and loads its videos, of which `progress` is told (see `load_video`). Raises APIError."""
     service.check_model(request.model)
     _check_counts(request, service.config.limits)
     _check_supported(request, len(service.model.processor.tokenizer))
@@ -59,6 +62,7 @@ async def prepare_chat(service: Service, request: ChatRequest, owner: str, *, dr
             param=one.param,
             image=isinstance(one.part, ImagePart),
             observed=True,
+            progress=progress,
         )
         for one in media
     ]

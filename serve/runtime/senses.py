@@ -16,6 +16,7 @@ import torch
 
 from serve.runtime.decoding import SandboxedDecoder
 from serve.runtime.executor import ModelExecutor, run_in_new_thread
+from serve.runtime.progress import OnProgress, silent, told
 from videollm.config import SamplingConfig
 from videollm.features.observe import FPS, MAX_FRAMES, thinned
 from videollm.senses.detector import SIDE, SSDMobileNetV2
@@ -62,15 +63,17 @@ class VideoSenses:
         self._kept: OrderedDict[tuple[str, str], SensedVideo] = OrderedDict()
         self._finding: dict[tuple[str, str], asyncio.Lock] = {}
 
-    async def of(self, owner: str, path: Path, sha: str) -> SensedVideo:
+    async def of(self, owner: str, path: Path, sha: str, progress: OnProgress = silent) -> SensedVideo:
         """Returns what the senses find in the file with the content hash `sha`.
+
+        `progress` is called with "objects" and "speech" while these work.
 
         Raises APIError: 400 for a file that cannot be decoded, 503 where a sense cannot be loaded."""
         key = owner, sha
         try:
             async with self._finding.setdefault(key, asyncio.Lock()):  # who asks meanwhile waits for the same result
                 if key not in self._kept:
-                    self._kept[key] = await self._find(owner, path)
+                    self._kept[key] = await self._find(owner, path, progress)
         finally:
             self._finding.pop(key, None)
         self._kept.move_to_end(key)
@@ -78,22 +81,27 @@ class VideoSenses:
             self._kept.popitem(last=False)
         return self._kept[key]
 
-    async def _find(self, owner: str, path: Path) -> SensedVideo:
+    async def _find(self, owner: str, path: Path, progress: OnProgress) -> SensedVideo:
+        progress("objects", 0)
         sampling = SamplingConfig(fps=FPS, max_frames=MAX_FRAMES)
         objects = _in_executor(await self._objects(), self.executor)
         async with self.decoder.decode(path, sampling, SIDE, owner) as decoded:
-            tracks = await run_in_new_thread(objects.follow, decoded.pieces)
+            tracks = await run_in_new_thread(objects.follow, told(decoded.pieces, "objects", progress))
         info = decoded.info
-        sentences = await self._listen(owner, path, info.duration_s) if info.has_audio else []
+        sentences = await self._listen(owner, path, info.duration_s, progress) if info.has_audio else []
         return SensedVideo(info.duration_s, info.has_audio, tuple(sentences), tuple(tracks))
 
-    async def _listen(self, owner: str, path: Path, duration_s: float) -> list[SpokenSentence]:
-        sense = await self._speech()
+    async def _listen(self, owner: str, path: Path, duration_s: float, progress: OnProgress) -> list[SpokenSentence]:
+        progress("speech", 0)
+        sense, sentences = await self._speech(), []
         async with self.decoder.sound(path, owner) as sound:
             pieces = thinned(sound.pieces(), duration_s)
             found = self.executor.iterate(lambda: sense.sentences(pieces, SpeechTask()))
             async with aclosing(found):
-                return [sentence async for sentence in found]
+                async for sentence in found:
+                    sentences.append(sentence)
+                    progress("speech", sentence.end_s / duration_s)
+        return sentences
 
 
 @dataclass(frozen=True)

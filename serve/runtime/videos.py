@@ -8,6 +8,7 @@ from serve.api.errors import APIError, as_api_error
 from serve.api.schemas.media import UsedVideo, VideoOptions
 from serve.runtime.executor import ExecutorEncoder, run_in_new_thread
 from serve.runtime.media import MediaFile, request_sampling
+from serve.runtime.progress import OnProgress, silent, told
 from serve.runtime.service import Service
 from videollm.config import SamplingConfig
 from videollm.errors import VideoLLMError
@@ -39,6 +40,7 @@ async def load_video(
     param: str,
     image: bool = False,
     observed: bool = False,
+    progress: OnProgress = silent,
 ) -> RequestVideo:
     """Returns the features of a video or picture, from the cache if they are there.
 
@@ -46,6 +48,7 @@ async def load_video(
         param: The field of the request that names the video, for errors.
         image: Whether the request says that it is a picture, of which one frame is used.
         observed: Whether a language model will be told what the model's senses find, which takes longer than encoding.
+        progress: Is called with "decode", "encode" and the names of senses while they work, from any thread.
 
     Raises APIError.
     """
@@ -55,9 +58,9 @@ async def load_video(
         async with service.media_loader.open(url, owner) as media:
             metrics.seconds.labels("load").observe(perf_counter() - started)
             key = owner, media.sha, sampling
-            video, hit = await service.video_cache.get(key, lambda: _encode(service, media, owner, sampling))
+            video, hit = await service.video_cache.get(key, lambda: _encode(service, media, owner, sampling, progress))
             if observed and service.model.config.senses:
-                video = await _observe(service, media, owner, video)
+                video = await _observe(service, media, owner, video, progress)
     except (VideoLLMError, APIError) as error:
         refusal = as_api_error(error, param)
         refusal.param = param
@@ -80,15 +83,18 @@ def _sampling(service: Service, options: VideoOptions, image: bool) -> SamplingC
     )
 
 
-async def _encode(service: Service, media: MediaFile, owner: str, sampling: SamplingConfig) -> EncodedVideo:
+async def _encode(
+    service: Service, media: MediaFile, owner: str, sampling: SamplingConfig, progress: OnProgress
+) -> EncodedVideo:
     encoder, started = service.model.encoder, perf_counter()
+    progress("decode", 0)
     async with service.decoder.decode(media.path, sampling, encoder.image_size, owner) as decoded:
         decode_ms = round(1000 * (perf_counter() - started), 1)
         media.check_content(decoded.info.content_sha)
         executor_encoder: Any = ExecutorEncoder(encoder, service.executor)  # has the part of FrameEncoder used here
         stop = executor_encoder.stopped.set
         video = await run_in_new_thread(
-            encode_frames, decoded.info, decoded.pieces, executor_encoder, sampling, stop=stop
+            encode_frames, decoded.info, told(decoded.pieces, "encode", progress), executor_encoder, sampling, stop=stop
         )
     video.ms["decode"] = decode_ms
     for step, ms in video.ms.items():
@@ -96,13 +102,15 @@ async def _encode(service: Service, media: MediaFile, owner: str, sampling: Samp
     return video
 
 
-async def _observe(service: Service, media: MediaFile, owner: str, video: EncodedVideo) -> EncodedVideo:
+async def _observe(
+    service: Service, media: MediaFile, owner: str, video: EncodedVideo, progress: OnProgress
+) -> EncodedVideo:
     """Returns the video with what the senses find in the part that was encoded.
 
     Where a sense cannot be loaded, nobody has looked or listened, which the answers then say.
     """
     try:
-        sensed = await service.senses.of(owner, media.path, media.sha)
+        sensed = await service.senses.of(owner, media.path, media.sha, progress)
     except APIError as error:
         if error.code != "sense_unavailable":
             raise

@@ -26,6 +26,11 @@ class ApiKeys:
     def required(self) -> bool:
         return bool(self._digests)
 
+    @property
+    def owners(self) -> set[str]:
+        """The names of all holders of keys."""
+        return {digest.hex()[:16] for digest in self._digests} or {ANYBODY}
+
     def owner(self, authorization: str | None) -> str:
         """Returns a name for the holder of the key in an Authorization header. Raises APIError 401.
 

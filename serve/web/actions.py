@@ -1,209 +1,264 @@
-"""The actions of the page on its videos and its conversation. Each method answers an event with new component
-values."""
+"""The actions of the page on the conversation: asking and all that changes answers."""
 
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import gradio as gr
 
 from serve.api.schemas.chat import ChatMessage, ChatRequest
-from serve.api.schemas.media import TextPart, VideoPart, VideoUrl
+from serve.api.schemas.media import ImagePart, ImageUrl, TextPart, VideoPart, VideoUrl
 from serve.runtime.chat import PreparedChat, evidence_json, make_receipt, prepare_chat, stream_answers
-from serve.runtime.files import StoredFile
 from serve.web import render
-from serve.web.catalog import EXAMPLE
-from serve.web.context import PageSettings
-from serve.web.conversation import PageVideo
+from serve.web.answering import Answering
+from serve.web.context import PageError, PageSettings, action
+from serve.web.conversation import PageConversation, PageMedia
+from serve.web.progress import Progress, WatchedWork
 from serve.web.sessions import PageSession
-from serve.web.tab_actions import TabActions
+from serve.web.view_actions import SAME, Update, ViewActions
 from videollm.chat.answer import Answer
+from videollm.cli.shapes import EvidenceJSON
 
 UPDATE_S = 0.05  # shortest time between two updates of an answer that streams in
-OPENED = 11  # outputs of `open`
-PENDING = "…"  # shown in place of an answer until its first token
+OTHER_TEMPERATURE = 0.8  # least temperature of an answer that shall differ from an earlier one
+OTHER_TRIES = 3  # generations until it does
+SEEDS = 2**31
 
-Update = tuple[Any, ...]
 
-
-class Actions(TabActions):
-    # --- videos; outputs: video, choices, player, timeline, chat, saves, captions, summary, receipt, lanes, transcript
-
-    async def load_page(self, request: gr.Request, *settings: Any) -> AsyncIterator[Update]:
-        """Fills a new tab with the example, or with the first video that there is."""
-        await self.catalog.refresh()
-        session = self.session_of(request)
-        choices = self.catalog.choices(session.owner, self.labels)
-        if not choices:
-            yield self._outputs(PageVideo(), gr.update(choices=choices), render.note(self.labels.no_timeline))
-            return
-        first = EXAMPLE if EXAMPLE in self.catalog.shared else choices[0][1]
-        async for update in self.open(request, first, PageVideo(), *settings):
+class Actions(ViewActions):
+    @action
+    async def ask(
+        self,
+        request: gr.Request,
+        question: str,
+        shown: PageMedia | None,
+        pending: tuple[PageMedia, ...],
+        conversation: PageConversation,
+        *settings: Any,
+    ) -> AsyncIterator[Update]:
+        if not question.strip():
+            raise PageError(self.labels.no_question)
+        if not pending and not conversation.media:
+            raise PageError(self.labels.no_video)
+        asked = conversation.with_question(question.strip(), pending)
+        async for update in self._answer(request, conversation, asked, shown, settings):
             yield update
 
-    async def open(
-        self, request: gr.Request, choice: str | None, before: PageVideo, *settings: Any, at_s: float = 0.0
+    @action
+    async def ask_example(
+        self,
+        request: gr.Request,
+        data: gr.SelectData,
+        shown: PageMedia | None,
+        pending: tuple[PageMedia, ...],
+        conversation: PageConversation,
+        *settings: Any,
     ) -> AsyncIterator[Update]:
-        """Shows another video and starts a conversation about it. If it cannot be decoded, shows the previous one."""
-        if not choice or (choice == before.choice and not at_s):
-            yield tuple(gr.skip() for _ in range(OPENED))
-            return
+        async for update in self.ask(request, data.value["text"], shown, pending, conversation, *settings):
+            yield update
+
+    @action
+    async def retry(
+        self,
+        request: gr.Request,
+        data: gr.RetryData,
+        shown: PageMedia | None,
+        conversation: PageConversation,
+        *settings: Any,
+    ) -> AsyncIterator[Update]:
+        """Asks a question again, for another answer."""
+        number = _turn_number(data.index)
+        turn = conversation.turns[number]
+        asked = conversation.before_turn(number).with_question(turn.question, turn.media)
+        async for update in self._answer(request, conversation, asked, shown, settings, unlike=turn.answer):
+            yield update
+
+    @action
+    async def edit(
+        self,
+        request: gr.Request,
+        data: gr.EditData,
+        shown: PageMedia | None,
+        conversation: PageConversation,
+        *settings: Any,
+    ) -> AsyncIterator[Update]:
+        """Asks the changed question in place of the old one and of all turns after it, which undo brings back."""
+        number = _turn_number(data.index)
+        if not str(data.value).strip():
+            raise PageError(self.labels.no_question)
+        asked = conversation.before_turn(number).with_question(data.value.strip(), conversation.turns[number].media)
+        async for update in self._answer(request, conversation, asked, shown, settings):
+            yield update
+
+    @action
+    async def undo(self, request: gr.Request, shown: PageMedia | None, conversation: PageConversation) -> Update:
+        """Takes back the last question, retry or edit. A question that was asked returns to the input."""
         session = self.session_of(request)
+        conversation = await self._leave(request, session, conversation)
+        before = self.history.undo(session.reader, conversation)
+        is_shorter = len(before.turns) < len(conversation.turns)
+        taken = [turn for turn in conversation.turns if turn.id not in {one.id for one in before.turns}]
+        pending = tuple(media for turn in taken for media in turn.media if media not in before.media)
+        return self._talk(session, before)._replace(
+            pending=pending,
+            attached=self._attached(before, pending, shown),
+            question=self.ready(taken[-1].question if is_shorter else ""),
+        )
+
+    @action
+    async def rate(self, request: gr.Request, data: gr.LikeData, conversation: PageConversation) -> Update:
+        """Keeps whether an answer was good, for training on preferences."""
+        rating = {True: 1, False: -1}.get(data.liked, 0) if isinstance(data.liked, bool) else 0
+        rated = conversation.with_turn(_turn_number(data.index), rating=rating)
+        self.history.save(self.session_of(request).reader, rated)
+        return Update(conversation=rated)
+
+    @action
+    async def stop(self, request: gr.Request, conversation: PageConversation) -> Update:
+        """Keeps the part of the answer that there is."""
+        session = self.session_of(request)
+        left = await self._leave(request, session, conversation)
+        return self._talk(session, left)._replace(question=self.ready())
+
+    async def enable_input(self, request: gr.Request) -> Any:
+        """Makes the input ready after an answer, unless another one is in work by now."""
+        working = self.tab_of(request).answering
+        return SAME if working is not None and working.is_running else self.ready()
+
+    async def _answer(
+        self,
+        request: gr.Request,
+        before: PageConversation,
+        asked: PageConversation,
+        shown: PageMedia | None,
+        settings: tuple[Any, ...],
+        unlike: str | None = None,
+    ) -> AsyncIterator[Update]:
+        """Answers the last question of `asked`, until another event of the tab ends that.
+
+        unlike: an answer that the new one should differ from.
+        """
+        tab = self.tab_of(request)
+        await tab.stop(before)
+        tab.answering = answering = Answering(asked)
+        async for update in answering.run(self._answering(answering, request, before, shown, settings, unlike)):
+            yield update
+
+    async def _answering(
+        self,
+        answering: Answering,
+        request: gr.Request,
+        before: PageConversation,
+        shown: PageMedia | None,
+        settings: tuple[Any, ...],
+        unlike: str | None,
+    ) -> AsyncGenerator[Update]:
+        """Yields the answer as it grows. If it is refused, `before` stays and the question returns to the input."""
+        session, asked = self.session_of(request), answering.latest
+        yield Update(
+            conversation=asked,
+            pending=(),
+            attached=self._attached(asked, (), shown),
+            chat=self._messages(asked),
+            question=gr.update(value="", submit_btn=False, stop_btn=self.labels.stop),
+        )
+        self.history.save(session.reader, asked)
         try:
             async with self.work(request):
-                file = self.catalog.open(session.owner, choice)
-                # The player first: the browser plays the video while the server decodes it.
-                yield self._show(session, PageVideo(file.id, choice, file.name), at_s)
-                timeline = await self.timeline(file, session, self.settings(*settings))
-        except gr.Error:
-            self.catalog.remove(session.owner, choice)
-            yield self._show(session, before, 0.0)
+                body, progress = self._request(session, asked, self.settings(*settings)), Progress()
+                preparing = WatchedWork(prepare_chat(self.service, body, session.owner, progress), progress)
+                async for now in preparing:
+                    yield Update(chat=self._messages(asked, render.progress(now, self.labels)))
+                async for latest in self._generate(asked, preparing.result, unlike):
+                    answering.latest = asked = latest
+                    yield Update(conversation=asked, chat=self._messages(asked))
+                asked = asked.with_answer(status="done", evidence_html=await self._evidence_html(session, asked))
+        except PageError:
+            self.history.undo(session.reader, asked)
+            media, question = asked.turns[-1].media, asked.turns[-1].question
+            yield self._talk(session, before)._replace(
+                pending=media, attached=self._attached(before, media, shown), question=self.ready(question)
+            )
             raise
-        yield tuple(timeline if place == 3 else gr.skip() for place in range(OPENED))
+        answering.latest = asked
+        self.history.save(session.reader, asked)
+        yield self._talk(session, asked)
 
-    async def open_by_name(
-        self, request: gr.Request, data: gr.EventData, video: PageVideo, *settings: Any
-    ) -> AsyncIterator[Update]:
-        """Opens an upload or a moment that a search found. `data` is what page.js sends with the event."""
-        async for update in self.open(request, data.name, video, *settings, at_s=data.at):
-            yield update
+    async def _generate(
+        self, asked: PageConversation, chat: PreparedChat, unlike: str | None
+    ) -> AsyncIterator[PageConversation]:
+        """Yields the conversation while the answer grows, and at last with evidence and receipt."""
+        if unlike is None:
+            async for latest in self._stream(asked, chat):
+                yield latest
+            return
+        for _ in range(OTHER_TRIES):
+            temperature = max(OTHER_TEMPERATURE, chat.request.temperature)
+            other = chat.request.model_copy(update={"temperature": temperature, "seed": secrets.randbelow(SEEDS)})
+            latest = asked
+            async for latest in self._stream(asked, replace(chat, request=other)):
+                yield latest
+            turn = latest.turns[-1]
+            if turn.answer != unlike:
+                return
+            if turn.receipt is not None and turn.receipt.completion_tokens == 0:
+                break  # the answer was found and not generated
+        gr.Info(self.labels.same_answer)
 
-    async def refresh_timeline(self, request: gr.Request, video: PageVideo, *settings: Any) -> str:
-        """Makes the timeline again with other settings."""
-        async with self.work(request) as session:
-            return await self.timeline(self.file_of(session, video), session, self.settings(*settings))
-
-    def _show(self, session: PageSession, video: PageVideo, at_s: float) -> Update:
-        choices = gr.update(choices=self.catalog.choices(session.owner, self.labels), value=video.choice or None)
-        return self._outputs(video, choices, gr.skip(), at_s)
-
-    def _outputs(self, video: PageVideo, choices: Any, timeline: Any, at_s: float = 0.0) -> Update:
-        if not video.file:
-            return video, choices, render.empty_player(), timeline, [], "", "", "", "", "", ""
-        player = render.player(video.file, video.name, self.labels, at_s)
-        receipt = render.note(self.labels.receipt_note)
-        chat, saves = self._messages(video), render.saves(video, self.labels)
-        return video, choices, player, timeline, chat, saves, "", "", receipt, "", ""
-
-    # --- chat; outputs: video, chat, question, saves
-
-    async def ask(self, request: gr.Request, question: str, video: PageVideo, *settings: Any) -> AsyncIterator[Update]:
-        if not question.strip():
-            raise self.error(self.labels.no_question)
-        async for update in self._answer(video.with_question(question.strip()), settings, request):
-            yield update
-
-    async def ask_example(
-        self, request: gr.Request, data: gr.SelectData, video: PageVideo, *settings: Any
-    ) -> AsyncIterator[Update]:
-        async for update in self.ask(request, data.value["text"], video, *settings):
-            yield update
-
-    async def retry(
-        self, request: gr.Request, data: gr.RetryData, video: PageVideo, *settings: Any
-    ) -> AsyncIterator[Update]:
-        number = _turn_number(data.index)
-        question = video.turns[number].question
-        async for update in self._answer(video.before_turn(number).with_question(question), settings, request):
-            yield update
-
-    async def edit(
-        self, request: gr.Request, data: gr.EditData, video: PageVideo, *settings: Any
-    ) -> AsyncIterator[Update]:
-        """Asks the changed question in place of the old one and of all turns after it."""
-        changed = video.before_turn(_turn_number(data.index)).with_question(data.value)
-        async for update in self._answer(changed, settings, request):
-            yield update
-
-    def undo(self, data: gr.UndoData, video: PageVideo) -> Update:
-        number = _turn_number(data.index)
-        kept = video.before_turn(number)
-        return kept, self._messages(kept), video.turns[number].question, render.saves(kept, self.labels)
-
-    def clear(self, video: PageVideo) -> Update:
-        return video.before_turn(0), [], gr.skip(), ""
-
-    def stop(self, video: PageVideo) -> Update:
-        """Keeps the part of the answer that there is. Gradio has cancelled the event that was generating it."""
-        return gr.skip(), self._messages(video), self.enable_input(), render.saves(video, self.labels)
-
-    def enable_input(self) -> dict[str, Any]:
-        return gr.update(submit_btn=True, stop_btn=False)
-
-    async def _answer(self, video: PageVideo, settings: tuple[Any, ...], request: gr.Request) -> AsyncIterator[Update]:
-        """Answers the last question of `video`. If it is refused, the question returns to the input."""
-        busy = gr.update(value="", submit_btn=False, stop_btn=True)
-        yield video, self._messages(video), busy, gr.skip()
-        try:
-            async with self.work(request) as session:
-                file = self.file_of(session, video)
-                body = _chat_request(video, self.settings(*settings))
-                chat = await prepare_chat(self.service, body, session.owner)
-                async for latest in self._stream(video, chat):
-                    video = latest
-                    yield video, self._messages(video), gr.skip(), gr.skip()
-                evidence_html = await self._evidence_html(file, video)
-        except gr.Error:
-            before, question = video.before_turn(len(video.turns) - 1), video.turns[-1].question
-            yield before, self._messages(before), gr.update(value=question), gr.skip()
-            raise
-        video = video.with_answer(evidence_html=evidence_html)
-        yield video, self._messages(video), gr.skip(), render.saves(video, self.labels)
-
-    async def _stream(self, video: PageVideo, chat: PreparedChat) -> AsyncIterator[PageVideo]:
-        """Yields the video with the answer so far, at intervals, and at last with its evidence and receipt."""
+    async def _stream(self, asked: PageConversation, chat: PreparedChat) -> AsyncIterator[PageConversation]:
         text, updated = "", 0.0
         async with aclosing(stream_answers(self.service, chat)) as stream:
             async for _, item in stream:
                 if isinstance(item, Answer):
-                    evidence = sorted(evidence_json(item), key=lambda one: one.start)
-                    video = video.with_answer(answer=item.text, evidence=evidence, receipt=make_receipt(chat, item))
-                    continue
+                    evidence = sorted(evidence_json(item), key=lambda one: (one.video, one.start))
+                    receipt = make_receipt(chat, item)
+                    yield asked.with_answer(answer=item.text, evidence=evidence, receipt=receipt)
+                    return
                 text += item.text
-                video = video.with_answer(answer=text)
-                if perf_counter() - updated > UPDATE_S:
+                if text and perf_counter() - updated > UPDATE_S:
                     updated = perf_counter()
-                    yield video
-        yield video
+                    yield asked.with_answer(answer=text)
 
-    async def _evidence_html(self, file: StoredFile, video: PageVideo) -> str:
-        evidence = video.turns[-1].evidence
-        thumbnails = await self.middle_thumbnails(file, [(one.start, one.end) for one in evidence])
-        cells = [
-            render.PreviewCell(one.start, one.end, one.tags, thumbnail)
-            for one, thumbnail in zip(evidence, thumbnails, strict=True)
-        ]
-        return render.evidence(cells, self.labels)
+    def _request(self, session: PageSession, asked: PageConversation, settings: PageSettings) -> ChatRequest:
+        """Returns the API's request for the answer to the last question. Raises PageError."""
+        messages: list[ChatMessage] = []
+        waiting: list[PageMedia] = []  # of questions that were never answered
+        for turn in asked.turns:
+            waiting += turn.media
+            if turn.status == "stopped" and not turn.answer:
+                continue
+            parts = [_media_part(self.file_of(session, media).id, media) for media in waiting]
+            messages.append(ChatMessage(role="user", content=[*parts, TextPart(type="text", text=turn.question)]))
+            messages.append(ChatMessage(role="assistant", content=turn.answer))
+            waiting = []
+        return ChatRequest(
+            model=settings.model,
+            messages=messages[:-1],  # without the answer that is to be generated
+            temperature=settings.temperature,
+            video=settings.options,
+            stream=True,
+        )
 
-    def _messages(self, video: PageVideo) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
-        for turn in video.turns:
-            answer: list[Any] = [turn.answer or PENDING]
-            if turn.evidence_html:
-                answer.append(gr.HTML(turn.evidence_html))
-            messages += [{"role": "user", "content": turn.question}, {"role": "assistant", "content": answer}]
-        return messages
+    async def _evidence_html(self, session: PageSession, conversation: PageConversation) -> str:
+        evidence, media = conversation.turns[-1].evidence, conversation.media
+        cells = [await self._evidence_cell(session, media[one.video], one) for one in evidence]
+        return render.evidence(cells, self.labels, several=len(media) > 1)
+
+    async def _evidence_cell(self, session: PageSession, media: PageMedia, one: EvidenceJSON) -> render.EvidenceCell:
+        file = self.file_of(session, media)
+        (thumbnail,) = await self.middle_thumbnails(file, [(one.start, one.end)])
+        return render.EvidenceCell(media, render.PreviewCell(one.start, one.end, one.tags, thumbnail))
+
+
+def _media_part(file: str, media: PageMedia) -> VideoPart | ImagePart:
+    if media.is_picture:
+        return ImagePart(type="image_url", image_url=ImageUrl(url=file))
+    return VideoPart(type="video_url", video_url=VideoUrl(url=file))
 
 
 def _turn_number(index: Any) -> int:
     """Returns the turn of a message: each turn has two, a question and an answer."""
-    return index // 2
-
-
-def _chat_request(video: PageVideo, settings: PageSettings) -> ChatRequest:
-    """Returns the API's request for the answer to the last question."""
-    messages = []
-    for turn in video.turns:
-        content = [TextPart(type="text", text=turn.question)]
-        messages.append(ChatMessage(role="user", content=[*content]))
-        messages.append(ChatMessage(role="assistant", content=turn.answer))
-    part = VideoPart(type="video_url", video_url=VideoUrl(url=video.file))
-    messages[0] = ChatMessage(role="user", content=[part, *messages[0].content])
-    return ChatRequest(
-        model=settings.model,
-        messages=messages[:-1],  # without the answer that is to be generated
-        temperature=settings.temperature,
-        video=settings.options,
-        stream=True,
-    )
+    return (index if isinstance(index, int) else index[0]) // 2

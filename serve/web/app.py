@@ -23,12 +23,14 @@ from serve.security.auth import ApiKeys
 from serve.web import render
 from serve.web.actions import Actions
 from serve.web.catalog import VideoCatalog
+from serve.web.history import History, state_dir
 from serve.web.labels import LANGUAGES, Labels
 from serve.web.layout import THEME, layout
 from serve.web.sessions import PageSession, PageSessions, SessionGuard, cookie, cookie_name, is_page
 from serve.web.thumbnails import Thumbnails
 
 EXPIRE_S = 60.0  # between two deletions of what has expired
+PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp")  # none with scripts
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
 <rect width="32" height="32" rx="8" fill="#0f766e"/><path d="M12 9l12 7-12 7z" fill="#fff"/></svg>"""
 
@@ -47,14 +49,16 @@ class PageMiddleware:
 def create_page(service: Service) -> FastAPI:
     """Builds the page's application."""
     limits, keys = service.config.limits, ApiKeys(service.config.api_keys)
-    sessions = PageSessions(service.files, limits.file_s)
+    history = History(state_dir())
+    sessions, catalog = PageSessions(service.files, history, keys), VideoCatalog(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        expiring = asyncio.create_task(_expire(sessions, service))
+        expiring = asyncio.create_task(_expire(sessions, history, service))
         yield
         expiring.cancel()
         await asyncio.gather(expiring, return_exceptions=True)
+        sessions.save()
 
     page = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     page.add_exception_handler(APIError, on_api_error)
@@ -87,15 +91,15 @@ def create_page(service: Service) -> FastAPI:
         service.rate_limiter.take(session.key)
         with service.files.receive(session.owner, announced_bytes(request)) as target:
             name, _ = await receive_file(request, target)
-            return {"name": target.keep(name, "user_data").id}
+            return {"name": catalog.add(session.owner, target.keep(name, "user_data")).id}
 
     @page.get("/media/{file_id}")
     async def media(file_id: str, request: Request) -> FileResponse:
         session: PageSession = request.state.session
         stored = service.files.get(session.owner, file_id)
         guessed = mimetypes.guess_type(stored.name)[0] or ""
-        # The browser is told a type of video or none: an uploaded HTML file must not run as a page of this server.
-        kind = guessed if guessed.startswith("video/") else "application/octet-stream"
+        # The browser is told a type of video or picture or none: uploaded HTML must not run as a page of this server.
+        kind = guessed if guessed.startswith("video/") or guessed in PICTURES else "application/octet-stream"
         return FileResponse(stored.path, media_type=kind, headers={"Cache-Control": "private, no-cache"})
 
     @page.get("/favicon.ico")
@@ -107,11 +111,11 @@ def create_page(service: Service) -> FastAPI:
         """Leads to the page in the reader's language."""
         return RedirectResponse(f"/{_labels(request).language}/", 303)
 
-    catalog, thumbnails, senses = VideoCatalog(service), Thumbnails(service.decoder), service.senses
+    thumbnails = Thumbnails(service.decoder)
     package = files("serve.web")
     for language, labels in LANGUAGES.items():
         blocks = layout(
-            Actions(service, sessions, catalog, thumbnails, senses, labels),
+            Actions(service, sessions, history, catalog, thumbnails, labels),
             labels,
             model=service.model.config.name,
             hours=limits.file_s / 3600,
@@ -145,11 +149,13 @@ def close_tabs(page: FastAPI) -> None:
             route.app.stop_event.set()
 
 
-async def _expire(sessions: PageSessions, service: Service) -> None:
-    """Deletes expired sessions and files at intervals, so that they also end while no requests come."""
+async def _expire(sessions: PageSessions, history: History, service: Service) -> None:
+    """Deletes what has expired at intervals, so that it also ends while no requests come."""
     while True:
         await asyncio.sleep(EXPIRE_S)
         sessions.expire()
+        sessions.save()
+        history.purge()
         service.files.expire()
 
 

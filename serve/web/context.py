@@ -1,8 +1,10 @@
 """The base of the page's actions: the session of a request, its slot and limits, its files and settings."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +14,22 @@ from pydantic import ValidationError
 from serve.api.errors import APIError, as_api_error
 from serve.api.schemas.media import VideoOptions
 from serve.runtime.files import StoredFile
-from serve.runtime.senses import VideoSenses
+from serve.runtime.progress import OnProgress, silent
 from serve.runtime.service import Service
 from serve.runtime.videos import RequestVideo, load_video
 from serve.web import render
-from serve.web.catalog import VideoCatalog
-from serve.web.conversation import PageVideo
+from serve.web.catalog import VideoCatalog, is_picture
+from serve.web.conversation import PageMedia
+from serve.web.history import History
 from serve.web.labels import Labels
-from serve.web.sessions import PageSession, PageSessions
+from serve.web.progress import Progress, WatchedWork
+from serve.web.sessions import PageSession, PageSessions, PageTab
 from serve.web.thumbnails import Thumbnails
 from videollm.cli.shapes import tags_json
 from videollm.errors import VideoLLMError
 
 MAX_CELLS = 24  # of the timeline; segments are merged until no more are left
-ERROR_S = 15  # how long an error is shown
+MESSAGE_S = 15  # how long a message is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,40 @@ class PageSettings:
     model: str
     temperature: float
     options: VideoOptions
+
+
+class PageError(Exception):
+    """The reason why an action was refused, for the person who asked for it."""
+
+
+def action(function: Callable) -> Callable:
+    """Marks a method as the action of an event: a refusal becomes a message, and the page stays as it is.
+
+    An error that reached Gradio would cover every component of the event with a sticker.
+    """
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def updates(self: "PageContext", *arguments: Any) -> AsyncIterator[Any]:
+            try:
+                async with aclosing(function(self, *arguments)) as found:
+                    async for update in found:
+                        yield update
+            except PageError as error:
+                self.tell(str(error))
+                yield gr.skip()
+
+        return updates
+
+    @functools.wraps(function)
+    async def update(self: "PageContext", *arguments: Any) -> Any:
+        try:
+            return await function(self, *arguments)
+        except PageError as error:
+            self.tell(str(error))
+            return gr.skip()
+
+    return update
 
 
 class PageContext:
@@ -43,26 +81,32 @@ class PageContext:
         self,
         service: Service,
         sessions: PageSessions,
+        history: History,
         catalog: VideoCatalog,
         thumbnails: Thumbnails,
-        senses: VideoSenses,
         labels: Labels,
     ):
-        self.service, self.sessions, self.catalog, self.thumbnails = service, sessions, catalog, thumbnails
-        self.senses, self.labels = senses, labels
+        self.service, self.sessions, self.history = service, sessions, history
+        self.catalog, self.thumbnails, self.labels = catalog, thumbnails, labels
 
     @asynccontextmanager
     async def work(self, request: gr.Request) -> AsyncIterator[PageSession]:
-        """Counts the action as a request of its session's key. Shows refusals and errors on the page."""
+        """Counts the action as a request of its session's key. Raises PageError for what is refused or fails."""
         session = self.session_of(request)
-        try:
+        with self.refusals():
             self.service.rate_limiter.take(session.key)
             async with self.service.concurrency.slot(session.owner):
                 yield session
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Turns refusals into PageError."""
+        try:
+            yield
         except ValidationError as error:
-            raise self.error(error.errors()[0]["msg"]) from error
+            raise PageError(error.errors()[0]["msg"]) from error
         except (APIError, VideoLLMError) as error:
-            raise self.error(str(as_api_error(error))) from error
+            raise PageError(str(as_api_error(error))) from error
 
     def session_of(self, request: gr.Request) -> PageSession:
         assert request.request is not None and request.session_hash is not None
@@ -70,10 +114,14 @@ class PageContext:
         self.sessions.claim(session, request.session_hash)
         return session
 
-    def file_of(self, session: PageSession, video: PageVideo) -> StoredFile:
-        if not video.file:
-            raise self.error(self.labels.no_video)
-        return self.service.files.get(session.owner, video.file)
+    def tab_of(self, request: gr.Request) -> PageTab:
+        return self.session_of(request).tabs[request.session_hash or ""]
+
+    def file_of(self, session: PageSession, media: PageMedia | None) -> StoredFile:
+        if media is None:
+            raise PageError(self.labels.no_video)
+        with self.refusals():
+            return self.catalog.find(session.owner, media)
 
     def settings(
         self, model: str, sampling: str, fps: float | None, frames: float | None, temperature: float
@@ -82,14 +130,29 @@ class PageContext:
         options: dict[str, Any] = {"auto": {}, "fps": {"fps": fps}, "frames": {"frames": frames and int(frames)}}
         return PageSettings(model, temperature, VideoOptions(**options[sampling]))
 
-    def error(self, reason: str) -> gr.Error:
-        return gr.Error(reason, duration=ERROR_S, title=self.labels.failed, print_exception=False)
+    def tell(self, message: str) -> None:
+        gr.Warning(message, duration=MESSAGE_S, title=self.labels.failed)
 
-    async def load(self, file: StoredFile, session: PageSession, settings: PageSettings) -> RequestVideo:
-        return await load_video(self.service, file.id, session.owner, settings.options, param="video")
+    async def load(
+        self, file: StoredFile, session: PageSession, settings: PageSettings, progress: OnProgress = silent
+    ) -> RequestVideo:
+        return await load_video(
+            self.service,
+            file.id,
+            session.owner,
+            settings.options,
+            param="video",
+            image=is_picture(file.name),
+            progress=progress,
+        )
 
-    async def timeline(self, file: StoredFile, session: PageSession, settings: PageSettings) -> str:
-        video, model = (await self.load(file, session, settings)).video, self.service.model
+    async def timeline(self, file: StoredFile, session: PageSession, settings: PageSettings) -> AsyncIterator[str]:
+        """Yields how far the analysis is, and at last the timeline."""
+        progress = Progress()
+        watched = WatchedWork(self.load(file, session, settings, progress), progress)
+        async for now in watched:
+            yield render.progress(now, self.labels)
+        video, model = watched.result.video, self.service.model
         segments = await asyncio.to_thread(video.segments, model.config, model.encoder.vocabulary, MAX_CELLS)
         middles_s = [float(segment.times_s[len(segment.times_s) // 2]) for segment in segments]
         thumbnails = await self.thumbnails.at(file.path, file.sha, middles_s)
@@ -97,7 +160,7 @@ class PageContext:
             render.PreviewCell(segment.start_s, segment.end_s, tags_json(segment.tags), thumbnail)
             for segment, thumbnail in zip(segments, thumbnails, strict=True)
         ]
-        return render.timeline(cells, self.labels)
+        yield render.timeline(cells, self.labels)
 
     async def middle_thumbnails(self, file: StoredFile, spans_s: Sequence[tuple[float, float]]) -> list[str]:
         return await self.thumbnails.at(file.path, file.sha, [(start + end) / 2 for start, end in spans_s])

@@ -12,12 +12,21 @@ class Labels:
     theme: str
     logout: str
     video: str
+    choose: str
+    no_choices: str
+    attach: str
+    attached: str
+    remove: str
     drop: str
     uploading: str
     upload_failed: str
     unplayable: str
-    example: str
+    examples: dict[str, str]  # by their names in the catalog
+    empty: str
     uploads_note: str
+    steps: dict[str, str]  # what is in work, by the names of `load_video`
+    working: str
+    left: str
     timeline: str
     no_timeline: str
     settings: str
@@ -32,7 +41,18 @@ class Labels:
     temperature_note: str
     apply: str
     chat: str
+    conversations: str
+    no_conversations: str
+    no_conversation: str
+    new: str
+    delete: str
+    deleted: str
+    restore: str
     ask: str
+    send: str
+    stop: str
+    stopped: str
+    same_answer: str
     chat_hint: str
     questions: tuple[str, ...]
     evidence: str
@@ -53,6 +73,8 @@ class Labels:
     nothing_seen: str
     search: str
     query: str
+    said: str
+    has: str
     search_in: str
     search_here: str
     search_index: str
@@ -100,12 +122,26 @@ ENGLISH = Labels(
     theme="Light or dark",
     logout="Log out",
     video="Video",
-    drop="Drop a video here, or choose a file",
+    choose="Choose a video",
+    no_choices="There is no video yet: add one",
+    attach="Add videos or pictures",
+    attached="In this conversation",
+    remove="Remove {name}",
+    drop="or drop or paste them anywhere",
     uploading="Uploading",
     upload_failed="The upload failed",
     unplayable="Your browser cannot play this file. You can still ask about it.",
-    example="Example clip",
+    examples={"example": "Example clip"},
+    empty="Add a video or a picture, then ask about it.",
     uploads_note="Only this browser can see your uploads. They are deleted after {hours} hours.",
+    steps={
+        "decode": "Reading the video",
+        "encode": "Looking at the frames",
+        "objects": "Looking for people and things",
+        "speech": "Listening to what is said",
+    },
+    working="Working",
+    left="about {seconds} s left",
     timeline="Timeline",
     no_timeline="The timeline appears when the video has been analysed.",
     settings="Settings",
@@ -120,7 +156,18 @@ ENGLISH = Labels(
     temperature_note="0 gives the same answer every time",
     apply="Apply",
     chat="Chat",
-    ask="Ask about this video",
+    conversations="Conversations",
+    no_conversations="Nothing has been asked yet. Conversations are listed here and can be gone back to.",
+    no_conversation="This conversation does not exist any more.",
+    new="New conversation",
+    delete="Delete",
+    deleted="Deleted: {title}",
+    restore="Restore",
+    ask="Ask about what you see",
+    send="Ask",
+    stop="Stop",
+    stopped="Stopped.",
+    same_answer="The answer stays the same: it was found in the video and not generated.",
     chat_hint="Ask anything about the video",
     questions=("What is in this video?", "What comes first?", "How does it end?"),
     evidence="Evidence",
@@ -141,6 +188,8 @@ ENGLISH = Labels(
     nothing_seen="nothing that the detector knows",
     search="Search",
     query="Describe a moment, such as: a cup of coffee",
+    said="Words that are said",
+    has="Things that are seen, such as: person, cup",
     search_in="Search in",
     search_here="This video",
     search_index="All indexed videos",
@@ -188,12 +237,21 @@ CHINESE = Labels(
     theme="浅色或深色",
     logout="退出",
     video="视频",
-    drop="将视频拖到此处，或选择文件",
+    choose="选择视频",
+    no_choices="还没有视频，请添加",
+    attach="添加视频或图片",
+    attached="此对话中",
+    remove="移除 {name}",
+    drop="也可拖放或粘贴到页面任意处",
     uploading="正在上传",
     upload_failed="上传失败",
     unplayable="浏览器无法播放此文件，但仍可提问。",
-    example="示例视频",
+    examples={"example": "示例视频"},
+    empty="请添加视频或图片，然后提问。",
     uploads_note="上传的文件仅此浏览器可见，{hours} 小时后删除。",
+    steps={"decode": "正在读取视频", "encode": "正在查看画面", "objects": "正在寻找人和物体", "speech": "正在听取语音"},
+    working="正在处理",
+    left="约剩 {seconds} 秒",
     timeline="时间轴",
     no_timeline="视频分析完成后将显示时间轴。",
     settings="设置",
@@ -208,7 +266,18 @@ CHINESE = Labels(
     temperature_note="为 0 时每次回答相同",
     apply="应用",
     chat="对话",
-    ask="就此视频提问",
+    conversations="历史对话",
+    no_conversations="还没有提问。对话会列在这里，可随时返回。",
+    no_conversation="此对话已不存在。",
+    new="新对话",
+    delete="删除",
+    deleted="已删除：{title}",
+    restore="恢复",
+    ask="就所见内容提问",
+    send="提问",
+    stop="停止",
+    stopped="已停止。",
+    same_answer="回答不变：它来自视频中的发现，而非生成。",
     chat_hint="关于视频，想问什么都可以（默认模型只懂英语）",
     questions=("What is in this video?", "What comes first?", "How does it end?"),
     evidence="依据",
@@ -229,6 +298,8 @@ CHINESE = Labels(
     nothing_seen="没有检测器认识的东西",
     search="搜索",
     query="描述一个画面，例如：a cup of coffee",
+    said="说到的话",
+    has="看到的东西，例如：person, cup",
     search_in="搜索范围",
     search_here="当前视频",
     search_index="索引中的所有视频",

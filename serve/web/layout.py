@@ -7,8 +7,8 @@ from gradio.themes import Base, colors, sizes
 
 from serve.web import render
 from serve.web.actions import Actions
-from serve.web.conversation import PageVideo
 from serve.web.labels import Labels
+from serve.web.view_actions import Update
 
 FONTS = ["ui-sans-serif", "system-ui", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "sans-serif"]
 THEME = Base(
@@ -33,8 +33,9 @@ THEME = Base(
     button_primary_background_fill_dark="*primary_700",
     button_primary_text_color="white",
 )
-# page.js dispatches this event on an upload and on a click on a found moment. Gradio then triggers the action.
-OPEN_VIDEO = "element.addEventListener('vl-open', event => trigger('open_video', event.detail));"
+# page.js dispatches these events, whose details are the data of the action.
+EVENTS = ("open", "remove", "new", "enter", "delete", "restore")
+BUS = "".join(f"element.addEventListener('vl-{name}', event => trigger('{name}', event.detail));" for name in EVENTS)
 
 
 def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout: bool, indexed: bool) -> gr.Blocks:
@@ -46,15 +47,16 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
         indexed: Whether there is an index to search.
     """
     with gr.Blocks(title="videollm", analytics_enabled=False, fill_width=True) as page:
-        video = gr.State(PageVideo())
+        shown, pending, chosen, conversation = gr.State(), gr.State(()), gr.State(False), gr.State()
         gr.HTML(render.header(labels, logout=logout))
+        conversations = gr.HTML("", elem_id="conversations")
+        bus = gr.HTML('<span class="vl-bus"></span>', elem_id="bus", js_on_load=BUS)
         with gr.Row(elem_classes="vl-columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="vl-left"):
-                player = gr.HTML(render.empty_player(), elem_id="player")
+                player = gr.HTML(render.empty_player(labels), elem_id="player")
                 timeline = gr.HTML(render.note(labels.no_timeline), elem_id="timeline")
                 lanes = gr.HTML("", elem_id="lanes")
-                choice = gr.Dropdown([], label=labels.video, elem_id="choice")
-                drop = gr.HTML(render.dropzone(labels, hours), elem_id="drop", js_on_load=OPEN_VIDEO)
+                choices = gr.HTML(render.choices([], None, labels), elem_id="choice")
                 with gr.Accordion(labels.settings, open=False, elem_id="settings"):
                     settings = _settings(labels, model)
                     apply = gr.Button(labels.apply, size="sm")
@@ -62,25 +64,28 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                 with gr.Tab(labels.chat, id="chat"):
                     chat = gr.Chatbot(
                         show_label=False,
+                        label=labels.chat,
                         container=False,
-                        height="max(340px, 100vh - 310px)",
+                        height="max(300px, 100vh - 330px)",
                         elem_id="chat",
                         editable="user",
                         buttons=["copy"],
-                        feedback_options=None,
                         placeholder=labels.chat_hint,
                         examples=[{"text": question} for question in labels.questions],
                         layout="bubble",
                     )
-                    question = gr.Textbox(
-                        placeholder=labels.ask,
-                        label=labels.ask,
-                        show_label=False,
-                        container=False,
-                        submit_btn=True,
-                        max_lines=5,
-                        elem_id="question",
-                    )
+                    with gr.Column(elem_id="composer"):
+                        attached = gr.HTML("", elem_id="attached")
+                        question = gr.Textbox(
+                            placeholder=labels.ask,
+                            label=labels.ask,
+                            show_label=False,
+                            container=False,
+                            submit_btn=labels.send,
+                            max_lines=5,
+                            elem_id="question",
+                        )
+                        gr.HTML(render.attach(labels, hours), elem_id="attach")
                     saves = gr.HTML("", elem_id="saves")
                 with gr.Tab(labels.captions, id="captions"):
                     gr.HTML(render.note(labels.captions_note))
@@ -99,6 +104,9 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                         submit_btn=labels.search_make,
                         elem_id="query",
                     )
+                    with gr.Row(visible=indexed):
+                        said = gr.Textbox(label=labels.said, elem_id="said")
+                        has = gr.Textbox(label=labels.has, elem_id="has")
                     scope = gr.Radio(
                         [(labels.search_index, True), (labels.search_here, False)],
                         value=indexed,
@@ -107,7 +115,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                         elem_id="scope",
                     )
                     gr.HTML(render.note(labels.search_note))
-                    found = gr.HTML("", elem_id="found", min_height=120, js_on_load=OPEN_VIDEO)
+                    found = gr.HTML("", elem_id="found", min_height=120)
                 with gr.Tab(labels.summary, id="summary"):
                     gr.HTML(render.note(labels.summary_note))
                     with gr.Row(equal_height=True):
@@ -117,36 +125,60 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                 with gr.Tab(labels.receipt, id="receipt") as receipt_tab:
                     receipt = gr.HTML(render.note(labels.receipt_note), elem_id="receipt", min_height=120)
 
-        opening: dict[str, Any] = {
-            "outputs": [video, choice, player, timeline, chat, saves, captions, summary, receipt, lanes, transcript],
-            "show_progress_on": timeline,
-            "show_progress": "minimal",
+        # Progress is shown where it belongs, so that Gradio need not cover anything with its own.
+        update: dict[str, Any] = {
+            "outputs": list(
+                Update(
+                    shown=shown,
+                    pending=pending,
+                    chosen=chosen,
+                    conversation=conversation,
+                    choices=choices,
+                    player=player,
+                    timeline=timeline,
+                    lanes=lanes,
+                    transcript=transcript,
+                    captions=captions,
+                    summary=summary,
+                    receipt=receipt,
+                    chat=chat,
+                    attached=attached,
+                    question=question,
+                    saves=saves,
+                    conversations=conversations,
+                )
+            ),
+            "show_progress": "hidden",
+            "trigger_mode": "multiple",  # or else Gradio drops what happens while an earlier event is in work
         }
-        inputs = [video, *settings]
-        page.load(actions.load_page, settings, **opening)
-        choice.input(actions.open, [choice, *inputs], **opening)
-        drop.open_video(actions.open_by_name, inputs, **opening)
-        found.open_video(actions.open_by_name, inputs, **opening)
-        apply.click(actions.refresh_timeline, inputs, timeline)
-
-        talking: dict[str, Any] = {"outputs": [video, chat, question, saves], "show_progress": "hidden"}
+        here = [shown, *settings]
         asking: list[Any] = [
-            question.submit(actions.ask, [question, *inputs], **talking),
-            chat.retry(actions.retry, inputs, **talking),
-            chat.edit(actions.edit, inputs, **talking),
-            chat.example_select(actions.ask_example, inputs, **talking),
+            question.submit(actions.ask, [question, shown, pending, conversation, *settings], **update),
+            chat.example_select(actions.ask_example, [shown, pending, conversation, *settings], **update),
+            chat.retry(actions.retry, [shown, conversation, *settings], **update),
+            chat.edit(actions.edit, [shown, conversation, *settings], **update),
         ]
         for event in asking:
             event.then(actions.enable_input, None, question, show_progress="hidden")
-        question.stop(actions.stop, video, cancels=asking, **talking)
-        chat.undo(actions.undo, video, **talking)
-        chat.clear(actions.clear, video, **talking)
+        question.stop(actions.stop, conversation, **update)
+        chat.undo(actions.undo, [shown, conversation], **update)
+        chat.like(actions.rate, conversation, **update)
 
-        describe.click(actions.caption, inputs, captions)
-        listen.click(actions.sense, video, [lanes, transcript], show_progress_on=transcript)
-        query.submit(actions.search, [query, scope, *inputs], found)
-        make.click(actions.summarize, [parts, *inputs], summary)
-        receipt_tab.select(actions.show_receipt, video, receipt)
+        page.load(actions.load_page, settings, **update)
+        bus.open(actions.open, [shown, pending, chosen, conversation, *settings], **update)
+        bus.enter(actions.open_conversation, [conversation, *settings], **update)
+        bus.new(actions.new_conversation, [shown, conversation], **update)
+        bus.remove(actions.remove, [shown, pending, conversation], **update)
+        bus.delete(actions.delete_conversation, [shown, conversation], **update)
+        bus.restore(actions.restore_conversation, conversation, **update)
+
+        apply.click(actions.refresh_timeline, here, timeline, show_progress="hidden")
+        describe.click(actions.caption, here, captions, show_progress="hidden")
+        listen.click(actions.sense, shown, [lanes, transcript], show_progress="hidden")
+        for field in (query, said, has):
+            field.submit(actions.search, [query, said, has, scope, *here], found)
+        make.click(actions.summarize, [parts, *here], summary, show_progress="hidden")
+        receipt_tab.select(actions.show_receipt, conversation, receipt, show_progress="hidden")
     return page
 
 

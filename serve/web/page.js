@@ -10,17 +10,36 @@
     if (box.top < 0 || box.bottom > innerHeight) player.scrollIntoView({ behavior: "smooth", block: "center" });
   }
 
-  function openVideo(element, detail) {
-    // Gradio's listener sits on an element around the component's content.
-    element.dispatchEvent(new CustomEvent("vl-open", { bubbles: true, detail }));
+  // Gradio's listeners sit on an element around the content of one component, which turns these events into actions.
+  function send(kind, detail) {
+    document.querySelector("#bus .vl-bus").dispatchEvent(new CustomEvent(`vl-${kind}`, { detail, bubbles: true }));
+  }
+  function open(name, at, added) {
+    const shown = document.querySelector("#player [data-choice]");
+    if (shown?.dataset.choice === name && !added) seek(at);
+    else send("open", { name, at, added });
   }
 
+  const ACTIONS = {
+    seek: (element) => seek(Number(element.dataset.seek)),
+    open: (element) => open(element.dataset.open, Number(element.dataset.at ?? 0), false),
+    remove: (element) => send("remove", { name: element.dataset.remove }),
+    enter: (element) => { send("enter", { name: element.dataset.enter }); element.closest("[popover]")?.hidePopover(); },
+    delete: (element) => send("delete", { name: element.dataset.delete }),
+    restore: (element) => send("restore", { name: element.dataset.restore }),
+    new: () => send("new", {}),
+    theme: () => setDark(!document.body.classList.contains("dark"), true),
+  };
   document.addEventListener("click", (event) => {
-    const target = event.target.closest("[data-seek], [data-open], [data-theme]");
-    if (!target) return;
-    if ("seek" in target.dataset) seek(Number(target.dataset.seek));
-    else if ("open" in target.dataset) openVideo(target, { name: target.dataset.open, at: Number(target.dataset.at) });
-    else setDark(!document.body.classList.contains("dark"), true);
+    const target = event.target.closest(Object.keys(ACTIONS).map((name) => `[data-${name}]`).join());
+    if (target) ACTIONS[Object.keys(ACTIONS).find((name) => name in target.dataset)](target);
+    // A time in an answer is about the video that the answer cites first, or else about the one that is shown.
+    const time = event.target.closest("#chat a[href*='#t=']");
+    if (!time) return;
+    event.preventDefault();
+    const seconds = Number(time.hash.slice(3)), cited = time.closest(".message")?.querySelector("[data-open]");
+    if (cited) open(cited.dataset.open, seconds, false);
+    else seek(seconds);
   });
 
   // Media events do not bubble, but they are captured.
@@ -116,20 +135,37 @@
   function watch() {
     hold();
     new MutationObserver(hold).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-    watchLanes();
+    watchParts();
   }
-  // Gradio replaces the lanes when they are found, and empties them for another video.
-  function watchLanes() {
+  // Gradio replaces the lanes when they are found and empties them for another video. It also replaces the list.
+  function watchParts() {
+    document.querySelector("#conversations")?.setAttribute("popover", "");
     new MutationObserver((changes) => {
-      if (changes.some((change) => change.target.closest?.("#lanes"))) drawBoxes();
+      const inside = (name) => changes.some((change) => change.target.closest?.(name));
+      if (inside("#lanes")) drawBoxes();
+      document.querySelector("#conversations:not([popover])")?.setAttribute("popover", "");
+      if (inside("#conversations")) nameConversation();
     }).observe(document.body, { childList: true, subtree: true });
   }
   if (document.body) watch();
   else addEventListener("DOMContentLoaded", watch);
 
-  function upload(drop, file) {
-    const input = drop.querySelector("input"), bar = drop.querySelector("progress"), form = new FormData();
-    const request = new XMLHttpRequest();
+  // The address names the conversation, so that it is there again after a reload and in the other language.
+  function nameConversation() {
+    const history = document.querySelector("#conversations .vl-history");
+    if (!history) return;
+    const kept = history.querySelector(".vl-here"), address = new URL(location.href);
+    if (kept) address.searchParams.set("c", history.dataset.conversation);
+    else address.searchParams.delete("c");
+    if (address.href !== location.href) window.history.replaceState(null, "", address);
+    const other = document.querySelector("a[hreflang]");
+    if (other) other.search = address.search;
+  }
+
+  function upload(files) {
+    const [file, ...rest] = files, attach = document.querySelector(".vl-attach"), form = new FormData();
+    if (!file) return;
+    const input = attach.querySelector("input"), bar = attach.querySelector("progress"), request = new XMLHttpRequest();
     form.append("file", file);
     bar.hidden = false;
     request.upload.onprogress = (event) => { bar.value = event.loaded / event.total; };
@@ -137,9 +173,10 @@
       bar.hidden = true;
       input.value = "";
       const reply = request.response;
-      const problem = drop.parentElement.querySelector("[role=alert]");
+      const problem = attach.parentElement.querySelector("[role=alert]");
       problem.textContent = request.status === 200 ? "" : `${problem.dataset.text}: ${reply?.error?.message ?? request.status}`;
-      if (request.status === 200) openVideo(drop, { name: reply.name, at: 0 });
+      if (request.status === 200) open(reply.name, 0, true);
+      upload(rest);
     };
     request.responseType = "json";
     request.open("POST", "/media");
@@ -147,23 +184,21 @@
   }
 
   document.addEventListener("change", (event) => {
-    if (event.target.matches(".vl-drop input") && event.target.files.length) {
-      upload(event.target.closest(".vl-drop"), event.target.files[0]);
-    }
+    if (event.target.matches(".vl-attach input")) upload([...event.target.files]);
+    if (event.target.matches("[data-choose]")) open(event.target.value, 0, false);
   });
-  document.addEventListener("keydown", (event) => {
-    if (event.target.matches?.(".vl-drop") && (event.key === "Enter" || event.key === " ")) {
-      event.preventDefault();
-      event.target.querySelector("input").click();
-    }
-  });
+  document.addEventListener("paste", (event) => {
+    if (!event.clipboardData.files.length) return;
+    event.preventDefault();
+    upload([...event.clipboardData.files]);
+  }, true);
   for (const kind of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, (event) => {
-      const drop = event.target.closest?.(".vl-drop");
-      if (!drop) return;
+      if (!event.dataTransfer.types.includes("Files")) return;
       event.preventDefault();
-      drop.toggleAttribute("data-over", kind === "dragover");
-      if (kind === "drop" && event.dataTransfer.files.length) upload(drop, event.dataTransfer.files[0]);
-    });
+      event.stopPropagation();
+      document.body.toggleAttribute("data-over", kind === "dragover");
+      if (kind === "drop") upload([...event.dataTransfer.files]);
+    }, true);
   }
 })();

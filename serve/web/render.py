@@ -4,8 +4,10 @@ Jinja escapes whatever comes from a video, a model or a user. A button with `dat
 one with `data-open` opens another video at `data-at` seconds (see page.js).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Literal
 from urllib.parse import quote
@@ -14,8 +16,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from serve.api.schemas.videos import CaptionReply, SummaryReply
 from serve.runtime.senses import SensedVideo
-from serve.web.conversation import PageTurn, PageVideo, as_json, as_markdown, subtitles
+from serve.web.catalog import Choice
+from serve.web.conversation import PageConversation, PageMedia, PageTurn, as_json, as_markdown, subtitles
+from serve.web.history import HistoryEntry
 from serve.web.labels import LANGUAGES, Labels
+from serve.web.progress import Progress
 from videollm.cli.shapes import TagsJSON
 from videollm.datasets.schema import format_time
 from videollm.senses.objects import most_at_once
@@ -23,6 +28,7 @@ from videollm.video.subtitles import Cue, write_subtitles
 
 MAX_LANES = 6  # kinds of things with a lane of their own; the boxes show all
 LEAST_S = 0.001  # a picture has no duration, and shares of it are taken
+TIME = re.compile(r"(?<![\d:.])\d{1,3}:[0-5]\d(?::[0-5]\d)?(?![\d:])")
 NO_THUMBNAIL = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 9'/%3E"
 
 
@@ -33,6 +39,23 @@ class PreviewCell:
     start_s: float
     end_s: float
     tags: TagsJSON
+    thumbnail: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceCell:
+    """A part of one of the conversation's videos that supports an answer."""
+
+    media: PageMedia
+    cell: PreviewCell
+
+
+@dataclass(frozen=True, slots=True)
+class UsedFrame:
+    """A frame that the model saw. thumbnail: a data: URL."""
+
+    media: PageMedia
+    time_s: float
     thumbnail: str
 
 
@@ -91,6 +114,7 @@ def _environment() -> Environment:
         "number": lambda value: f"{value:g}",
         "percent": lambda value: f"{value:.0%}",
         "time": format_time,
+        "when": lambda seconds: datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M"),
         "url_quote": quote,
     }
     environment.globals["span"] = _format_span
@@ -113,18 +137,47 @@ def header(labels: Labels, *, logout: bool) -> str:
     return _render("header", labels=labels, logout=logout, other_language=other)
 
 
-def player(file: str, name: str, labels: Labels, at_s: float = 0.0) -> str:
+def player(file: str, media: PageMedia, labels: Labels, at_s: float = 0.0) -> str:
     """file: a file id of the session."""
-    return _render("player", file=file, name=name, labels=labels, at_s=at_s)
+    return _render("player", file=file, media=media, labels=labels, at_s=at_s)
 
 
-def empty_player() -> str:
-    return '<div class="vl-player vl-skeleton"></div>'
+def empty_player(labels: Labels) -> str:
+    return _render("empty_player", labels=labels)
 
 
-def dropzone(labels: Labels, hours: float) -> str:
-    """hours: how long uploads are kept."""
-    return _render("dropzone", labels=labels, hours=hours)
+def choices(every: Sequence[Choice], shown: PageMedia | None, labels: Labels) -> str:
+    """The list of videos, in which `shown` is chosen."""
+    return _render("choices", choices=every, shown=shown, labels=labels)
+
+
+def attached(media: Sequence[PageMedia], pending: Sequence[PageMedia], shown: PageMedia | None, labels: Labels) -> str:
+    """What the conversation is about, and what goes with the next question."""
+    return _render("attached", media=media, pending=pending, shown=shown, labels=labels)
+
+
+def attach(labels: Labels, hours: float) -> str:
+    """The button to add files. hours: how long uploads are kept."""
+    return _render("attach", labels=labels, hours=hours)
+
+
+def conversations(entries: Sequence[HistoryEntry], current: str, labels: Labels) -> str:
+    """current: the id of the conversation that is shown."""
+    return _render("conversations", entries=entries, current=current, labels=labels)
+
+
+def progress(now: Progress, labels: Labels) -> str:
+    """How far a piece of work is, and how long it still takes."""
+    return _render("progress", now=now, labels=labels)
+
+
+def with_links(answer: str) -> str:
+    """Returns the answer as Markdown whose times are links, which page.js lets seek."""
+    return TIME.sub(lambda time: f"[{time[0]}](#t={_seconds(time[0])})", answer)
+
+
+def _seconds(time: str) -> int:
+    return sum(int(part) * 60**place for place, part in enumerate(reversed(time.split(":"))))
 
 
 def note(text: str) -> str:
@@ -135,18 +188,18 @@ def timeline(cells: Sequence[PreviewCell], labels: Labels) -> str:
     return _render("timeline", cells=cells, labels=labels)
 
 
-def evidence(cells: Sequence[PreviewCell], labels: Labels) -> str:
-    return _render("evidence", cells=cells, labels=labels)
+def evidence(cells: Sequence[EvidenceCell], labels: Labels, *, several: bool) -> str:
+    """several: whether the conversation has several videos, so that each cell must say which it is from."""
+    return _render("evidence", cells=cells, labels=labels, several=several) if cells else ""
 
 
-def saves(video: PageVideo, labels: Labels) -> str:
+def saves(conversation: PageConversation, labels: Labels) -> str:
     """Links to the conversation as files; empty if there is no conversation."""
-    if not video.turns:
+    if not conversation.turns:
         return ""
-    stem = PurePath(video.name).stem
     files = [
-        SavedFile(f"{stem}.chat.json", "application/json", as_json(video), "JSON"),
-        SavedFile(f"{stem}.chat.md", "text/markdown", as_markdown(video), "Markdown"),
+        SavedFile("conversation.json", "application/json", as_json(conversation), "JSON"),
+        SavedFile("conversation.md", "text/markdown", as_markdown(conversation), "Markdown"),
     ]
     return _render("saves", files=files, labels=labels)
 
@@ -200,7 +253,6 @@ def storyboard(reply: SummaryReply, thumbnails: Sequence[str], labels: Labels) -
     return _render("storyboard", reply=reply, parts=list(zip(reply.parts, thumbnails, strict=True)), labels=labels)
 
 
-def receipt(turn: PageTurn, times_s: Sequence[float], thumbnails: Sequence[str], labels: Labels) -> str:
-    """times_s, thumbnails: of the frames to show, which may be fewer than the model used."""
-    frames = list(zip(times_s, thumbnails, strict=True))
+def receipt(turn: PageTurn, frames: Sequence[UsedFrame], labels: Labels) -> str:
+    """frames: those to show, which may be fewer than the model used."""
     return _render("receipt", question=turn.question, receipt=turn.receipt, frames=frames, labels=labels)

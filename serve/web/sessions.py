@@ -1,7 +1,8 @@
 """Sessions of the page, one per browser. A session is opened with an API key if the server has keys.
 
 A session is a random token in a cookie that scripts cannot read (HttpOnly) and other sites cannot send (SameSite). Its
-uploads, and what is computed from them, are visible to this session only.
+uploads, and what is computed from them, are visible to this session only. Sessions are kept on disk as hashes of their
+tokens, so that a browser finds its conversations again after the server was started anew.
 """
 
 import hashlib
@@ -10,16 +11,19 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
+from time import time
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.api.errors import APIError
 from serve.runtime.files import FileStore
-from serve.security.auth import ApiKeys
+from serve.security.auth import ANYBODY, ApiKeys
+from serve.web.answering import Answering
+from serve.web.conversation import PageConversation
+from serve.web.history import History
 
 # The paths that the page needs; all others are closed. Gradio has many more, some of which serve files or take them.
 PAGE_PATHS = re.compile(
@@ -30,11 +34,12 @@ PAGE_PATHS = re.compile(
 ENTRIES = ("/", "/en/", "/zh/")
 OPEN = (*ENTRIES, "/login", "/favicon.ico")
 UPLOAD = "/media"
-MAX_SESSIONS = 1000  # the least recently used one makes room
+MAX_SESSIONS = 1000  # one without a page makes room, and else the least recently used one
+SESSION_S = 30 * 24 * 3600.0  # how long an unused session is kept
 HEADERS = {
     # Nothing is loaded from other sites. Gradio needs the unsafe parts: inline scripts, and functions made from text.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'; "
-    "form-action 'self'; base-uri 'none'",
+    "form-action 'self'; base-uri 'self'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",  # "no-referrer" would make browsers send Origin: null with forms
 }
@@ -44,6 +49,23 @@ def is_page(path: str) -> bool:
     return PAGE_PATHS.fullmatch(path) is not None
 
 
+# SameSite=Strict: the browser sends no cookie where a link of another site leads here, but does so once this page asks.
+AGAIN = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0"><title>videollm</title>"""
+
+
+@dataclass(slots=True)
+class PageTab:
+    """An open page. shown: the name in the catalog of what is in its player. answering: the answer in work."""
+
+    shown: str = ""
+    answering: Answering | None = None
+
+    async def stop(self, conversation: PageConversation) -> PageConversation:
+        """Ends the answer in work, and returns the conversation with what there is of it."""
+        working, self.answering = self.answering, None
+        return conversation if working is None else await working.stop()
+
+
 @dataclass(slots=True)
 class PageSession:
     """A session of one browser.
@@ -51,14 +73,19 @@ class PageSession:
     Attributes:
         owner: The owner of its files and features, which count for the key (see `account_of`).
         key: The owner name of the API key that opened it.
-        used_at: When it was last used.
-        tabs: Gradio's names (session hashes) of its open tabs.
+        used_at: When it was last used, in seconds since 1970.
+        tabs: Gradio's names (session hashes) of its tabs.
     """
 
     owner: str
     key: str
     used_at: float
-    tabs: set[str] = field(default_factory=set)
+    tabs: dict[str, PageTab] = field(default_factory=dict)
+
+    @property
+    def reader(self) -> str:
+        """The owner of its conversations: the key, and on a server without keys the browser."""
+        return self.owner if self.key == ANYBODY else self.key
 
 
 class PageSessions:
@@ -66,21 +93,36 @@ class PageSessions:
 
     Args:
         files: Where their uploads are.
+        history: Where sessions and their conversations are kept.
+        keys: The keys that the server has now. Sessions of keys that it had before are not admitted.
         timeout_s: How long an unused session is kept.
         now: The clock, in seconds; tests replace it.
     """
 
-    def __init__(self, files: FileStore, timeout_s: float, now: Callable[[], float] = monotonic):
-        self._files, self._timeout_s, self._now = files, timeout_s, now
+    def __init__(
+        self,
+        files: FileStore,
+        history: History,
+        keys: ApiKeys,
+        timeout_s: float = SESSION_S,
+        now: Callable[[], float] = time,
+    ):
+        self._files, self._history, self._timeout_s, self._now = files, history, timeout_s, now
         # By the hash of the token, least recently used first. Tokens themselves are not kept.
-        self._sessions: OrderedDict[bytes, PageSession] = OrderedDict()
+        self._sessions: OrderedDict[bytes, PageSession] = OrderedDict(
+            (digest, PageSession(owner, key, used_at))
+            for digest, owner, key, used_at in history.sessions()
+            if key in keys.owners
+        )
 
     def open(self, key: str) -> str:
         """Opens a session and returns its token. key: the owner name of the API key."""
         token = secrets.token_urlsafe(32)
         self._sessions[_digest(token)] = PageSession(f"{key}/{secrets.token_hex(12)}", key, self._now())
         while len(self._sessions) > MAX_SESSIONS:
-            self._end(next(iter(self._sessions)))
+            # Whoever sends requests without a cookie opens sessions, but no pages: these end nobody else's session.
+            unused = (digest for digest, session in self._sessions.items() if not session.tabs)
+            self._end(next(unused, next(iter(self._sessions))))
         return token
 
     def get(self, token: str | None) -> PageSession | None:
@@ -103,10 +145,18 @@ class PageSessions:
                 return
             self._end(digest)
 
+    def save(self) -> None:
+        """Writes to disk when each session that has had a page was last used."""
+        self._history.save_sessions(
+            [(digest, one.owner, one.key, one.used_at) for digest, one in self._sessions.items() if one.tabs]
+        )
+
     def _end(self, digest: bytes) -> None:
         session = self._sessions.pop(digest)
         for file in self._files.owned_by(session.owner):
             self._files.delete(session.owner, file.id)
+        self._history.delete_session(digest)
+        self._history.forget(session.owner)
 
     def claim(self, session: PageSession, tab: str) -> None:
         """Assigns a tab to the session. Raises APIError 404 if it belongs to another one.
@@ -115,7 +165,10 @@ class PageSessions:
         """
         if any(tab in other.tabs for other in self._sessions.values() if other is not session):
             raise APIError(404, "no such page", "not_found")
-        session.tabs.add(tab)
+        is_first = not session.tabs
+        session.tabs.setdefault(tab, PageTab())
+        if is_first:
+            self.save()
 
 
 def _digest(token: str) -> bytes:
@@ -135,6 +188,9 @@ class SessionGuard:
         request, token = Request(scope), None
         try:
             session = self._admit(request)
+            if session is None and request.url.path in ENTRIES and (answer := _not_a_visit(request)):
+                await answer(scope, receive, send)
+                return
             if session is None and request.url.path in ENTRIES and not self.keys.required:
                 session = self.sessions.get(token := self.sessions.open(self.keys.owner(None)))
         except APIError as error:
@@ -169,6 +225,18 @@ class SessionGuard:
         return session
 
 
+def _not_a_visit(request: Request) -> Response | None:
+    """Returns the answer to a request without a session that no page of this server and no person has made.
+
+    Browsers say what they want a page for. Clients that say nothing are no browsers.
+    """
+    if request.headers.get("sec-fetch-dest", "document") != "document":
+        return APIError(403, "this page is for people, and not for a part of another page", "not_a_visit").response()
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        return HTMLResponse(AGAIN, headers=HEADERS)
+    return None
+
+
 def cookie_name(request: Request) -> str:
     """Returns a name for each port: browsers share cookies between all ports of a host."""
     _, port = request.scope["server"]
@@ -177,4 +245,4 @@ def cookie_name(request: Request) -> str:
 
 def cookie(request: Request, token: str) -> str:
     secure = "; Secure" if request.url.scheme == "https" else ""
-    return f"{cookie_name(request)}={token}; Path=/; HttpOnly; SameSite=Strict{secure}"
+    return f"{cookie_name(request)}={token}; Path=/; Max-Age={SESSION_S:.0f}; HttpOnly; SameSite=Strict{secure}"

@@ -1,6 +1,7 @@
 """What the tabs beside the chat do: captions, search, summary, and what the model saw."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
@@ -12,8 +13,9 @@ from serve.runtime.files import StoredFile
 from serve.runtime.tasks import caption_video, embed_query, find_moments, summarize_video
 from serve.web import render
 from serve.web.catalog import indexed_name
-from serve.web.context import PageContext, PageSettings
-from serve.web.conversation import PageTurn, PageVideo
+from serve.web.context import PageContext, PageError, PageSettings, action
+from serve.web.conversation import PageConversation, PageMedia, PageTurn
+from serve.web.progress import Progress, WatchedWork
 from serve.web.sessions import PageSession
 from videollm.cli.shapes import tags_json
 from videollm.retrieval.grounding import ground
@@ -24,38 +26,64 @@ ROUNDING_S = 0.0005  # a receipt's times are rounded: half a millisecond later, 
 
 
 class TabActions(PageContext):
-    async def caption(self, request: gr.Request, video: PageVideo, *settings: Any) -> str:
+    @action
+    async def caption(self, request: gr.Request, shown: PageMedia | None, *settings: Any) -> AsyncIterator[str]:
+        yield render.progress(Progress(), self.labels)
         async with self.work(request) as session:
-            chosen, url = self.settings(*settings), VideoUrl(url=self.file_of(session, video).id)
-            body = CaptionRequest(model=chosen.model, video=url, options=chosen.options, dense=True)
+            chosen, file = self.settings(*settings), self.file_of(session, shown)
+            body = CaptionRequest(model=chosen.model, video=VideoUrl(url=file.id), options=chosen.options, dense=True)
             reply = await caption_video(self.service, body, session.owner)
-            return render.captions(reply, video.name, self.labels)
+            yield render.captions(reply, file.name, self.labels)
 
-    async def summarize(self, request: gr.Request, parts: int, video: PageVideo, *settings: Any) -> str:
+    @action
+    async def summarize(
+        self, request: gr.Request, parts: int, shown: PageMedia | None, *settings: Any
+    ) -> AsyncIterator[str]:
+        yield render.progress(Progress(), self.labels)
         async with self.work(request) as session:
-            chosen, file = self.settings(*settings), self.file_of(session, video)
+            chosen, file = self.settings(*settings), self.file_of(session, shown)
             url = VideoUrl(url=file.id)
             body = SummarizeRequest(model=chosen.model, video=url, options=chosen.options, parts=int(parts))
             reply = await summarize_video(self.service, body, session.owner)
             thumbnails = await self.thumbnails.at(file.path, file.sha, [part.time for part in reply.parts])
-            return render.storyboard(reply, thumbnails, self.labels)
+            yield render.storyboard(reply, thumbnails, self.labels)
 
-    async def sense(self, request: gr.Request, video: PageVideo) -> tuple[str, str]:
-        """Finds speech, people and things. Returns the lanes below the timeline and the transcript."""
+    @action
+    async def sense(self, request: gr.Request, shown: PageMedia | None) -> AsyncIterator[tuple[Any, str]]:
+        """Finds speech, people and things. Yields the lanes below the timeline and the transcript."""
+        progress = Progress()
+        yield gr.skip(), render.progress(progress, self.labels)
         async with self.work(request) as session:
-            file = self.file_of(session, video)
-            found = await self.senses.of(session.owner, file.path, file.sha)
-            return render.lanes(found, self.labels), render.transcript(found, video.name, self.labels)
+            file = self.file_of(session, shown)
+            watched = WatchedWork(self.service.senses.of(session.owner, file.path, file.sha, progress), progress)
+            async for now in watched:
+                yield gr.skip(), render.progress(now, self.labels)
+            found = watched.result
+            yield render.lanes(found, self.labels), render.transcript(found, file.name, self.labels)
 
-    async def search(self, request: gr.Request, query: str, indexed: bool, video: PageVideo, *settings: Any) -> str:
-        """Finds moments in the video that is shown, or in all indexed videos."""
-        if not query.strip():
-            raise self.error(self.labels.no_query)
+    @action
+    async def search(
+        self,
+        request: gr.Request,
+        query: str,
+        said: str,
+        has: str,
+        indexed: bool,
+        shown: PageMedia | None,
+        *settings: Any,
+    ) -> str:
+        """Finds moments in the video that is shown, or in all indexed videos.
+
+        said: words of the speech. has: names of things that are seen, separated by commas.
+        """
+        if not (query.strip() or said.strip() or has.strip()):
+            raise PageError(self.labels.no_query)
         async with self.work(request) as session:
             if indexed:
-                cards = await self._search_index(query)
+                things = [thing.strip() for thing in has.split(",") if thing.strip()]
+                cards = await self._search_index(query.strip() or None, said.strip() or None, things)
             else:
-                file = self.file_of(session, video)
+                file = self.file_of(session, shown)
                 cards = await self._search_video(query, file, session, self.settings(*settings))
         return render.moments(cards) if cards else render.note(self.labels.no_results)
 
@@ -74,9 +102,9 @@ class TabActions(PageContext):
             cards.append(render.MomentCard(file.name, None, span.score, cell))
         return cards
 
-    async def _search_index(self, query: str) -> list[render.MomentCard]:
+    async def _search_index(self, query: str | None, said: str | None, has: list[str]) -> list[render.MomentCard]:
         await self.catalog.refresh()
-        moments = await find_moments(self.service, query, MAX_MOMENTS)
+        moments = await find_moments(self.service, query, MAX_MOMENTS, said, has)
         cards = []
         for moment in moments:
             name = indexed_name(moment.path)
@@ -90,18 +118,22 @@ class TabActions(PageContext):
             cards.append(render.MomentCard(shared.path.name, name, moment.score, cell))
         return cards
 
-    async def show_receipt(self, request: gr.Request, video: PageVideo) -> str:
+    @action
+    async def show_receipt(self, request: gr.Request, conversation: PageConversation) -> str:
         """Shows the frames and the receipt of the last complete answer."""
-        turns = [turn for turn in video.turns if turn.receipt]
+        turns = [turn for turn in conversation.turns if turn.receipt]
         if not turns:
             return render.note(self.labels.receipt_note)
         async with self.work(request) as session:
-            return await self._receipt(self.file_of(session, video), turns[-1])
+            return await self._receipt(session, conversation, turns[-1])
 
-    async def _receipt(self, file: StoredFile, turn: PageTurn) -> str:
+    async def _receipt(self, session: PageSession, conversation: PageConversation, turn: PageTurn) -> str:
         assert turn.receipt is not None
-        every = turn.receipt.videos[0].times
-        count = min(len(every), MAX_FRAMES)
-        times_s = [every[(2 * n + 1) * len(every) // (2 * count)] for n in range(count)]  # the middles of equal parts
-        thumbnails = await self.thumbnails.at(file.path, file.sha, [time_s + ROUNDING_S for time_s in times_s])
-        return render.receipt(turn, times_s, thumbnails, self.labels)
+        frames = []
+        for media, used in zip(conversation.media, turn.receipt.videos, strict=False):
+            file, every = self.file_of(session, media), used.times
+            count = min(len(every), MAX_FRAMES // len(turn.receipt.videos) or 1)
+            times_s = [every[(2 * n + 1) * len(every) // (2 * count)] for n in range(count)]  # middles of equal parts
+            thumbnails = await self.thumbnails.at(file.path, file.sha, [time_s + ROUNDING_S for time_s in times_s])
+            frames += [render.UsedFrame(media, *frame) for frame in zip(times_s, thumbnails, strict=True)]
+        return render.receipt(turn, frames, self.labels)

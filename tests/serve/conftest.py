@@ -33,7 +33,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
                 cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "VIDEOLLM_STATE": f"{log}.state"} | environment,
             )
         end = monotonic() + START_S
         while not (found := re.search(r"running on (http://\S+)", log.read_text())):

@@ -72,10 +72,15 @@ class Question:
     quoted: str = ""
 
 
+def asked_time(text: str) -> float | None:
+    """The one time, in seconds, that a question is about; None if it names none or several."""
+    clocks = _CLOCK.findall(text)
+    return 60.0 * int(clocks[0][0]) + int(clocks[0][1]) if len(clocks) == 1 else None
+
+
 def read_question(text: str) -> Question | None:
     """The question, None where its form is not one of these."""
-    clock, quoted = _CLOCK.search(text), re.search('["\u201c](.+?)["\u201d]', text)
-    time_s = 60.0 * int(clock[1]) + int(clock[2]) if clock else None
+    time_s, quoted = asked_time(text), re.search('["\u201c](.+?)["\u201d]', text)
     words = " ".join(_CLOCK.sub("", text).lower().replace("\u2019", "'").strip(" ?.!\n").split())
     if asks := _about_sound(words):
         return Question(asks, words, time_s, quoted[1] if quoted else "")

@@ -9,6 +9,7 @@ from time import perf_counter
 from videollm.chat.answer import Answer, Evidence, Receipt
 from videollm.chat.grounded import CANNOT_TELL, EVIDENCE, INTRODUCTION, Grounded, evidence_of, ground
 from videollm.chat.presence import LEAST_COSINE
+from videollm.chat.questions import asked_time
 from videollm.errors import ContextOverflowError
 from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import Engine, PromptCache
@@ -239,7 +240,8 @@ def _certain_length(text: str, stops: tuple[str, ...]) -> int:
 def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptVideo]) -> tuple[Evidence, ...]:
     """Returns the segments whose embeddings are nearest to the embedding of the answer, best first.
 
-    An answer that denies, or that cannot tell, has none, because nothing that is shown supports it.
+    An answer that denies, or that cannot tell, has none, because nothing that is shown supports it. An answer about one
+    moment cites that moment.
     """
     if not videos or NO_EVIDENCE.match(answer):
         return ()
@@ -247,7 +249,13 @@ def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptV
     says_little = len(answer.split()) == 1 or any(c.isdigit() for c in answer)
     text = f"{question} {answer}" if says_little else answer
     embed = model.encoder.encode_text([text]).embed[0].float().cpu()
-    scored = ((float(s.embed @ embed), number, s) for number, v in enumerate(videos) for s in v.segments)
+    moment_s = asked_time(question)
+    scored = (
+        (float(s.embed @ embed), number, s)
+        for number, v in enumerate(videos)
+        for s in v.segments
+        if moment_s is None or s.start_s <= moment_s < s.end_s
+    )
     least = LEAST_COSINE if model.config.senses else -1.0  # measured with the encoder of the model that has senses
     best = sorted((item for item in scored if item[0] >= least), key=lambda item: -item[0])[:EVIDENCE]
     return tuple(evidence_of(s, score, number) for score, number, s in best)

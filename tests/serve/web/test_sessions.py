@@ -8,10 +8,14 @@ import pytest
 from serve.api.errors import APIError
 from serve.config import Limits
 from serve.runtime.files import FileStore, StoredFile
+from serve.security.auth import ApiKeys
+from serve.web.history import History
 from serve.web.sessions import MAX_SESSIONS, PageSession, PageSessions
 from tests.serve.conftest import SAMPLE, Server, Start
 
 LASTS_S = 60.0
+KEY = "first-key-0123456789"
+(HOLDER,) = ApiKeys((KEY,)).owners
 
 
 class Clock:
@@ -28,10 +32,14 @@ class Place:
     def __init__(self, folder: Path):
         self.clock = Clock()
         self.files = FileStore(folder, Limits(file_s=LASTS_S), self.clock)
-        self.sessions = PageSessions(self.files, LASTS_S, self.clock)
+        self.history = History(folder / "state")
+        self.sessions = self.started_anew()
+
+    def started_anew(self, *keys: str) -> PageSessions:
+        return PageSessions(self.files, self.history, ApiKeys(keys or (KEY,)), LASTS_S, self.clock)
 
     def enter(self) -> tuple[str, PageSession]:
-        token = self.sessions.open("key")
+        token = self.sessions.open(HOLDER)
         session = self.sessions.get(token)
         assert session
         return token, session
@@ -81,9 +89,23 @@ def test_what_a_session_uploaded_goes_with_it(place: Place):
     place.sessions.close(token)
     assert not file.path.exists() and kept.path.exists()
     assert place.sessions.get(token) is None
-    for _ in range(MAX_SESSIONS):  # too many: the one unused for longest makes room
-        place.sessions.open("key")
-    assert not kept.path.exists()
+    assert kept.path.exists()
+
+
+def test_visitors_without_a_page_end_no_session_that_has_one(place: Place):
+    (token, session), (unused, _) = place.enter(), place.enter()
+    place.sessions.claim(session, "tab")
+    for _ in range(MAX_SESSIONS):
+        place.sessions.open(HOLDER)
+    assert place.sessions.get(token) is session and place.sessions.get(unused) is None
+
+
+def test_a_session_outlives_the_server_but_not_its_key(place: Place):
+    token, session = place.enter()
+    place.sessions.claim(session, "tab")
+    again = place.started_anew().get(token)
+    assert again is not None and (again.owner, again.key, again.reader) == (session.owner, HOLDER, HOLDER)
+    assert place.started_anew("another-key-0123456789").get(token) is None
 
 
 @pytest.fixture(scope="module")
