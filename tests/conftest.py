@@ -63,6 +63,7 @@ SLOW = (
     "train/test_clip.py",
     "train/test_compare_projectors.py",
     "train/test_features.py",
+    "train/test_hub.py",
     "train/test_losses.py",
     "train/test_recipes.py",
     "train/test_resume.py",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from train.configs.stage2 import HubRecipe
 from train.core.device import rank_device, world_size
@@ -57,7 +58,8 @@ class HubTask(InstructionTask):
             language_model.save_pretrained(str(output), state_dict=inside, save_embedding_layers=False)
             (output / "README.md").unlink()  # PEFT's empty template; card.md takes its place
         else:
-            # ZeRO-3 may have divided the weights that were not trained, so they are read again.
+            # ZeRO-3 may have divided the weights that were not trained, so they are read again, whole.
+            unset_hf_deepspeed_config()
             whole = load.load_model(model_directory(tuning.init), self.model.config.llm, torch.device("cpu"))
             whole.language_model.load_state_dict(inside, strict=False)
             whole.language_model.save_pretrained(output)

@@ -109,7 +109,7 @@ def test_four_bit_weights_answer(folder: Path, tmp_path: Path):
 
 
 def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path):
-    with pytest.raises(CheckpointError, match="neither trained nor exported"):
+    with pytest.raises(CheckpointError, match="tune it with"):
         checkpoint.load_directory(folder)
     with pytest.raises(ConfigError, match="lite has its own adapter"):
         checkpoint.load("lite", adapter="x")
