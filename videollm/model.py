@@ -114,12 +114,23 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
         raise CheckpointError(f"{path}: {error}") from error
 
 
+def base_name(adapter: Path) -> str:
+    """Returns the hub id or the directory of the model that an adapter of PEFT was trained on.
+
+    Raises CheckpointError if the adapter does not say.
+    """
+    file = adapter / "adapter_config.json"
+    base = read_object(file).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise CheckpointError(f"{file}: it names no base model; give --model BASE --adapter {adapter}")
+    return base
+
+
 def adapted_model(adapter: Path) -> Path:
     """Returns the directory of the video model of transformers that a directory of PEFT is an adapter for.
 
     Raises CheckpointError if there is no such model.
     """
-    from videollm.models.hub.adapter import base_name
     from videollm.models.hub.load import recognises
 
     base = base_name(adapter)

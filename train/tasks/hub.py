@@ -17,9 +17,9 @@ from videollm.encoders.pixels import PixelEncoder
 from videollm.errors import ConfigError
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
-from videollm.model import HUB_ID, Model, adapted_model, find, read_config
+from videollm.model import HUB_ID, Model, adapted_model, base_name, find, read_config
 from videollm.models.hub import load
-from videollm.models.hub.adapter import base_name, is_adapter, with_adapter, with_new_adapter
+from videollm.models.hub.adapter import is_adapter, with_adapter, with_new_adapter
 from videollm.models.hub.model import HubLLM
 from videollm.models.hub.processor import HubProcessor
 from videollm.models.hub.prompt import HubPrompt

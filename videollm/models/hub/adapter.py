@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from videollm.checkpoint_files import read_object
 from videollm.config import LoraConfig, ModelConfig
 from videollm.errors import CheckpointError
 from videollm.models.hub.model import HubLLM
@@ -17,14 +16,6 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 def is_adapter(directory: Path) -> bool:
     """Returns whether the directory is an adapter and not a model."""
     return (directory / CONFIG).is_file() and not (directory / "config.json").is_file()
-
-
-def base_name(adapter: Path) -> str:
-    """Returns the hub id or the directory of the model that the adapter was trained on. Raises CheckpointError."""
-    base = read_object(adapter / CONFIG).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise CheckpointError(f"{adapter / CONFIG}: it names no base model; give --model BASE --adapter {adapter}")
-    return base
 
 
 def adapted(config: ModelConfig, adapter: Path) -> ModelConfig:
