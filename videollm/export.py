@@ -105,7 +105,7 @@ def _export_tuned(source: Path, target: Path, dtype: Dtype) -> Proof:
 
     @torch.inference_mode()
     def logits(language_model: Any) -> torch.Tensor:
-        return HubLLM(language_model.eval()).labelled_logits(prompt)
+        return HubLLM(language_model.eval()).labelled_logits([prompt])
 
     adapted = with_adapter(base, config.name, source)
     expected = logits(adapted.language_model)

@@ -170,7 +170,7 @@ def test_a_blank_picture_behind_a_prompt_changes_no_logit(bases: Path):
         plain, shown = model.processor(talk), model.processor(talk)
         model.processor.add_blank_picture(shown)  # type: ignore[attr-defined]
         assert isinstance(shown, HubPrompt) and shown.visual_tokens > 0
-        logits = [model.llm.labelled_logits(prompt) for prompt in (plain, shown)]  # type: ignore[union-attr]
+        logits = [model.llm.labelled_logits([prompt]) for prompt in (plain, shown)]  # type: ignore[union-attr]
         torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
 
 

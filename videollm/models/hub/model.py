@@ -55,16 +55,16 @@ class HubLLM(nn.Module):
 
         Prompts run one after another: one of them keeps a device busy, and no family needs padding.
         """
-        labels = [[label for label in prompt.labels if label != IGNORE] for prompt in prompts]
-        losses = []
-        for prompt, learned in zip(prompts, labels, strict=True):
-            logits = self.labelled_logits(prompt)
-            losses.append(F.cross_entropy(logits, torch.tensor(learned, device=logits.device), reduction="sum"))
-        loss = torch.stack(losses).sum() / sum(map(len, labels))
+        logits = self.labelled_logits(prompts)
+        labels = [label for prompt in prompts for label in prompt.labels if label != IGNORE]
+        loss = F.cross_entropy(logits, torch.tensor(labels, device=logits.device))
         return CausalLMOutputWithPast(loss=loss)  # type: ignore[arg-type]
 
-    def labelled_logits(self, prompt: HubPrompt) -> torch.Tensor:
-        """Returns the float32 logits (n,V) that predict the n labels that are not `IGNORE`."""
+    def labelled_logits(self, prompts: Sequence[HubPrompt]) -> torch.Tensor:
+        """Returns the float32 logits (n,V) that predict the n labels of all prompts that are not `IGNORE`."""
+        return torch.cat([self._labelled_logits(prompt) for prompt in prompts])
+
+    def _labelled_logits(self, prompt: HubPrompt) -> torch.Tensor:
         # Counted from the end, because some models compute all logits whatever they are asked to keep.
         predicts = [place - 1 - len(prompt) for place, label in enumerate(prompt.labels) if label != IGNORE]
         arguments = self._arguments(prompt)
