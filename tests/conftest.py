@@ -43,6 +43,7 @@ SLOW = (
     "evaluate/test_lmms.py",
     "evaluate/test_page.py",
     "evaluate/test_run.py",
+    "evaluate/test_side_by_side.py",
     "evaluate/test_trust.py",
     "models/hub",
     "models/test_loss.py",
