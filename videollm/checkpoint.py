@@ -30,6 +30,7 @@ from videollm.model import (
     INSIDE,
     OWN,
     Model,
+    adapted_model,
     base,
     check_revision,
     check_sizes,
@@ -40,6 +41,8 @@ from videollm.model import (
     read_config,
 )
 from videollm.models.hub import load as hub
+from videollm.models.hub.adapter import adapted, is_adapter, with_adapter
+from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
@@ -103,6 +106,12 @@ def load(
         if evidence_encoder is not None:
             config = replace(config, encoder=config_of(evidence_encoder).encoder)
         config = replace(config, llm=replace(config.llm, load_in_4bit=load_in_4bit))
+        if is_adapter(directory):
+            if adapter is not None:
+                raise ConfigError(f"{name} is an adapter itself; leave the adapter {adapter} out")
+            return _load_hub(adapted_model(directory), config, device, device_map, directory)
+        if adapter is not None:
+            config = adapted(config, Path(adapter))
         return _load_hub(directory, config, device, device_map, None if adapter is None else Path(adapter))
     for option, value in (("adapter", adapter), ("evidence encoder", evidence_encoder)):
         if value is not None:
@@ -118,7 +127,10 @@ def _load_hub(
     encoder = PixelEncoder(build_encoder(config.encoder, device), hub.family_of(directory).short_side)
     llm: Any = hub.load_model(directory, config.llm, device, device_map)
     if adapter is not None:
-        llm, config = hub.with_adapter(llm, config, adapter)
+        llm = with_adapter(llm, config.name, adapter)
+        if not config.llm.load_in_4bit:
+            llm = HubLLM(llm.language_model.merge_and_unload())
+        llm.eval().requires_grad_(False)
     return Model(config, encoder, hub.load_processor(directory, config), llm)
 
 
@@ -147,8 +159,7 @@ def load_directory(
     config, towers = read_config(directory)
     if config.llm.source == hub.ITS_OWN:
         raise CheckpointError(
-            f"{directory}: a video model of transformers, which answers, serves and is evaluated here, but is neither "
-            "trained nor exported; train it elsewhere with PEFT and give its adapter with --adapter"
+            f"{directory}: a video model of transformers; load it to answer, or tune it with train/stage2.py hub_stage2"
         )
     encoder = build_encoder(config.encoder, device)
     check_revision(directory, config, towers, encoder)

@@ -54,7 +54,7 @@ def find(name: str) -> Path | None:
     Raises CheckpointError if there is no such directory and no such model on the hub.
     """
     for directory in (SHIPPED / name, Path(name).expanduser()):
-        if (directory / "config.json").is_file():
+        if any((directory / file).is_file() for file in ("config.json", "adapter_config.json")):
             return directory
     if name in PRESETS:
         return None
@@ -92,6 +92,11 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
     name: that of a video model of transformers, see `videollm.load`; None is that of its directory.
     """
     path = directory / "config.json"
+    if not path.is_file() and (directory / "adapter_config.json").is_file():
+        from videollm.models.hub import adapter  # imports transformers, which takes seconds
+
+        config = adapter.adapted(read_config(adapted_model(directory))[0], directory)
+        return replace(config, name=_shown(directory, name)), {}
     if not path.is_file():
         raise CheckpointError(f"{directory}: no config.json; this is not a checkpoint directory")
     record = read_object(path)
@@ -99,8 +104,7 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
         from videollm.models.hub import load as hub  # imports transformers, which takes seconds
 
         if hub.recognises(record):
-            named = name if name and HUB_ID.fullmatch(name) else directory.resolve().name
-            return hub.config_of(record, directory, named), {}
+            return hub.config_of(record, directory, _shown(directory, name)), {}
         raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
     try:
         return ModelConfig.from_dict(record["model"]), {"encoder": record["towers"]["encoder"]}
@@ -108,6 +112,36 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
         raise CheckpointError(f"{path}: a field is missing or of another type ({error!r})") from error
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def base_name(adapter: Path) -> str:
+    """Returns the hub id or the directory of the model that an adapter of PEFT was trained on.
+
+    Raises CheckpointError if the adapter does not say.
+    """
+    file = adapter / "adapter_config.json"
+    base = read_object(file).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise CheckpointError(f"{file}: it names no base model; give --model BASE --adapter {adapter}")
+    return base
+
+
+def adapted_model(adapter: Path) -> Path:
+    """Returns the directory of the video model of transformers that a directory of PEFT is an adapter for.
+
+    Raises CheckpointError if there is no such model.
+    """
+    from videollm.models.hub.load import recognises
+
+    base = base_name(adapter)
+    directory = find(base)
+    if directory is None or not recognises(read_object(directory / "config.json")):
+        raise CheckpointError(f"{adapter}: an adapter for {base}, which is not a video model of transformers")
+    return directory
+
+
+def _shown(directory: Path, name: str | None) -> str:
+    return name if name and HUB_ID.fullmatch(name) else directory.resolve().name
 
 
 def projector_state(llm: VisualPrompting) -> dict[str, torch.Tensor]:

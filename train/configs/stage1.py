@@ -8,7 +8,7 @@ from train.configs.base import CheckpointConfig, OptimizerConfig, option
 from train.configs.stages import (
     ZERO_VARIANTS,
     NetworkConfig,
-    StageRecipe,
+    PresetRecipe,
     VideoDataConfig,
     VideoLLMParallelism,
     zero_variant,
@@ -46,7 +46,7 @@ class AlignmentDataConfig(VideoDataConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignmentRecipe(StageRecipe):
+class AlignmentRecipe(PresetRecipe):
     """Stage 1. The temporal module is trained by a weighted sum of losses."""
 
     losses: AlignmentLossWeights = field(default_factory=AlignmentLossWeights)

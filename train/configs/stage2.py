@@ -8,9 +8,11 @@ from train.configs.base import CheckpointConfig, OptimizerConfig, option
 from train.configs.stages import (
     ZERO_VARIANTS,
     NetworkConfig,
+    PresetRecipe,
     StageRecipe,
     VideoDataConfig,
     VideoLLMParallelism,
+    WeightsConfig,
     zero_variant,
 )
 from videollm.config import Dtype, LoraConfig, ModelConfig
@@ -21,12 +23,16 @@ from videollm.presets import preset
 class TuningConfig:
     """What is trained of the language model."""
 
-    init: str = option("", "Checkpoint directory to start from: of stage 1, or of an earlier stage 2.")
+    init: str = option(
+        "",
+        "What to start from: the checkpoint directory of stage 1 or of an earlier stage 2; for hub_stage2 a hub id, a "
+        "directory of transformers, or an adapter of PEFT.",
+    )
     tune: Literal["adapter", "projector", "full"] = option(
         "adapter",
         "What is trained: the projector and an adapter, the projector alone, or all of the language model (full).",
     )
-    lora_r: int = option(0, "Rank of the adapter, whose alpha is twice that; 0: as the preset says.")
+    lora_r: int = option(0, "Rank of a new adapter, whose alpha is twice that; 0: as the preset says.")
     load_in_4bit: bool = option(False, "QLoRA: hold the frozen language model in 4 bits.")
     neftune: float = option(0.0, "Alpha of the noise that is added to word embeddings (NEFTune); 0: none.")
 
@@ -45,8 +51,8 @@ class InstructionDataConfig(VideoDataConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructionRecipe(StageRecipe):
-    """Stage 2. Only the answers of a conversation bear a loss."""
+class TuningRecipe(StageRecipe):
+    """Stage 2 of any model. Only the answers of a conversation bear a loss."""
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
     dataset: InstructionDataConfig = field(default_factory=InstructionDataConfig)
@@ -64,16 +70,24 @@ class InstructionRecipe(StageRecipe):
             tuning.load_in_4bit and tuning.tune == "full",
             "load_in_4bit with tune full: 4-bit weights cannot be trained; use tune adapter",
         )
-        yield (
-            tuning.tune == "adapter" and self.model_config.llm.lora is None,
-            f"tune is adapter, but preset {self.network.model} has no LoRA; give lora_r, or tune projector or full",
-        )
         yield tuning.neftune < 0, f"neftune is {tuning.neftune}; it must be at least 0"
         yield (
             dataset.batches == "length" and (not dataset.data or dataset.features == "none"),
             "batches length needs data and kept features, which tell how long each row is",
         )
         yield dataset.evaluate_rows > 0 and not dataset.eval_data, "evaluate_rows needs eval_data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionRecipe(TuningRecipe, PresetRecipe):
+    """Stage 2 of a model that is built from a preset."""
+
+    def problems(self) -> Iterator[tuple[bool, str]]:
+        yield from super().problems()
+        yield (
+            self.tuning.tune == "adapter" and self.model_config.llm.lora is None,
+            f"tune is adapter, but preset {self.network.model} has no LoRA; give lora_r, or tune projector or full",
+        )
 
     @property
     def model_config(self) -> ModelConfig:
@@ -92,6 +106,39 @@ class InstructionRecipe(StageRecipe):
     def language_model_dtype(self) -> Dtype:
         """Weights that AdamW updates must be float32: a small update would be lost in bfloat16."""
         return "float32" if self.tuning.tune == "full" else super().language_model_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubRecipe(TuningRecipe):
+    """Stage 2 of a video model of transformers, which has its own vision tower and projector."""
+
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+
+    def problems(self) -> Iterator[tuple[bool, str]]:
+        yield from super().problems()
+        tuning = self.tuning
+        yield not tuning.init, "init is empty; give the hub id or the directory of a video model of transformers"
+        yield not self.dataset.data, "data is empty; give the file of instruction rows to train on"
+        yield self.dataset.batches == "length", "batches length needs features of known sizes; use batches shuffled"
+        yield (
+            tuning.tune == "adapter" and not tuning.lora_r,
+            "tune is adapter and lora_r is 0; give the rank, such as 16",
+        )
+        yield (
+            tuning.load_in_4bit and tuning.tune != "adapter",
+            f"load_in_4bit with tune {tuning.tune}: 4-bit weights cannot be trained; use tune adapter",
+        )
+
+    @property
+    def lora(self) -> LoraConfig | None:
+        """The new adapter, whose layers the model decides."""
+        tuning = self.tuning
+        return LoraConfig(r=tuning.lora_r, alpha=2 * tuning.lora_r) if tuning.tune == "adapter" else None
+
+    @property
+    def dtype(self) -> Dtype:
+        """How the model is held. Weights that AdamW updates must be float32."""
+        return self.weights.frozen_dtype if self.tuning.tune == "adapter" else "float32"
 
 
 DEBUG_STAGE2 = InstructionRecipe(
@@ -162,9 +209,20 @@ CLIP_L14_STAGE2 = CLIP_B32_STAGE2.changed(
     gradient_accumulation_steps=4,
 )
 
+# Any video model of transformers; the batch and learning rate of LLaVA-1.5's LoRA recipe (Liu et al. 2024), an eighth
+# and half of them for small data.
+HUB_STAGE2 = HubRecipe(
+    name="hub_stage2",
+    tuning=TuningConfig(init="Qwen/Qwen3-VL-2B-Instruct", lora_r=16),
+    optimizer=OptimizerConfig(learning_rate=1e-4, warmup_ratio=0.03),
+    dataset=InstructionDataConfig(
+        data="data/instructions.jsonl", features="none", batch_size=16, conversation_tokens=8192
+    ),
+)
+
 _LARGE = (CLIP_B32_STAGE2, CLIP_L14_STAGE2)
 _QLORA = tuple(r.changed(name=f"{r.name}_qlora", load_in_4bit=True) for r in _LARGE)
-STAGE2: dict[str, InstructionRecipe] = {
+STAGE2: dict[str, TuningRecipe] = {
     r.name: r
     for r in (
         DEBUG_STAGE2,
@@ -172,6 +230,7 @@ STAGE2: dict[str, InstructionRecipe] = {
         LITE_STAGE2_SHORT,
         LITE_STAGE2_LAST,
         WORLD_STAGE2,
+        HUB_STAGE2,
         *_LARGE,
         *_QLORA,
         *(zero_variant(r, stage, offload) for r in _LARGE for stage, offload in ZERO_VARIANTS),

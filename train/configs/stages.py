@@ -1,4 +1,4 @@
-"""What the recipes of stage 1 and stage 2 share: both train a `VideoLLM` built from a preset."""
+"""What the recipes of stage 1 and stage 2 share."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,14 @@ from videollm.presets import preset
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
+class WeightsConfig:
+    """How weights are held."""
+
+    frozen_dtype: Dtype = option("auto", "Number format of the frozen language model; what is trained is in float32.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(WeightsConfig):
     """Which model is trained."""
 
     model: str = option("lite", "Preset of the model that is trained.")
@@ -20,7 +27,6 @@ class NetworkConfig:
     temporal: Literal[TemporalKind, ""] = option(
         "", "Kind of temporal module instead of the preset's, at the same number of tokens."
     )
-    frozen_dtype: Dtype = option("auto", "Number format of the frozen language model; what is trained is in float32.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +67,8 @@ class VideoDataConfig(DataConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecipe(Recipe):
-    """A run that trains a VideoLLM."""
+    """A run that trains a video language model."""
 
-    network: NetworkConfig = field(default_factory=NetworkConfig)
     parallelism: VideoLLMParallelism = field(default_factory=VideoLLMParallelism)
     dataset: VideoDataConfig = field(default_factory=VideoDataConfig)
 
@@ -93,6 +98,13 @@ class StageRecipe(Recipe):
             dataset.features == "none" and dataset.workers > 0,
             f"workers is {dataset.workers}, but with features none the training process itself encodes; set workers 0",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetRecipe(StageRecipe):
+    """A run that trains a `VideoLLM` built from a preset."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
 
     @property
     def model_config(self) -> ModelConfig:

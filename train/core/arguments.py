@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from train.configs.base import Recipe
 from train.configs.stage1 import AlignmentRecipe
-from train.configs.stage2 import InstructionRecipe
+from train.configs.stage2 import HubRecipe, TuningRecipe
 from train.configs.stages import StageRecipe, VideoLLMParallelism
 from train.core.device import rank_device, world_size
 from videollm.errors import ConfigError
@@ -58,7 +58,7 @@ def _stage_arguments(recipe: StageRecipe) -> dict[str, Any]:
     """Returns the arguments of stage 1 and stage 2 only: transformers' optimizer and schedule, and evaluation on
     held-out rows."""
     parallelism, dataset = recipe.parallelism, recipe.dataset
-    instruction = recipe if isinstance(recipe, InstructionRecipe) else None
+    instruction = recipe if isinstance(recipe, TuningRecipe) else None
     answers = instruction is not None and instruction.dataset.evaluate_rows > 0
     evaluates = bool(dataset.eval_data)
     return {
@@ -74,7 +74,7 @@ def _stage_arguments(recipe: StageRecipe) -> dict[str, Any]:
         "metric_for_best_model": "accuracy" if answers else "loss",
         "greater_is_better": answers,
         "prediction_loss_only": True,
-        "label_names": ["labels"],
+        "label_names": ["prompts" if isinstance(recipe, HubRecipe) else "labels"],  # what the loss is computed from
     }
 
 

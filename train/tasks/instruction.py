@@ -1,12 +1,13 @@
 """Stage 2, instruction tuning. The temporal module and the language model, or an adapter of it, learn to answer."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from train.configs.stage2 import InstructionRecipe
+from train.configs.stage2 import InstructionRecipe, TuningRecipe
 from train.core.report import loss_curve
 from train.core.samplers import Draws, Order
 from train.core.task import TrainingTask
@@ -24,13 +25,27 @@ class InstructionTask(TrainingTask):
     """Training on conversations about videos, about images or about neither. Only the answers contribute to the
     loss."""
 
-    recipe: InstructionRecipe
+    recipe: TuningRecipe
 
-    def __init__(self, recipe: InstructionRecipe):
-        self.recipe, self.model = recipe, starting_model(recipe)
+    def __init__(self, recipe: TuningRecipe):
+        self.recipe = recipe
+        self.model = self.start()
         self.module: nn.Module = self.model.llm
         self.examiner: Examiner | None = None
         (self._read if recipe.dataset.data else self._simulate)()
+
+    def start(self) -> Model:
+        """Returns the model to train."""
+        assert isinstance(self.recipe, InstructionRecipe)
+        return starting_model(self.recipe)
+
+    def collator(self) -> Callable[[Any], dict[str, Any]]:
+        """Returns what turns prompts into the arguments of the model."""
+        return PromptCollator(self.model.processor)
+
+    def save(self, output: Path, state: dict[str, torch.Tensor], card: str) -> None:
+        """Writes what `videollm.load` reads. `state` has the trained tensors by the names of `module`."""
+        save_checkpoint(self.model, output, state, card, full=self.recipe.tuning.tune == "full")
 
     def _simulate(self) -> None:
         dataset = self.recipe.dataset
@@ -47,11 +62,11 @@ class InstructionTask(TrainingTask):
         lengths = prompts.lengths() if dataset.batches == "length" else None
         self.rows = prompts
         self.sampler = Draws(self._order(tuple(rows.sizes), weights=rows.weights, lengths=lengths))
-        self.collate = PromptCollator(self.model.processor)
+        self.collate = self.collator()
         if held_out is not None:
             self.held_out = Conversations(held_out, features, self.model.processor, limit)
             if dataset.evaluate_rows:
-                self.examiner = Examiner(self.model, self.held_out, held_out, dataset.evaluate_rows)
+                self.examiner = Examiner(self.answer, self.held_out, held_out, dataset.evaluate_rows)
 
     def _order(self, sizes: tuple[int, ...], **choices: Any) -> Order:
         dataset = self.recipe.dataset
@@ -60,37 +75,8 @@ class InstructionTask(TrainingTask):
     def evaluate(self) -> dict[str, float]:
         return self.examiner() if self.examiner else {}
 
-    def finish(self, trainer: TaskTrainer) -> None:
-        """Writes the checkpoint directory, its card and the loss curve."""
-        state = trainer.trained_state()
-        if trainer.is_world_process_zero():
-            output = Path(self.recipe.output)
-            card = stage_card(trainer, self.recipe, self.model, "train/stage2.py")
-            save_checkpoint(self.model, output, state, card, full=self.recipe.tuning.tune == "full")
-            loss_curve(output / "loss.png", trainer.state.log_history)
-
-
-class Examiner:
-    """Answers the first question of held-out rows by generation, and measures the share of exact answers.
-
-    Case and punctuation do not count. Rows are answered one at a time.
-    """
-
-    def __init__(self, model: Model, prompts: Conversations, rows: InstructionRows, count: int):
-        self.model, self.prompts = model, prompts
-        step = max(1, len(rows) // count)
-        self.samples = [rows[i] for i in range(0, len(rows), step)][:count]
-
-    def __call__(self) -> dict[str, float]:
-        right = []
-        for sample in self.samples:
-            question, answer = next(iter(sample.turns()))
-            system = [m for m in sample.messages if m.role == "system"]
-            given = self.answer(self.prompts.prompt(sample, [*system, Message("user", question)]))
-            right.append(bare_words(given) == bare_words(answer))
-        return {"accuracy": sum(right) / len(right)}
-
     def answer(self, prompt: Prompt) -> str:
+        """Returns the model's answer, greedily chosen."""
         llm, processor = self.model.llm, self.model.processor
         was, device = llm.training, self.model.device
         llm.eval()
@@ -106,6 +92,36 @@ class Examiner:
         )
         llm.train(was)
         return processor.decode(ids[0].tolist())
+
+    def finish(self, trainer: TaskTrainer) -> None:
+        """Writes the checkpoint directory, its card and the loss curve."""
+        state = trainer.trained_state()
+        if trainer.is_world_process_zero():
+            output = Path(self.recipe.output)
+            card = stage_card(trainer, self.recipe, self.model, "train/stage2.py")
+            self.save(output, state, card)
+            loss_curve(output / "loss.png", trainer.state.log_history)
+
+
+class Examiner:
+    """Answers the first question of held-out rows by generation, and measures the share of exact answers.
+
+    Case and punctuation do not count. Rows are answered one at a time.
+    """
+
+    def __init__(self, answer: Callable[[Prompt], str], prompts: Conversations, rows: InstructionRows, count: int):
+        self.answer, self.prompts = answer, prompts
+        step = max(1, len(rows) // count)
+        self.samples = [rows[i] for i in range(0, len(rows), step)][:count]
+
+    def __call__(self) -> dict[str, float]:
+        right = []
+        for sample in self.samples:
+            question, answer = next(iter(sample.turns()))
+            system = [m for m in sample.messages if m.role == "system"]
+            given = self.answer(self.prompts.prompt(sample, [*system, Message("user", question)]))
+            right.append(bare_words(given) == bare_words(answer))
+        return {"accuracy": sum(right) / len(right)}
 
 
 def bare_words(text: str) -> str:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from train.configs.stage1 import AlignmentRecipe
 from train.configs.stage2 import InstructionRecipe
-from train.configs.stages import StageRecipe
+from train.configs.stages import PresetRecipe
 from train.core.device import rank_device
 from videollm import checkpoint
 from videollm.checkpoint import Model
@@ -52,7 +52,7 @@ def trained_checkpoint(directory: Path) -> Model:
     return model
 
 
-def _fresh_model(recipe: StageRecipe) -> Model:
+def _fresh_model(recipe: PresetRecipe) -> Model:
     config = recipe.model_config
     held = replace(config, llm=replace(config.llm, dtype=recipe.language_model_dtype))
     model = checkpoint.build(held, rank_device(), seed=recipe.seed)

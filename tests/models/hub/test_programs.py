@@ -18,6 +18,7 @@ from videollm.cli.main import main
 from videollm.config import SamplingConfig
 from videollm.datasets.schema import Message
 from videollm.errors import CheckpointError, ConfigError
+from videollm.evaluate.subject import Subject
 from videollm.inference.sampling import GenerationConfig
 
 SAMPLE = Path(__file__).parents[3] / "scripts/samples/sample.mp4"
@@ -109,7 +110,7 @@ def test_four_bit_weights_answer(folder: Path, tmp_path: Path):
 
 
 def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path):
-    with pytest.raises(CheckpointError, match="neither trained nor exported"):
+    with pytest.raises(CheckpointError, match="tune it with"):
         checkpoint.load_directory(folder)
     with pytest.raises(ConfigError, match="lite has its own adapter"):
         checkpoint.load("lite", adapter="x")
@@ -118,6 +119,11 @@ def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="'bert', which is not a model for images or videos"):
         checkpoint.load(str(tmp_path))
+
+
+def test_answers_have_likelihoods(folder: Path):
+    subject = Subject(load(folder), [], [])
+    assert all(score < 0 for score in subject.likelihoods(None, "What is it?", ["A cat.", "A rocket."]))
 
 
 def test_the_server_answers_and_reuses_the_conversation(folder: Path, tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,25 +81,3 @@ def load_model(
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory}: it cannot be loaded ({str(error).splitlines()[0]})") from error
     return HubLLM(model.eval().requires_grad_(False))
-
-
-def with_adapter(llm: HubLLM, config: ModelConfig, adapter: Path) -> tuple[HubLLM, ModelConfig]:
-    """Returns the model with the weights of a PEFT adapter, and the configuration that names them.
-
-    They are merged into the model, unless its own are in 4 bits. Raises CheckpointError for a directory that is not an
-    adapter for this model.
-    """
-    from peft import PeftModel
-
-    weights = adapter / "adapter_model.safetensors"
-    if not weights.is_file():
-        raise CheckpointError(f"{adapter}: no adapter_model.safetensors; give the directory that PEFT wrote")
-    try:
-        adapted: Any = PeftModel.from_pretrained(llm.language_model, str(adapter), torch_device="cpu")
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{adapter}: it does not fit {config.name} ({str(error).splitlines()[0]})") from error
-    if not config.llm.load_in_4bit:
-        adapted = adapted.merge_and_unload()
-    sha = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
-    named = replace(config, llm=replace(config.llm, revision=f"{config.llm.revision}+{sha}"))
-    return HubLLM(adapted.eval().requires_grad_(False)), named

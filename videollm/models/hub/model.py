@@ -3,9 +3,11 @@
 Shapes: L prompt tokens, R rows of positions, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -44,14 +46,25 @@ class HubLLM(nn.Module):
     def embed_words(self, ids: list[int]) -> HubInputs:
         return HubInputs(torch.tensor(ids, device=self.device), None, {})
 
-    def forward(self, prompt: HubPrompt) -> CausalLMOutputWithPast:
-        """Returns the mean next-token loss over the labels of one prompt that are not `IGNORE`."""
-        logits = self.labelled_logits(prompt)
-        labels = torch.tensor([label for label in prompt.labels if label != IGNORE], device=logits.device)
-        return CausalLMOutputWithPast(loss=nn.functional.cross_entropy(logits, labels))  # type: ignore[arg-type]
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """Makes the backward pass compute activations again. See transformers' `PreTrainedModel`."""
+        self.language_model.activation_checkpointing_enable(**options)
 
-    def labelled_logits(self, prompt: HubPrompt) -> torch.Tensor:
-        """Returns the float32 logits (n,V) that predict the n labels that are not `IGNORE`."""
+    def forward(self, prompts: Sequence[HubPrompt]) -> CausalLMOutputWithPast:
+        """Returns the mean next-token loss over the labels of all prompts that are not `IGNORE`.
+
+        Prompts run one after another: one of them keeps a device busy, and no family needs padding.
+        """
+        logits = self.labelled_logits(prompts)
+        labels = [label for prompt in prompts for label in prompt.labels if label != IGNORE]
+        loss = F.cross_entropy(logits, torch.tensor(labels, device=logits.device))
+        return CausalLMOutputWithPast(loss=loss)  # type: ignore[arg-type]
+
+    def labelled_logits(self, prompts: Sequence[HubPrompt]) -> torch.Tensor:
+        """Returns the float32 logits (n,V) that predict the n labels of all prompts that are not `IGNORE`."""
+        return torch.cat([self._labelled_logits(prompt) for prompt in prompts])
+
+    def _labelled_logits(self, prompt: HubPrompt) -> torch.Tensor:
         # Counted from the end, because some models compute all logits whatever they are asked to keep.
         predicts = [place - 1 - len(prompt) for place, label in enumerate(prompt.labels) if label != IGNORE]
         arguments = self._arguments(prompt)

@@ -66,7 +66,16 @@ class HubProcessor(Processor):
 
     def arguments(self, prompt: Prompt, device: torch.device) -> dict[str, Any]:
         """See `Processor.arguments`."""
-        return {"prompt": prompt}
+        return {"prompts": [prompt]}
+
+    def add_blank_picture(self, prompt: HubPrompt) -> None:
+        """Puts a blank picture behind the end of a prompt without pictures, whose tokens do not see it.
+
+        The vision tower then runs for it too, as training on several ranks requires.
+        """
+        side = self.family.short_side
+        prompt.media.append(Media(len(prompt), torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.zeros(1)))
+        self._place(prompt)
 
     def _add_video(self, prompt: Prompt, segments: Sequence[SegmentFeatures]) -> None:
         assert isinstance(prompt, HubPrompt)
