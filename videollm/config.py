@@ -14,11 +14,12 @@ from videollm.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EncoderKind = Literal["lite", "open_clip", "debug"]
-TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt"]
+TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt", "videochat2"]
+TowerKind = Literal["eva", "umt"]
 Decoder = Literal["pyav", "decord"]
 SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
 Resize = Literal["trained", "squash", "nearest"]
-PromptLayoutName = Literal["chat", "video_llama", "video_chatgpt"]
+PromptLayoutName = Literal["chat", "video_llama", "video_llama_2", "video_chatgpt", "videochat2"]
 SenseName = Literal["speech", "objects", "text"]
 
 
@@ -112,6 +113,9 @@ class EncoderConfig:
         resize: How frames are resized. "trained": as in the training of the encoder, mostly the short side to its size
             and a crop of the centre. "squash": both sides, bicubic, so that nothing is cut off and shapes change
             (Video-LLaMA). "nearest": the same without interpolation (Video-ChatGPT).
+        pixels: If it is not 0, the tokens of a frame are its pixels, `pixels` on each side, for a temporal module with
+            a tower of its own (see `TowerConfig`). Embeddings and concepts are still those of this encoder, and
+            `resize` is about the pixels.
     """
 
     kind: EncoderKind = "lite"
@@ -120,14 +124,44 @@ class EncoderConfig:
     dtype: Dtype = "auto"
     layer: int = -1
     resize: Resize = "trained"
+    pixels: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("encoder kind", self.kind, EncoderKind)
         _check_choice("encoder dtype", self.dtype, Dtype)
         _check_choice("resize", self.resize, Resize)
+        _check(self.pixels >= 0, f"pixels is {self.pixels}; it must be 0 or above")
         _check(
-            self.resize == "trained" or self.kind == "open_clip", f"resize {self.resize!r} needs an open_clip encoder"
+            self.resize == "trained" or self.kind == "open_clip" or self.pixels > 0,
+            f"resize {self.resize!r} needs an open_clip encoder or pixels",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerConfig:
+    """A frozen visual tower whose weights are in the checkpoint, between the pixels and the temporal module.
+
+    Args:
+        kind: "eva" reads each frame and gives its class token and patches (Video-LLaMA). "umt" reads all frames of a
+            segment together and gives patches (VideoChat2).
+        image_size, patch: The sides of a frame and of a patch in pixels.
+        width, layers, heads, mlp_width: Sizes of the transformer.
+        frames: The number of frames that the positions of "umt" were made for.
+    """
+
+    kind: TowerKind
+    image_size: int
+    patch: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    frames: int = 4
+
+    def __post_init__(self) -> None:
+        _check_choice("tower kind", self.kind, TowerKind)
+        _check_positive(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "kind"})
+        _check(self.width % self.heads == 0, f"tower width {self.width} must be a multiple of heads {self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +176,11 @@ class TemporalConfig:
             first (BLIP-2).
         frame_queries, frame_layers: Sizes of the Q-Former that reads each frame (kind "video_llama").
         max_frames: The largest number of frames of a segment (kinds "video_llama" and "video_chatgpt").
+        words, positions: The numbers of words and of positions of a Q-Former that reads text (kind "videochat2"). With
+            0 words it reads none.
+        instruction: The ids of the text that this Q-Former reads beside the frames.
         output_norm: Whether tokens are scaled to the size of word embeddings. The published systems do not do this.
+        tower: The module's own tower, which reads the frames' pixels. Without it the module reads the encoder's tokens.
     """
 
     kind: TemporalKind = "qformer"
@@ -150,15 +188,23 @@ class TemporalConfig:
     width: int = 384
     layers: int = 2
     heads: int = 6
-    mlp_ratio: int = 4
+    mlp_ratio: float = 4
     cross_attention_every: int = 1
     dropout: float = 0.0
     frame_queries: int = 32
     frame_layers: int = 12
     max_frames: int = 32
+    words: int = 0
+    positions: int = 512
+    instruction: tuple[int, ...] = ()
     output_norm: bool = True
+    tower: TowerConfig | None = None
 
     def __post_init__(self) -> None:
+        _check(
+            all(0 <= word < self.words for word in self.instruction),
+            f"instruction {self.instruction} has ids outside the {self.words} words of the Q-Former",
+        )
         _check_positive(frame_queries=self.frame_queries, frame_layers=self.frame_layers, max_frames=self.max_frames)
         _check_choice("temporal kind", self.kind, TemporalKind)
         _check_positive(queries=self.queries, width=self.width, layers=self.layers, heads=self.heads)
@@ -254,6 +300,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in self.senses:
             _check_choice("sense", name, SenseName)
+        size = 0 if self.temporal.tower is None else self.temporal.tower.image_size
+        _check(
+            self.encoder.pixels == size,
+            f"the encoder's pixels is {self.encoder.pixels}, but the temporal module "
+            + (f"has a tower for {size}" if size else "has no tower that reads pixels"),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -267,10 +319,17 @@ class ModelConfig:
     @property
     def sha(self) -> str:
         """12 hex digits that change with any value."""
-        values = self.to_dict()
-        if not self.senses:
-            del values["senses"]  # so that models without senses keep the hash that their saved sessions name
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(_without_later(self.to_dict()), sort_keys=True).encode()).hexdigest()[:12]
+
+
+# Fields that were added later, and their defaults. At these they are left out of the hash, so that a model keeps the
+# hash that its saved sessions name.
+_LATER = {"senses": (), "pixels": 0, "words": 0, "positions": 512, "instruction": (), "tower": None}
+
+
+def _without_later(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+    return {name: _without_later(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 _NESTED: dict[str, Any] = {
@@ -281,6 +340,7 @@ _NESTED: dict[str, Any] = {
     "llm": LanguageModelConfig,
     "prompt": PromptConfig,
     "lora": LoraConfig,
+    "tower": TowerConfig,
 }
 
 

@@ -134,8 +134,10 @@ def check_sizes(config: ModelConfig, encoder: FrameEncoder, embeddings: torch.Te
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; it has the weights of the projector")
     temporal, tensors = config.temporal, count_tensors(path)
-    if max(temporal.layers, temporal.frame_layers if temporal.kind == "video_llama" else 0) > tensors:
-        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {temporal.layers} layers in config.json")
+    frame_layers = temporal.frame_layers if temporal.kind == "video_llama" else 0
+    layers = max(temporal.layers, frame_layers, temporal.tower.layers if temporal.tower else 0)
+    if layers > tensors:
+        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {layers} layers in config.json")
     width = embeddings.shape[1]
     try:
         with torch.device("meta"):

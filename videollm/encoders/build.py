@@ -7,6 +7,7 @@ import torch
 from videollm.config import EncoderConfig, EncoderKind
 from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
+from videollm.encoders.pixels import SquarePixels
 
 # Classes are named by strings, so that building one does not import the libraries of the others.
 ENCODERS: dict[EncoderKind, str] = {
@@ -27,4 +28,5 @@ def build_encoder(config: EncoderConfig, device: torch.device | str | None = Non
         ConfigError: If the configuration or the device is unknown.
         AssetError: If weights are missing.
     """
-    return pkgutil.resolve_name(ENCODERS[config.kind])(config, resolve_device(device))
+    encoder = pkgutil.resolve_name(ENCODERS[config.kind])(config, resolve_device(device))
+    return SquarePixels(encoder, config.pixels, config.resize) if config.pixels else encoder

@@ -22,12 +22,11 @@ from videollm.config import EncoderConfig
 from videollm.device import resolve_dtype, upload
 from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary, batch_size
 from videollm.encoders.concepts import imagenet_concepts, membership
-from videollm.encoders.images import resize_crop, squash, squash_nearest
+from videollm.encoders.images import RESIZE
 from videollm.encoders.tags import concept_probabilities
 from videollm.errors import AssetError, ConfigError
 
 LOCAL = "local-dir:"
-RESIZE = {"shortest": resize_crop, "squash": squash, "nearest": squash_nearest}  # the first two are open_clip's names
 
 
 class OpenClipEncoder:
