@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from videollm.errors import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-EncoderKind = Literal["lite", "open_clip", "debug"]
+EncoderKind = Literal["lite", "open_clip", "internvideo2", "debug"]
 TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt", "videochat2"]
 TowerKind = Literal["eva", "umt"]
 Decoder = Literal["pyav", "decord"]
@@ -106,7 +106,8 @@ class EncoderConfig:
 
     Args:
         kind: The kind of encoder.
-        name, pretrained: The architecture and the tag of open_clip, or `local-dir:FOLDER`.
+        name, pretrained: The architecture and the tag of open_clip, or `local-dir:FOLDER`. In a checkpoint directory
+            `own:FOLDER` is a folder of it.
         dtype: The dtype of the weights.
         layer: The ViT layer whose outputs are the patch tokens. -1 is the last, and -2 the one before, which LLaVA
             uses.

@@ -29,10 +29,10 @@ def register(commands: Commands) -> None:
     parser = add_command(commands, "import-official", import_official, help)
     help = "the published files, pickles of tensors or safetensors; a later one replaces tensors of an earlier one"
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=help)
-    systems = ", ".join([*CHAT_SYSTEMS, "CLIP4Clip", "X-CLIP", "TeachCLIP", "STAN", "STAN/mugstan", "..."])
+    systems = ", ".join([*VIDEO_SYSTEMS, "CLIP4Clip", "X-CLIP", "TeachCLIP", "STAN", "STAN/mugstan", "..."])
     parser.add_argument("--system", required=True, help=systems)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
-    help = "chat systems: directory of the language model that they were trained on"
+    help = "chat systems: directory of the language model that they were trained on; InternVideo2: that of its BERT"
     parser.add_argument("--llm", type=Path, metavar="DIR", help=help)
     help = "Video-ChatGPT: open_clip directory of CLIP ViT-L/14 (default: from the model hub)"
     parser.add_argument("--vision", type=Path, metavar="DIR", help=help)
@@ -71,11 +71,11 @@ def export(options: Options) -> None:
 
 
 def import_official(options: Options) -> None:
-    if options.system in CHAT_SYSTEMS:
-        _import_chat_system(options)
+    if options.system in VIDEO_SYSTEMS:
+        _import_video_system(options)
         return
     if options.llm or options.vision or len(options.files) > 1:
-        raise ConfigError(f"{options.system} is one file, without --llm and --vision, which belong to chat systems")
+        raise ConfigError(f"{options.system} is one file, without --llm and --vision, which belong to others")
     from videollm.retrieval.published.convert import convert
 
     made = convert(options.files[0], options.system, options.out)
@@ -83,14 +83,16 @@ def import_official(options: Options) -> None:
     print_result(options, made, text)
 
 
-def _import_chat_system(options: Options) -> None:
+def _import_video_system(options: Options) -> None:
     if options.llm is None:
         raise ConfigError(f"{options.system}: give --llm, the directory of the language model that it was trained on")
     if options.vision is not None and options.system != "Video-ChatGPT":
         raise ConfigError(f"--vision belongs to Video-ChatGPT; the tower of {options.system} is one of its files")
-    made = CHAT_SYSTEMS[options.system](options)
+    made = VIDEO_SYSTEMS[options.system](options)
     size = f"{made.parameters / 1e6:.1f} million parameters"
     text = f"{made.out}: {made.system}, {size} beside the language model, {made.visual_tokens} visual tokens a video"
+    if not made.visual_tokens:
+        text = f"{made.out}: {made.system}, {size}, for videollm index and search"
     print_result(options, asdict(made), text)
 
 
@@ -118,10 +120,17 @@ def _videochat2(options: Options) -> "Imported":
     return import_videochat2(options.files, options.llm, options.out)
 
 
+def _internvideo2(options: Options) -> "Imported":
+    from videollm.official.internvideo2 import import_internvideo2
+
+    return import_internvideo2(options.files, options.llm, options.out)
+
+
 # "llama_v2" is the prompt of the checkpoints on LLaMA-2, which are not told apart by their weights.
-CHAT_SYSTEMS: dict[str, Callable[[Options], "Imported"]] = {
+VIDEO_SYSTEMS: dict[str, Callable[[Options], "Imported"]] = {
     "Video-ChatGPT": _video_chatgpt,
     "Video-LLaMA": _video_llama,
     "Video-LLaMA/llama_v2": _video_llama,
     "VideoChat2": _videochat2,
+    "InternVideo2": _internvideo2,
 }

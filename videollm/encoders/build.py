@@ -13,6 +13,7 @@ from videollm.encoders.pixels import SquarePixels
 ENCODERS: dict[EncoderKind, str] = {
     "lite": "videollm.encoders.lite:LiteEncoder",
     "open_clip": "videollm.encoders.open_clip:OpenClipEncoder",
+    "internvideo2": "videollm.models.published.internvideo2_encoder:InternVideo2Encoder",
     "debug": "videollm.encoders.debug:DebugEncoder",
 }
 

@@ -3,8 +3,7 @@
 
 import difflib
 import functools
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
@@ -12,18 +11,17 @@ import open_clip
 import torch
 from open_clip import CLIP, CustomTextCLIP
 from open_clip.hf_model import HFTextEncoder
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import dynamic_module_utils
 
-from videollm import assets
 from videollm.config import EncoderConfig
 from videollm.device import resolve_dtype, upload
 from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary, batch_size
 from videollm.encoders.concepts import imagenet_concepts, membership
 from videollm.encoders.images import RESIZE
 from videollm.encoders.tags import concept_probabilities
+from videollm.encoders.zero_shot import class_text, fingerprint
 from videollm.errors import AssetError, ConfigError
 
 LOCAL = "local-dir:"
@@ -56,7 +54,7 @@ class OpenClipEncoder:
         self.model, self.tokenizer = _load(config)
         self.model.eval().requires_grad_(False)
         self.name = f"open_clip/{config.name}"
-        self.revision = _fingerprint(self.model.state_dict().items(), _extra(config))
+        self.revision = fingerprint(self.model.state_dict().items(), _extra(config))
         self.model.to(self.device, self.dtype)
 
         preprocess = open_clip.get_model_preprocess_cfg(self.model)
@@ -140,26 +138,7 @@ class OpenClipEncoder:
 
     @functools.cached_property
     def _class_text(self) -> torch.Tensor:
-        """The embeddings (leaves,E) of "a photo of a WORD" for each leaf of the vocabulary.
-
-        They are computed once for given weights, and kept on disk.
-        """
-        inner = set(self.vocabulary.parents)
-        words = [word for i, word in enumerate(self.vocabulary.words) if i not in inner]
-
-        def embed() -> torch.Tensor:
-            texts = [f"a photo of a {word}" for word in words]
-            size = batch_size(self.device)
-            return torch.cat([self.encode_text(texts[i : i + size]).embed for i in range(0, len(texts), size)])
-
-        if not self._cached:
-            return embed()
-        folder = assets.derived(
-            "open_clip-words",
-            {"weights": self.revision, "words": words},
-            lambda target: save_file({"embed": embed().cpu()}, target / "embed.safetensors"),
-        )
-        return load_file(folder / "embed.safetensors")["embed"].to(self.device)
+        return class_text(self, "open_clip", self.device, keep=self._cached)
 
 
 def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[str]], torch.Tensor]]:
@@ -234,16 +213,3 @@ def _extra(config: EncoderConfig) -> str:
     The default resizing adds nothing, so that caches made before it could be chosen stay valid.
     """
     return f"{config.layer}" + (f" {config.resize}" if config.resize != "trained" else "")
-
-
-def _fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], extra: str) -> str:
-    """Returns 12 hex digits over names, shapes and up to 4,096 evenly spread values of each tensor.
-
-    A sample identifies a model, because training changes all values. Hashing all values of a large model takes seconds.
-    """
-    digest = hashlib.sha256(extra.encode())
-    for name, tensor in tensors:
-        flat = tensor.detach().flatten()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(flat[:: max(1, len(flat) // 4096)].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]

@@ -35,7 +35,7 @@ class Imported:
         out: The directory that was written.
         system: The name of the system.
         parameters: The number of parameters outside the language model.
-        visual_tokens: The number of tokens of one video.
+        visual_tokens: The number of tokens of one video, 0 for a system that only searches.
     """
 
     out: str
@@ -117,8 +117,7 @@ def write(
     if isinstance(video_llm.temporal, TowerModule):
         tower = official_names(video_llm.temporal)
         video_llm.temporal.tower.to(next(state[tower[name]].dtype for name in tower if name.startswith("tower.")))
-    names = ", ".join(f"`{file.name}`" for file in files)
-    save(Model(config, encoder, Processor(tokenizer, config), video_llm), out, _CARD.format(config.name, names, source))
+    save(Model(config, encoder, Processor(tokenizer, config), video_llm), out, card(config.name, files, source))
     return Imported(
         out=str(out),
         system=config.name,
@@ -143,8 +142,10 @@ def _load_adapter(language_model: nn.Module, state: dict[str, torch.Tensor]) -> 
     return {name: parameter.numel() for name, parameter in own.items()}
 
 
-_CARD = """# {}
-
-Converted from {} of {}. Data, recipe, results and licence are those of the published checkpoint and of the models under
-it.
-"""
+def card(system: str, files: Sequence[Path], source: str) -> str:
+    """Returns the content of card.md."""
+    names = ", ".join(f"`{file.name}`" for file in files)
+    return (
+        f"# {system}\n\nConverted from {names} of {source}. Data, recipe, results and licence are those of the "
+        "published checkpoint and of the models under it.\n"
+    )

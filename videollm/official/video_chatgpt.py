@@ -23,7 +23,7 @@ from videollm.model import OWN, Model
 from videollm.models.layouts import LAYOUTS
 from videollm.models.processor import Processor
 from videollm.models.published.video_chatgpt import CLIP_LAYER, FRAME_ROWS, new_token_rows
-from videollm.official.chat import Imported, check_new, load_llm, read_files
+from videollm.official.chat import Imported, card, check_new, load_llm, read_files
 
 FOLDER = "language_model"
 CLIP = EncoderConfig(kind="open_clip", name="ViT-L-14", pretrained="openai", layer=CLIP_LAYER, resize="nearest")
@@ -70,7 +70,8 @@ def import_video_chatgpt(
     processor = Processor(tokenizer, config)
     language_model.save_pretrained(out / FOLDER)
     tokenizer.save_pretrained(out / FOLDER)
-    save(Model(config, tower, processor, video_llm), out, _CARD.format(file=file.name))
+    source = "https://github.com/mbzuai-oryx/Video-ChatGPT (Maaz et al. 2023)"
+    save(Model(config, tower, processor, video_llm), out, card(config.name, [file], source))
     return Imported(
         out=str(out),
         system="Video-ChatGPT",
@@ -100,7 +101,7 @@ def _with_new_words(language_model: Any, tokenizer: Any, embeddings: torch.Tenso
 
 def _config(encoder: EncoderConfig, tokens_per_frame: int) -> ModelConfig:
     return ModelConfig(
-        name="video-chatgpt",
+        name="Video-ChatGPT",
         sampling=SamplingConfig(frames=FRAME_ROWS, rule="video_chatgpt"),
         segments=SegmentConfig(frames=FRAME_ROWS),  # the whole video is one segment
         encoder=encoder,
@@ -115,10 +116,3 @@ def _config(encoder: EncoderConfig, tokens_per_frame: int) -> ModelConfig:
             layout="video_chatgpt", system=LAYOUTS["video_chatgpt"].system, tags=0, context=2048, max_new_tokens=512
         ),
     )
-
-
-_CARD = """# Video-ChatGPT
-
-Converted from `{file}` of https://github.com/mbzuai-oryx/Video-ChatGPT (Maaz et al. 2023). Data, recipe, results and
-licence are those of the published checkpoint and of the language model under it.
-"""
