@@ -34,6 +34,7 @@ from videollm.models.published.system import (
     State,
     StateShapes,
     Tensors,
+    official_compat,
     setting,
 )
 from videollm.models.published.transformer import read_blocks
@@ -53,16 +54,16 @@ class VideoChat2(PublishedSystem):
     The Q-Former reads instructions where the checkpoint has its word embeddings (instruction stage), else not (caption
     stage).
 
-    official_compat: in the instruction stage's training the first embedding of a sequence is the number 1, BOS's id, in
-    every channel, as the published model was trained; without it, it is BOS's embedding, as at inference.
+    In the instruction stage's training the first embedding of a sequence is the number 1, BOS's id, in every channel,
+    as the published model was trained; without `official_compat` it is BOS's embedding, as at inference.
     """
 
     IGNORED = (LLAMA_IGNORED, r"qformer\.bert\.embeddings\.position_ids")
 
-    def __init__(self, shapes: StateShapes, config: Config, official_compat: bool = True):
+    def __init__(self, shapes: StateShapes, config: Config):
         super().__init__()
         self.config = config
-        self.official_compat = official_compat
+        self.official_compat = official_compat(config)
         self.vision_encoder = _umt(shapes, setting(config, "vit"))
         heads = int(setting(config, "qformer", "heads"))
         sizes = qformer_config(shapes, "qformer", shapes["query_tokens"][1], heads, every=2)
@@ -154,7 +155,9 @@ class VideoChat2(PublishedSystem):
         ids, mask, *around = (
             inputs[f"{media}/{name}"] for name in ("caption_ids", "caption_mask", "before_ids", "after_ids")
         )
-        embeds, mask, labels = caption_prompt(self.llama, visual, ids, mask, PAD_ID, (around[0], around[1]))
+        embeds, mask, labels = caption_prompt(
+            self.llama, visual, ids, mask, PAD_ID, (around[0], around[1]), official_compat=self.official_compat
+        )
         loss = next_token_loss(logits_of(self.llama, embeds, mask), labels)
         return {f"{media}/inputs_llama": visual, f"{media}/loss": loss}
 
