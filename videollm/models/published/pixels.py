@@ -34,7 +34,8 @@ def train_video(clip: torch.Tensor, box: Box, size: int, *, official_compat: boo
     cropped, resized to `size` squared, and normalised.
 
     Bicubic interpolation overshoots, and the official code then casts to uint8: what lies outside 0 to 255 is cut to a
-    whole number and wraps around modulo 256, so bright edges hold black specks. Without `official_compat` it is clamped.
+    whole number and wraps around modulo 256, so bright edges hold black specks. Without `official_compat` it is
+    clamped.
     """
     top, left, height, width = box
     cropped = clip[:, :, top : top + height, left : left + width].transpose(0, 1)

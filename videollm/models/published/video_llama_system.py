@@ -252,8 +252,7 @@ class VideoLlama(PublishedSystem):
 
     def demo_pixels(self, frames: torch.Tensor) -> torch.Tensor:
         """All frames of a video (F,H,W,3) uint8 to the eight that the demo looks at, normalised, (1,3,8,H,W)."""
-        indices = uniform_indices(len(frames), DEMO_FRAMES)
-        chosen = frames[indices if self.official_compat else indices[:DEMO_FRAMES]]
+        chosen = frames[uniform_indices(len(frames), DEMO_FRAMES)]
         return eval_video(chosen.permute(3, 0, 1, 2).float())[None]
 
 
