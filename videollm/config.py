@@ -114,6 +114,7 @@ class EncoderConfig:
         resize: How frames are resized. "trained": as in the training of the encoder, mostly the short side to its size
             and a crop of the centre. "squash": both sides, bicubic, so that nothing is cut off and shapes change
             (Video-LLaMA). "nearest": the same without interpolation (Video-ChatGPT).
+        class_token: Whether the class token, which reads the whole frame, comes before the patch tokens.
         pixels: If it is not 0, the tokens of a frame are its pixels, `pixels` on each side, for a temporal module with
             a tower of its own (see `TowerConfig`). Embeddings and concepts are still those of this encoder, and
             `resize` is about the pixels.
@@ -125,12 +126,14 @@ class EncoderConfig:
     dtype: Dtype = "auto"
     layer: int = -1
     resize: Resize = "trained"
+    class_token: bool = False
     pixels: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("encoder kind", self.kind, EncoderKind)
         _check_choice("encoder dtype", self.dtype, Dtype)
         _check_choice("resize", self.resize, Resize)
+        _check(not self.class_token or self.kind == "open_clip", "class_token needs an open_clip encoder; leave it out")
         _check(self.pixels >= 0, f"pixels is {self.pixels}; it must be 0 or above")
         _check(
             self.resize == "trained" or self.kind == "open_clip" or self.pixels > 0,
@@ -325,7 +328,15 @@ class ModelConfig:
 
 # Fields that were added later, and their defaults. At these they are left out of the hash, so that a model keeps the
 # hash that its saved sessions name.
-_LATER = {"senses": (), "pixels": 0, "words": 0, "positions": 512, "instruction": (), "tower": None}
+_LATER = {
+    "senses": (),
+    "class_token": False,
+    "pixels": 0,
+    "words": 0,
+    "positions": 512,
+    "instruction": (),
+    "tower": None,
+}
 
 
 def _without_later(values: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import torch
 
 from tests.models.published.recorded import Recorded, recorded
 from tests.official.published_files import EVIDENCE, part, read_prompt, segment, write_llm
-from videollm.checkpoint import load_directory
+from videollm.checkpoint import load_directory, save
 from videollm.cli import main
+from videollm.datasets.schema import Message
 from videollm.errors import CheckpointError
+from videollm.models.tower import TOWER
 from videollm.official.videochat2 import import_videochat2
 
 SAMPLE = Path(__file__).parents[2] / "scripts" / "samples" / "sample.mp4"
@@ -58,6 +60,22 @@ def test_answers_about_a_video(imported: Path, capsys: pytest.CaptureFixture[str
     assert answer["receipt"]["visual_tokens"] == 7
     assert answer["receipt"]["frames"] == 16
     assert answer["evidence"]
+
+
+def test_trains_further_and_keeps_the_tower(imported: Path, tmp_path: Path):
+    model = load_directory(imported, "cpu", trainable=True)
+    messages = [Message("user", "what?"), Message("assistant", "a dog")]
+    seen = segment(model, torch.randint(0, 256, (4, 20, 30, 3), dtype=torch.uint8), [0.0, 1.0, 2.0, 3.0])
+    arguments = model.processor.arguments(model.processor(messages, [seen]), torch.device("cpu"))
+    model.llm(**arguments).loss.backward()
+    learned = {name: p for name, p in model.llm.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert {name.partition(".")[0] for name in learned} == {"temporal", "language_model"}
+    assert not any(name.startswith(TOWER) for name in learned)
+    trained = {name: p.detach() for name, p in model.llm.named_parameters() if p.requires_grad}
+    trained["temporal.module.output.bias"] = trained["temporal.module.output.bias"] + 1
+    save(model, tmp_path, state=trained)
+    again, before = (load_directory(path, "cpu").llm.temporal.state_dict() for path in (tmp_path, imported))
+    assert [name for name in before if not torch.equal(before[name], again[name])] == ["module.output.bias"]
 
 
 def test_an_adapter_for_another_language_model_is_refused(data: Recorded, imported: Path, tmp_path: Path):

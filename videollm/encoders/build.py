@@ -1,6 +1,7 @@
 """The function that builds the frame encoder of a configuration."""
 
 import pkgutil
+from dataclasses import replace
 
 import torch
 
@@ -29,5 +30,7 @@ def build_encoder(config: EncoderConfig, device: torch.device | str | None = Non
         ConfigError: If the configuration or the device is unknown.
         AssetError: If weights are missing.
     """
-    encoder = pkgutil.resolve_name(ENCODERS[config.kind])(config, resolve_device(device))
-    return SquarePixels(encoder, config.pixels, config.resize) if config.pixels else encoder
+    if config.pixels:
+        evidence = build_encoder(replace(config, pixels=0, resize="trained"), device)
+        return SquarePixels(evidence, config.pixels, config.resize)
+    return pkgutil.resolve_name(ENCODERS[config.kind])(config, resolve_device(device))

@@ -49,7 +49,7 @@ class OpenClipEncoder:
     ):
         self.device = torch.device(device or "cpu")
         self.dtype = resolve_dtype(config.dtype, self.device)
-        self.layer = config.layer
+        self.layer, self.class_token = config.layer, config.class_token
         self.vocabulary = vocabulary or imagenet_concepts().vocabulary
         self.model, self.tokenizer = _load(config)
         self.model.eval().requires_grad_(False)
@@ -94,9 +94,13 @@ class OpenClipEncoder:
         images = (self._resize(upload(pixels, self.device), self.image_size) - self._mean) / self._std
         # The last layer is requested too, because open_clip's ResNets stop at the highest one named.
         out: dict[str, Any] = self.model.forward_intermediates(
-            image=images.to(self.dtype), image_indices=[self.layer, -1]
+            image=images.to(self.dtype), image_indices=[self.layer, -1], image_output_extra_tokens=self.class_token
         )
         tokens = out["image_intermediates"][0].flatten(2).transpose(1, 2)
+        if self.class_token:
+            if not out.get("image_intermediates_prefix"):
+                raise ConfigError(f"{self.name} has no class token; set class_token to False")
+            tokens = torch.cat((out["image_intermediates_prefix"][0][:, :1], tokens), 1)
         return tokens.contiguous(), out["image_features"].float()
 
     @torch.no_grad()
@@ -210,6 +214,7 @@ def _project(hidden: torch.Tensor, projection: nn.Module | torch.Tensor | None) 
 def _extra(config: EncoderConfig) -> str:
     """Returns what changes the features besides the weights.
 
-    The default resizing adds nothing, so that caches made before it could be chosen stay valid.
+    Defaults add nothing, so that caches made before there was a choice stay valid.
     """
-    return f"{config.layer}" + (f" {config.resize}" if config.resize != "trained" else "")
+    resize = f" {config.resize}" if config.resize != "trained" else ""
+    return f"{config.layer}{resize}{' class token' if config.class_token else ''}"
