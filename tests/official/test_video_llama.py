@@ -1,6 +1,7 @@
 """Video-LLaMA's published files become a directory that answers, with the numbers of the official demo."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 
 from tests.models.published.recorded import Recorded, recorded
 from tests.official.published_files import EVIDENCE, part, read_prompt, segment, write_llm
+from videollm.chat.plan import tower_cost
 from videollm.checkpoint import load
 from videollm.cli import main
-from videollm.config import PromptLayoutName
+from videollm.config import PromptLayoutName, TowerConfig
 from videollm.errors import CheckpointError
+from videollm.models.tower import build_tower
 from videollm.official.video_llama import import_video_llama
 from videollm.video.rules import uniform_indices
 
@@ -70,6 +73,15 @@ def test_answers_about_a_video(data: Recorded, files: list[Path], capsys: pytest
     assert answer["receipt"]["visual_tokens"] == 6
     assert answer["receipt"]["frames"] == 8
     assert answer["evidence"]
+
+
+def test_the_plan_counts_the_tower():
+    tower = TowerConfig(kind="eva", image_size=32, patch=8, width=64, layers=3, heads=4, mlp_width=256)
+    flops, parameters = tower_cost(tower, frames=8)
+    blocks = [p for p in build_tower(tower).blocks.parameters() if p.ndim == 2]  # type: ignore[union-attr]
+    assert parameters == sum(p.numel() for p in blocks)
+    assert flops > 2 * parameters * 17
+    assert tower_cost(replace(tower, kind="umt"), 8)[0] > tower_cost(replace(tower, kind="umt"), 1)[0]
 
 
 def test_missing_files_are_named(files: list[Path], tmp_path: Path):
