@@ -8,33 +8,19 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from videollm.errors import ConfigError
+from videollm.checks import check, check_choice, check_positive
+from videollm.tower_config import TowerConfig
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EncoderKind = Literal["lite", "open_clip", "internvideo2", "debug"]
 TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt", "videochat2"]
-TowerKind = Literal["eva", "umt"]
 Decoder = Literal["pyav", "decord"]
 SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
 Resize = Literal["trained", "squash", "nearest"]
 PromptLayoutName = Literal["chat", "video_llama", "video_llama_2", "video_chatgpt", "videochat2"]
 SenseName = Literal["speech", "objects", "text"]
-
-
-def _check(ok: bool, message: str) -> None:
-    if not ok:
-        raise ConfigError(message)
-
-
-def _check_choice(name: str, value: str, choices: Any) -> None:
-    _check(value in get_args(choices), f"{name} is {value!r}; choose one of {', '.join(get_args(choices))}")
-
-
-def _check_positive(**values: float | None) -> None:
-    for name, value in values.items():
-        _check(value is None or value > 0, f"{name} is {value}; it must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +56,16 @@ class SamplingConfig:
     decoder: Decoder = "pyav"
 
     def __post_init__(self) -> None:
-        _check_choice("decoder", self.decoder, Decoder)
-        _check_choice("sampling rule", self.rule, SamplingRule)
-        _check(self.rule == "middle" or self.frames is not None, f"the rule {self.rule!r} needs `frames`; set it")
+        check_choice("decoder", self.decoder, Decoder)
+        check_choice("sampling rule", self.rule, SamplingRule)
+        check(self.rule == "middle" or self.frames is not None, f"the rule {self.rule!r} needs `frames`; set it")
         chosen = [self.frames is not None, self.fps is not None, self.times_s is not None, self.keyframes]
-        _check(sum(chosen) == 1, f"set exactly one of frames, fps, times_s, keyframes; got {self}")
-        _check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames)
-        _check(self.times_s is None or len(self.times_s) > 0, "times_s is empty; give at least one time")
-        _check(self.start_s is None or self.start_s >= 0, f"start_s is {self.start_s}; it must be 0 or above")
+        check(sum(chosen) == 1, f"set exactly one of frames, fps, times_s, keyframes; got {self}")
+        check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames)
+        check(self.times_s is None or len(self.times_s) > 0, "times_s is empty; give at least one time")
+        check(self.start_s is None or self.start_s >= 0, f"start_s is {self.start_s}; it must be 0 or above")
         if self.start_s is not None and self.end_s is not None:
-            _check(self.end_s > self.start_s, f"end_s {self.end_s} must be above start_s {self.start_s}")
+            check(self.end_s > self.start_s, f"end_s {self.end_s} must be above start_s {self.start_s}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +82,8 @@ class SegmentConfig:
     frames: int = 8
 
     def __post_init__(self) -> None:
-        _check(self.by in ("time", "scene"), f"segments are by {self.by!r}; choose time or scene")
-        _check_positive(frames=self.frames)
+        check(self.by in ("time", "scene"), f"segments are by {self.by!r}; choose time or scene")
+        check_positive(frames=self.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,42 +116,15 @@ class EncoderConfig:
     pixels: int = 0
 
     def __post_init__(self) -> None:
-        _check_choice("encoder kind", self.kind, EncoderKind)
-        _check_choice("encoder dtype", self.dtype, Dtype)
-        _check_choice("resize", self.resize, Resize)
-        _check(not self.class_token or self.kind == "open_clip", "class_token needs an open_clip encoder; leave it out")
-        _check(self.pixels >= 0, f"pixels is {self.pixels}; it must be 0 or above")
-        _check(
+        check_choice("encoder kind", self.kind, EncoderKind)
+        check_choice("encoder dtype", self.dtype, Dtype)
+        check_choice("resize", self.resize, Resize)
+        check(not self.class_token or self.kind == "open_clip", "class_token needs an open_clip encoder; leave it out")
+        check(self.pixels >= 0, f"pixels is {self.pixels}; it must be 0 or above")
+        check(
             self.resize == "trained" or self.kind == "open_clip" or self.pixels > 0,
             f"resize {self.resize!r} needs an open_clip encoder or pixels",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TowerConfig:
-    """A frozen visual tower whose weights are in the checkpoint, between the pixels and the temporal module.
-
-    Args:
-        kind: "eva" reads each frame and gives its class token and patches (Video-LLaMA). "umt" reads all frames of a
-            segment together and gives patches (VideoChat2).
-        image_size, patch: The sides of a frame and of a patch in pixels.
-        width, layers, heads, mlp_width: Sizes of the transformer.
-        frames: The number of frames that the positions of "umt" were made for.
-    """
-
-    kind: TowerKind
-    image_size: int
-    patch: int
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
-    frames: int = 4
-
-    def __post_init__(self) -> None:
-        _check_choice("tower kind", self.kind, TowerKind)
-        _check_positive(**{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "kind"})
-        _check(self.width % self.heads == 0, f"tower width {self.width} must be a multiple of heads {self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,16 +164,16 @@ class TemporalConfig:
     tower: TowerConfig | None = None
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             all(0 <= word < self.words for word in self.instruction),
             f"instruction {self.instruction} has ids outside the {self.words} words of the Q-Former",
         )
-        _check_positive(frame_queries=self.frame_queries, frame_layers=self.frame_layers, max_frames=self.max_frames)
-        _check_choice("temporal kind", self.kind, TemporalKind)
-        _check_positive(queries=self.queries, width=self.width, layers=self.layers, heads=self.heads)
-        _check_positive(mlp_ratio=self.mlp_ratio, cross_attention_every=self.cross_attention_every)
-        _check(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be 0 or above and below 1")
-        _check(self.width % self.heads == 0, f"width {self.width} must be a multiple of heads {self.heads}")
+        check_positive(frame_queries=self.frame_queries, frame_layers=self.frame_layers, max_frames=self.max_frames)
+        check_choice("temporal kind", self.kind, TemporalKind)
+        check_positive(queries=self.queries, width=self.width, layers=self.layers, heads=self.heads)
+        check_positive(mlp_ratio=self.mlp_ratio, cross_attention_every=self.cross_attention_every)
+        check(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be 0 or above and below 1")
+        check(self.width % self.heads == 0, f"width {self.width} must be a multiple of heads {self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +193,7 @@ class LoraConfig:
     targets: str | tuple[str, ...] = "all-linear"
 
     def __post_init__(self) -> None:
-        _check_positive(r=self.r, alpha=self.alpha)
+        check_positive(r=self.r, alpha=self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +216,7 @@ class LanguageModelConfig:
     lora: LoraConfig | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("language model dtype", self.dtype, Dtype)
+        check_choice("language model dtype", self.dtype, Dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,10 +241,10 @@ class PromptConfig:
     layout: PromptLayoutName = "chat"
 
     def __post_init__(self) -> None:
-        _check_choice("prompt layout", self.layout, PromptLayoutName)
-        _check_positive(context=self.context, max_new_tokens=self.max_new_tokens)
-        _check(self.tags >= 0, f"tags is {self.tags}; it must be 0 or above")
-        _check(0 <= self.tag_threshold <= 1, f"tag_threshold is {self.tag_threshold}; it must be from 0 to 1")
+        check_choice("prompt layout", self.layout, PromptLayoutName)
+        check_positive(context=self.context, max_new_tokens=self.max_new_tokens)
+        check(self.tags >= 0, f"tags is {self.tags}; it must be 0 or above")
+        check(0 <= self.tag_threshold <= 1, f"tag_threshold is {self.tag_threshold}; it must be from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,9 +262,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in self.senses:
-            _check_choice("sense", name, SenseName)
+            check_choice("sense", name, SenseName)
         size = 0 if self.temporal.tower is None else self.temporal.tower.image_size
-        _check(
+        check(
             self.encoder.pixels == size,
             f"the encoder's pixels is {self.encoder.pixels}, but the temporal module "
             + (f"has a tower for {size}" if size else "has no tower that reads pixels"),
@@ -359,7 +318,7 @@ _NESTED: dict[str, Any] = {
 def _build(cls: Any, values: dict[str, Any], where: str) -> Any:
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - known)
-    _check(not unknown, f"{where} has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    check(not unknown, f"{where} has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     built: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
