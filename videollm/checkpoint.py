@@ -45,6 +45,7 @@ from videollm.models.hub.adapter import adapted, is_adapter, with_adapter
 from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
+from videollm.models.tower import TOWER
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.presets import DEBUG
 
@@ -210,10 +211,11 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         model: The model.
         directory: The directory.
         card: The content of card.md.
-        state: The state dict of `model.llm`, which the caller gathers if ZeRO-3 divides it among ranks. None takes
-            `model.llm.state_dict()`.
+        state: The state dict of `model.llm`, which the caller gathers if ZeRO-3 divides it among ranks. It need not
+            have a frozen tower. None takes `model.llm.state_dict()`.
     """
-    state = model.llm.state_dict() if state is None else state
+    own = model.llm.state_dict()
+    state = own if state is None else {n: t for n, t in own.items() if n.startswith(TOWER)} | state
     directory.mkdir(parents=True, exist_ok=True)
     record = {
         "format": FORMAT,

@@ -9,24 +9,20 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
-from videollm.errors import ConfigError
+from videollm.checks import check, check_choice, check_positive
+from videollm.tower_config import TowerConfig
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-EncoderKind = Literal["lite", "open_clip", "debug"]
-TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt"]
+EncoderKind = Literal["lite", "open_clip", "internvideo2", "debug"]
+TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt", "videochat2"]
 Decoder = Literal["pyav", "decord"]
 SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
 Resize = Literal["trained", "squash", "nearest"]
-PromptLayoutName = Literal["chat", "video_llama", "video_chatgpt"]
+PromptLayoutName = Literal["chat", "video_llama", "video_llama_2", "video_chatgpt", "videochat2"]
 SenseName = Literal["speech", "objects", "text", "faces", "sounds"]
 OWN_WEIGHTS = ("speech", "sounds")  # senses that take the weights of a directory
-
-
-def _check(ok: bool, message: str) -> None:
-    if not ok:
-        raise ConfigError(message)
 
 
 def split_sense(sense: str) -> tuple[SenseName, str]:
@@ -35,23 +31,14 @@ def split_sense(sense: str) -> tuple[SenseName, str]:
     `sense` is a name such as "speech", or a name with a directory, as in "speech=runs/my-whisper". Raises ConfigError.
     """
     name, _, directory = sense.partition("=")
-    _check_choice("sense", name, SenseName)
-    _check(not directory or name in OWN_WEIGHTS, f"{sense!r} names a directory; only {', '.join(OWN_WEIGHTS)} take one")
-    _check(
+    check_choice("sense", name, SenseName)
+    check(not directory or name in OWN_WEIGHTS, f"{sense!r} names a directory; only {', '.join(OWN_WEIGHTS)} take one")
+    check(
         bool(directory) or name != "sounds",
         "the sense 'sounds' needs the directory of an audio classifier of transformers, as in sounds=DIRECTORY",
     )
-    _check("," not in directory, f"{directory!r} has a comma, which separates senses; rename the directory")
+    check("," not in directory, f"{directory!r} has a comma, which separates senses; rename the directory")
     return cast(SenseName, name), directory
-
-
-def _check_choice(name: str, value: str, choices: Any) -> None:
-    _check(value in get_args(choices), f"{name} is {value!r}; choose one of {', '.join(get_args(choices))}")
-
-
-def _check_positive(**values: float | None) -> None:
-    for name, value in values.items():
-        _check(value is None or 0 < value < math.inf, f"{name} is {value}; it must be a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +74,17 @@ class SamplingConfig:
     decoder: Decoder = "pyav"
 
     def __post_init__(self) -> None:
-        _check_choice("decoder", self.decoder, Decoder)
-        _check_choice("sampling rule", self.rule, SamplingRule)
-        _check(self.rule == "middle" or self.frames is not None, f"the rule {self.rule!r} needs `frames`; set it")
+        check_choice("decoder", self.decoder, Decoder)
+        check_choice("sampling rule", self.rule, SamplingRule)
+        check(self.rule == "middle" or self.frames is not None, f"the rule {self.rule!r} needs `frames`; set it")
         chosen = [self.frames is not None, self.fps is not None, self.times_s is not None, self.keyframes]
-        _check(sum(chosen) == 1, f"set exactly one of frames, fps, times_s, keyframes; got {self}")
-        _check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames, end_s=self.end_s)
-        _check(self.times_s is None or len(self.times_s) > 0, "times_s is empty; give at least one time")
-        _check(all(math.isfinite(t) for t in self.times_s or ()), f"times_s has {self.times_s}; each is a number")
-        _check(
-            self.start_s is None or 0 <= self.start_s < math.inf, f"start_s is {self.start_s}; it must be 0 or above"
-        )
+        check(sum(chosen) == 1, f"set exactly one of frames, fps, times_s, keyframes; got {self}")
+        check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames, end_s=self.end_s)
+        check(self.times_s is None or len(self.times_s) > 0, "times_s is empty; give at least one time")
+        check(all(math.isfinite(t) for t in self.times_s or ()), f"times_s has {self.times_s}; each is a number")
+        check(self.start_s is None or 0 <= self.start_s < math.inf, f"start_s is {self.start_s}; it must be 0 or above")
         if self.start_s is not None and self.end_s is not None:
-            _check(self.end_s > self.start_s, f"end_s {self.end_s} must be above start_s {self.start_s}")
+            check(self.end_s > self.start_s, f"end_s {self.end_s} must be above start_s {self.start_s}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +101,8 @@ class SegmentConfig:
     frames: int = 8
 
     def __post_init__(self) -> None:
-        _check(self.by in ("time", "scene"), f"segments are by {self.by!r}; choose time or scene")
-        _check_positive(frames=self.frames)
+        check(self.by in ("time", "scene"), f"segments are by {self.by!r}; choose time or scene")
+        check_positive(frames=self.frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +111,18 @@ class EncoderConfig:
 
     Args:
         kind: The kind of encoder.
-        name, pretrained: The architecture and the tag of open_clip, or `local-dir:FOLDER`.
+        name, pretrained: The architecture and the tag of open_clip, or `local-dir:FOLDER`. In a checkpoint directory
+            `own:FOLDER` is a folder of it.
         dtype: The dtype of the weights.
         layer: The ViT layer whose outputs are the patch tokens. -1 is the last, and -2 the one before, which LLaVA
             uses.
         resize: How frames are resized. "trained": as in the training of the encoder, mostly the short side to its size
             and a crop of the centre. "squash": both sides, bicubic, so that nothing is cut off and shapes change
             (Video-LLaMA). "nearest": the same without interpolation (Video-ChatGPT).
+        class_token: Whether the class token, which reads the whole frame, comes before the patch tokens.
+        pixels: If it is not 0, the tokens of a frame are its pixels, `pixels` on each side, for a temporal module with
+            a tower of its own (see `TowerConfig`). Embeddings and concepts are still those of this encoder, and
+            `resize` is about the pixels.
     """
 
     kind: EncoderKind = "lite"
@@ -141,13 +131,18 @@ class EncoderConfig:
     dtype: Dtype = "auto"
     layer: int = -1
     resize: Resize = "trained"
+    class_token: bool = False
+    pixels: int = 0
 
     def __post_init__(self) -> None:
-        _check_choice("encoder kind", self.kind, EncoderKind)
-        _check_choice("encoder dtype", self.dtype, Dtype)
-        _check_choice("resize", self.resize, Resize)
-        _check(
-            self.resize == "trained" or self.kind == "open_clip", f"resize {self.resize!r} needs an open_clip encoder"
+        check_choice("encoder kind", self.kind, EncoderKind)
+        check_choice("encoder dtype", self.dtype, Dtype)
+        check_choice("resize", self.resize, Resize)
+        check(not self.class_token or self.kind == "open_clip", "class_token needs an open_clip encoder; leave it out")
+        check(self.pixels >= 0, f"pixels is {self.pixels}; it must be 0 or above")
+        check(
+            self.resize == "trained" or self.kind == "open_clip" or self.pixels > 0,
+            f"resize {self.resize!r} needs an open_clip encoder or pixels",
         )
 
 
@@ -163,7 +158,11 @@ class TemporalConfig:
             first (BLIP-2).
         frame_queries, frame_layers: Sizes of the Q-Former that reads each frame (kind "video_llama").
         max_frames: The largest number of frames of a segment (kinds "video_llama" and "video_chatgpt").
+        words, positions: The numbers of words and of positions of a Q-Former that reads text (kind "videochat2"). With
+            0 words it reads none.
+        instruction: The ids of the text that this Q-Former reads beside the frames.
         output_norm: Whether tokens are scaled to the size of word embeddings. The published systems do not do this.
+        tower: The module's own tower, which reads the frames' pixels. Without it the module reads the encoder's tokens.
     """
 
     kind: TemporalKind = "qformer"
@@ -171,21 +170,29 @@ class TemporalConfig:
     width: int = 384
     layers: int = 2
     heads: int = 6
-    mlp_ratio: int = 4
+    mlp_ratio: float = 4
     cross_attention_every: int = 1
     dropout: float = 0.0
     frame_queries: int = 32
     frame_layers: int = 12
     max_frames: int = 32
+    words: int = 0
+    positions: int = 512
+    instruction: tuple[int, ...] = ()
     output_norm: bool = True
+    tower: TowerConfig | None = None
 
     def __post_init__(self) -> None:
-        _check_positive(frame_queries=self.frame_queries, frame_layers=self.frame_layers, max_frames=self.max_frames)
-        _check_choice("temporal kind", self.kind, TemporalKind)
-        _check_positive(queries=self.queries, width=self.width, layers=self.layers, heads=self.heads)
-        _check_positive(mlp_ratio=self.mlp_ratio, cross_attention_every=self.cross_attention_every)
-        _check(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be 0 or above and below 1")
-        _check(self.width % self.heads == 0, f"width {self.width} must be a multiple of heads {self.heads}")
+        check(
+            all(0 <= word < self.words for word in self.instruction),
+            f"instruction {self.instruction} has ids outside the {self.words} words of the Q-Former",
+        )
+        check_positive(frame_queries=self.frame_queries, frame_layers=self.frame_layers, max_frames=self.max_frames)
+        check_choice("temporal kind", self.kind, TemporalKind)
+        check_positive(queries=self.queries, width=self.width, layers=self.layers, heads=self.heads)
+        check_positive(mlp_ratio=self.mlp_ratio, cross_attention_every=self.cross_attention_every)
+        check(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be 0 or above and below 1")
+        check(self.width % self.heads == 0, f"width {self.width} must be a multiple of heads {self.heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +212,7 @@ class LoraConfig:
     targets: str | tuple[str, ...] = "all-linear"
 
     def __post_init__(self) -> None:
-        _check_positive(r=self.r, alpha=self.alpha)
+        check_positive(r=self.r, alpha=self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +235,7 @@ class LanguageModelConfig:
     lora: LoraConfig | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("language model dtype", self.dtype, Dtype)
+        check_choice("language model dtype", self.dtype, Dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,10 +260,10 @@ class PromptConfig:
     layout: PromptLayoutName = "chat"
 
     def __post_init__(self) -> None:
-        _check_choice("prompt layout", self.layout, PromptLayoutName)
-        _check_positive(context=self.context, max_new_tokens=self.max_new_tokens)
-        _check(self.tags >= 0, f"tags is {self.tags}; it must be 0 or above")
-        _check(0 <= self.tag_threshold <= 1, f"tag_threshold is {self.tag_threshold}; it must be from 0 to 1")
+        check_choice("prompt layout", self.layout, PromptLayoutName)
+        check_positive(context=self.context, max_new_tokens=self.max_new_tokens)
+        check(self.tags >= 0, f"tags is {self.tags}; it must be 0 or above")
+        check(0 <= self.tag_threshold <= 1, f"tag_threshold is {self.tag_threshold}; it must be from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +282,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for sense in self.senses:
             split_sense(sense)
+        size = 0 if self.temporal.tower is None else self.temporal.tower.image_size
+        check(
+            self.encoder.pixels == size,
+            f"the encoder's pixels is {self.encoder.pixels}, but the temporal module "
+            + (f"has a tower for {size}" if size else "has no tower that reads pixels"),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -288,10 +301,25 @@ class ModelConfig:
     @property
     def sha(self) -> str:
         """12 hex digits that change with any value."""
-        values = self.to_dict()
-        if not self.senses:
-            del values["senses"]  # so that models without senses keep the hash that their saved sessions name
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(_without_later(self.to_dict()), sort_keys=True).encode()).hexdigest()[:12]
+
+
+# Fields that were added later, and their defaults. At these they are left out of the hash, so that a model keeps the
+# hash that its saved sessions name.
+_LATER = {
+    "senses": (),
+    "class_token": False,
+    "pixels": 0,
+    "words": 0,
+    "positions": 512,
+    "instruction": (),
+    "tower": None,
+}
+
+
+def _without_later(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
+    return {name: _without_later(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 _NESTED: dict[str, Any] = {
@@ -302,13 +330,14 @@ _NESTED: dict[str, Any] = {
     "llm": LanguageModelConfig,
     "prompt": PromptConfig,
     "lora": LoraConfig,
+    "tower": TowerConfig,
 }
 
 
 def _build(cls: Any, values: dict[str, Any], where: str) -> Any:
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - known)
-    _check(not unknown, f"{where} has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    check(not unknown, f"{where} has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     built: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):

@@ -107,7 +107,11 @@ def read_config(directory: Path, name: str | None = None) -> tuple[ModelConfig, 
             return hub.config_of(record, directory, _shown(directory, name)), {}
         raise CheckpointError(f"{path}: its format is {record.get('format')}, and this version reads format {FORMAT}")
     try:
-        return ModelConfig.from_dict(record["model"]), {"encoder": record["towers"]["encoder"]}
+        config = ModelConfig.from_dict(record["model"])
+        if config.encoder.pretrained.startswith(OWN):
+            folder = directory.resolve() / config.encoder.pretrained.removeprefix(OWN)
+            config = replace(config, encoder=replace(config.encoder, pretrained=f"local-dir:{folder}"))
+        return config, {"encoder": record["towers"]["encoder"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: a field is missing or of another type ({error!r})") from error
     except ConfigError as error:
@@ -166,10 +170,15 @@ def check_revision(directory: Path, config: ModelConfig, towers: dict[str, str],
 def check_sizes(config: ModelConfig, encoder: FrameEncoder, embeddings: torch.Tensor, path: Path) -> None:
     """Compares the sizes in the config with a projector's file, before they take memory. Raises CheckpointError."""
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing; it has the weights of the projector")
+        raise CheckpointError(
+            f"{path} is missing; it has the weights of the projector. A directory with an encoder alone is for "
+            "videollm index and search"
+        )
     temporal, tensors = config.temporal, count_tensors(path)
-    if max(temporal.layers, temporal.frame_layers if temporal.kind == "video_llama" else 0) > tensors:
-        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {temporal.layers} layers in config.json")
+    frame_layers = temporal.frame_layers if temporal.kind == "video_llama" else 0
+    layers = max(temporal.layers, frame_layers, temporal.tower.layers if temporal.tower else 0)
+    if layers > tensors:
+        raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {layers} layers in config.json")
     width = embeddings.shape[1]
     try:
         with torch.device("meta"):

@@ -137,6 +137,16 @@ def test_bfloat16_weights(clip_config: EncoderConfig, clip: OpenClipEncoder):
     assert (embed * clip._frames(pixels)[1]).sum(-1).min() > 0.99
 
 
+def test_the_class_token_comes_first(clip_config: EncoderConfig, clip: OpenClipEncoder):
+    encoder = OpenClipEncoder(replace(clip_config, class_token=True))
+    seen = []
+    encoder.model.visual.transformer.resblocks[-1].register_forward_hook(lambda *call: seen.append(call[-1]))
+    tokens, _ = encoder._frames(frames(2))
+    assert torch.equal(tokens, seen[0])
+    assert encoder.tokens_per_frame == clip.tokens_per_frame + 1
+    assert encoder.revision != clip.revision
+
+
 def test_residual_networks_give_their_last_map(tmp_path: Path):
     config = write_model(tmp_path, vision_cfg={"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8})
     last, before = (OpenClipEncoder(EncoderConfig(**{**vars(config), "layer": layer})) for layer in (-1, -2))

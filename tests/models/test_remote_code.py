@@ -16,8 +16,8 @@ from videollm.chat.plan import _skeleton
 from videollm.config import EncoderConfig, LanguageModelConfig
 from videollm.encoders.open_clip import OpenClipEncoder
 from videollm.errors import AssetError, CheckpointError
-from videollm.import_chat import import_video_chatgpt
 from videollm.models.language import load_language_model, load_tokenizer
+from videollm.official.video_chatgpt import import_video_chatgpt
 from videollm.presets import DEBUG
 
 CODE = """

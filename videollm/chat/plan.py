@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from videollm.config import EncoderConfig, ModelConfig, SamplingConfig
+from videollm.config import EncoderConfig, ModelConfig, SamplingConfig, TowerConfig
 from videollm.datasets.schema import Message
 from videollm.device import resolve_device, resolve_dtype, total_memory, wait_for
 from videollm.errors import ConfigError
@@ -22,6 +22,7 @@ from videollm.features.encode import SegmentFeatures
 from videollm.model import config_of, find
 from videollm.models.hub import load as hub
 from videollm.models.language import debug_language_model, reachable, resolve_source
+from videollm.models.tower import tower_tokens
 from videollm.video import pyav
 from videollm.video.frames import VideoInfo
 from videollm.video.sampling import select
@@ -122,6 +123,9 @@ def make_plan(
 
     speed = matrix_speed(dtype, device)
     encode_flops, encoder_weights = encoder_cost(config.encoder)
+    if config.temporal.tower is not None:
+        tower_flops, tower_weights = tower_cost(config.temporal.tower, min(frames, config.segments.frames))
+        encode_flops, encoder_weights = encode_flops + tower_flops, encoder_weights + tower_weights
     start = sampling.start_s or 0.0
     seconds = (sampling.end_s or info.duration_s) - start
     return Plan(
@@ -200,9 +204,24 @@ def encoder_cost(config: EncoderConfig) -> tuple[float, float]:
     layers, width, size, patch = vision["layers"], vision["width"], vision["image_size"], vision["patch_size"]
     tokens = (size // patch) ** 2 + 1  # with the class token
     parameters = 12 * layers * width**2  # a block has 4 width² in its attention and 8 width² in its MLP
-    embedding = 2 * (tokens - 1) * 3 * patch**2 * width
-    flops = 2 * parameters * tokens + 4 * layers * tokens**2 * width + embedding
+    flops = _vit_flops(parameters, layers, width, patch, tokens, tokens)
     return flops, 1.6 * parameters  # the text tower has about 0.6 times as many
+
+
+def tower_cost(tower: TowerConfig, frames: int) -> tuple[float, float]:
+    """Returns the number of operations per frame and the number of parameters of a temporal module's own tower.
+
+    frames: the number of frames of a segment, which "umt" reads together.
+    """
+    tokens = tower_tokens(tower)
+    parameters = tower.layers * tower.width * (4 * tower.width + 2 * tower.mlp_width)
+    attended = tokens * frames if tower.kind == "umt" else tokens
+    return _vit_flops(parameters, tower.layers, tower.width, tower.patch, tokens, attended), parameters
+
+
+def _vit_flops(parameters: int, layers: int, width: int, patch: int, tokens: int, attended: int) -> float:
+    """Returns the number of operations of a frame's `tokens`, each of which attends to `attended` tokens."""
+    return 2 * parameters * tokens + 4 * layers * tokens * attended * width + 6 * tokens * patch**2 * width
 
 
 def _skeleton(config: ModelConfig) -> PreTrainedModel:

@@ -1,12 +1,17 @@
 """Commands about weights: assets, export and import-official."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videollm.cli.options import Commands, Options, add_command
 from videollm.cli.output import print_result
 from videollm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from videollm.official.chat import Imported
 
 
 def register(commands: Commands) -> None:
@@ -20,14 +25,14 @@ def register(commands: Commands) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="directory to write")
     parser.add_argument("--dtype", choices=["bfloat16", "float32", "float16"], default="bfloat16")
 
-    help = "convert a published checkpoint, of text-video retrieval or Video-ChatGPT, to the format of this project"
+    help = "convert a published checkpoint, of a chat system or of text-video retrieval, to the format of this project"
     parser = add_command(commands, "import-official", import_official, help)
-    parser.add_argument("file", type=Path, help="the published file: a pickle of tensors or safetensors")
-    parser.add_argument(
-        "--system", required=True, help="Video-ChatGPT, CLIP4Clip, X-CLIP, TeachCLIP, STAN, STAN/mugstan, ..."
-    )
+    help = "the published files, pickles of tensors or safetensors; a later one replaces tensors of an earlier one"
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=help)
+    systems = ", ".join([*VIDEO_SYSTEMS, "CLIP4Clip", "X-CLIP", "TeachCLIP", "STAN", "STAN/mugstan", "..."])
+    parser.add_argument("--system", required=True, help=systems)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
-    help = "Video-ChatGPT: directory of the language model that it was trained on"
+    help = "chat systems: directory of the language model that they were trained on; InternVideo2: that of its BERT"
     parser.add_argument("--llm", type=Path, metavar="DIR", help=help)
     help = "Video-ChatGPT: open_clip directory of CLIP ViT-L/14 (default: from the model hub)"
     parser.add_argument("--vision", type=Path, metavar="DIR", help=help)
@@ -66,27 +71,66 @@ def export(options: Options) -> None:
 
 
 def import_official(options: Options) -> None:
-    if options.system == "Video-ChatGPT":
-        _import_video_chatgpt(options)
+    if options.system in VIDEO_SYSTEMS:
+        _import_video_system(options)
         return
-    if options.llm or options.vision:
-        raise ConfigError(f"--llm and --vision belong to Video-ChatGPT; {options.system} is one file")
+    if options.llm or options.vision or len(options.files) > 1:
+        raise ConfigError(f"{options.system} is one file, without --llm and --vision, which belong to others")
     from videollm.retrieval.published.convert import convert
 
-    made = convert(options.file, options.system, options.out)
+    made = convert(options.files[0], options.system, options.out)
     text = f"{made['out']}: {made['system']}, head {made['head']}, {made['parameters'] / 1e6:.1f} million parameters"
     print_result(options, made, text)
 
 
-def _import_video_chatgpt(options: Options) -> None:
+def _import_video_system(options: Options) -> None:
+    if options.llm is None:
+        raise ConfigError(f"{options.system}: give --llm, the directory of the language model that it was trained on")
+    if options.vision is not None and options.system != "Video-ChatGPT":
+        raise ConfigError(f"--vision belongs to Video-ChatGPT; the tower of {options.system} is one of its files")
+    made = VIDEO_SYSTEMS[options.system](options)
+    size = f"{made.parameters / 1e6:.1f} million parameters"
+    text = f"{made.out}: {made.system}, {size} beside the language model, {made.visual_tokens} visual tokens a video"
+    if not made.visual_tokens:
+        text = f"{made.out}: {made.system}, {size}, for videollm index and search"
+    print_result(options, asdict(made), text)
+
+
+def _video_chatgpt(options: Options) -> "Imported":
     from dataclasses import replace
 
-    from videollm.import_chat import CLIP, import_video_chatgpt
+    from videollm.official.video_chatgpt import CLIP, import_video_chatgpt
 
-    if options.llm is None:
-        raise ConfigError("Video-ChatGPT's file holds no language model; give --llm, the directory of its base model")
+    if len(options.files) > 1:
+        raise ConfigError(f"Video-ChatGPT is one file, but {len(options.files)} were given")
     encoder = CLIP if options.vision is None else replace(CLIP, pretrained=f"local-dir:{options.vision}")
-    made = import_video_chatgpt(options.file, options.llm, options.out, encoder)
-    size = f"{made.parameters / 1e6:.1f} million parameters"
-    text = f"{made.out}: {made.system}, projector of {size}, {made.visual_tokens} visual tokens a video"
-    print_result(options, asdict(made), text)
+    return import_video_chatgpt(options.files[0], options.llm, options.out, encoder)
+
+
+def _video_llama(options: Options) -> "Imported":
+    from videollm.official.video_llama import import_video_llama
+
+    layout = "video_llama_2" if options.system.endswith("llama_v2") else "video_llama"
+    return import_video_llama(options.files, options.llm, options.out, layout)
+
+
+def _videochat2(options: Options) -> "Imported":
+    from videollm.official.videochat2 import import_videochat2
+
+    return import_videochat2(options.files, options.llm, options.out)
+
+
+def _internvideo2(options: Options) -> "Imported":
+    from videollm.official.internvideo2 import import_internvideo2
+
+    return import_internvideo2(options.files, options.llm, options.out)
+
+
+# "llama_v2" is the prompt of the checkpoints on LLaMA-2, which are not told apart by their weights.
+VIDEO_SYSTEMS: dict[str, Callable[[Options], "Imported"]] = {
+    "Video-ChatGPT": _video_chatgpt,
+    "Video-LLaMA": _video_llama,
+    "Video-LLaMA/llama_v2": _video_llama,
+    "VideoChat2": _videochat2,
+    "InternVideo2": _internvideo2,
+}

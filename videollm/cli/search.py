@@ -4,7 +4,7 @@ import argparse
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from videollm.cli.options import (
     Commands,
@@ -180,6 +180,8 @@ def _filter(options: Options) -> "Filter":
 def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
     from videollm import checkpoint
     from videollm.chat import rerank as by_language_model
+    from videollm.encoders.build import build_encoder
+    from videollm.model import config_of
     from videollm.retrieval import model as heads
     from videollm.retrieval import rerank as by_head
 
@@ -187,6 +189,9 @@ def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
         raise ConfigError("--rerank compares moments with a text; give a text instead of --like")
     if heads.is_there(Path(options.rerank)):
         again = by_head.rerank(heads.load(Path(options.rerank), options.device), options.query, found)
+    elif (encoder := config_of(options.rerank).encoder).kind == "internvideo2":
+        matcher: Any = build_encoder(encoder, options.device)
+        again = by_head.rerank_by_matching(matcher, options.query, found)
     else:
         again = by_language_model.rerank(
             checkpoint.load(options.rerank, **loading_options(options)), options.query, found

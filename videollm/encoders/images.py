@@ -32,3 +32,7 @@ def _resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     if images.shape[-2:] == (height, width):
         return images
     return F.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp_(0, 255)
+
+
+# By open_clip's names for the first two.
+RESIZE = {"shortest": resize_crop, "squash": squash, "nearest": squash_nearest}

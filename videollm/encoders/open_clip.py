@@ -3,8 +3,7 @@
 
 import difflib
 import functools
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
 
@@ -12,22 +11,20 @@ import open_clip
 import torch
 from open_clip import CLIP, CustomTextCLIP
 from open_clip.hf_model import HFTextEncoder
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from transformers import dynamic_module_utils
 
-from videollm import assets
 from videollm.config import EncoderConfig
 from videollm.device import resolve_dtype, upload
 from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary, batch_size
 from videollm.encoders.concepts import imagenet_concepts, membership
-from videollm.encoders.images import resize_crop, squash, squash_nearest
+from videollm.encoders.images import RESIZE
 from videollm.encoders.tags import concept_probabilities
+from videollm.encoders.zero_shot import class_text, fingerprint
 from videollm.errors import AssetError, ConfigError
 
 LOCAL = "local-dir:"
-RESIZE = {"shortest": resize_crop, "squash": squash, "nearest": squash_nearest}  # the first two are open_clip's names
 
 
 class OpenClipEncoder:
@@ -52,12 +49,12 @@ class OpenClipEncoder:
     ):
         self.device = torch.device(device or "cpu")
         self.dtype = resolve_dtype(config.dtype, self.device)
-        self.layer = config.layer
+        self.layer, self.class_token = config.layer, config.class_token
         self.vocabulary = vocabulary or imagenet_concepts().vocabulary
         self.model, self.tokenizer = _load(config)
         self.model.eval().requires_grad_(False)
         self.name = f"open_clip/{config.name}"
-        self.revision = _fingerprint(self.model.state_dict().items(), _extra(config))
+        self.revision = fingerprint(self.model.state_dict().items(), _extra(config))
         self.model.to(self.device, self.dtype)
 
         preprocess = open_clip.get_model_preprocess_cfg(self.model)
@@ -97,9 +94,13 @@ class OpenClipEncoder:
         images = (self._resize(upload(pixels, self.device), self.image_size) - self._mean) / self._std
         # The last layer is requested too, because open_clip's ResNets stop at the highest one named.
         out: dict[str, Any] = self.model.forward_intermediates(
-            image=images.to(self.dtype), image_indices=[self.layer, -1]
+            image=images.to(self.dtype), image_indices=[self.layer, -1], image_output_extra_tokens=self.class_token
         )
         tokens = out["image_intermediates"][0].flatten(2).transpose(1, 2)
+        if self.class_token:
+            if not out.get("image_intermediates_prefix"):
+                raise ConfigError(f"{self.name} has no class token; set class_token to False")
+            tokens = torch.cat((out["image_intermediates_prefix"][0][:, :1], tokens), 1)
         return tokens.contiguous(), out["image_features"].float()
 
     @torch.no_grad()
@@ -141,26 +142,7 @@ class OpenClipEncoder:
 
     @functools.cached_property
     def _class_text(self) -> torch.Tensor:
-        """The embeddings (leaves,E) of "a photo of a WORD" for each leaf of the vocabulary.
-
-        They are computed once for given weights, and kept on disk.
-        """
-        inner = set(self.vocabulary.parents)
-        words = [word for i, word in enumerate(self.vocabulary.words) if i not in inner]
-
-        def embed() -> torch.Tensor:
-            texts = [f"a photo of a {word}" for word in words]
-            size = batch_size(self.device)
-            return torch.cat([self.encode_text(texts[i : i + size]).embed for i in range(0, len(texts), size)])
-
-        if not self._cached:
-            return embed()
-        folder = assets.derived(
-            "open_clip-words",
-            {"weights": self.revision, "words": words},
-            lambda target: save_file({"embed": embed().cpu()}, target / "embed.safetensors"),
-        )
-        return load_file(folder / "embed.safetensors")["embed"].to(self.device)
+        return class_text(self, "open_clip", self.device, keep=self._cached)
 
 
 def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[str]], torch.Tensor]]:
@@ -232,19 +214,7 @@ def _project(hidden: torch.Tensor, projection: nn.Module | torch.Tensor | None) 
 def _extra(config: EncoderConfig) -> str:
     """Returns what changes the features besides the weights.
 
-    The default resizing adds nothing, so that caches made before it could be chosen stay valid.
+    Defaults add nothing, so that caches made before there was a choice stay valid.
     """
-    return f"{config.layer}" + (f" {config.resize}" if config.resize != "trained" else "")
-
-
-def _fingerprint(tensors: Iterable[tuple[str, torch.Tensor]], extra: str) -> str:
-    """Returns 12 hex digits over names, shapes and up to 4,096 evenly spread values of each tensor.
-
-    A sample identifies a model, because training changes all values. Hashing all values of a large model takes seconds.
-    """
-    digest = hashlib.sha256(extra.encode())
-    for name, tensor in tensors:
-        flat = tensor.detach().flatten()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(flat[:: max(1, len(flat) // 4096)].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    resize = f" {config.resize}" if config.resize != "trained" else ""
+    return f"{config.layer}{resize}{' class token' if config.class_token else ''}"

@@ -1,8 +1,10 @@
-"""The pixels themselves, for models of transformers, which encode frames with their own processor and vision tower."""
+"""The pixels themselves, for models that encode frames with a vision tower of their own."""
 
 import torch
 
+from videollm.config import Resize
 from videollm.encoders.base import FrameEncoder, FrameFeatures, TextFeatures
+from videollm.encoders.images import RESIZE
 
 
 class PixelEncoder:
@@ -29,3 +31,22 @@ class PixelEncoder:
 
     def reads_whole(self, text: str) -> bool:
         return self.evidence.reads_whole(text)
+
+
+class SquarePixels(PixelEncoder):
+    """FrameEncoder whose tokens are the pixels of frames of one size: uint8 (T,3,S*S), the colours being the N tokens.
+
+    evidence: the encoder that gives everything else. image_size: S. resize: how frames become square; "trained" scales
+    the short side and crops the centre.
+    """
+
+    def __init__(self, evidence: FrameEncoder, image_size: int, resize: Resize = "trained"):
+        super().__init__(evidence, image_size)
+        self.name = f"{self.name} {resize}"
+        self.token_dim = image_size**2
+        self._resize = RESIZE["shortest" if resize == "trained" else resize]
+
+    def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
+        seen = self.evidence.encode_frames(pixels)
+        square = self._resize(pixels, self.image_size).round().to(torch.uint8)
+        return FrameFeatures(square.flatten(2).to(seen.embed.device), seen.embed, seen.concepts)

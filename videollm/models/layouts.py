@@ -26,6 +26,7 @@ class PromptLayout:
         system: The published system message.
         video: The text around a video. Its tokens replace "{video}", and a sentence with the times of its frames
             replaces "{times}".
+        image: The text around an image.
         place: Whether the video comes before or after the question.
         strips: Whether the text beside a special token loses its outer spaces, as it does beside the tokens that
             Video-ChatGPT added.
@@ -34,17 +35,20 @@ class PromptLayout:
     template: str
     system: str
     video: str
+    image: str
     place: Literal["before", "after"] = "before"
     strips: bool = False
 
     def video_text(self, times_s: Sequence[float]) -> tuple[str, str]:
-        """Returns the text before and the text after a video's tokens, given the times of its frames in seconds."""
+        """Returns the text before and the text after a video's tokens, given the times of its frames in seconds. A
+        single frame is an image."""
         message = frames_message([round(1000 * time) for time in times_s], fps=1000)
-        before, after = self.video.replace("{times}", message).split(VIDEO)
+        text = self.video if len(times_s) > 1 else self.image
+        before, after = text.replace("{times}", message).split(VIDEO)
         return before, after
 
 
-def _template(start: str, user: str, assistant: str, answer: str) -> str:
+def _template(start: str, user: str, assistant: str, answer: str, between: str = "") -> str:
     """Returns a chat template, in Jinja.
 
     Args:
@@ -52,6 +56,7 @@ def _template(start: str, user: str, assistant: str, answer: str) -> str:
         user: A question. "TEXT" stands for the content.
         assistant: The text before an answer, which also asks for one.
         answer: The answer after `assistant`. "TEXT" stands for the content.
+        between: What stands before every question but the first.
     """
 
     def expression(text: str) -> str:
@@ -60,11 +65,13 @@ def _template(start: str, user: str, assistant: str, answer: str) -> str:
         return " + ".join(names.get(part) or repr(part) for part in parts if part)
 
     return (
-        "{% set system = namespace(value='') %}{% for message in messages %}"
+        "{% set system = namespace(value='', asked=false) %}{% for message in messages %}"
         "{% if message['role'] == 'system' %}{% set system.value = message['content'] %}{% endif %}{% endfor %}"
         f"{{{{ bos_token + {expression(start)} }}}}"
         "{% for message in messages %}"
-        f"{{% if message['role'] == 'user' %}}{{{{ {expression(user)} }}}}"
+        "{% if message['role'] == 'user' %}"
+        f"{{% if system.asked %}}{{{{ {between!r} }}}}{{% endif %}}{{% set system.asked = true %}}"
+        f"{{{{ {expression(user)} }}}}"
         f"{{% elif message['role'] == 'assistant' %}}{{{{ {expression(assistant + answer)} }}}}{{% endif %}}"
         "{% endfor %}"
         f"{{% if add_generation_prompt %}}{{{{ {expression(assistant)} }}}}{{% endif %}}"
@@ -76,12 +83,28 @@ LAYOUTS: dict[PromptLayoutName, PromptLayout] = {
         template=_template("SYSTEM###", "Human: TEXT###", "Assistant:", " TEXT###"),
         system=VIDEO_LLAMA_SYSTEM,
         video=f"<Video>{VIDEO}</Video> {{times}} ",
+        image=f"<Image>{VIDEO}</Image>  ",
+    ),
+    "video_llama_2": PromptLayout(
+        template=_template(
+            "[INST] <<SYS>>\nSYSTEM\n<</SYS>>\n\n", "TEXT ", "[/INST]", " TEXT </s>", between="<s>[INST] "
+        ),
+        system=VIDEO_LLAMA_SYSTEM,
+        video=f"<Video>{VIDEO}</Video> {{times}} ",
+        image=f"<Image>{VIDEO}</Image>  ",
     ),
     "video_chatgpt": PromptLayout(
         template=_template("SYSTEM ", "USER: TEXT ", "ASSISTANT:", " TEXT</s>"),
         system=VIDEO_CHATGPT_SYSTEM,
         video=f"\n<vid_start>{VIDEO}<vid_end>",
+        image=f"\n<vid_start>{VIDEO}<vid_end>",
         place="after",
         strips=True,
+    ),
+    "videochat2": PromptLayout(
+        template=_template("SYSTEM###", "Human: TEXT\n###", "Assistant:", " TEXT###"),
+        system="",
+        video=f"<Video>{VIDEO}</Video>\n###Human: ",
+        image=f"<Image>{VIDEO}</Image>\n###Human: ",
     ),
 }

@@ -43,8 +43,10 @@ class Prompt:
     labels: list[int] = field(default_factory=list)
     segments: list[SegmentFeatures] = field(default_factory=list)
     dropped_turns: int = 0
-    _joined: str = ""  # text of a published layout that is tokenised as one piece with what follows
-    _learned: bool = False  # whether this text has labels
+    # Text of a published layout that is tokenised as one piece with what follows, and which of its characters are
+    # learned.
+    _joined: str = ""
+    _learned: list[bool] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -113,11 +115,12 @@ class Processor:
         # In ChatML this is "<|im_end|>". The model must learn to write it, since it ends the answer.
         after_answer = self._template(["user", "assistant"], generate=False)[-1]
         self.end_of_turn: str = after_answer.rstrip()
-        self.stop_ids: set[int] = set(self._tokenize(self.end_of_turn, special=True)[:1])
+        end = self.end_of_turn.strip()  # some templates put a space before "</s>", which does not end an answer
+        self.stop_ids: set[int] = set(self._tokenize(end, special=True)[:1])
         if self.layout is not None:
             # An end marker that is not a special token, such as "###", is tokenized differently after a word.
             word = self._tokenize("a", special=True)
-            self.stop_ids.add(self._tokenize(f"a{self.end_of_turn}", special=True)[len(word)])
+            self.stop_ids.add(self._tokenize(f"a{end}", special=True)[len(word)])
         if self.tokenizer.eos_token_id is not None:
             self.stop_ids.add(self.tokenizer.eos_token_id)
 
@@ -221,10 +224,8 @@ class Processor:
         parts = self._specials.split(text) if special else [text]
         for i, part in enumerate(parts):
             if i % 2 == 0:
-                if part and learn != prompt._learned:
-                    self._end_joined(prompt)
-                    prompt._learned = learn
                 prompt._joined += part
+                prompt._learned += [learn] * len(part)
                 continue
             self._end_joined(prompt, before_special=True)
             prompt.add_ids([self.tokenizer.convert_tokens_to_ids(part)], learn=learn)
@@ -232,11 +233,16 @@ class Processor:
     def _end_joined(self, prompt: Prompt, *, before_special: bool = False) -> None:
         """Tokenises the text that was joined so far."""
         assert self.layout is not None
-        text, prompt._joined = prompt._joined, ""
+        text, learned, prompt._joined, prompt._learned = prompt._joined, prompt._learned, "", []
         if self.layout.strips:
             text = text.rstrip() if before_special else text
-        ids = self._tokenize(text.removeprefix(" "), special=False) if text.strip(" ") else []
-        prompt.add_ids(ids, learn=prompt._learned)
+            start = len(text) - len(text.lstrip())
+            text, learned = text[start:], learned[start:]
+        if not text:
+            return
+        found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        for token, (_, end) in zip(found["input_ids"], found["offset_mapping"], strict=True):
+            prompt.add_ids([token], learn=learned[max(end - 1, 0)])
 
     def _tokenize(self, text: str, special: bool) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]

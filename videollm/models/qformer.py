@@ -263,7 +263,7 @@ class TemporalQFormer(TemporalModule):
                 width=config.width,
                 layers=config.layers,
                 heads=config.heads,
-                ffn_width=config.mlp_ratio * config.width,
+                ffn_width=round(config.mlp_ratio * config.width),
                 encoder_width=config.width,
                 cross_attention_every=config.cross_attention_every,
                 dropout=config.dropout,

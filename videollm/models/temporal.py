@@ -8,8 +8,10 @@ from videollm.models.concat import ConcatMLP
 from videollm.models.merge import TokenMerge
 from videollm.models.pool import SpatioTemporalPool, VideoChatGptPool
 from videollm.models.published.video_llama import VideoLlamaQFormer
+from videollm.models.published.videochat2_qformer import VideoChat2QFormer
 from videollm.models.qformer import QFormerConfig, TemporalQFormer
 from videollm.models.temporal_base import TemporalModule
+from videollm.models.tower import TowerModule, tower_tokens
 
 __all__ = ["PUBLISHED", "TEMPORAL", "TemporalModule", "build_temporal"]
 
@@ -22,7 +24,7 @@ def _video_llama(
         width=config.width,
         layers=config.frame_layers,
         heads=config.heads,
-        ffn_width=config.mlp_ratio * config.width,
+        ffn_width=round(config.mlp_ratio * config.width),
         encoder_width=token_dim,
         cross_attention_every=2,  # BLIP-2's Q-Former reads the frame in every second layer
         dropout=config.dropout,
@@ -37,6 +39,24 @@ def _video_llama(
     return VideoLlamaQFormer(out_dim, frame, video, max_frames=config.max_frames)
 
 
+def _videochat2(
+    config: TemporalConfig, token_dim: int, out_dim: int, tokens_per_frame: int | None
+) -> VideoChat2QFormer:
+    sizes = QFormerConfig(
+        queries=config.queries,
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        ffn_width=round(config.mlp_ratio * config.width),
+        encoder_width=token_dim,
+        cross_attention_every=config.cross_attention_every,
+        dropout=config.dropout,
+        vocab_size=config.words or None,
+        max_positions=config.positions,
+    )
+    return VideoChat2QFormer(sizes, out_dim, config.instruction)
+
+
 TEMPORAL: dict[TemporalKind, Callable[[TemporalConfig, int, int, int | None], TemporalModule]] = {
     "qformer": TemporalQFormer,
     "pool": SpatioTemporalPool,
@@ -48,6 +68,7 @@ TEMPORAL: dict[TemporalKind, Callable[[TemporalConfig, int, int, int | None], Te
 PUBLISHED: dict[TemporalKind, Callable[[TemporalConfig, int, int, int | None], TemporalModule]] = {
     "video_llama": _video_llama,
     "video_chatgpt": VideoChatGptPool,
+    "videochat2": _videochat2,
 }
 
 
@@ -58,11 +79,15 @@ def build_temporal(
 
     Args:
         config: The kind and the sizes.
-        token_dim: D, the width of frame tokens.
+        token_dim: D, the width of frame tokens. A module with a tower reads pixels, of which D is the number in one
+            colour.
         out_dim: H, the width of the `config.queries` tokens that the module returns.
         tokens_per_frame: N, if the encoder fixes it. Some kinds then learn an embedding for each position in the frame.
 
     Raises:
         ConfigError: If the sizes do not fit each other.
     """
-    return (TEMPORAL | PUBLISHED)[config.kind](config, token_dim, out_dim, tokens_per_frame)
+    tower, build = config.tower, (TEMPORAL | PUBLISHED)[config.kind]
+    if tower is None:
+        return build(config, token_dim, out_dim, tokens_per_frame)
+    return TowerModule(tower, build(config, tower.width, out_dim, tower_tokens(tower)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
@@ -12,7 +13,7 @@ from videollm.errors import ConfigError
 from videollm.retrieval.clip import TextTransformer
 from videollm.retrieval.inputs import Words, normalise
 from videollm.retrieval.model import RetrievalModel
-from videollm.retrieval.queries import split_text
+from videollm.retrieval.queries import Reader, split_text
 from videollm.retrieval.search import Moment
 from videollm.video.decode import decode
 
@@ -40,10 +41,52 @@ def rerank(model: RetrievalModel, query: str, moments: Sequence[Moment]) -> list
     device = next(model.parameters()).device
     video = model.encode_video(*(torch.stack(x).to(device) for x in zip(*read, strict=True)))
     words = Words(min(model.config.head.max_words, model.text.config.context - model.text.config.prompts))
-    parts = list(split_text(query, words))
-    weights = torch.tensor([float(len(part)) for part in parts])
+    parts, weights = _parts(query, words)
     texts = model.encode_text(*(x.to(device) for x in words(parts)))
-    scores = weights / weights.sum() @ model.head.score(texts, video).cpu()
+    return _sorted(moments, weights @ model.head.score(texts, video).cpu())
+
+
+class Matcher(Reader, Protocol):
+    """An encoder that reads a text and a clip together.
+
+    Attributes:
+        frames: The number of frames of a clip.
+        image_size: Their width and height in pixels.
+    """
+
+    frames: int
+    image_size: int
+
+    def match(self, pixels: torch.Tensor, texts: list[str]) -> torch.Tensor:
+        """Returns the probability (B,) that each text describes the clip, uint8 pixels (T,3,H,W)."""
+        ...
+
+
+def rerank_by_matching(matcher: Matcher, query: str, moments: Sequence[Moment]) -> list[Moment]:
+    """Returns the moments ranked by how probable it is that the query describes them, the best first.
+
+    The probability plus the moment's `bonus` for subtitles replaces the cosine. A text that is too long is split, as in
+    `rerank`.
+
+    Raises VideoError if a video cannot be read any more.
+    """
+    parts, weights = _parts(query, matcher)
+    scores = []
+    for moment in moments:
+        sampling = SamplingConfig(frames=matcher.frames, start_s=moment.start_s, end_s=moment.end_s)
+        pixels = decode(moment.path, sampling, short_side=matcher.image_size).pixels
+        scores.append(weights @ matcher.match(pixels, parts).cpu())
+    return _sorted(moments, torch.stack(scores)) if scores else []
+
+
+def _parts(query: str, reader: Reader) -> tuple[list[str], torch.Tensor]:
+    """Returns the parts of a text that fit the reader, and the share of each in the text's length."""
+    parts = list(split_text(query, reader))
+    weights = torch.tensor([float(len(part)) for part in parts])
+    return parts, weights / weights.sum()
+
+
+def _sorted(moments: Sequence[Moment], scores: torch.Tensor) -> list[Moment]:
     scored = [replace(m, score=score + m.bonus) for m, score in zip(moments, scores.tolist(), strict=True)]
     return sorted(scored, key=lambda m: -m.score)
 

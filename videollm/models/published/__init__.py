@@ -18,7 +18,8 @@ def load(system: str, state: "Mapping[str, torch.Tensor]", config: Mapping[str, 
     """Build a published system from its official state dict, in evaluation mode and float32.
 
     system: a name of `registry.SYSTEMS`; what follows a slash names a file of recorded arrays and changes nothing: the
-    weights tell the variants apart. config: what the weights do not tell, such as numbers of heads.
+    weights tell the variants apart. config: what the weights do not tell, such as numbers of heads, and
+    "official_compat", see `system.official_compat`.
     Raises ConfigError for an unknown system or a missing setting, CheckpointError that lists tensors which are
     missing, unknown or of another shape.
     """

@@ -12,7 +12,7 @@ _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # of torch.save's archives and, before 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
     """The state dict in a published checkpoint file: safetensors, or a pickle of tensors alone, at its top or under
-    "model" or "state_dict"."""
+    "model", "module" or "state_dict"."""
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -28,7 +28,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             f"{path} cannot be read as a checkpoint of tensors: {reason}. Files that hold other Python objects are not "
             "opened: save their state dict alone, with torch.save or as safetensors"
         ) from error
-    for key in ("model", "state_dict"):
+    for key in ("model", "module", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):

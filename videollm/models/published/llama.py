@@ -78,13 +78,15 @@ def caption_prompt(
     caption_mask: torch.Tensor,
     pad_id: int,
     around: tuple[torch.Tensor, torch.Tensor] | None = None,
+    *,
+    official_compat: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """[BOS, text before, visual tokens, text after, caption], for training on captions: embeddings (B,L,H), attention
     mask (B,L) and labels (B,L).
 
     visual (B,Q,H); caption_ids (B,C), right padded with `pad_id`; caption_mask (B,C). around: the ids (1,*) of the
-    text before and after the visual tokens. Every id that equals `pad_id` is unlabelled, even a real one, as in the
-    official code of Video-LLaMA and VideoChat2.
+    text before and after the visual tokens. official_compat: every id that equals `pad_id` is unlabelled, even a
+    real one.
     """
     batch = len(visual)
     before = caption_ids.new_full((batch, 1), BOS_ID)
@@ -96,7 +98,8 @@ def caption_prompt(
     embeds = torch.cat(parts, 1)
     context = embeds.shape[1] - caption_ids.shape[1]
     mask = F.pad(caption_mask, (context, 0), value=1)
-    labels = F.pad(caption_ids.masked_fill(caption_ids == pad_id, IGNORE), (context, 0), value=IGNORE)
+    unlabelled = caption_ids == pad_id if official_compat else caption_mask == 0
+    labels = F.pad(caption_ids.masked_fill(unlabelled, IGNORE), (context, 0), value=IGNORE)
     return embeds, mask, labels
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
@@ -28,18 +29,20 @@ def eval_video(clip: torch.Tensor) -> torch.Tensor:
     return normalise(clip.transpose(0, 1).to(torch.uint8).float() / 255).transpose(0, 1)
 
 
-def train_video(clip: torch.Tensor, box: Box, size: int) -> torch.Tensor:
+def train_video(clip: torch.Tensor, box: Box, size: int, *, official_compat: bool = True) -> torch.Tensor:
     """Video-LLaMA's `alpro_video_train` with the crop `box` already drawn: a clip (C,T,H,W) of floats in 0 to 255 is
     cropped, resized to `size` squared, and normalised.
 
     Bicubic interpolation overshoots, and the official code then casts to uint8: what lies outside 0 to 255 is cut to a
-    whole number and wraps around modulo 256, so bright edges hold black specks.
+    whole number and wraps around modulo 256, so bright edges hold black specks. Without `official_compat` it is
+    clamped.
     """
     top, left, height, width = box
     cropped = clip[:, :, top : top + height, left : left + width].transpose(0, 1)
     resized = F.interpolate(cropped, size=(size, size), mode="bicubic", align_corners=False)
-    wrapped = resized.to(torch.int32).remainder(256)  # a cast of negative floats to uint8 is undefined in C++
-    return normalise(wrapped.float() / 255).transpose(0, 1)
+    # A cast of negative floats to uint8 is undefined in C++.
+    whole = resized.to(torch.int32).remainder(256) if official_compat else resized.clamp(0, 255).to(torch.int32)
+    return normalise(whole.float() / 255).transpose(0, 1)
 
 
 def square_image(image: torch.Tensor, size: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from videollm.models.published.pixels import eval_video, square_image, train_video
-from videollm.models.published.system import Config, PublishedSystem, Tensors, setting
+from videollm.models.published.system import Config, PublishedSystem, Tensors, official_compat, setting
 
 
 class VideoLlamaPixels(PublishedSystem):
@@ -19,7 +19,9 @@ class VideoLlamaPixels(PublishedSystem):
         outputs: Tensors = {}
         if "train/clip_cthw" in inputs:
             box, size = setting(self.config, "box_ijhw"), setting(self.config, "image_size_train")
-            outputs["train/video"] = train_video(inputs["train/clip_cthw"], box, size)
+            outputs["train/video"] = train_video(
+                inputs["train/clip_cthw"], box, size, official_compat=official_compat(self.config)
+            )
         if "eval/clip_cthw" in inputs:
             outputs["eval/video"] = eval_video(inputs["eval/clip_cthw"])
         if "image_eval/hwc_uint8" in inputs:

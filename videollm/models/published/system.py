@@ -50,6 +50,23 @@ def setting(config: Config, *path: str) -> Any:
     return value
 
 
+def official_compat(config: Config) -> bool:
+    """Whether a system keeps what the official code does against its own intent, so that its numbers come out: the
+    entry "official_compat", True where there is none. Without it:
+
+    - VideoChat2's training sequences begin with the embedding of BOS and not with the number 1 in every channel.
+    - Captions of Video-LLaMA and VideoChat2 have labels at all real tokens, also at those that equal the padding's id.
+    - Clips of sound that overlap are each computed from the sound as it was (Video-LLaMA).
+    - Frames of training are clamped where bicubic interpolation overshoots, and do not wrap around (Video-LLaMA).
+    - Features of frames are not rounded to float16 (Video-ChatGPT).
+    - Padding does not count in heads of text-video retrieval, see `videollm.retrieval.model.HeadConfig`.
+
+    Prompts and label masks of training are functions of their own (`*_text.py`); checkpoint directories train on the
+    exact labels of `videollm.models.processor`.
+    """
+    return bool(config.get("official_compat", True))
+
+
 class PublishedSystem(nn.Module):
     """A published system, built from its official state dict, under its official names.
 

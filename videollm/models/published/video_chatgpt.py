@@ -15,7 +15,15 @@ from torch import nn
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
 from videollm.models.published.llama import build_llama, embed, logits_of, next_token_loss
 from videollm.models.published.pixels import centre_crop, squash_nearest
-from videollm.models.published.system import Config, PublishedSystem, State, StateShapes, Tensors, setting
+from videollm.models.published.system import (
+    Config,
+    PublishedSystem,
+    State,
+    StateShapes,
+    Tensors,
+    official_compat,
+    setting,
+)
 from videollm.models.published.transformer import BlockConfig, read_blocks, vit_blocks
 from videollm.video.rules import middle_of_rounded_indices
 
@@ -48,14 +56,18 @@ class ClipPatches(nn.Module):
         return x[:, 1:]
 
 
-def spatio_temporal_features(patches: torch.Tensor, frame_rows: int = FRAME_ROWS) -> torch.Tensor:
+def spatio_temporal_features(
+    patches: torch.Tensor, frame_rows: int = FRAME_ROWS, *, official_compat: bool = True
+) -> torch.Tensor:
     """Each frame's mean over its patches, zero rows up to `frame_rows`, each patch's mean over the frames: (T,P,D) to
-    (max(T, frame_rows) + P, D), float16 (`inference.py`, get_spatio_temporal_features_torch).
+    (max(T, frame_rows) + P, D) (`inference.py`, get_spatio_temporal_features_torch). With `official_compat` they are
+    rounded to float16.
 
     More frames than `frame_rows` give more rows than the prompt has places.
     """
     frames = F.pad(patches.mean(1), (0, 0, 0, max(0, frame_rows - len(patches))))
-    return torch.cat((frames, patches.mean(0))).half()
+    features = torch.cat((frames, patches.mean(0)))
+    return features.half() if official_compat else features
 
 
 def spatio_temporal_features_numpy(patches: torch.Tensor, frame_rows: int = FRAME_ROWS) -> torch.Tensor:
@@ -111,9 +123,10 @@ class VideoChatGpt(PublishedSystem):
         )
 
     def video_rows(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pixels of one video's frames (T,3,H,W) to its feature rows (R,D), through float16 as there."""
+        """Normalised pixels of one video's frames (T,3,H,W) to its feature rows (R,D)."""
         with torch.no_grad():
-            return spatio_temporal_features(self.clip(pixels)).to(pixels.dtype)
+            compat = official_compat(self.config)
+            return spatio_temporal_features(self.clip(pixels), official_compat=compat).to(pixels.dtype)
 
     def embed_prompt(self, ids: torch.Tensor, rows: torch.Tensor, *, adapter_only: bool = False) -> torch.Tensor:
         """Embeddings (B,L,H) of ids (B,L) whose patch tokens are replaced by the projected rows (B,R,D); a row of zeros

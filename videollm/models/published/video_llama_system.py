@@ -35,6 +35,7 @@ from videollm.models.published.system import (
     State,
     StateShapes,
     Tensors,
+    official_compat,
     setting,
 )
 from videollm.models.published.transformer import EvaViT, read_blocks
@@ -79,6 +80,7 @@ class VideoLlama(PublishedSystem):
     def __init__(self, shapes: StateShapes, config: Config):
         super().__init__()
         self.config = config
+        self.official_compat = official_compat(config)
         self.visual_encoder = _eva(shapes, setting(config, "vit"))
         width = shapes["llama_proj.weight"][0]
         heads = int(setting(config, "qformer", "heads"))
@@ -188,7 +190,9 @@ class VideoLlama(PublishedSystem):
 
     def _mel(self, wave: torch.Tensor, index: int, options: Mapping[str, Any]) -> torch.Tensor:
         rate = int(self.config["waves_sec_rate_channels"][index][1])
-        return clip_spectrograms(wave.float() / 32768, rate, MelConfig(**options))[None]
+        return clip_spectrograms(
+            wave.float() / 32768, rate, MelConfig(**options), official_compat=self.official_compat
+        )[None]
 
     def _losses(self, inputs: Mapping[str, torch.Tensor], media: torch.Tensor, tokens: Any) -> Tensors:
         """Losses of captioning (stage 1; stage 2 with a prompt, on images) and of conversations."""
@@ -201,7 +205,13 @@ class VideoLlama(PublishedSystem):
                     around = (inputs[f"{stage}/before_ids"], inputs[f"{stage}/after_ids"])
                 visual = tokens(media if around is None else media[:, :, :1])
                 embeds, mask, labels = caption_prompt(
-                    self.llama, visual, inputs[name], inputs[f"{stage}/caption_mask"], PAD_ID, around
+                    self.llama,
+                    visual,
+                    inputs[name],
+                    inputs[f"{stage}/caption_mask"],
+                    PAD_ID,
+                    around,
+                    official_compat=self.official_compat,
                 )
             elif field == "input_ids":
                 ids, labels = inputs[name], inputs[f"{stage}/labels"]

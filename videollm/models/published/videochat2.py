@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from videollm.models.labels import IGNORE
-from videollm.models.published.key_mapping import bert_name
 from videollm.models.published.llama import (
     BOS_ID,
     add_official_lora,
@@ -35,11 +34,12 @@ from videollm.models.published.system import (
     State,
     StateShapes,
     Tensors,
+    official_compat,
     setting,
 )
 from videollm.models.published.transformer import read_blocks
 from videollm.models.published.umt import TRAINED_GRID, UmtEncoder, position_table
-from videollm.models.qformer import BERT_EPS, QFormer
+from videollm.models.published.videochat2_qformer import VideoChat2QFormer, official_name
 
 Media = Literal["video", "image"]
 PAD_ID = 2  # </s>, where the tokenizer has no padding token
@@ -54,24 +54,23 @@ class VideoChat2(PublishedSystem):
     The Q-Former reads instructions where the checkpoint has its word embeddings (instruction stage), else not (caption
     stage).
 
-    official_compat: in the instruction stage's training the first embedding of a sequence is the number 1, BOS's id, in
-    every channel, as the published model was trained; without it, it is BOS's embedding, as at inference.
+    In the instruction stage's training the first embedding of a sequence is the number 1, BOS's id, in every channel,
+    as the published model was trained; without `official_compat` it is BOS's embedding, as at inference.
     """
 
     IGNORED = (LLAMA_IGNORED, r"qformer\.bert\.embeddings\.position_ids")
 
-    def __init__(self, shapes: StateShapes, config: Config, official_compat: bool = True):
+    def __init__(self, shapes: StateShapes, config: Config):
         super().__init__()
         self.config = config
-        self.official_compat = official_compat
+        self.official_compat = official_compat(config)
         self.vision_encoder = _umt(shapes, setting(config, "vit"))
-        self.vision_layernorm = nn.LayerNorm(self.vision_encoder.width, eps=BERT_EPS)
         heads = int(setting(config, "qformer", "heads"))
-        self.qformer = QFormer(qformer_config(shapes, "qformer", shapes["query_tokens"][1], heads, every=2))
+        sizes = qformer_config(shapes, "qformer", shapes["query_tokens"][1], heads, every=2)
+        self.temporal = VideoChat2QFormer(sizes, shapes["llama_proj.weight"][0])
         extra = shapes["extra_query_tokens"] if shapes.has("extra_query_tokens") else None
         self.extra_query_tokens = None if extra is None else nn.Parameter(torch.zeros(extra))
-        self.reads_instruction = self.qformer.config.vocab_size is not None and config.get("qformer_text_input", True)
-        self.llama_proj = nn.Linear(self.qformer.config.width, shapes["llama_proj.weight"][0])
+        self.reads_instruction = sizes.vocab_size is not None and config.get("qformer_text_input", True)
         lora = shapes.has("llama_model.base_model.")
         prefix = "llama_model.base_model.model." if lora else "llama_model."
         llama = build_llama(shapes, prefix, setting(config, "llama"))
@@ -87,8 +86,8 @@ class VideoChat2(PublishedSystem):
         part, _, inside = name.partition(".")
         if part == "vision_encoder":
             return f"vision_encoder.encoder.{inside}"
-        if part == "qformer":
-            return inside if inside == "query_tokens" else f"qformer.{bert_name(inside)}"
+        if part == "temporal":
+            return official_name(inside)
         if part == "llama":
             return f"llama_model.{inside.replace('.base_layer.', '.')}"  # of newer versions of PEFT
         return name
@@ -98,14 +97,13 @@ class VideoChat2(PublishedSystem):
     ) -> torch.Tensor:
         """Normalised pixels (B,T,3,H,W), and the instruction's ids (B,L) and mask (B,L) for a Q-Former that reads it,
         to (B,Q,H). One frame is an image."""
-        frames = self.vision_layernorm(self.vision_encoder(video).flatten(1, 2))
-        queries = self.qformer.query_tokens
+        queries = self.temporal.qformer.query_tokens
         if self.extra_query_tokens is not None:
             queries = torch.cat((queries, self.extra_query_tokens), 1)
         if not self.reads_instruction:
             ids = mask = None
-        hidden, _ = self.qformer(frames, None, ids, None if mask is None else mask.bool(), queries=queries)
-        return self.llama_proj(hidden[:, : queries.shape[1]])
+        tokens = self.vision_encoder(video).flatten(1, 2)
+        return self.temporal.read(tokens, None, ids, None if mask is None else mask.bool(), queries)
 
     def conversation(
         self, before: Sequence[torch.Tensor], visual: torch.Tensor, after: Sequence[torch.Tensor]
@@ -157,7 +155,9 @@ class VideoChat2(PublishedSystem):
         ids, mask, *around = (
             inputs[f"{media}/{name}"] for name in ("caption_ids", "caption_mask", "before_ids", "after_ids")
         )
-        embeds, mask, labels = caption_prompt(self.llama, visual, ids, mask, PAD_ID, (around[0], around[1]))
+        embeds, mask, labels = caption_prompt(
+            self.llama, visual, ids, mask, PAD_ID, (around[0], around[1]), official_compat=self.official_compat
+        )
         loss = next_token_loss(logits_of(self.llama, embeds, mask), labels)
         return {f"{media}/inputs_llama": visual, f"{media}/loss": loss}
 

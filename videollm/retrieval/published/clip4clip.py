@@ -10,7 +10,7 @@ from typing import Any
 
 from videollm.encoders.base import TextFeatures
 from videollm.errors import ConfigError
-from videollm.models.published.system import StateShapes
+from videollm.models.published.system import StateShapes, official_compat
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 from videollm.retrieval.published.system import (
@@ -57,13 +57,14 @@ TEMPORAL = {"meanP": "mean", "seqLSTM": "lstm", "seqTransf": "transformer"}
 
 def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> RetrievalConfig:
     """Returns the configuration of a state dict. Raises ConfigError if `config` has an unknown sim_header."""
+    compat = official_compat(config)
     patches = ("3d", "conv2") if shapes.has("clip.visual.conv2.") else ("2d", "conv1")
-    vision = vision_config(shapes, "clip.visual.", patches[1], config, patches=patches[0], official_compat=True)
+    vision = vision_config(shapes, "clip.visual.", patches[1], config, patches=patches[0], official_compat=compat)
     text = text_config(shapes, "clip.", config)
     header = config.get("sim_header") or _sim_header(shapes)
     if header not in (*TEMPORAL, "tightTransf"):
         raise ConfigError(f"there is no sim_header {header!r}: choose from {', '.join(TEMPORAL)}, tightTransf")
-    sizes: dict[str, Any] = {"official_compat": True}
+    sizes: dict[str, Any] = {"official_compat": compat}
     prefix = {"seqTransf": "transformerClip.resblocks", "tightTransf": "cross.transformer.resblocks"}.get(header)
     if prefix:
         positions = "cross.embeddings.position_embeddings" if header == "tightTransf" else "frame_position_embeddings"

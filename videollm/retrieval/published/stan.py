@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from videollm.encoders.base import TextFeatures
-from videollm.models.published.system import StateShapes
+from videollm.models.published.system import StateShapes, official_compat
 from videollm.retrieval.clip import TextConfig, VisionConfig
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
@@ -87,7 +87,7 @@ def configure(variant: str, shapes: StateShapes, config: Mapping[str, Any]) -> R
             kind="mug" if mug else "stan",
             depth=shapes.count("backbone.STAN_T_layers"),
             across="conv3d" if conv else "attention",
-            official_compat=True,
+            official_compat=official_compat(config),
         ),
         scale="fixed",
         temperature=config.get("tau") or TEMPERATURES.get(kernel[-1], 0.01),

@@ -10,7 +10,7 @@ import torch
 
 from videollm.encoders.base import TextFeatures
 from videollm.models.published.key_mapping import bert_name
-from videollm.models.published.system import StateShapes
+from videollm.models.published.system import StateShapes, official_compat
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.heads.videoclip import BertConfig, VideoCLIP
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
@@ -38,7 +38,7 @@ def configure(_: str, shapes: StateShapes, config: Mapping[str, Any]) -> Retriev
             kind="videoclip",
             bert=_bert(shapes, "video_encoder.bert.", config),
             feature_dim=shapes["video_encoder.videomlp.linear1.weight"][1],
-            official_compat=True,
+            official_compat=official_compat(config),
         ),
         scale="none",
     )

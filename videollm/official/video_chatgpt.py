@@ -1,16 +1,11 @@
-"""The command `videollm import-official` for video chat systems, which turns published files into a checkpoint
-directory.
+"""Video-ChatGPT as a checkpoint directory (Maaz et al. 2023, https://github.com/mbzuai-oryx/Video-ChatGPT). Its encoder
+is a CLIP that open_clip loads."""
 
-Video-ChatGPT can be imported, because its encoder is a CLIP that open_clip loads.
-"""
-
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from videollm.checkpoint import assemble, save
 from videollm.config import (
@@ -25,33 +20,15 @@ from videollm.config import (
 from videollm.encoders.build import build_encoder
 from videollm.errors import CheckpointError
 from videollm.model import OWN, Model
-from videollm.models.language import reachable
 from videollm.models.layouts import LAYOUTS
 from videollm.models.processor import Processor
-from videollm.models.published.files import read
 from videollm.models.published.video_chatgpt import CLIP_LAYER, FRAME_ROWS, new_token_rows
+from videollm.official.chat import Imported, card, check_new, load_llm, read_files
 
 FOLDER = "language_model"
 CLIP = EncoderConfig(kind="open_clip", name="ViT-L-14", pretrained="openai", layer=CLIP_LAYER, resize="nearest")
 NEW_TOKENS = ["<vid_patch>", "<vid_start>", "<vid_end>"]  # in the order of their ids
 PROJECTOR, EMBEDDINGS = "model.mm_projector.", "model.embed_tokens.weight"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Imported:
-    """The result of an import.
-
-    Attributes:
-        out: The directory that was written.
-        system: The name of the system.
-        parameters: The number of parameters of the projector.
-        visual_tokens: The number of tokens of one video.
-    """
-
-    out: str
-    system: str
-    parameters: int
-    visual_tokens: int
 
 
 def import_video_chatgpt(
@@ -71,17 +48,14 @@ def import_video_chatgpt(
         CheckpointError: If tensors are missing, unknown or of another number of words than `llm` has, or `out` is not
             empty.
     """
-    if out.exists() and any(out.iterdir()):
-        raise CheckpointError(f"{out} is not empty; give a new directory")
-    state = read(file)
+    check_new(out)
+    state = read_files([file], {})
     expected = {f"{PROJECTOR}weight", f"{PROJECTOR}bias", EMBEDDINGS}
     if state.keys() != expected:
         missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
         raise CheckpointError(f"{file} is not a file of Video-ChatGPT: missing {missing}, unknown {unknown}")
     tower = build_encoder(encoder, device)
-    with reachable(str(llm)):
-        tokenizer: Any = AutoTokenizer.from_pretrained(llm, trust_remote_code=False)
-        published = AutoModelForCausalLM.from_pretrained(llm, trust_remote_code=False)
+    tokenizer, published = load_llm(llm)
     language_model = _with_new_words(published, tokenizer, state[EMBEDDINGS], llm)
     config = _config(encoder, tower.tokens_per_frame)
     video_llm = assemble(config, tower, language_model)
@@ -96,7 +70,8 @@ def import_video_chatgpt(
     processor = Processor(tokenizer, config)
     language_model.save_pretrained(out / FOLDER)
     tokenizer.save_pretrained(out / FOLDER)
-    save(Model(config, tower, processor, video_llm), out, _CARD.format(file=file.name))
+    source = "https://github.com/mbzuai-oryx/Video-ChatGPT (Maaz et al. 2023)"
+    save(Model(config, tower, processor, video_llm), out, card(config.name, [file], source))
     return Imported(
         out=str(out),
         system="Video-ChatGPT",
@@ -126,7 +101,7 @@ def _with_new_words(language_model: Any, tokenizer: Any, embeddings: torch.Tenso
 
 def _config(encoder: EncoderConfig, tokens_per_frame: int) -> ModelConfig:
     return ModelConfig(
-        name="video-chatgpt",
+        name="Video-ChatGPT",
         sampling=SamplingConfig(frames=FRAME_ROWS, rule="video_chatgpt"),
         segments=SegmentConfig(frames=FRAME_ROWS),  # the whole video is one segment
         encoder=encoder,
@@ -141,10 +116,3 @@ def _config(encoder: EncoderConfig, tokens_per_frame: int) -> ModelConfig:
             layout="video_chatgpt", system=LAYOUTS["video_chatgpt"].system, tags=0, context=2048, max_new_tokens=512
         ),
     )
-
-
-_CARD = """# Video-ChatGPT
-
-Converted from `{file}` of https://github.com/mbzuai-oryx/Video-ChatGPT (Maaz et al. 2023). Data, recipe, results and
-licence are those of the published checkpoint and of the language model under it.
-"""

@@ -16,12 +16,12 @@ from videollm.cli import main
 from videollm.config import EncoderConfig
 from videollm.datasets.schema import Message
 from videollm.errors import CheckpointError
-from videollm.import_chat import CLIP, import_video_chatgpt
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.published.video_chatgpt import spatio_temporal_features
 from videollm.models.visual_prompting import VISUAL_TOKEN_ID
+from videollm.official.video_chatgpt import CLIP, import_video_chatgpt
 
-SAMPLE = Path(__file__).parents[1] / "scripts" / "samples" / "sample.mp4"
+SAMPLE = Path(__file__).parents[2] / "scripts" / "samples" / "sample.mp4"
 WORDS, WIDTH, CLIP_WIDTH = 448, 40, 32
 
 
