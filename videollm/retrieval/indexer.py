@@ -8,11 +8,8 @@ at any time and run again.
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter, time
 from typing import Literal
@@ -34,10 +31,11 @@ from videollm.errors import (
 )
 from videollm.features.encode import encode_video
 from videollm.model import config_of
-from videollm.retrieval.sensed import SensedFile, sense_file
+from videollm.retrieval.missing import KEPT, emptied_folders, is_gone
+from videollm.retrieval.parallel import in_parallel
+from videollm.retrieval.sensed import sense_file
 from videollm.retrieval.table import SegmentRow, SegmentTable, VideoRow
 from videollm.retrieval.video_files import find_videos
-from videollm.retrieval.words import folded
 from videollm.video.container import video_errors
 from videollm.video.decode import probe
 from videollm.video.subtitles import CueTexts, SubtitleFolders
@@ -173,9 +171,9 @@ class Indexer:
         known = {p: row for p, row in rows.items() if row.segments == counts_of.get(p, 0)}
         shas = {row.sha for row in known.values() if row.segments}
         todo = [file for file in files if not self._is_unchanged(file, known.get(file))]
-        missing = [p for p in rows | counts_of if p not in files and _is_gone(p)]
+        missing = [p for p in rows | counts_of if p not in files and is_gone(p)]
         gone = [p for p in missing if not found.roots.keys().isdisjoint((Path(p), *Path(p).parents))]
-        kept = {} if drop_missing else _emptied(gone, found.roots)
+        kept = {} if drop_missing else emptied_folders(gone, found.roots)
         gone = [p for p in gone if p not in kept]
 
         counts = {"added": 0, "changed": 0, "moved": 0}
@@ -198,7 +196,7 @@ class Indexer:
         now = self.table.videos() if todo else rows
         there = [now[file] for file in files]
         problems = [(row.path, row.problem) for row in there if row.problem]
-        problems += [(folder, _KEPT.format(count)) for folder, count in Counter(kept.values()).items()]
+        problems += [(folder, KEPT.format(count)) for folder, count in Counter(kept.values()).items()]
         return IndexReport(
             **counts,
             removed=len(gone),
@@ -215,7 +213,7 @@ class Indexer:
         workers: The number of threads. None selects one per core, at most `MAX_WORKERS`.
         """
         count = workers or min(os.cpu_count() or 1, MAX_WORKERS)
-        return lambda files, shas: _parallel(lambda file: self.index_file(file, shas), files, count)
+        return lambda files, shas: in_parallel(lambda file: self.index_file(file, shas), files, count)
 
     def index_file(self, file: str, known_shas: set[str]) -> IndexedVideo:
         """Returns the rows of one file. A file that cannot be read has no segments and a row with the reason.
@@ -248,7 +246,7 @@ class Indexer:
             parts, lost = self._encode(file)
             problems += [f"{lost} of its frames could not be decoded"] if lost else []
         texts = CueTexts(found.cues)
-        segments = [_with_findings(replace(s, path=file, date=stat.st_mtime), texts, found) for s in parts]
+        segments = [found.added_to(replace(s, path=file, date=stat.st_mtime), texts) for s in parts]
         row = replace(
             row,
             bytes=stat.st_size,
@@ -340,52 +338,6 @@ def _remove_abandoned(folder: Path) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _with_findings(row: SegmentRow, texts: CueTexts, found: SensedFile) -> SegmentRow:
-    text = texts.between(row.start_s, row.end_s)
-    return replace(row, text=text, said=folded(text), things=found.things(row.start_s, row.end_s))
-
-
-def _is_gone(path: str) -> bool:
-    """Whether a file does not exist. What is in a folder without permission, or on a broken drive, may exist."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
-
-
-_KEPT = (
-    "none of its {} indexed videos is there; their rows are kept, because a drive that is not mounted looks like this; "
-    "mount it, or index with --drop-missing to remove them"
-)
-
-
-def _emptied(gone: Sequence[str], roots: Mapping[Path, int]) -> dict[str, str]:
-    """Returns the missing files that an unmounted drive may hold, each with the folder that looks like one: a folder
-    that is there but empty, or a source without a single video.
-
-    roots: The sources and the numbers of their videos.
-    """
-
-    @cache
-    def emptied(folder: Path) -> str | None:
-        if roots.get(folder) == 0:
-            return str(folder)
-        try:
-            with os.scandir(folder) as entries:
-                is_empty = not any(True for _ in entries)
-        except OSError:
-            is_empty = False
-        if is_empty:
-            return str(folder)
-        return None if folder in roots or folder == folder.parent else emptied(folder.parent)
-
-    found = {path: emptied(Path(path).parent) for path in gone if Path(path) not in roots}
-    return {path: folder for path, folder in found.items() if folder is not None}
-
-
 def _change(before: VideoRow | None, after: IndexedVideo) -> Literal["added", "changed", "moved"]:
     """Returns the name of the count that a readable file adds to."""
     if before is not None and before.segments and before.senses != after.video.senses:
@@ -393,24 +345,3 @@ def _change(before: VideoRow | None, after: IndexedVideo) -> Literal["added", "c
     if after.is_reused:
         return "moved"
     return "changed" if before is not None and before.segments else "added"
-
-
-def _parallel(function: Callable[[str], IndexedVideo], files: Sequence[str], workers: int) -> Iterator[IndexedVideo]:
-    """Yields results as they are completed by threads, each of which gives PyTorch an equal share of the cores.
-
-    Each thread both decodes and encodes its videos. While some decode, others encode, and no thread waits for another,
-    as separate threads for decoding and encoding would have to.
-    """
-    cores = torch.get_num_threads()
-    share = max(1, cores // workers)
-    rest = iter(files)
-    try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-            # Two tasks per worker keep all workers busy, and bound the memory of finished results.
-            running: set[Future[IndexedVideo]] = {pool.submit(function, file) for file in islice(rest, 2 * workers)}
-            while running:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(function, file) for file in islice(rest, len(finished))}
-                yield from (future.result() for future in finished)
-    finally:
-        torch.set_num_threads(cores)

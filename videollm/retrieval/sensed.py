@@ -1,7 +1,7 @@
 """What senses find in a file, for the rows of an index."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,9 +12,11 @@ from videollm.errors import ConfigError, VideoError, printable
 from videollm.features.cache import FeatureCache
 from videollm.features.observe import find
 from videollm.models.notes import object_counts
+from videollm.retrieval.table import SegmentRow
+from videollm.retrieval.words import folded
 from videollm.senses.detector import NAMES
 from videollm.senses.finding import NOTHING, Findings
-from videollm.video.subtitles import Cue, embedded_subtitles, read_subtitles
+from videollm.video.subtitles import Cue, CueTexts, embedded_subtitles, read_subtitles
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ class SensedFile:
     def things(self, start_s: float, end_s: float) -> str:
         """The objects that are seen from `start_s` to `end_s`, in the form that `things_condition` compares."""
         return _repeated(object_counts(self.findings.part(start_s, end_s)))
+
+    def added_to(self, row: SegmentRow, texts: CueTexts) -> SegmentRow:
+        """Returns a row of the index with what is said and seen during its segment. texts: those of the cues."""
+        text = texts.between(row.start_s, row.end_s)
+        return replace(row, text=text, said=folded(text), things=self.things(row.start_s, row.end_s))
 
 
 def sense_file(

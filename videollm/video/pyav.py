@@ -13,7 +13,6 @@ shown.
 
 import hashlib
 import os
-import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,9 +46,11 @@ from videollm.video.container import (
     pictures,
     video_errors,
 )
+from videollm.video.cut_off import missing_frames
 from videollm.video.frames import VideoInfo
 from videollm.video.joined import JoinedPart, part_starts, shifts
 from videollm.video.orientation import Orientation
+from videollm.video.settling import DoubtError, Settling
 
 # In these formats each picture changes the one before, but the container marks all of them as entry points.
 _ONE_ENTRY = {"apng", "gif"}
@@ -186,7 +187,7 @@ def _scan(path: str, size: int, mtime_ns: int) -> Scan:
             has_audio=bool(container.streams.audio),
             content_sha=_sha256(path),
         )
-        missing = _missing(path, container, stream, len(rows), float(pts[order[-1]] * tick + last))
+        missing = missing_frames(path, container, stream, len(rows), float(pts[order[-1]] * tick + last))
         return Scan(
             info, container.format.name, orientation, pts, is_entry, is_damaged, order, times_s, missing, tuple(parts)
         )
@@ -248,45 +249,6 @@ def _presentation(
     return stamps, order, added
 
 
-def _missing(path: str, container: InputContainer, stream: VideoStream, count: int, end_s: float) -> int:
-    """Returns the number of frames that the header promises and the file no longer has. count: the packets it has.
-
-    Only numbers that containers give per stream are used: MP4's index after its edit list, and in files that are
-    shorter than their headers say, Matroska's DURATION tag (an end time, with the start offset) and AVI's frame count.
-    Editors leave both of them as they were.
-    """
-    if "mp4" in container.format.name:
-        return max(0, len(stream.index_entries) - count)
-    if not _is_cut_off(path):
-        return 0
-    if container.format.name == "avi":
-        return max(0, stream.frames - count)
-    if (tag := _DURATION.fullmatch(stream.metadata.get("DURATION", ""))) is None:
-        return 0
-    declared_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    return max(0, round((declared_s - end_s) * float(stream.average_rate or 0)))
-
-
-# The form in which Matroska's writers state the end of a track.
-_DURATION = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
-
-
-def _is_cut_off(path: str) -> bool:
-    """Whether an AVI or Matroska file is shorter than the size of its outermost element."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-        size = file.seek(0, os.SEEK_END)
-    if head.startswith(b"RIFF"):
-        return 8 + int.from_bytes(head[4:8], "little") > size
-    at = head.find(b"\x18\x53\x80\x67") + 4  # Matroska's Segment (RFC 9559, 5.1), after the header of EBML
-    if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 4 or at >= len(head) or not head[at]:
-        return False
-    # A size of EBML (RFC 8794, 4): as many leading zero bits as bytes follow. All ones are an unknown size.
-    width = 9 - head[at].bit_length()
-    length = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
-    return length != (1 << 7 * width) - 1 and at + width + length > size
-
-
 def _numbered(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
     """Yields each packet with its number in its pts, then None, which drains the decoder."""
     for index, packet in enumerate(packets(container, stream)):
@@ -339,12 +301,8 @@ def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.n
                 ).to_ndarray()
                 yield orientation.apply(image)
             return
-        except _DoubtError:
+        except DoubtError:
             continue
-
-
-class _DoubtError(Exception):
-    """The quick pass met damage, or a key frame from which decoding cannot start. The rest must be read carefully."""
 
 
 def _pictures(scan: Scan, needed: np.ndarray, careful: bool) -> Iterator[VideoFrame | None]:
@@ -352,11 +310,11 @@ def _pictures(scan: Scan, needed: np.ndarray, careful: bool) -> Iterator[VideoFr
 
     careful: Decode with one thread, so that an error belongs to the packet just sent, and from one group of pictures
     earlier, because an H.264 recovery point (intra refresh) is complete only some frames after it. If this is False,
-    damage raises _DoubtError.
+    damage raises DoubtError.
     """
     group = _groups(scan)
     runs = _runs((group[np.maximum(group - 1, 0)] if careful else group)[needed], needed)
-    settling = _Settling(scan, needed, group, careful)
+    settling = Settling(scan.pts, needed, group, careful)
     with _open(scan.info.path) as (container, stream):
         context = stream.codec_context
         context.thread_type = "AUTO"
@@ -410,62 +368,3 @@ def _runs(starts: np.ndarray, ends: np.ndarray) -> deque[tuple[int, int]]:
         else:
             runs.append((start, end))
     return runs
-
-
-class _Settling:
-    """Yields wanted frames in the order of showing, each as soon as all frames that it may depend on have been decoded.
-
-    A picture between two others in time comes out before the later one that it may refer to. If this later one is
-    damaged, so is the first.
-    """
-
-    def __init__(self, scan: Scan, packets: np.ndarray, group: np.ndarray, careful: bool):
-        self.rank = {packet: i for i, packet in enumerate(packets.tolist())}
-        self._pts = scan.pts
-        self._reach = np.maximum.accumulate(scan.pts)  # the latest time among a packet and all before it
-        self._group = group
-        self._careful = careful
-        self._broken: dict[int, int] = {}  # from a group to the first packet in it that does not decode
-        self._held: deque[tuple[int, VideoFrame]] = deque()
-        self._now = np.iinfo(np.int64).min  # time of the latest frame that came out
-        self._next = 0
-
-    def broke(self, index: int) -> None:
-        """Records that a packet does not decode. Raises _DoubtError in the quick pass."""
-        if not self._careful:
-            raise _DoubtError
-        group = int(self._group[index])
-        self._broken[group] = min(index, self._broken.get(group, index))
-
-    def add(self, frames: list[VideoFrame]) -> None:
-        """Takes the frames that the decoder has returned."""
-        for frame in frames:
-            index = frame.pts
-            assert index is not None  # every packet was sent with its number
-            if frame.is_corrupt:
-                self.broke(index)
-            self._now = max(self._now, self._pts[index])
-            if index in self.rank:
-                self._held.append((index, frame))
-
-    def settled(self, *, drained: bool = False) -> Iterator[VideoFrame | None]:
-        """Yields the frames whose dependencies are known. If the decoder is drained, these are all that were added."""
-        while self._held and (drained or self._reach[self._held[0][0]] <= self._now):
-            index, frame = self._held.popleft()
-            rank = self.rank[index]
-            yield from self._lost(rank - self._next)
-            if rank == self._next:
-                self._next += 1
-                is_broken = self._broken.get(int(self._group[index]), index + 1) <= index
-                yield None if is_broken else frame
-
-    def rest(self) -> Iterator[None]:
-        """Yields None for each wanted frame that never came out."""
-        yield from self._lost(len(self.rank) - self._next)
-
-    def _lost(self, count: int) -> Iterator[None]:
-        if count > 0 and not self._careful:
-            raise _DoubtError
-        for _ in range(count):
-            self._next += 1
-            yield None
