@@ -1,23 +1,16 @@
 """Decoding of videos in separate processes, so that a hostile file can crash one of them and nothing else.
 
-`python -m serve.runtime.decoding SOCKET` imports the decoder once and then forks a child for each video, with limits on
-its memory and time. The child sends lines of JSON. A line that announces frames is followed by their raw bytes. Nothing
-is unpickled, so that a child under the control of a file can send no more than wrong pictures.
+This module is the server's side; `serve.runtime.decoding_process` is the other one. A child of that process decodes one
+video and sends lines of JSON. A line that announces frames is followed by their raw bytes. Nothing is unpickled, so
+that a child under the control of a file can send no more than wrong pictures.
 """
 
 import asyncio
-import gc
-import importlib
 import json
 import logging
 import os
-import resource
-import signal
-import socket
-import socketserver
 import sys
 import tempfile
-import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -30,27 +23,21 @@ import torch
 
 from serve.api.errors import APIError
 from serve.config import Limits
+from serve.runtime.decoding_process import BEGUN, MAX_ASPECT, PIECE_SAMPLES
 from serve.security.auth import account_of
 from videollm.config import SamplingConfig
-from videollm.errors import VideoError, VideoLLMError
-from videollm.video.audio import SAMPLE_RATE, AudioPiece, iter_audio, joined
-from videollm.video.decode import iter_frames, probe
+from videollm.video.audio import SAMPLE_RATE, AudioPiece
 from videollm.video.frames import Frames, VideoInfo
 
 logger = logging.getLogger(__name__)
 
-# Frames are resized to a given short side. Without a limit of the aspect ratio the long one would be unbounded.
-MAX_ASPECT = 16
 SLACK_S = 5.0  # the server waits so much longer than a child's own time limit
 ATTEMPTS = 3  # to reach the decoding process, which may be killed in the middle of one
 HANG_UP_S = 5.0  # longest wait for a child to end
 BEGIN_S = 60.0  # longest wait for a child to begin, which takes long on a busy machine
 START_S = 300.0  # the decoding process imports the decoder first, which takes long on a busy machine
-BEGUN = b"begun\n"
 LINE_BYTES = 1 << 20
-PIECE_SAMPLES = 1 << 18  # most samples that a child sends at a time, 16 seconds
 SAMPLE_BYTES = 4
-LAZY_IMPORTS = ("av.subtitles.stream", "numpy.ma")  # modules that decoding would import in each child
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +102,7 @@ class SandboxedDecoder:
             if self._process is not None:
                 self.restarts += 1
             self.socket.unlink(missing_ok=True)
-            command = [sys.executable, "-m", "serve.runtime.decoding", str(self.socket)]
+            command = [sys.executable, "-m", "serve.runtime.decoding_process", str(self.socket)]
             # A fork copies one thread only. A lock that another thread holds would stay locked in the child for ever.
             threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             self._process = await asyncio.create_subprocess_exec(
@@ -263,120 +250,3 @@ async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[dict]:
 
 def _refusal(reason: str) -> APIError:
     return APIError(400, f"the video cannot be used: {reason}", "invalid_media")
-
-
-class _DecodingHandler(socketserver.StreamRequestHandler):
-    """Decodes one video, in a child process."""
-
-    def handle(self) -> None:
-        request = json.loads(self.rfile.readline())
-        limits = request["limits"]
-        threading.Thread(target=_end_with, args=(self.connection,), daemon=True).start()
-        self.wfile.write(BEGUN)
-        _confine(limits["decode_s"], limits["decode_bytes"])
-        try:
-            if "sound" in request:
-                self._send_sound(Path(request["path"]), limits)
-            else:
-                self._send(Path(request["path"]), SamplingConfig(**request["sampling"]), request["short_side"], limits)
-            self._write({"kind": "end"})
-        except VideoError as error:
-            self._write({"kind": "error", "reason": error.reason})
-        except VideoLLMError as error:
-            self._write({"kind": "error", "reason": str(error)})
-        except MemoryError:
-            self._write({"kind": "error", "reason": f"decoding it takes more than {limits['decode_bytes'] >> 20} MiB"})
-
-    def _send(self, path: Path, sampling: SamplingConfig, short_side: int, limits: dict) -> None:
-        info = probe(path)
-        _check(info, sampling, limits)
-        self._write({"kind": "info", "info": asdict(info)})
-        for frames in iter_frames(path, sampling, short_side=short_side):
-            pixels = frames.pixels.contiguous().numpy()
-            header = {"shape": pixels.shape, "times_s": frames.times_s.tolist(), "lost": frames.lost}
-            self._write({"kind": "frames", **header})
-            self.wfile.write(pixels.data)
-
-    def _send_sound(self, path: Path, limits: dict) -> None:
-        for piece in joined(iter_audio(path), PIECE_SAMPLES):
-            if piece.end_s > limits["video_s"]:
-                raise VideoLLMError(f"its sound lasts more than {limits['video_s']:g} s")
-            self._write({"kind": "sound", "start_s": piece.start_s, "samples": len(piece.samples)})
-            self.wfile.write(piece.samples.numpy().data)
-
-    def _write(self, value: dict) -> None:
-        self.wfile.write(json.dumps(value).encode() + b"\n")
-
-
-def _end_with(connection: socket.socket) -> None:
-    """Ends this process when the server hangs up. It sends nothing after its request."""
-    connection.recv(1)
-    os._exit(0)
-
-
-def _check(info: VideoInfo, sampling: SamplingConfig, limits: dict) -> None:
-    """Checks a video against the limits. Raises VideoLLMError."""
-    if info.duration_s > limits["video_s"]:
-        raise VideoLLMError(f"it lasts {info.duration_s:.0f} s; the limit is {limits['video_s']:g}")
-    if info.width * info.height > limits["pixels"]:
-        raise VideoLLMError(f"its frames have {info.width}x{info.height} pixels; the limit is {limits['pixels']}")
-    if max(info.width, info.height) > MAX_ASPECT * min(info.width, info.height):
-        raise VideoLLMError(f"its frames have {info.width}x{info.height} pixels; the limit is {MAX_ASPECT} to 1")
-    span_s = min(sampling.end_s or info.duration_s, info.duration_s) - (sampling.start_s or 0)
-    count = sampling.frames or span_s * (sampling.fps or 0)
-    if (sampling.max_frames or count) > limits["frames"] < count:
-        raise VideoLLMError(
-            f"{count:.0f} frames of it were requested; the limit is {limits['frames']}. Set video.frames, video.fps or "
-            "video.start and video.end"
-        )
-
-
-def _confine(seconds: float, extra_bytes: int) -> None:
-    """Sets limits that the operating system enforces, whatever the code that reads a file does."""
-    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        max_bytes = pages * resource.getpagesize() + extra_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
-
-
-class _ForkingServer(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """Forks a child for each connection, and ends when the process that started it has ended."""
-
-    parent = 0  # process id of the server
-    request_queue_size = 128
-    max_children = 64
-
-    def service_actions(self) -> None:
-        super().service_actions()
-        if os.getppid() != self.parent:  # orphaned: the server was killed
-            raise SystemExit
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignores that the server has hung up, as it does after a refusal. Anything else is a defect and is logged."""
-        if not isinstance(sys.exception(), BrokenPipeError | ConnectionResetError):
-            super().handle_error(request, client_address)
-
-
-def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    path = Path(sys.argv[1])
-    # Children inherit what is imported here. The garbage collector would write to pages that they share (copy on
-    # write), so it is told to leave what is there now alone.
-    for name in LAZY_IMPORTS:
-        importlib.import_module(name)
-    gc.freeze()
-    unready = path.with_suffix(".new")
-    with suppress(FileNotFoundError):
-        unready.unlink()
-    _ForkingServer.parent = os.getppid()
-    with _ForkingServer(str(unready), _DecodingHandler) as server:
-        unready.rename(path)  # appears under its name once it accepts connections
-        server.serve_forever(poll_interval=0.5)
-
-
-if __name__ == "__main__":
-    main()

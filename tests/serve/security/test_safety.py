@@ -99,7 +99,8 @@ def test_other_names_for_loopback_and_forms_of_other_sites_are_refused(guarded: 
 
 
 def test_a_killed_decoder_is_reported_and_replaced(guarded: Server):
-    (decoder,) = [p for p in psutil.Process(guarded.process.pid).children() if "serve.runtime.decoding" in p.cmdline()]
+    children = psutil.Process(guarded.process.pid).children()
+    (decoder,) = [child for child in children if "serve.runtime.decoding_process" in child.cmdline()]
     decoder.kill()
     until(lambda: httpx.get(f"{guarded.url}/health").json()["decoder"] == "down")
     assert httpx.get(f"{guarded.url}/ready").status_code == 503
