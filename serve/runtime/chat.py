@@ -1,14 +1,16 @@
 """Answers questions about the videos of a chat request."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Hashable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, fields
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from serve.api.errors import APIError, api_errors
 from serve.api.schemas.chat import ChatReceipt, ChatRequest
 from serve.api.schemas.media import ImagePart, url_of
-from serve.api.schemas.tools import TextFormat
+from serve.api.schemas.tools import JSONSchemaFormat, ResponseFormat, TextFormat
 from serve.config import Limits
 from serve.runtime.conversation import read_conversation
 from serve.runtime.progress import OnProgress, silent
@@ -22,6 +24,9 @@ from videollm.errors import ContextOverflowError
 from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message, Prompt
+
+if TYPE_CHECKING:
+    from videollm.inference.grammar import Grammar
 
 SEEDS = 2**63  # torch takes seeds below this number
 
@@ -37,6 +42,12 @@ class PreparedChat:
     videos: list[RequestVideo]
     before: list[int]
     drops_turns: bool = True
+    grammar: "Grammar | None" = None
+
+    @property
+    def max_new_tokens(self) -> int | None:
+        """The most tokens of an answer that the request allows, None where it does not say."""
+        return self.request.max_completion_tokens or self.request.max_tokens
 
 
 async def prepare_chat(
@@ -67,7 +78,20 @@ async def prepare_chat(
         for one in media
     ]
     before = [one.before for one in media]
-    return PreparedChat(request, owner, conversation.messages, videos, before, drops_turns)
+    grammar = await asyncio.to_thread(_grammar, service, request.response_format)
+    return PreparedChat(request, owner, conversation.messages, videos, before, drops_turns, grammar)
+
+
+def _grammar(service: Service, format: ResponseFormat) -> "Grammar | None":
+    """Returns what answers must look like. Raises APIError for a schema that is wrong."""
+    if isinstance(format, TextFormat):
+        return None
+    from videollm.inference.grammar import ANY_OBJECT, json_grammar  # imports llguidance
+
+    schema = format.json_schema.json_schema if isinstance(format, JSONSchemaFormat) else ANY_OBJECT
+    processor = service.model.processor
+    with api_errors("response_format"):
+        return json_grammar(processor.tokenizer, processor.stop_ids, schema)
 
 
 def _check_counts(request: ChatRequest, limits: Limits) -> None:
@@ -81,9 +105,6 @@ def _check_supported(request: ChatRequest, vocabulary: int) -> None:
     """Raises APIError for what would change an answer and is not supported."""
     if request.tools and request.tool_choice != "none":
         raise _invalid("tools: calling functions is not supported; leave them out", "tools")
-    if not isinstance(request.response_format, TextFormat):
-        kind = request.response_format.type
-        raise _invalid(f"response_format: {kind} is not supported; ask for it in words", "response_format.type")
     if unknown := [token for token in request.logit_bias if not 0 <= token < vocabulary]:
         raise _invalid(f"logit_bias: token {unknown[0]} is not one of the model's {vocabulary}", "logit_bias")
 
@@ -118,7 +139,7 @@ def _generate(
     ]
     # A model with senses is small and was trained on one video at a time.
     whole = [Share("", chat.messages, prompt_videos, 0)]
-    shares = divide(chat.messages, prompt_videos) if model.config.senses else whole
+    shares = divide(chat.messages, prompt_videos) if model.config.senses and not chat.grammar else whole
     video_ms = {step: sum(video.video.ms[step] for video in chat.videos) for step in ("decode", "encode")}
     for number in range(request.n):
         answers = []
@@ -146,8 +167,10 @@ def _ask(
     submitted: float,
 ) -> Generator[Piece | Answer]:
     """Yields the pieces of one of the answers to a question, and then the Answer."""
-    model, request, started = service.model, chat.request, perf_counter()
-    max_new_tokens = request.max_completion_tokens or request.max_tokens or model.config.prompt.max_new_tokens
+    model, started = service.model, perf_counter()
+    # A JSON text that is cut off is of no use.
+    longest = model.config.prompt.context if chat.grammar else model.config.prompt.max_new_tokens
+    max_new_tokens = chat.max_new_tokens or longest
     prompt = fit_to_context(model, share.messages, share.videos, max_new_tokens)
     if prompt.dropped_turns and not chat.drops_turns:
         raise ContextOverflowError(
@@ -156,7 +179,7 @@ def _ask(
     # Segments may have been merged to fit the context: the same video then has other visual tokens.
     shown = zip(chat.videos[share.number :], share.videos, strict=False)
     key = (chat.owner, *((video.key, len(placed.segments)) for video, placed in shown))
-    generation, question = _generation(request, number, max_new_tokens), share.messages[-1].content
+    generation, question = _generation(chat, number, max_new_tokens), share.messages[-1].content
     with _prefix(service, key, prompt) as cache:
         for item in generate_answer(
             model, engine, prompt, question, share.videos, cache, generation, video_ms, submitted
@@ -166,8 +189,9 @@ def _ask(
             yield item
 
 
-def _generation(request: ChatRequest, number: int, max_new_tokens: int) -> GenerationConfig:
+def _generation(chat: PreparedChat, number: int, max_new_tokens: int) -> GenerationConfig:
     """Answers to one request differ in their seed, which for the first is the request's own."""
+    request = chat.request
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         temperature=request.temperature,
@@ -178,6 +202,7 @@ def _generation(request: ChatRequest, number: int, max_new_tokens: int) -> Gener
         frequency_penalty=request.frequency_penalty,
         presence_penalty=request.presence_penalty,
         logit_bias=tuple(request.logit_bias.items()),
+        grammar=chat.grammar,
     )
 
 

@@ -142,7 +142,7 @@ def generate_answer(
         video_ms: Milliseconds of decoding, encoding and senses that the receipt of this turn counts.
         started: The value of `perf_counter()` when the question arrived.
     """
-    grounded = _grounded(model, question, videos)
+    grounded = None if generation.grammar else _grounded(model, question, videos)
     room = model.config.prompt.context - len(prompt)
     generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, room))
     ids: list[int] = []

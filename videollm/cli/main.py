@@ -11,11 +11,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from videollm.cli import chat, checkpoints, data, programs, search, senses, video
+from videollm.cli import chat, checkpoints, data, mcp_server, programs, search, senses, video
 from videollm.errors import VideoLLMError, printable, reason_of
 from videollm.extras import explain_missing
 
-GROUPS = (video, chat, search, senses, data, checkpoints, programs)  # in the order of `videollm --help`
+GROUPS = (video, chat, search, senses, data, checkpoints, mcp_server, programs)  # in the order of `videollm --help`
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -110,16 +110,20 @@ class LocalEngine:
         self._forward([own])
         self._streams.append(own)
         said: list[int] = []
+        matcher = generation.grammar.start() if generation.grammar else None
         try:
             for _ in range(generation.max_new_tokens):
                 if own.logits is None:
                     self._forward([stream for stream in self._streams if stream.logits is None])
                 logits = own.logits
                 assert logits is not None
-                chosen = choose(adjusted(logits, generation, said), generation, generator)
+                possible = adjusted(logits, generation, said)
+                chosen = choose(matcher.mask(possible) if matcher else possible, generation, generator)
                 if chosen in self.stop_ids:
                     return
                 said.append(chosen)
+                if matcher:
+                    matcher.take(chosen)
                 own.ids, own.inputs, own.logits = [chosen], self.llm.embed_words([chosen]), None
                 if generation.logprobs is None:
                     yield Token(chosen)

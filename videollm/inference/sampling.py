@@ -5,11 +5,14 @@ Shapes: V vocabulary.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from videollm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from videollm.inference.grammar import Grammar
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +31,7 @@ class GenerationConfig:
         frequency_penalty, presence_penalty: What a token's logit loses for each time that the answer has it already,
             and once if the answer has it at all.
         logit_bias: Token ids, and what their logits gain.
+        grammar: What the answer must look like, or None.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -42,6 +46,7 @@ class GenerationConfig:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
+    grammar: "Grammar | None" = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

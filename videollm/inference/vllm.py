@@ -111,6 +111,8 @@ class VLLMEngine:
             "cache_salt": self.owner,
             **PLAIN,
         }
+        if generation.grammar:
+            body["structured_outputs"] = {"json": generation.grammar.schema}
         headers = self._headers | {"Content-Type": "application/json"}
         try:
             with self._connected() as connection:
