@@ -16,7 +16,6 @@ from llguidance.hf import from_tokenizer
 from videollm.errors import ConfigError
 
 ANY_OBJECT = {"type": "object"}
-WHITESPACE = {"whitespace_flexible": False}  # else a small model may write spaces until its answer is cut off
 
 
 class Matcher:
@@ -62,7 +61,8 @@ def json_grammar(tokenizer: Any, stop_ids: Iterable[int], schema: dict[str, Any]
     Raises ConfigError with the reason if the schema is wrong, or says what llguidance does not support.
     """
     known = _tokenizer(tokenizer, tuple(sorted(stop_ids)))
-    compiled = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=WHITESPACE)
+    # With free white space, a small model may write spaces until its answer is cut off.
+    compiled = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides={"whitespace_flexible": False})
     if problem := LLMatcher.validate_grammar(compiled, known):
         raise ConfigError(f"the schema cannot be followed: {problem}")
     return Grammar(schema, compiled, known)
