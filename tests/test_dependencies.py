@@ -14,11 +14,11 @@ OWN = {"videollm", "train", "data_gen", "serve", "tests", "scripts"}
 # lmms-eval is installed without its dependencies (see pyproject.toml); _typeshed exists for type checkers only.
 UNDECLARED = {"lmms_eval", "_typeshed"}
 EXTRAS = {
-    "videollm": ("decord", "eval", "index", "ocr", "ray", "serve"),
+    "videollm": ("decord", "eval", "index", "mcp", "ocr", "ray", "serve"),
     "train": ("train",),
     "data_gen": ("data", "ray"),
     "serve": ("serve",),
-    "tests": ("data", "dev", "eval", "index", "ray", "serve", "train"),
+    "tests": ("data", "dev", "eval", "index", "mcp", "ray", "serve", "train"),
 }
 
 

@@ -69,7 +69,7 @@ def test_a_folder_without_annotations_and_a_line_that_is_no_json_are_errors(tmp_
     with pytest.raises(DataError, match=r"annotations\.jsonl cannot be read: no such file"):
         list(read_world(tmp_path))
     (tmp_path / ANNOTATIONS).write_text("{\n")
-    with pytest.raises(DataError, match="line 1: Expecting property name"):
+    with pytest.raises(DataError, match="line 1: not JSON: Expecting property name"):
         list(read_world(tmp_path))
 
 

@@ -18,7 +18,7 @@ from videollm.errors import ConfigError
 ANY_OBJECT = {"type": "object"}
 
 
-class Matcher:
+class GrammarMatcher:
     """The state of one answer."""
 
     def __init__(self, grammar: "Grammar"):
@@ -51,8 +51,8 @@ class Grammar:
     compiled: str
     tokenizer: LLTokenizer
 
-    def start(self) -> Matcher:
-        return Matcher(self)
+    def start(self) -> GrammarMatcher:
+        return GrammarMatcher(self)
 
 
 def json_grammar(tokenizer: Any, stop_ids: Iterable[int], schema: dict[str, Any]) -> Grammar:
