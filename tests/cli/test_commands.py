@@ -103,10 +103,10 @@ def test_assets_lists_the_default_model_and_the_senses():
         (["info", "{tmp}"], "not a file"),
         (["info", "{tmp}/text.mp4"], "text.mp4"),
         (["ask", SAMPLE, "?", "--model", "lit"], "neither a checkpoint directory"),
-        (["ask", SAMPLE, "?", "--model", "debug", "--frames", "0"], "frames is 0"),
+        (["ask", SAMPLE, "?", "--model", "debug", "--frames", "0"], "'0' is not a whole number from 1"),
         (["ask", SAMPLE, "?", "--model", "debug", "--frames", "4", "--fps", "1"], "exactly one of"),
         (["ask", SAMPLE, "?", "--model", "debug", "--start", "99"], "start_s 99"),
-        (["ask", SAMPLE, "?", "--model", "debug", "--temperature", "-1"], "temperature is -1"),
+        (["ask", SAMPLE, "?", "--model", "debug", "--temperature", "-1"], "'-1' is not a number from 0"),
         (["assets", "verify", "nothing"], "nothing"),
     ],
 )

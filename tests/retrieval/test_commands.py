@@ -74,7 +74,6 @@ def test_dedupe_reports_groups_and_what_it_cannot_read(films: Path, capsys: pyte
         (["ask", "What?"], "no video was given"),
         (["ask", "a.mp4", "What?", "--index", "{films}/idx"], "leave the video a.mp4 out"),
         (["classify", "{films}/red.mp4", "--labels", "cat", "--model", "debug"], "at least two different"),
-        (["keyframes", "{films}/red.mp4", "-n", "0", "--model", "debug"], "at least 1"),
         (["dedupe", "{films}/none"], "no such file or folder"),
     ],
 )
@@ -82,4 +81,5 @@ def test_bad_input_is_one_line(films: Path, capsys: pytest.CaptureFixture[str], 
     capsys.readouterr()
     assert main([a.format(films=films) for a in arguments]) == 2
     out, err = capsys.readouterr()
-    assert message in err and len(err.strip().splitlines()) == 1 and out == ""
+    assert message in err and len(err.strip().splitlines()) == 1
+    assert out == "" or "--open" in arguments  # what was found is told also where the picture cannot be written

@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from videollm.cli import chat, checkpoints, data, mcp_server, programs, search, senses, video
 from videollm.errors import VideoLLMError, printable, reason_of
@@ -18,9 +19,16 @@ from videollm.extras import explain_missing
 GROUPS = (video, chat, search, senses, data, checkpoints, mcp_server, programs)  # in the order of `videollm --help`
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all other errors of the program, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of every command, without importing what the commands run."""
-    parser = argparse.ArgumentParser(prog="videollm", description="Chat with, caption, search and train on video.")
+    parser = OneLineParser(prog="videollm", description="Chat with, caption, search and train on video.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in GROUPS:
         group.register(commands)
