@@ -1,8 +1,8 @@
 """The Responses API, which has the same conversations in another shape."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from serve.api.errors import APIError
 from serve.api.schemas.base import Items, ReplyModel, RequestModel, TextOr
@@ -40,9 +40,15 @@ class InputFile(RequestModel):
 
     type: Literal["input_file"]
     file_id: str | None = None
-    file_data: str | None = None
+    file_data: Annotated[str, Field(pattern="^data:")] | None = None
     file_url: str | None = None
     filename: str | None = None
+
+    @model_validator(mode="after")
+    def _is_named_once(self) -> Self:
+        if sum(name is not None for name in (self.file_id, self.file_data, self.file_url)) != 1:
+            raise ValueError("give exactly one of file_id, file_data and file_url")
+        return self
 
 
 InputPart = Annotated[InputText | InputVideo | InputImage | InputFile, Field(discriminator="type")]
