@@ -82,7 +82,9 @@ def test_what_is_said_and_when():
     assert ask("What is said?", Findings(senses=("speech",))) == "Nobody speaks."
     assert ask("What is said?", Findings(senses=("speech",), sound=False)) == "The video has no sound."
     assert ask("What is said?", NOTHING) == NOT_HEARD
-    assert "only speech" in (ask("What music is playing?") or "")
+    assert ask("Can you hear anything?") == "Yes, from 0:05 on."
+    for other in ("What music is playing?", "Can you hear a dog?"):
+        assert "only speech" in (ask(other) or "")
 
 
 def test_sounds_and_writing_are_told_by_their_senses_only():
@@ -93,6 +95,7 @@ def test_sounds_and_writing_are_told_by_their_senses_only():
         'At 0:05 someone says: "Good morning to you." Sounds: dog (0:00 to 0:05).'
     )
     assert ask("Can you hear a dog?", found) == "Yes, from 0:00 on."
+    assert ask("Is there any sound?", found) == "Yes, from 0:00 on."
     assert ask("Is there music?", found) == CANNOT_TELL
     assert ask("What music is playing?", replace(found, found=())) == "No sound was recognised."
     assert ask("What does the sign say?", found) == 'At 0:02 it reads: "EXIT"'

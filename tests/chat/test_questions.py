@@ -33,6 +33,10 @@ def test_forms(text: str, asked: Question):
     [
         ("What is the person saying?", "speech"),
         ("What can be heard?", "heard"),
+        ("Can you hear anything?", "heard"),
+        ("Is there any sound?", "heard"),
+        ("Can you hear a dog?", "sound"),
+        ("Is there the sound of a dog?", "sound"),
         ("What did they talk about?", "speech"),
         ("Does anyone speak?", "speaks"),
         ('When is "good morning" said?', "when"),

@@ -92,24 +92,19 @@ def _sound(asked: Question, findings: Findings, segments: Sequence[SegmentFeatur
         return Grounded(ONLY_SPEECH)
     if not said:
         return Grounded("That is not said." if asked.quoted else SILENT)
-    answer = {
-        "speaks": f"Yes, from {format_time(said[0].start_s)} on.",
-        "when": f"From {format_time(said[0].start_s)} to {format_time(said[-1].end_s)}.",
-        "speech": quoted(said),
-        "heard": quoted(said),
-    }
-    return Grounded(answer[asked.asks], _evidence(said, segments))
+    if asked.asks == "when":
+        text = f"From {format_time(said[0].start_s)} to {format_time(said[-1].end_s)}."
+    else:
+        text = _yes_from(said) if asks_yes_or_no(asked.thing) else quoted(said)
+    return Grounded(text, _evidence(said, segments))
 
 
 def _other_sounds(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
     """ "What can be heard?", "Is there music?": what is said, and the sounds that are recognised."""
     sounds, said = findings.of("sound"), findings.of("speech")
-    # AudioSet's names list other words for a sound, as in "Male speech, man speaking".
-    asked_for = [f for f in sounds if any(_has_phrase(asked.thing, name) for name in f.text.lower().split(", "))]
     if asks_yes_or_no(asked.thing):
-        if not asked_for:
-            return Grounded(CANNOT_TELL)
-        return Grounded(f"Yes, from {format_time(asked_for[0].start_s)} on.", _evidence(asked_for, segments))
+        found = sorted([*said, *sounds], key=lambda f: f.start_s) if asked.asks == "heard" else _named(sounds, asked)
+        return Grounded(_yes_from(found), _evidence(found, segments)) if found else Grounded(CANNOT_TELL)
     spans = [f"{f.text.lower()} ({format_time(f.start_s)} to {format_time(f.end_s)})" for f in sounds[:SOUNDS]]
     text = f"Sounds: {', '.join(spans)}." if spans else NO_KNOWN_SOUND
     if said:
@@ -184,8 +179,17 @@ def quoted(said: Sequence[Finding]) -> str:
     return f'At {format_time(said[0].start_s)} someone says: "{text}"'
 
 
-def _has_phrase(words: str, phrase: str) -> bool:
-    return re.search(rf"\b{re.escape(phrase)}\b", words) is not None
+def _yes_from(found: Sequence[Finding]) -> str:
+    return f"Yes, from {format_time(found[0].start_s)} on."
+
+
+def _named(sounds: Sequence[Finding], asked: Question) -> list[Finding]:
+    """The sounds that the question names. AudioSet's names list several words, as in "Male speech, man speaking"."""
+    return [
+        sound
+        for sound in sounds
+        if any(re.search(rf"\b{re.escape(name)}\b", asked.thing) for name in sound.text.lower().split(", "))
+    ]
 
 
 def _be(count: int) -> str:

@@ -47,6 +47,7 @@ _WORDS = re.compile(
 )
 _SOUND = re.compile(r"\b(hear|heard|sounds?|audio|nois\w+|listen|music|songs?|sing\w*|loud\w*)\b")
 _OTHER_SOUND = re.compile(r"\b(nois\w+|music|songs?|sing\w*|loud\w*)\b")
+_ANY_SOUND = re.compile(r"\b(anything|something|sounds?|audio)\b(?! of)")
 _YES_OR_NO = re.compile(r"(is|are|was|were|does|do|did|can|has|have)\b")
 _WHEN = re.compile(r"(when|at what time|from when)\b")
 _DESCRIBE = re.compile(
@@ -109,7 +110,8 @@ def _about_sound(words: str) -> Asks | None:
     if _WHEN.match(words):
         return "when"
     if not _WORDS.search(words):
-        return "sound" if _YES_OR_NO.match(words) else "heard"
+        one_sound = _YES_OR_NO.match(words) and not _ANY_SOUND.search(words)
+        return "sound" if one_sound else "heard"
     return "speaks" if _YES_OR_NO.match(words) else "speech"
 
 
