@@ -156,11 +156,6 @@ class History:
             database.execute("DELETE FROM version WHERE owner = ?", (owner,))
             database.execute("DELETE FROM turn WHERE owner = ?", (owner,))
 
-    def turns(self) -> Iterator[PageTurn]:
-        """Yields all turns that are kept, of all owners."""
-        for (body,) in self._database.execute("SELECT body FROM turn ORDER BY rowid"):
-            yield _TURN.validate_json(body)
-
     # --- sessions
 
     def sessions(self) -> list[tuple[bytes, str, str, float]]:

@@ -1,10 +1,10 @@
-"""Functions that a model may call, its calls, and the form of a reply: as OpenAI's API has them."""
+"""Functions that a model may call, the calls of a history, and the form of a reply: as OpenAI's API has them."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from serve.api.schemas.base import ReplyModel, RequestModel
+from serve.api.schemas.base import RequestModel
 
 
 class TextFormat(RequestModel):
@@ -69,17 +69,3 @@ class ToolCall(RequestModel):
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
-
-
-class FunctionReply(ReplyModel):
-    name: str
-    arguments: str
-
-
-class ToolCallReply(ReplyModel):
-    """A call that the model makes. index: its number, in chunks of a stream only."""
-
-    index: int | None = None
-    id: str
-    type: Literal["function"] = "function"
-    function: FunctionReply
