@@ -41,6 +41,7 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
         threading.Thread(target=_end_with, args=(self.connection,), daemon=True).start()
         self.wfile.write(BEGUN)
         _confine(limits["decode_s"], limits["decode_bytes"])
+        too_large = f"decoding it takes more than {limits['decode_bytes'] >> 20} MiB"
         try:
             if "sound" in request:
                 self._send_sound(Path(request["path"]), limits)
@@ -48,11 +49,12 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
                 self._send(Path(request["path"]), SamplingConfig(**request["sampling"]), request["short_side"], limits)
             self._write({"kind": "end"})
         except VideoError as error:
-            self._write({"kind": "error", "reason": error.reason})
+            out_of_memory = isinstance(error.__cause__, MemoryError)
+            self._write({"kind": "error", "reason": too_large if out_of_memory else error.reason})
         except VideoLLMError as error:
             self._write({"kind": "error", "reason": str(error)})
         except MemoryError:
-            self._write({"kind": "error", "reason": f"decoding it takes more than {limits['decode_bytes'] >> 20} MiB"})
+            self._write({"kind": "error", "reason": too_large})
 
     def _send(self, path: Path, sampling: SamplingConfig, short_side: int, limits: dict) -> None:
         info = probe(path)

@@ -30,6 +30,7 @@ from serve.web.sessions import PageSession, PageSessions, SessionGuard, cookie, 
 from serve.web.thumbnails import Thumbnails
 
 EXPIRE_S = 60.0  # between two deletions of what has expired
+IDLE_S = 0.02  # between two looks for events of a page
 PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp")  # none with scripts
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
 <rect width="32" height="32" rx="8" fill="#0f766e"/><path d="M12 9l12 7-12 7z" fill="#fff"/></svg>"""
@@ -123,6 +124,7 @@ def create_page(service: Service) -> FastAPI:
             indexed=catalog.index is not None,
         )
         blocks.queue(default_concurrency_limit=None)  # the service limits concurrency itself
+        blocks._queue.sleep_when_free = IDLE_S  # Gradio's millisecond costs an idle server a tenth of a processor
         gr.mount_gradio_app(
             page,
             blocks,

@@ -10,6 +10,8 @@ from videollm.chat.load import load_to_chat
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import load
 from videollm.cli import main
+from videollm.cpu.llama_weights import LlamaWeights
+from videollm.cpu.transformers_llama import weights_of
 from videollm.features.cache import FeatureCache
 from videollm.inference.runner import make_runner
 from videollm.models.chat_llm import ChatLLM
@@ -46,12 +48,16 @@ def test_answers_are_equal_to_those_of_the_full_model(tmp_path: Path):
         answers.append([session.ask(question) for question in ("What is shown?", "And then?")])
     for one, other in zip(*answers, strict=True):
         assert (one.text, one.evidence) == (other.text, other.evidence)
+    own, trained = quick.llm.language_model, weights_of(full.llm.language_model)
+    assert isinstance(own, LlamaWeights) and own.shape == trained.shape and own.tensors.keys() == trained.tensors.keys()
+    assert all(torch.equal(tensor, trained.tensors[name]) for name, tensor in own.tensors.items())
     x = torch.randn(5, 576, generator=torch.Generator().manual_seed(0))
     logits = []
     for model in (quick, full):
         runner = make_runner(model.llm.language_model)
         logits.append(runner.forward([(x, runner.begin())]))
-    assert torch.equal(*logits)
+    # Products depend a little on where in memory a matrix lies, which differs for a mapped file.
+    assert torch.allclose(*logits, rtol=0, atol=1e-4)
 
 
 def test_a_question_about_a_cached_video_imports_little():

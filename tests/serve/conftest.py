@@ -81,17 +81,18 @@ def starting(folder: Path) -> Iterator[Start]:
             server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts servers with the given options; they end with the tests."""
+    """Starts servers with the given options; they end with the tests of the file."""
     with starting(tmp_path_factory.mktemp("servers")) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def server(start: Start) -> Server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The debug model on loopback, as it is without options."""
-    return start("--model", "debug").ready()
+    with starting(tmp_path_factory.mktemp("servers")) as started:
+        yield started("--model", "debug").ready()
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,8 @@ def video_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise VideoFormatError(path, f"it cannot be read ({error.strerror})") from error
     except OSError as error:
         raise VideoNotFoundError(path, (error.strerror or str(error)).lower()) from error
+    except MemoryError as error:
+        raise VideoFormatError(path, "there is not enough memory to read it") from error
     except FOREIGN as error:
         raise VideoFormatError(path, f"it cannot be read ({str(error) or type(error).__name__})") from error
 
