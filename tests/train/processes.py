@@ -33,6 +33,8 @@ def finish(processes: list[Any], log: Path) -> None:
     for process in processes:
         process.join(300)
     codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()  # what has not ended by then
     assert codes == [0] * len(codes), f"{codes}: " + "".join(p.read_text()[-3000:] for p in log.parent.glob("*.log"))
 
 

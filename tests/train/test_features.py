@@ -23,7 +23,7 @@ from videollm.errors import DataError
 from videollm.features.encode import encode_video
 from videollm.features.stored import StoredDtype
 from videollm.presets import DEBUG
-from videollm.video.decode import probe
+from videollm.video.decoding import probe
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 
 from train.configs.base import Recipe, leaves
 from train.configs.clip import CLIPS
+from train.configs.dense import DENSE
 from train.configs.retrieval import RETRIEVAL
 from train.configs.rl import RL
 from train.configs.stage1 import STAGE1
@@ -23,9 +24,9 @@ from videollm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 FAMILIES: dict[str, Mapping[str, Recipe]] = {
-    "stage1": STAGE1, "stage2": STAGE2, "clip": CLIPS, "retrieval": RETRIEVAL, "rl": RL
+    "stage1": STAGE1, "stage2": STAGE2, "dense": DENSE, "clip": CLIPS, "retrieval": RETRIEVAL, "rl": RL
 }  # fmt: skip
-STAGES = {**STAGE1, **STAGE2}
+STAGES = {**STAGE1, **STAGE2, **DENSE}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -39,7 +40,7 @@ def test_every_recipe_is_complete(name: str):
         assert zero["stage"] == parallelism.zero_stage
         assert ("offload_optimizer" in zero) == parallelism.offload
         assert ("offload_param" in zero) == (parallelism.offload and parallelism.zero_stage == 3)
-    if isinstance(made, PresetRecipe):
+    if isinstance(made, PresetRecipe) and made.network.model:  # others take that of a checkpoint
         assert made.model_config.name == made.network.model
         assert made.model_config.llm.load_in_4bit == name.endswith("qlora") or "_qlora_zero" in name
 
@@ -63,9 +64,9 @@ def test_there_are_variants_of_each_large_recipe():
         ("debug_stage1", {"init": "x"}, "AlignmentRecipe has no field init"),
         ("debug_stage1", {"overlapped": True}, "overlapped needs data"),
         ("debug_stage1", {"batches": "alike"}, "alike needs data"),
-        ("world_stage1", {"batches": "alike", "data": "a=1,b=2"}, "leave out the weights"),
-        ("world_stage1", {"batches": "alike", "features": "none"}, "must be kept"),
-        ("world_stage1", {"features": "none", "workers": 2}, "workers is 2"),
+        ("clip_b32_smollm2_stage1", {"batches": "alike", "data": "a=1,b=2"}, "leave out the weights"),
+        ("clip_b32_smollm2_stage1", {"batches": "alike", "features": "none", "workers": 0}, "must be kept"),
+        ("clip_b32_smollm2_stage1", {"features": "none", "workers": 2}, "workers is 2"),
         ("debug_stage2", {"tune": "adapter"}, "has no LoRA"),
         ("debug_stage2", {"batch_size": 8, "gradient_accumulation_steps": 3}, "multiple of gradient_accumulation"),
         ("debug_stage2", {"offload": True, "zero_stage": 1}, "offload needs ZeRO stage 2 or 3"),
@@ -76,14 +77,26 @@ def test_there_are_variants_of_each_large_recipe():
         ("debug_stage2", {"itc": 1.0}, "InstructionRecipe has no field itc"),
         ("lite_stage2", {"load_in_4bit": True, "zero_stage": 3}, "cannot shard 4-bit"),
         ("lite_stage2", {"load_in_4bit": True, "tune": "full"}, "cannot be trained"),
-        ("world_stage2", {"features": "none"}, "kept features"),
+        ("clip_b32_smollm2_stage2", {"features": "none", "workers": 0}, "kept features"),
         ("world_stage2", {"evaluate_rows": 3}, "evaluate_rows needs eval_data"),
+        ("world_stage2", {"zero_stage": 3, "optimizer": "adamw"}, "would divide the frozen projector"),
+        ("hub_stage2", {"tune": "language_model", "data": "x"}, "use tune adapter, projector or full"),
+        ("world_frames", {"frames": 0.0}, "no loss has a weight"),
+        ("world_frames", {"model": "lite"}, "has no tower and motion stem"),
+        ("world_frames", {"events": 1.0}, "events are seen in whole clips"),
+        ("world_events", {"data": "x"}, "draws its clips"),
+        ("world_frames", {"zero_stage": 3}, "zero_stage 3 does not fit"),
         ("lite_stage2", {"eval_data": "x"}, "eval_data needs data"),
     ],
 )
 def test_impossible_recipes_are_refused(name: str, changes: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         STAGES[name].changed(**changes)
+
+
+def test_a_head_that_this_training_cannot_train_is_refused():
+    with pytest.raises(ConfigError, match=r"head videoclip reads features of a 3D network.*videollm import-official"):
+        RETRIEVAL["world"].changed(head="videoclip")
 
 
 def test_ranks_must_share_the_batch(monkeypatch: pytest.MonkeyPatch):
@@ -117,7 +130,7 @@ def test_help_shows_every_field_with_its_meaning_and_the_recipes_default(
 
 def test_print_config_is_json_with_the_deepspeed_config(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
-        parse(STAGE2, "About.", ["world_stage2", "--zero-stage", "2", "--neftune", "5", "--print-config"])
+        parse(STAGE2, "About.", ["lite_stage2", "--zero-stage", "2", "--neftune", "5", "--print-config"])
     shown = json.loads(capsys.readouterr().out)
     assert ended.value.code == 0
     assert shown["tuning"]["neftune"] == 5.0 and shown["deepspeed"]["zero_optimization"]["stage"] == 2

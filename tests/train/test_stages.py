@@ -17,7 +17,7 @@ from tests.train import processes
 from tests.train.rows import write_rows
 from train import stage1, stage2
 from train.configs.stage1 import DEBUG_STAGE1
-from train.configs.stage2 import DEBUG_STAGE2, STAGE2
+from train.configs.stage2 import CHECKPOINT_STAGE2, DEBUG_STAGE2, STAGE2
 from train.tasks.video_llm import starting_model
 from videollm import checkpoint
 from videollm.chat.caption import caption
@@ -140,6 +140,10 @@ def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
         assert loaded.config.llm.source == "own:language_model"
         went_on = starting_model(DEBUG_STAGE2.changed(init=str(whole), frozen_dtype="float32")).llm.state_dict()
         assert all(torch.equal(went_on[k], v) for k, v in loaded.llm.state_dict().items())
+        for recipe in (DEBUG_STAGE2, CHECKPOINT_STAGE2):
+            made = starting_model(recipe.changed(init=str(whole), tune="language_model", frozen_dtype="float32"))
+            assert all(parameter.requires_grad for parameter in made.llm.language_model.parameters())
+            assert not any(parameter.requires_grad for parameter in made.llm.temporal.parameters())
     if zero == "2":
         with pytest.raises(ConfigError, match=r"has an adapter.*tune full.*videollm export"):
             starting_model(DEBUG_STAGE2.changed(init=str(whole), tune="full"))

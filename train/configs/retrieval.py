@@ -80,6 +80,11 @@ class RetrievalRecipe(ContrastiveConfig):
         network, objective, stage = self.network, self.objective, self.parallelism.zero_stage
         HeadConfig(kind=network.head, temporal=network.temporal)  # raises for kinds that do not exist
         yield (
+            network.head == "videoclip",
+            "head videoclip reads features of a 3D network and has a BERT of its own, which this training does not "
+            "have; choose another head, or convert published weights with videollm import-official",
+        )
+        yield (
             objective.chunk > 0 and stage > 0,
             f"chunk {objective.chunk} and zero_stage {stage} exclude each other; set one of them to 0",
         )

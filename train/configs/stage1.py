@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from train.configs.base import CheckpointConfig, OptimizerConfig, option
+from train.configs.base import CheckpointConfig, option
 from train.configs.stages import (
     ZERO_VARIANTS,
     NetworkConfig,
     PresetRecipe,
+    StageOptimizerConfig,
     VideoDataConfig,
     VideoLLMParallelism,
     zero_variant,
@@ -90,24 +91,16 @@ LITE_STAGE1 = AlignmentRecipe(
     name="lite_stage1",
     network=NetworkConfig(model="lite"),
     losses=AlignmentLossWeights(contrastive=1.0),
-    optimizer=OptimizerConfig(learning_rate=2e-3),
+    optimizer=StageOptimizerConfig(learning_rate=2e-3),
     checkpoints=CheckpointConfig(save_every=20),
     dataset=AlignmentDataConfig(num_videos=1920, batch_size=32),
-)
-# The world: a small language model and any encoder; data as the README makes it.
-WORLD_STAGE1 = AlignmentRecipe(
-    name="world_stage1",
-    network=NetworkConfig(model="world"),
-    losses=AlignmentLossWeights(caption=1.0, itc=1.0, itm=1.0, itg=1.0),
-    optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.05),
-    dataset=AlignmentDataConfig(data="runs/world.jsonl", features="runs/features", epochs=4, batch_size=32),
 )
 # The learning rate and weight decay of BLIP-2's stage 1 (Li et al. 2023), for GPUs.
 CLIP_B32_STAGE1 = AlignmentRecipe(
     name="clip_b32_smollm2_stage1",
     network=NetworkConfig(model="clip_b32-smollm2_1.7b"),
-    losses=WORLD_STAGE1.losses,
-    optimizer=OptimizerConfig(learning_rate=1e-4, weight_decay=0.05),
+    losses=AlignmentLossWeights(caption=1.0, itc=1.0, itm=1.0, itg=1.0),
+    optimizer=StageOptimizerConfig(learning_rate=1e-4, weight_decay=0.05),
     parallelism=VideoLLMParallelism(bf16=True),
     checkpoints=CheckpointConfig(save_every=500),
     dataset=AlignmentDataConfig(data="data/captions.jsonl", features="runs/features", batch_size=256, workers=4),
@@ -122,7 +115,6 @@ STAGE1: dict[str, AlignmentRecipe] = {
     for r in (
         DEBUG_STAGE1,
         LITE_STAGE1,
-        WORLD_STAGE1,
         *_LARGE,
         *(zero_variant(r, stage, offload) for r in _LARGE for stage, offload in ZERO_VARIANTS),
     )

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
-from train.configs.base import CheckpointConfig, OptimizerConfig, option
+from train.configs.base import CheckpointConfig, option
 from train.configs.stages import (
     ZERO_VARIANTS,
     NetworkConfig,
     PresetRecipe,
+    StageOptimizerConfig,
     StageRecipe,
     VideoDataConfig,
     VideoLLMParallelism,
@@ -16,7 +18,7 @@ from train.configs.stages import (
     zero_variant,
 )
 from videollm.config import Dtype, LoraConfig, ModelConfig
-from videollm.presets import preset
+from videollm.model import base, config_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,18 @@ class TuningConfig:
         "What to start from: the checkpoint directory of stage 1 or of an earlier stage 2; for hub_stage2 a hub id, a "
         "directory of transformers, or an adapter of PEFT.",
     )
-    tune: Literal["adapter", "projector", "full"] = option(
+    tune: Literal["adapter", "projector", "language_model", "full"] = option(
         "adapter",
-        "What is trained: the projector and an adapter, the projector alone, or all of the language model (full).",
+        "What is trained: the projector and an adapter, the projector alone, the language model alone, or both (full).",
     )
-    lora_r: int = option(0, "Rank of a new adapter, whose alpha is twice that; 0: as the preset says.")
+    lora_r: int = option(0, "Rank of a new adapter, whose alpha is twice that; 0: as the model has it.")
     load_in_4bit: bool = option(False, "QLoRA: hold the frozen language model in 4 bits.")
     neftune: float = option(0.0, "Alpha of the noise that is added to word embeddings (NEFTune); 0: none.")
+
+    @property
+    def trains_language_model(self) -> bool:
+        """Whether all weights of the language model are trained."""
+        return self.tune in ("language_model", "full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,11 @@ class InstructionDataConfig(VideoDataConfig):
     batches: Literal["shuffled", "length"] = option(
         "shuffled", "How rows form batches: shuffled, or grouped by length, which pads less."
     )
-    conversation_tokens: int = option(400, "Longest prompt in tokens, answers included; 0: the preset's context.")
+    conversation_tokens: int = option(400, "Longest prompt in tokens, answers included; 0: the model's context.")
+    questions: int = option(5, "Questions about each rendered clip, beside its caption; they share one visual pass.")
+    hide_videos: bool = option(
+        False, "Learn the words of rendered clips alone, which shows what questions tell without their video."
+    )
     evaluate_rows: int = option(
         0, "Held-out questions that are answered by generation at each evaluation; 0: only the loss is computed."
     )
@@ -67,8 +78,8 @@ class TuningRecipe(StageRecipe):
         )
         yield tuning.lora_r < 0, f"lora_r is {tuning.lora_r}; it must be at least 0"
         yield (
-            tuning.load_in_4bit and tuning.tune == "full",
-            "load_in_4bit with tune full: 4-bit weights cannot be trained; use tune adapter",
+            tuning.load_in_4bit and tuning.trains_language_model,
+            f"load_in_4bit with tune {tuning.tune}: 4-bit weights cannot be trained; use tune adapter",
         )
         yield tuning.neftune < 0, f"neftune is {tuning.neftune}; it must be at least 0"
         yield (
@@ -86,26 +97,35 @@ class InstructionRecipe(TuningRecipe, PresetRecipe):
         yield from super().problems()
         yield (
             self.tuning.tune == "adapter" and self.model_config.llm.lora is None,
-            f"tune is adapter, but preset {self.network.model} has no LoRA; give lora_r, or tune projector or full",
+            f"tune is adapter, but {self.network.model or self.tuning.init} has no LoRA; give lora_r, or tune "
+            "projector or full",
+        )
+        yield (
+            self.tuning.tune == "language_model" and self.parallelism.zero_stage == 3,
+            "tune language_model with zero_stage 3 would divide the frozen projector among ranks; use zero_stage 2",
         )
 
     @property
+    def base_config(self) -> ModelConfig:
+        """The preset, or the checkpoint that training starts from if no preset is named."""
+        if self.network.model:
+            return super().base_config
+        config, directory = config_of(self.tuning.init), Path(self.tuning.init)
+        return replace(config, llm=base(config.llm, directory))
+
+    @property
     def model_config(self) -> ModelConfig:
-        """The preset with this recipe's choices."""
+        """The base with this recipe's choices."""
         config, tuning = super().model_config, self.tuning
         lora = None
         if tuning.tune == "adapter":
-            lora = (
-                LoraConfig(r=tuning.lora_r, alpha=2 * tuning.lora_r)
-                if tuning.lora_r
-                else preset(self.network.model).llm.lora
-            )
+            lora = LoraConfig(r=tuning.lora_r, alpha=2 * tuning.lora_r) if tuning.lora_r else self.base_config.llm.lora
         return replace(config, llm=replace(config.llm, lora=lora, load_in_4bit=tuning.load_in_4bit))
 
     @property
     def language_model_dtype(self) -> Dtype:
         """Weights that AdamW updates must be float32: a small update would be lost in bfloat16."""
-        return "float32" if self.tuning.tune == "full" else super().language_model_dtype
+        return "float32" if self.tuning.trains_language_model else super().language_model_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +143,10 @@ class HubRecipe(TuningRecipe):
         yield (
             tuning.tune == "adapter" and not tuning.lora_r,
             "tune is adapter and lora_r is 0; give the rank, such as 16",
+        )
+        yield (
+            tuning.tune == "language_model",
+            "tune language_model is for models that are built from a preset; use tune adapter, projector or full",
         )
         yield (
             tuning.load_in_4bit and tuning.tune != "adapter",
@@ -151,7 +175,7 @@ LITE_STAGE2 = InstructionRecipe(
     name="lite_stage2",
     network=NetworkConfig(model="lite"),
     tuning=TuningConfig(init="runs/lite_stage1"),
-    optimizer=OptimizerConfig(learning_rate=1.5e-3),
+    optimizer=StageOptimizerConfig(learning_rate=1.5e-3),
     parallelism=VideoLLMParallelism(gradient_accumulation_steps=2),
     dataset=InstructionDataConfig(num_videos=4800, batch_size=8),
 )
@@ -170,27 +194,28 @@ LITE_STAGE2_SHORT = LITE_STAGE2.changed(
 LITE_STAGE2_LAST = LITE_STAGE2_SHORT.changed(
     name="lite_stage2_last", init="runs/lite_stage2_short", num_videos=3840, seed=2
 )
-# The world: a small language model and any encoder; data as the README makes it.
-WORLD_STAGE2 = InstructionRecipe(
-    name="world_stage2",
+# The world: clips are rendered while training; all of a language model that is small enough is trained. What reads the
+# clips stays as dense truth has made it: gradients through a language model that cannot read yet would undo it.
+WORLD_TEXT = InstructionRecipe(
+    name="world_text",
     network=NetworkConfig(model="world"),
-    tuning=TuningConfig(init="runs/world_stage1"),
-    optimizer=OptimizerConfig(learning_rate=5e-4),
-    dataset=InstructionDataConfig(
-        data="runs/world.jsonl",
-        features="runs/features",
-        batches="length",
-        epochs=2,
-        batch_size=16,
-        conversation_tokens=0,
-    ),
+    seed=10,
+    tuning=TuningConfig(tune="language_model"),
+    optimizer=StageOptimizerConfig(optimizer="muon", learning_rate=3e-3, weight_decay=0.02),
+    parallelism=VideoLLMParallelism(bf16=True),
+    checkpoints=CheckpointConfig(log_every=50, save_every=500),
+    # All questions of a clip, of which there are seldom more than 20, share its visual pass.
+    dataset=InstructionDataConfig(num_videos=1_600, batch_size=4, questions=20, workers=1, hide_videos=True),
+)
+WORLD_STAGE2 = WORLD_TEXT.changed(
+    name="world_stage2", seed=20, init="runs/world_events", num_videos=24_000, hide_videos=False
 )
 # The learning rate and batch of LLaVA-1.5's LoRA recipe (Liu et al. 2024), for GPUs.
 CLIP_B32_STAGE2 = InstructionRecipe(
     name="clip_b32_smollm2_stage2",
     network=NetworkConfig(model="clip_b32-smollm2_1.7b"),
     tuning=TuningConfig(init="runs/clip_b32_smollm2_stage1"),
-    optimizer=OptimizerConfig(learning_rate=2e-4, warmup_ratio=0.03),
+    optimizer=StageOptimizerConfig(learning_rate=2e-4, warmup_ratio=0.03),
     parallelism=VideoLLMParallelism(bf16=True, gradient_checkpointing=True),
     checkpoints=CheckpointConfig(save_every=500),
     dataset=InstructionDataConfig(
@@ -209,12 +234,23 @@ CLIP_L14_STAGE2 = CLIP_B32_STAGE2.changed(
     gradient_accumulation_steps=4,
 )
 
+# Any checkpoint directory, also one of an imported system, which differs from all presets.
+CHECKPOINT_STAGE2 = InstructionRecipe(
+    name="checkpoint_stage2",
+    network=NetworkConfig(model=""),
+    tuning=TuningConfig(init="runs/video-llama", tune="projector"),
+    optimizer=StageOptimizerConfig(learning_rate=1e-4, warmup_ratio=0.03),
+    dataset=InstructionDataConfig(
+        data="data/instructions.jsonl", features="none", batch_size=16, conversation_tokens=0
+    ),
+)
+
 # Any video model of transformers; the batch and learning rate of LLaVA-1.5's LoRA recipe (Liu et al. 2024), an eighth
 # and half of them for small data.
 HUB_STAGE2 = HubRecipe(
     name="hub_stage2",
     tuning=TuningConfig(init="Qwen/Qwen3-VL-2B-Instruct", lora_r=16),
-    optimizer=OptimizerConfig(learning_rate=1e-4, warmup_ratio=0.03),
+    optimizer=StageOptimizerConfig(learning_rate=1e-4, warmup_ratio=0.03),
     dataset=InstructionDataConfig(
         data="data/instructions.jsonl", features="none", batch_size=16, conversation_tokens=8192
     ),
@@ -229,7 +265,9 @@ STAGE2: dict[str, TuningRecipe] = {
         LITE_STAGE2,
         LITE_STAGE2_SHORT,
         LITE_STAGE2_LAST,
+        WORLD_TEXT,
         WORLD_STAGE2,
+        CHECKPOINT_STAGE2,
         HUB_STAGE2,
         *_LARGE,
         *_QLORA,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from train.configs.base import DataConfig, ParallelismConfig, Recipe, option
+from train.configs.base import DataConfig, OptimizerConfig, ParallelismConfig, Recipe, option
 from videollm.config import Dtype, ModelConfig, TemporalKind
 from videollm.features.shards import StoredDtype
 from videollm.presets import preset
@@ -21,11 +21,23 @@ class WeightsConfig:
 class NetworkConfig(WeightsConfig):
     """Which model is trained."""
 
-    model: str = option("lite", "Preset of the model that is trained.")
+    model: str = option("lite", "Preset of the model that is trained; empty: the model of the checkpoint in init.")
     encoder: str = option("", "Weights of the frame encoder instead of the preset's, such as local-dir:FOLDER.")
     llm: str = option("", "Language model instead of the preset's: a folder or a hub id.")
     temporal: Literal[TemporalKind, ""] = option(
         "", "Kind of temporal module instead of the preset's, at the same number of tokens."
+    )
+    queries: int = option(0, "Number of tokens of a segment instead of the preset's; 0: the preset's.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptimizerConfig(OptimizerConfig):
+    """The optimizers of models that are trained from random weights or tuned."""
+
+    optimizer: Literal["adamw", "muon"] = option(
+        "adamw",
+        "adamw, or muon: Muon for the weights of linear layers and convolutions and AdamW for all else, which takes "
+        "fewer steps from random weights.",
     )
 
 
@@ -69,6 +81,7 @@ class VideoDataConfig(DataConfig):
 class StageRecipe(Recipe):
     """A run that trains a video language model."""
 
+    optimizer: StageOptimizerConfig = field(default_factory=StageOptimizerConfig)
     parallelism: VideoLLMParallelism = field(default_factory=VideoLLMParallelism)
     dataset: VideoDataConfig = field(default_factory=VideoDataConfig)
 
@@ -76,6 +89,11 @@ class StageRecipe(Recipe):
         yield from super().problems()
         parallelism, dataset = self.parallelism, self.dataset
         passes, stage = parallelism.gradient_accumulation_steps, parallelism.zero_stage
+        yield (
+            self.optimizer.optimizer == "muon" and stage > 0,
+            f"optimizer is muon and zero_stage is {stage}, but ZeRO shards matrices, which Muon needs whole; set "
+            "zero_stage 0 or optimizer adamw",
+        )
         yield passes < 1, f"gradient_accumulation_steps is {passes}; it must be at least 1"
         yield (
             dataset.batch_size % passes > 0,
@@ -107,12 +125,18 @@ class PresetRecipe(StageRecipe):
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     @property
+    def base_config(self) -> ModelConfig:
+        """The configuration of the model without this recipe's choices."""
+        return preset(self.network.model)
+
+    @property
     def model_config(self) -> ModelConfig:
-        """The preset with this recipe's choices, without an adapter."""
-        network, config = self.network, preset(self.network.model)
+        """The base with this recipe's choices, without an adapter."""
+        network, config = self.network, self.base_config
         llm = replace(config.llm, lora=None, **({"source": network.llm} if network.llm else {}))
         encoder = replace(config.encoder, **({"pretrained": network.encoder} if network.encoder else {}))
-        temporal = replace(config.temporal, kind=network.temporal or config.temporal.kind)
+        kind, queries = network.temporal or config.temporal.kind, network.queries or config.temporal.queries
+        temporal = replace(config.temporal, kind=kind, queries=queries)
         return replace(config, encoder=encoder, temporal=temporal, llm=llm)
 
     @property

@@ -80,7 +80,7 @@ def plot(path: Path, curves: Mapping[str, Sequence[tuple[int, float]]], ylabel: 
         if points:
             axes.plot(*zip(*points, strict=True), marker="" if label.startswith("training") else ".", label=label)
     axes.set(xlabel="step", ylabel=ylabel)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=4)  # beside the curves it would cover some
     figure.savefig(path, dpi=120)
 
 

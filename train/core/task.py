@@ -55,6 +55,10 @@ class TrainingTask:
     def after_step(self, trainer: "TaskTrainer") -> None:
         """Is called after each optimizer step, before a checkpoint of this step is written."""
 
+    def measures(self) -> dict[str, float]:
+        """Returns measures of the steps since the last line of the log, which join it."""
+        return {}
+
     def after_epoch(self, trainer: "TaskTrainer") -> None:
         """Is called after each pass through the sampler."""
 

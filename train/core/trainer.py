@@ -17,7 +17,9 @@ from torch import nn
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
+from train.configs.stages import StageOptimizerConfig
 from train.core.arguments import training_arguments
+from train.core.optimizers import muon
 from train.core.resume import COMPLETE, complete_checkpoint
 from train.core.task import TrainingTask
 from videollm.errors import ConfigError
@@ -38,7 +40,8 @@ class TaskTrainer(Trainer):
 
     def __init__(self, task: TrainingTask):
         self.task = task
-        self.started = time.perf_counter()
+        self.started = self.began = time.perf_counter()
+        self.began_at = 0  # the step that training began with, when it was resumed
         super().__init__(
             task.module,
             training_arguments(task.recipe, task.epochs),
@@ -64,8 +67,11 @@ class TaskTrainer(Trainer):
         return self.task.sampler
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        chosen = self.task.recipe.optimizer
         if self.optimizer is None and self.task.has_own_optimizer:
             self.optimizer = self.task.create_optimizer()
+        elif self.optimizer is None and isinstance(chosen, StageOptimizerConfig) and chosen.optimizer == "muon":
+            self.optimizer = muon(self.task.module, chosen.learning_rate, chosen.weight_decay)
         return self.optimizer or super().create_optimizer(model)
 
     def create_scheduler(
@@ -88,6 +94,14 @@ class TaskTrainer(Trainer):
         if measured := {f"eval_{name}": value for name, value in self.task.evaluate().items()}:
             self.log(measured)
         return metrics | measured
+
+    def log(self, logs: dict[str, float], *arguments: Any, **options: Any) -> None:
+        """Adds the task's measures and the minutes that are left to a line about training steps."""
+        if "loss" in logs:
+            step_s = (time.perf_counter() - self.began) / max(self.state.global_step - self.began_at, 1)
+            left_s = step_s * (self.state.max_steps - self.state.global_step)
+            logs = {**logs, **self.task.measures(), "minutes_left": round(left_s / 60, 1)}
+        super().log(logs, *arguments, **options)
 
     @property
     def _engine(self) -> Any:
@@ -171,6 +185,9 @@ class _TaskHooks(TrainerCallback):
 
     def __init__(self, trainer: TaskTrainer):
         self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.began, self.trainer.began_at = time.perf_counter(), state.global_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer.task.after_step(self.trainer)

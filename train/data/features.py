@@ -22,7 +22,7 @@ from videollm.features.cache import cache_key
 from videollm.features.encode import EncodedVideo, encode_video, row_sampling, stored_video
 from videollm.features.shards import FeatureShards
 from videollm.features.stored import StoredDtype, bytes_per_frame
-from videollm.video.decode import probe
+from videollm.video.decoding import probe
 from videollm.video.frames import VideoInfo
 
 NONE = "none"  # what a recipe's `features` says to encode while training

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from train.data.pairs import VideoInterval
 from videollm.config import SamplingConfig
 from videollm.encoders.images import resize_crop
-from videollm.video.decode import decode
+from videollm.video.decoding import decode
 
 FRAMES_FILE, TIMES_FILE = "frames.npy", "times.npy"
 

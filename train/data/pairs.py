@@ -84,11 +84,11 @@ def _pair(path: Path, number: int, row: Mapping[str, Any]) -> CaptionPair:
     texts = [row.get("video"), row.get("caption"), row.get("group") or ""]
     if unknown or not row.get("video") or not row.get("caption") or not all(isinstance(t, str) for t in texts):
         raise DataError(
-            f"{path}, row {number}: has {', '.join(map(str, row))}; it needs video and caption, and may have "
+            f"{path}, row {number}: has {', '.join(map(repr, row))}; it needs video and caption, and may have "
             f"{', '.join(FIELDS[2:])}"
         )
     false = row.get("false") or ()
-    if isinstance(false, str) or not all(isinstance(text, str) for text in false):
+    if not isinstance(false, list | tuple) or not all(isinstance(text, str) for text in false):
         raise DataError(f"{path}, row {number}: false is {false!r}; it is a list of captions")
     start, end = (_seconds(path, number, name, row.get(name)) for name in ("start", "end"))
     part = VideoInterval(path.parent / row["video"], start, end)

@@ -1,6 +1,6 @@
 """Simulated stories as training data, drawn while a run trains: nothing but a seed needs to be kept.
 
-This is the one module of `train` that imports `data_gen`, so that the recipes of `lite` need no files.
+It makes the recipes of `lite` need no files, as `train.data.rendered` does for those of the world.
 """
 
 import random

@@ -9,12 +9,10 @@ DIR/plot.png. Parts that exist are not made again, so a run that was stopped res
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from train.configs.retrieval import WORLD, RetrievalRecipe
 from train.data.pair_batches import PairBatches
 from train.data.pairs import write_pairs
 from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs
+from train.experiments.costs import timed
 from train.experiments.joint_heads import train_jointly
 from train.tasks.backbone import save_backbone, towers
 from train.tasks.retrieval import encode_pairs
@@ -83,25 +82,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 slow = {"epochs": 2, "data": str(out / "some.jsonl")} if name in SLOW else {}
                 retrieval.train(head_recipe(out, name, "words", ALONE[name] | slow | {"text": "freeze"}))
     report(out, {name: asked(out, name) for name in (*TOGETHER, *options.heads)})
-
-
-@contextmanager
-def timed(out: Path, step: str) -> Iterator[None]:
-    """Add the seconds of a step to DIR/costs.json, also of one that is stopped: wall-clock and processor seconds."""
-
-    def cpu() -> float:
-        return sum(os.times()[:4])
-
-    clock, used = time.perf_counter(), cpu()
-    try:
-        yield
-    finally:
-        file = out / "costs.json"
-        costs = json.loads(file.read_text()) if file.exists() else {}
-        before = costs.get(step, {"seconds": 0, "cpu_seconds": 0})
-        spent = {"seconds": round(time.perf_counter() - clock), "cpu_seconds": round(cpu() - used)}
-        costs[step] = {name: before[name] + spent[name] for name in spent}
-        file.write_text(json.dumps(costs, indent=2) + "\n")
 
 
 def world(out: Path, scale: float) -> None:

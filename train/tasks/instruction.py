@@ -13,11 +13,14 @@ from train.core.samplers import Draws, Order
 from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
 from train.data.conversations import Conversations, PromptCollator
+from train.data.rendered import RenderedClips
+from train.data.rendered_conversations import RenderedConversationCollator
 from train.data.rows import InstructionRows
 from train.data.simulated import StoryConversationCollator, training_stories
 from train.tasks.stages import read_rows, stage_card
 from train.tasks.video_llm import save_checkpoint, starting_model
 from videollm.checkpoint import Model
+from videollm.encoders.pixels import PixelEncoder
 from videollm.models.processor import Message, Prompt
 
 
@@ -45,10 +48,15 @@ class InstructionTask(TrainingTask):
 
     def save(self, output: Path, state: dict[str, torch.Tensor], card: str) -> None:
         """Writes what `videollm.load` reads. `state` has the trained tensors by the names of `module`."""
-        save_checkpoint(self.model, output, state, card, full=self.recipe.tuning.tune == "full")
+        save_checkpoint(self.model, output, state, card, full=self.recipe.tuning.trains_language_model)
 
     def _simulate(self) -> None:
         dataset = self.recipe.dataset
+        if isinstance(self.model.encoder, PixelEncoder):
+            self.rows = RenderedClips(dataset.num_videos, self.recipe.seed + 1)
+            self.sampler = Draws(self._order((dataset.num_videos,)))
+            self.collate = RenderedConversationCollator(self.model, dataset.questions, dataset.hide_videos)
+            return
         # Another seed than that of stage 1 makes stage 2 see other stories.
         self.rows, taxonomy = training_stories(self.model, dataset, self.recipe.seed + 1)
         self.sampler = Draws(self._order((dataset.num_videos,)))

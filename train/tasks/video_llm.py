@@ -8,13 +8,15 @@ from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from train.configs.stage1 import AlignmentRecipe
-from train.configs.stage2 import InstructionRecipe
+from train.configs.stage2 import InstructionRecipe, TuningConfig
 from train.configs.stages import PresetRecipe
 from train.core.device import rank_device
 from videollm import checkpoint
 from videollm.checkpoint import Model
+from videollm.device import resolve_dtype
 from videollm.errors import ConfigError
 from videollm.export import FOLDER
+from videollm.models.language import add_lora
 
 
 def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
@@ -24,24 +26,63 @@ def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
     Raises ConfigError if this checkpoint has an adapter and the recipe does not train one.
     """
     if not isinstance(recipe, InstructionRecipe):
-        return _fresh_model(recipe)
+        return fresh_model(recipe)
+    model = preset_model(recipe) if recipe.network.model else loaded_model(recipe)
+    if recipe.tuning.trains_language_model:
+        model.llm.language_model.requires_grad_(True)
+    if recipe.tuning.tune == "language_model":
+        for module in (model.llm.temporal, model.llm.audio):
+            if module is not None:
+                module.requires_grad_(False)
+    return model
+
+
+def preset_model(recipe: InstructionRecipe) -> Model:
+    """Returns the preset that stage 2 trains, with what the checkpoint that it starts from has learned.
+
+    Raises ConfigError if that has an adapter that the recipe does not train.
+    """
     tuning, init = recipe.tuning, Path(recipe.tuning.init)
     if tuning.init and (init / FOLDER).is_dir() and not recipe.network.llm:
         recipe = recipe.changed(llm=str(init / FOLDER))  # the checkpoint has a language model of its own
-    model = _fresh_model(recipe)
+    model = fresh_model(recipe)
     if tuning.init:
         checkpoint.load_projector(model.llm, init / "projector.safetensors")
         adapter = init / "adapter" / "adapter_model.safetensors"
-        if adapter.is_file() and tuning.tune != "adapter":
-            raise ConfigError(
-                f"{init} has an adapter, which tune {tuning.tune} would lose; merge it first with "
-                f"videollm export {init} --out DIR, then start from init DIR"
-            )
         if adapter.is_file():
+            _keep_adapter(tuning)
             set_peft_model_state_dict(model.llm.language_model, load_file(adapter))
-    if tuning.tune == "full":
-        model.llm.language_model.requires_grad_(True)
     return model
+
+
+def loaded_model(recipe: InstructionRecipe) -> Model:
+    """Returns the checkpoint that stage 2 starts from, with its own tokenizer, prompt and tower.
+
+    Raises ConfigError if it has an adapter that the recipe does not train.
+    """
+    tuning, config = recipe.tuning, recipe.model_config
+    model = checkpoint.load_directory(
+        Path(tuning.init), rank_device(), trainable=True, load_in_4bit=tuning.load_in_4bit
+    )
+    language_model = model.llm.language_model
+    if not tuning.load_in_4bit:
+        language_model.to(resolve_dtype(recipe.language_model_dtype, model.device))
+    if (own := model.config.llm.lora) is not None:
+        _keep_adapter(tuning)
+        if config.llm.lora != own:
+            raise ConfigError(f"{tuning.init} has an adapter of rank {own.r}; leave lora_r {tuning.lora_r} out")
+    elif config.llm.lora is not None:
+        model.llm.language_model = add_lora(language_model, config.llm.lora)
+    return replace(model, config=config)
+
+
+def _keep_adapter(tuning: TuningConfig) -> None:
+    """Raises ConfigError if training would lose the adapter of the checkpoint that it starts from."""
+    if tuning.tune != "adapter":
+        raise ConfigError(
+            f"{tuning.init} has an adapter, which tune {tuning.tune} would lose; merge it first with "
+            f"videollm export {tuning.init} --out DIR, then start from init DIR"
+        )
 
 
 def trained_checkpoint(directory: Path) -> Model:
@@ -52,7 +93,8 @@ def trained_checkpoint(directory: Path) -> Model:
     return model
 
 
-def _fresh_model(recipe: PresetRecipe) -> Model:
+def fresh_model(recipe: PresetRecipe) -> Model:
+    """Returns the model of the recipe's preset with an untrained projector."""
     config = recipe.model_config
     held = replace(config, llm=replace(config.llm, dtype=recipe.language_model_dtype))
     model = checkpoint.build(held, rank_device(), seed=recipe.seed)

@@ -1,0 +1,44 @@
+"""Rendered clips to what stage 2 trains on: several questions of a clip, which share one pass over its frames."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from train.data.packing import PackedPrompt, collate_packed
+from train.data.rendered import RenderedClip
+from videollm.checkpoint import Model
+from videollm.features.encode import SegmentFeatures
+from videollm.models.processor import Message
+
+
+class RenderedConversationCollator:
+    """Rendered clips to the arguments of `VideoLLM.forward`.
+
+    Args:
+        model: The model, whose temporal module reads pixels.
+        questions: The number of questions about each clip, beside its caption.
+        hidden: Whether the clips are left out of the prompts, so that only words are learnt.
+    """
+
+    def __init__(self, model: Model, questions: int, hidden: bool):
+        self.processor, self.questions, self.hidden = model.processor, questions, hidden
+
+    def __call__(self, clips: Sequence[RenderedClip]) -> dict[str, Any]:
+        return collate_packed([self.packed(clip) for clip in clips], self.processor.tokenizer.pad_token_id)
+
+    def packed(self, clip: RenderedClip) -> PackedPrompt:
+        segments = [] if self.hidden else [segment(clip)]
+        turns = clip.turns(self.questions)
+        return PackedPrompt.of(
+            [
+                self.processor([Message("user", asked), Message("assistant", answer)], segments)
+                for asked, answer in turns
+            ]
+        )
+
+
+def segment(clip: RenderedClip) -> SegmentFeatures:
+    """Returns the whole clip as one segment of pixels."""
+    times_s = clip.times_s()
+    return SegmentFeatures(0.0, clip.clip.duration_s, clip.pixels().flatten(2), times_s, torch.zeros(1), ())
