@@ -1,20 +1,18 @@
 #!/usr/bin/env bash
-# Run vLLM with an exported model, and our server on top of it: bash scripts/vllm/serve.sh MODEL_DIR [OPTION OF videollm
-# serve ...]. MODEL_DIR is what `videollm export` wrote. VLLM_PORT is the port of vLLM (8001). VLLM_OPTIONS holds
-# further options of vLLM, such as "--tensor-parallel-size 2". Both servers end when one of them ends.
+# Run vLLM with a model, and our server on top of it: bash scripts/vllm/serve.sh MODEL [OPTION OF videollm serve ...].
+# MODEL is what `videollm export` wrote, or the directory or hub id of a video model of transformers. VLLM_PORT is the
+# port of vLLM (8001). VLLM_OPTIONS holds further options of vLLM, such as "--tensor-parallel-size 2". Both servers end
+# when one of them ends.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 VENV=${VENV:-$ROOT/.venv}
 VENV_VLLM=${VENV_VLLM:-$ROOT/.venv-vllm}
 port=${VLLM_PORT:-8001}
 
-model=${1:?give the directory that videollm export wrote}
+model=${1:?give the directory that videollm export wrote, or a video model of transformers}
 shift
-read -r context dtype < <("$VENV/bin/python" -c '
-import sys
-from videollm.checkpoint import config_of
-config = config_of(sys.argv[1])
-print(config.prompt.context, config.llm.dtype)' "$model")
+told=$("$VENV/bin/python" "$ROOT/scripts/vllm/options.py" "$model")
+mapfile -t options <<<"$told"
 
 # On a CPU: the memory of the KV cache in GiB, and small blocks, since two prompts share only whole blocks.
 export VLLM_CPU_KVCACHE_SPACE=${VLLM_CPU_KVCACHE_SPACE:-2}
@@ -28,9 +26,8 @@ run_vllm() {
     while [ $status -gt 128 ]; do
         status=0
         # shellcheck disable=SC2086  # several options in one variable
-        "$VENV_VLLM/bin/python" -m vllm.entrypoints.openai.api_server --model "$model/language_model" \
-            --served-model-name videollm --host 127.0.0.1 --port "$port" --dtype "$dtype" \
-            --max-model-len "$context" --enable-prompt-embeds --enable-prompt-tokens-details \
+        "$VENV_VLLM/bin/python" -m vllm.entrypoints.openai.api_server "${options[@]}" \
+            --host 127.0.0.1 --port "$port" --enable-prompt-tokens-details \
             --generation-config vllm "${cpu[@]}" ${VLLM_OPTIONS:-} || status=$?
         echo "vLLM ended with status $status" >&2
     done

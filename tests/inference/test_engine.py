@@ -50,6 +50,9 @@ def test_greedy_and_small_top_p_take_the_likeliest():
     assert choose(logits, GenerationConfig(), None) == 1
     assert {choose(logits, GenerationConfig(temperature=5.0, top_p=0.1), generator) for _ in range(50)} == {1}
     assert {choose(logits, GenerationConfig(temperature=5.0), generator) for _ in range(200)} == {0, 1, 2}
+    tiny = 1e-320  # which float32 rounds to 0
+    assert choose(logits, GenerationConfig(temperature=5.0, top_p=tiny), generator) == 1
+    assert choose(logits, GenerationConfig(temperature=tiny), generator) == 1
 
 
 def test_broken_weights_are_reported_not_answered():

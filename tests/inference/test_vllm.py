@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from data_gen.make_world import main as make_world
 from videollm import checkpoint
 from videollm.chat.session import ChatSession
+from videollm.cli.main import main
 from videollm.errors import ConfigError, EngineError
 from videollm.features.encode import SegmentFeatures
 from videollm.inference.engine import PromptCache
@@ -175,6 +177,35 @@ def test_nothing_listening():
 def test_what_is_no_url_is_refused(url: str):
     with pytest.raises(ConfigError, match="it must be like http://localhost:8001"):
         VLLMEngine(MODEL, url)
+
+
+@pytest.mark.parametrize("command", [["ask", str(SAMPLE), "Hi"], ["chat", str(SAMPLE)], ["caption", str(SAMPLE)]])
+def test_commands_have_vllm_answer(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hi\n"))
+    bodies: list[Any] = []
+    with serving(says(chunk(70), chunk(71), DONE), bodies) as engine:
+        options = ["--model", "debug", "--engine", "vllm", "--vllm-url", engine.url, "--frames", "4", "--json"]
+        assert main([*command, *options]) == 0
+    assert json.loads(capsys.readouterr().out.strip("> \n"))["text"] == MODEL.processor.tokenizer.decode([70, 71])
+    (body,) = bodies
+    assert body["prompt_embeds"]
+
+
+def test_an_evaluation_has_vllm_answer(tmp_path: Path):
+    world, out, bodies = tmp_path / "world", tmp_path / "out", []
+    assert make_world(["--out", str(world), "--split", "test=2", "--size", "64", "--seconds", "2", "2"]) == 0
+    with serving(says(chunk(70), DONE), bodies) as engine:
+        command = ["eval", "openqa", "--model", "debug", "--engine", "vllm", "--vllm-url", engine.url, "--limit", "1"]
+        assert main([*command, "--data", str(world), "--out", str(out)]) == 0
+    assert len(bodies) == len((out / "predictions.jsonl").read_text().splitlines()) > 1
+
+
+def test_the_engine_and_its_url_are_given_together(capsys: pytest.CaptureFixture[str]):
+    for wrong in (["--engine", "vllm"], ["--vllm-url", "http://localhost:8001"]):
+        assert main(["ask", str(SAMPLE), "Hi", "--model", "debug", *wrong]) == 2
+        assert "give --engine vllm and --vllm-url together" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("headers", [True, False])

@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.encoders.conftest import write_model
-from tests.models.published.legacy_tokenizer import llama_tokenizer
+from tests.official.published_files import WIDTH, WORDS, import_tiny_video_chatgpt, write_video_chatgpt
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import load
-from videollm.cli import main
 from videollm.config import EncoderConfig
 from videollm.datasets.schema import Message
 from videollm.errors import CheckpointError
@@ -22,41 +19,17 @@ from videollm.models.visual_prompting import VISUAL_TOKEN_ID
 from videollm.official.video_chatgpt import CLIP, import_video_chatgpt
 
 SAMPLE = Path(__file__).parents[2] / "scripts" / "samples" / "sample.mp4"
-WORDS, WIDTH, CLIP_WIDTH = 448, 40, 32
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a person has: the published file, the language model under it, CLIP."""
-    folder = tmp_path_factory.mktemp("parts")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=WORDS,
-        hidden_size=WIDTH,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "llm")
-    llama_tokenizer([]).save_pretrained(folder / "llm")
-    write_model(folder / "clip")
-    state = {
-        "model.mm_projector.weight": torch.randn(WIDTH, CLIP_WIDTH),
-        "model.mm_projector.bias": torch.randn(WIDTH),
-        "model.embed_tokens.weight": torch.randn(WORDS + 3, WIDTH),
-    }
-    torch.save(state, folder / "video_chatgpt.bin")
-    return folder
+    return write_video_chatgpt(tmp_path_factory.mktemp("parts"))
 
 
 @pytest.fixture(scope="module")
 def imported(parts: Path) -> Path:
-    arguments = ["import-official", str(parts / "video_chatgpt.bin"), "--system", "Video-ChatGPT"]
-    arguments += ["--llm", str(parts / "llm"), "--vision", str(parts / "clip"), "--out", str(parts / "out")]
-    assert main(arguments) == 0
-    return parts / "out"
+    return import_tiny_video_chatgpt(parts)
 
 
 def test_video_chatgpt_answers_about_a_video(imported: Path, parts: Path):

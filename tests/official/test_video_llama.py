@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from tests.models.published.recorded import Recorded, recorded
-from tests.official.published_files import EVIDENCE, part, read_prompt, segment, write_llm
+from tests.official.published_files import (
+    EVIDENCE,
+    import_tiny_video_llama,
+    read_prompt,
+    segment,
+    write_video_llama,
+)
 from videollm.chat.plan import tower_cost
 from videollm.checkpoint import load
 from videollm.cli import main
@@ -28,27 +34,14 @@ def data() -> Recorded:
 
 @pytest.fixture(scope="module")
 def files(data: Recorded, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """EVA's file has one block more and a head, as the published one."""
-    folder = tmp_path_factory.mktemp("video_llama")
-    eva = part(data, "visual_encoder.", "visual_encoder.")
-    last = data.config["vit"]["depth"]
-    eva |= {n.replace("blocks.0.", f"blocks.{last}."): t for n, t in eva.items() if n.startswith("blocks.0.")}
-    eva |= {"norm.weight": torch.ones(1), "head.weight": torch.ones(1)}
-    frozen = part(data, ("Qformer.", "ln_vision.", "query_tokens"))
-    trained = part(data, ("video_", "llama_proj."))
-    for name, state in (("eva", eva), ("blip2", {"model": frozen}), ("vl", {"model": trained})):
-        torch.save(state, folder / f"{name}.pth")
-    write_llm(data, folder / "llm")
-    return [folder / f"{name}.pth" for name in ("eva", "blip2", "vl")]
+    return write_video_llama(data, tmp_path_factory.mktemp("video_llama"))
 
 
 def imported(data: Recorded, files: list[Path], layout: PromptLayoutName) -> Path:
     out = files[0].parent / layout
     if out.exists():
         return out
-    settings = {"vit": {"heads": 4, "blocks": data.config["vit"]["depth"]}, "qformer": data.config["qformer"]}
-    import_video_llama(files, files[0].parent / "llm", out, layout, EVIDENCE, settings)
-    return out
+    return import_tiny_video_llama(data, files, out, layout)
 
 
 @pytest.mark.parametrize(("layout", "demo"), [("video_llama", "vicuna"), ("video_llama_2", "llama_v2")])

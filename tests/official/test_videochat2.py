@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from tests.models.published.recorded import Recorded, recorded
-from tests.official.published_files import EVIDENCE, part, read_prompt, segment, write_llm
+from tests.official.published_files import EVIDENCE, import_tiny_videochat2, read_prompt, segment
 from videollm.checkpoint import load_directory, save
 from videollm.cli import main
 from videollm.datasets.schema import Message
 from videollm.errors import CheckpointError
-from videollm.models.tower import TOWER
 from videollm.official.videochat2 import import_videochat2
 
 SAMPLE = Path(__file__).parents[2] / "scripts" / "samples" / "sample.mp4"
@@ -25,19 +24,7 @@ def data() -> Recorded:
 
 @pytest.fixture(scope="module")
 def imported(data: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("videochat2")
-    frozen = part(data, "vision_encoder.") | {"temp": torch.tensor(0.07), "itm_head.bias": torch.zeros(2)}
-    base = part(data, "llama_model.").keys() - {n for n in data.state if ".lora_" in n}
-    trained = {n: t for n, t in data.state.items() if n not in frozen.keys() | base}
-    torch.save(frozen, folder / "umt_qformer.pth")
-    torch.save({"model": trained}, folder / "stage3.pth")
-    write_llm(data, folder / "llm", "llama_model.base_model.model.")
-    settings = {**data.config, "instruction": data.input["demo/instruction_ids"][0].tolist()}
-    made = import_videochat2(
-        [folder / "umt_qformer.pth", folder / "stage3.pth"], folder / "llm", folder / "out", EVIDENCE, settings
-    )
-    assert made.visual_tokens == 7
-    return folder / "out"
+    return import_tiny_videochat2(data, tmp_path_factory.mktemp("videochat2"))
 
 
 def test_prompt_embeddings_and_logits_are_the_demos(data: Recorded, imported: Path):
@@ -70,7 +57,7 @@ def test_trains_further_and_keeps_the_tower(imported: Path, tmp_path: Path):
     model.llm(**arguments).loss.backward()
     learned = {name: p for name, p in model.llm.named_parameters() if p.grad is not None and bool(p.grad.any())}
     assert {name.partition(".")[0] for name in learned} == {"temporal", "language_model"}
-    assert not any(name.startswith(TOWER) for name in learned)
+    assert not any(name.startswith("temporal.tower.") for name in learned)
     trained = {name: p.detach() for name, p in model.llm.named_parameters() if p.requires_grad}
     trained["temporal.module.output.bias"] = trained["temporal.module.output.bias"] + 1
     save(model, tmp_path, state=trained)

@@ -4,27 +4,23 @@ The first test that asks waits for vLLM to start, which takes minutes.
 """
 
 import json
-import os
-import re
 import signal
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
-from time import monotonic, perf_counter, sleep
-from typing import Any
+from time import perf_counter
 
 import httpx
 import openai
 import psutil
 import pytest
 
-from tests.serve.conftest import ROOT, SAMPLE, Server, asked, data_url, starting
+from tests.serve.conftest import SAMPLE, Server, starting
+from tests.vllm.both import Both, starting_both
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import load
 from videollm.export import export
@@ -38,41 +34,6 @@ pytestmark = pytest.mark.vllm
 
 QUESTIONS = ("What is in this video?", "What comes first?", "Is there a dog?")
 AT_ONCE = 16
-MORE = os.environ.get("VLLM_OPTIONS", "")  # such as --enforce-eager, which starts sooner
-START_S = 900
-
-
-@dataclass
-class Both:
-    """What scripts/vllm/serve.sh started."""
-
-    process: subprocess.Popen
-    log: Path
-    url: str
-    vllm_url: str
-
-    def health(self) -> dict[str, Any]:
-        return httpx.get(f"{self.url}/health", timeout=30).json()
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        end = monotonic() + START_S
-        while not condition():
-            assert self.process.poll() is None and monotonic() < end, self.log.read_text()[-4000:]
-            sleep(0.2)
-
-    def metric(self, name: str) -> float:
-        """Of vLLM."""
-        text = httpx.get(f"{self.vllm_url}/metrics").text
-        return sum(float(value) for value in re.findall(rf"^{name}\{{.*\}} (\S+)$", text, re.MULTILINE))
-
-    @property
-    def client(self) -> Any:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=300)
-
-    def ask(self, question: str, **more: Any) -> Any:
-        return self.client.chat.completions.create(
-            model="lite", messages=asked(data_url(SAMPLE.read_bytes()), question), **more
-        )
 
 
 @pytest.fixture(scope="module")
@@ -90,32 +51,8 @@ def model(exported: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def both(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        port, vllm_port = one.getsockname()[1], two.getsockname()[1]
-    log = tmp_path_factory.mktemp("log") / "both.log"
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            ["bash", "scripts/vllm/serve.sh", str(exported), "--port", str(port), "--waiting", "64"],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=os.environ | {"VLLM_PORT": str(vllm_port), "VLLM_OPTIONS": f"--max-num-seqs {AT_ONCE} {MORE}"},
-        )
-    made = Both(process, log, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{vllm_port}")
-    started = perf_counter()
-    try:
-        made.until(lambda: f"running on {made.url}" in log.read_text())
-        made.until(lambda: made.health()["status"] == "ok")
-        print(f"vLLM started in {perf_counter() - started:.0f} s")
+    with starting_both(exported, tmp_path_factory.mktemp("log"), f"--max-num-seqs {AT_ONCE}") as made:
         yield made
-    finally:
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        status, left = process.wait(timeout=120), psutil.wait_procs(children, timeout=60)[1]
-    assert status == 0 and not left  # both ended, with all their processes
 
 
 def test_greedy_answers_are_those_of_the_local_engine(both: Both, model: Model):
@@ -195,13 +132,16 @@ def test_a_client_that_goes_away_ends_vllms_work(both: Both):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_before_its_first_token_leaves_vllms_queue(both: Both, stream: bool):
+    # Without a video, our server would say what it is for, and vLLM would not be asked.
+    file = both.client.files.create(file=SAMPLE, purpose="user_data").id
+    content = [{"type": "file", "file": {"file_id": file}}, {"type": "text", "text": "Tell a story."}]
     long = {"prompt": "Hello", "max_tokens": 400, "ignore_eos": True, "stream": True}
     with httpx.Client(timeout=300) as vllm, ExitStack() as others:
         for _ in range(AT_ONCE):
             others.enter_context(vllm.stream("POST", f"{both.vllm_url}/v1/completions", json=long))
         both.until(lambda: both.metric("vllm:num_requests_running") == AT_ONCE)
         client = HTTPConnection(both.url.removeprefix("http://"))
-        body = {"model": "lite", "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+        body = {"model": "lite", "messages": [{"role": "user", "content": content}], "stream": stream}
         client.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         both.until(lambda: both.metric("vllm:num_requests_waiting") == 1)
         client.close()
@@ -215,7 +155,7 @@ def test_a_client_that_goes_away_before_its_first_token_leaves_vllms_queue(both:
 def test_two_replicas_in_front_of_one_vllm(both: Both, exported: Path, tmp_path: Path):
     with starting(tmp_path) as start:
         second: Server = start("--model", str(exported), "--engine", "vllm", "--vllm-url", both.vllm_url).ready()
-        other = Both(both.process, both.log, second.url, both.vllm_url)
+        other = replace(both, url=second.url)
         with ThreadPoolExecutor(6) as pool:
             texts = list(
                 pool.map(lambda i: (both, other)[i % 2].ask(QUESTIONS[i // 2]).choices[0].message.content, range(6))

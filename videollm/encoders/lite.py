@@ -96,7 +96,10 @@ class LiteEncoder:
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
         images = (resize_crop(upload(pixels, self.device), self.image_size) - 127) / 128
-        maps = self._maps(images)
+        return self.classify(self._maps(images))
+
+    def classify(self, maps: torch.Tensor) -> torch.Tensor:
+        """Returns class logits (T,5,1000) of the whole frame and its regions, of feature maps (T,1280,7,7)."""
         views = [maps, *(maps[:, :, rows, columns] for rows in WINDOWS for columns in WINDOWS)]
         pooled = torch.stack([view.mean((-2, -1)) for view in views], dim=1)
         return self.network.classifier(pooled)
@@ -113,14 +116,15 @@ class LiteEncoder:
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
         """Returns sentence embeddings, normalised after the mean of the classes is subtracted, as for frames."""
-        tokens, mask, embed = self._sentences(texts)
+        tokens, mask, embed = self.sentences(texts)
         return TextFeatures(tokens - self.centre, mask, F.normalize(embed - self.centre, dim=-1))
 
     def reads_whole(self, text: str) -> bool:
-        return self._sentences.reads_whole(text)
+        return self.sentences.reads_whole(text)
 
     @functools.cached_property
-    def _sentences(self) -> SentenceEncoder:
+    def sentences(self) -> SentenceEncoder:
+        """The text tower."""
         return SentenceEncoder(assets.fetch("all-minilm-l6-v2"), self.device)
 
 

@@ -1,10 +1,14 @@
 """An encoder for all dual encoders of open_clip: CLIP, SigLIP, EVA, CoCa, ...
-(https://github.com/mlfoundations/open_clip)."""
+(https://github.com/mlfoundations/open_clip), also where their weights are a directory of transformers or a state dict.
+"""
 
 import difflib
 import functools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NoReturn, cast
 
 import open_clip
@@ -21,6 +25,12 @@ from videollm.encoders.base import FrameFeatures, TextFeatures, Vocabulary, batc
 from videollm.encoders.concepts import imagenet_concepts, membership
 from videollm.encoders.images import RESIZE
 from videollm.encoders.tags import concept_probabilities
+from videollm.encoders.transformers_clip import (
+    KINDS,
+    TransformersTokenizer,
+    TransformersTowers,
+    load_transformers,
+)
 from videollm.encoders.zero_shot import class_text, fingerprint
 from videollm.errors import AssetError, ConfigError
 
@@ -32,7 +42,11 @@ class OpenClipEncoder:
 
     The tokens are the outputs of block `config.layer` at the patches, without the final norm, as LLaVA takes them, in
     the dtype of the weights. embed and concepts are float32. Concepts are the zero-shot probabilities of "a photo of a
-    WORD", summed along `vocabulary`. An empty `config.pretrained` gives random weights, for tests.
+    WORD", summed along `vocabulary`.
+
+    `config.pretrained` is a tag of open_clip, `local-dir:` and a folder of open_clip's
+    layout or of transformers (CLIP or SigLIP), or the path of a state dict of the architecture `config.name`. An empty
+    one gives random weights, for tests.
 
     Raises:
         ConfigError: If the name, the tag or the layer does not exist.
@@ -75,7 +89,7 @@ class OpenClipEncoder:
 
         try:
             tokens, embed = self._frames(torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8))
-        except AssertionError as error:
+        except (AssertionError, IndexError) as error:
             raise ConfigError(f"{config.name} has no layer {config.layer}: {error}") from None
         self.tokens_per_frame, self.token_dim = tokens.shape[1:]
         self.embed_dim = embed.shape[-1]
@@ -115,6 +129,8 @@ class OpenClipEncoder:
         return TextFeatures(tokens[:, :longest], mask[:, :longest], embed)
 
     def reads_whole(self, text: str) -> bool:
+        if isinstance(self.tokenizer, TransformersTokenizer):
+            return self.tokenizer.fits(text)
         return bool(self.tokenizer([text])[0, -1] == self._padding)
 
     def _texts(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,16 +161,20 @@ class OpenClipEncoder:
         return class_text(self, "open_clip", self.device, keep=self._cached)
 
 
-def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[str]], torch.Tensor]]:
+def _load(
+    config: EncoderConfig,
+) -> tuple[CLIP | CustomTextCLIP | TransformersTowers, Callable[[list[str]], torch.Tensor]]:
     """Returns the network on the CPU in float32, and its tokenizer, from texts to ids (B, context length)."""
     source, tag = _source(config), config.pretrained
+    if directory := _of_transformers(source):
+        return load_transformers(directory)
     if _has_schema(source):
         tag = ""
     elif source not in open_clip.list_models():
         close = ", ".join(difflib.get_close_matches(source, open_clip.list_models(), n=5))
         raise ConfigError(f"open_clip has no architecture {source!r}; close are {close or 'none'}")
-    elif tag and tag not in (tags := open_clip.list_pretrained_tags_by_model(source)):
-        raise ConfigError(f"{source} has no weights {tag!r}; choose one of {', '.join(tags)}, or {LOCAL}FOLDER")
+    elif tag and not Path(tag).is_file() and tag not in (tags := open_clip.list_pretrained_tags_by_model(source)):
+        raise ConfigError(f"{source} has no weights {tag!r}; choose one of {', '.join(tags)}, {LOCAL}FOLDER or a file")
     recorded = open_clip.get_pretrained_cfg(source, tag)
     try:
         with _refusing_code():  # a text tower or a tokenizer may be one of transformers
@@ -165,12 +185,13 @@ def _load(config: EncoderConfig) -> tuple[CLIP | CustomTextCLIP, Callable[[list[
                 require_pretrained=bool(tag) or _has_schema(source),
             )
             return cast(CLIP | CustomTextCLIP, model), open_clip.get_tokenizer(source)
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, UnpicklingError) as error:
         missing = recorded.get("hf_hub") or recorded.get("url") or source
         raise AssetError(
             f"{missing} cannot be loaded ({str(error).strip().splitlines()[0]}); put "
             f"open_clip_config.json, open_clip_model.safetensors and the tokenizer files, if the model has its own, "
-            f"into a folder and set the encoder's pretrained to {LOCAL}FOLDER"
+            f"into a folder and set the encoder's pretrained to {LOCAL}FOLDER; the folder of a CLIP or SigLIP of "
+            "transformers, or the file of a state dict, will do too"
         ) from error
 
 
@@ -199,6 +220,15 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 def _source(config: EncoderConfig) -> str:
     """Returns what open_clip takes as the name of the model: a folder, a hub id or an architecture."""
     return config.pretrained if config.pretrained.startswith(LOCAL) else config.name
+
+
+def _of_transformers(source: str) -> Path | None:
+    """Returns the folder in `source` if it has a CLIP or SigLIP of transformers and not of open_clip."""
+    folder = Path(source.removeprefix(LOCAL))
+    config = folder / "config.json"
+    if not source.startswith(LOCAL) or (folder / "open_clip_config.json").is_file() or not config.is_file():
+        return None
+    return folder if json.loads(config.read_text()).get("model_type") in KINDS else None
 
 
 def _has_schema(source: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from videollm.cpu.openvino_runtime import import_openvino
 from videollm.encoders.efficientnet import Block, Convolution, EfficientNetLite0
 
 # The processors for which it was measured. Elsewhere PyTorch computes the same.
@@ -25,7 +26,7 @@ def serves(device: torch.device, dtype: torch.dtype) -> bool:
 
 def compiled(network: EfficientNetLite0, side: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns a function that does what `network.layers` does, for float32 pictures (T,3,side,side)."""
-    import openvino
+    openvino = import_openvino()
     from openvino import opset13 as operations
 
     pictures = operations.parameter([-1, 3, side, side], openvino.Type.f32)

@@ -27,8 +27,8 @@ class SentenceEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._device = device
-        self._model = MiniLM().eval().requires_grad_(False).to(device)
-        self._model.load(directory / "model.safetensors")
+        self.network = MiniLM().eval().requires_grad_(False).to(device)
+        self.network.load(directory / "model.safetensors")
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -37,10 +37,8 @@ class SentenceEncoder:
         length = max(map(len, rows))
         ids = torch.tensor([row + [0] * (length - len(row)) for row in rows], device=self._device)
         mask = torch.tensor([[True] * len(row) + [False] * (length - len(row)) for row in rows], device=self._device)
-        hidden = self._model(ids, mask)
-        mean = hidden.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
-        norm = mean.norm(dim=-1, keepdim=True)
-        return hidden / norm[..., None], mask, mean / norm
+        tokens, embed = self.network(ids, mask, padded=not mask.all())
+        return tokens, mask, embed
 
     def reads_whole(self, text: str) -> bool:
         """Returns whether the text has at most `MAX_TOKENS` tokens."""
@@ -59,7 +57,7 @@ class SentenceEncoder:
 
 
 class MiniLM(nn.Module):
-    """BERT (Devlin et al. 2019) with six layers. It maps token ids (B,L) and a bool mask (B,L) to states (B,L,H)."""
+    """BERT (Devlin et al. 2019) with six layers, and the mean of its last hidden states."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,13 +67,22 @@ class MiniLM(nn.Module):
         self.norm = nn.LayerNorm(WIDTH, EPSILON)
         self.layers = nn.ModuleList(MiniLMLayer() for _ in range(LAYERS))
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, padded: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the hidden states (B,L,H) over the norm of their masked mean, and that mean as unit vectors (B,H).
+
+        Args:
+            ids: Token ids (B,L).
+            mask: bool (B,L), False at padding.
+            padded: Whether there is any padding. Attention is faster without a mask.
+        """
         x = self.words(ids) + self.kinds.weight[0]
         x = self.norm(x + self.positions.weight[: ids.shape[1]])
-        seen = None if mask.all() else mask[:, None, None]
+        seen = mask[:, None, None] if padded else None
         for layer in self.layers:
             x = layer(x, seen)
-        return x
+        mean = x.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
+        norm = mean.norm(dim=-1, keepdim=True)
+        return x / norm[..., None], mean / norm
 
     def load(self, file: Path) -> None:
         """Fills the weights from a BERT state dict in a safetensors file."""

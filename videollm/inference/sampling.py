@@ -14,6 +14,9 @@ from videollm.errors import ConfigError
 if TYPE_CHECKING:
     from videollm.inference.grammar import Grammar
 
+# Below this, dividing logits by the temperature overflows float32, and the most probable token is taken anyway.
+MIN_TEMPERATURE = 1e-5
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
@@ -63,14 +66,16 @@ class Token(NamedTuple):
     """A generated token.
 
     Attributes:
-        id: The token id.
+        id: The token id. -1 if a server sent the text instead.
         logprob: The natural logarithm of its probability before temperature and top_p, or None if not requested.
         top: The most probable tokens as (id, logprob), best first, if requested.
+        text: The text that a server sent, which may be that of several tokens.
     """
 
-    id: int
+    id: int = -1
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    text: str = ""
 
 
 def adjusted(logits: torch.Tensor, config: GenerationConfig, said: Sequence[int]) -> torch.Tensor:
@@ -96,13 +101,13 @@ def choose(logits: torch.Tensor, config: GenerationConfig, generator: torch.Gene
         raise FloatingPointError(
             "the language model computes no finite logit; check its weights, and that its dtype has enough range"
         )
-    if config.temperature == 0:
+    if config.temperature < MIN_TEMPERATURE:
         return int(logits.argmax())
     probabilities = (logits.float() / config.temperature).softmax(-1)
     if config.top_p < 1:
         ordered, order = probabilities.sort(descending=True)
-        # Keep a token while the probability before it is still below top_p, so that the first one always stays.
-        ordered[ordered.cumsum(0) - ordered >= config.top_p] = 0
+        # Keep a token while the probability before it is still below top_p. The first one always stays.
+        ordered[1:][ordered.cumsum(0)[:-1] >= config.top_p] = 0
         probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered)
     return int(torch.multinomial(probabilities, 1, generator=generator))
 

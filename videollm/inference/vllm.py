@@ -6,29 +6,23 @@ server must be started with --enable-prompt-embeds (https://docs.vllm.ai/en/late
 
 import base64
 import io
-import json
-import socket
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 
 from videollm.checkpoint import Model
-from videollm.errors import ConfigError, EngineError
+from videollm.errors import ConfigError
 from videollm.inference.engine import PromptCache
+from videollm.inference.event_stream import EventStreamClient
 from videollm.inference.sampling import GenerationConfig, Token
+from videollm.inference.vllm_chat import PLAIN
 from videollm.models.processor import Prompt, shared_prefix
 from videollm.models.video_llm import VideoLLM
 
-CONNECT_S = 5.0
 PATIENCE_S = 120.0  # the longest wait for a token; even a long queue delays a first token by much less
-HEALTH_S = 2.0
-# Sent with every request, because vLLM would otherwise take the values of the model's generation_config.json.
-PLAIN = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +66,12 @@ class VLLMEngine:
         if not isinstance(model.llm, VideoLLM):
             raise ConfigError(
                 f"{model.config.name} is a video model of transformers, whose prompts cannot be sent to vLLM as "
-                "embeddings; use --engine local"
+                "embeddings; use --engine local, or --engine openai if vLLM serves that model itself"
             )
         self.model, self.api_key, self.owner = model, api_key, owner
-        self.llm, self.stop_ids, self.url = model.llm, model.processor.stop_ids, url.rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError(f"the vLLM server's URL is {url!r}; it must be like http://localhost:8001")
-        self._http = HTTPConnection if parts.scheme == "http" else HTTPSConnection
-        self._host, self._path = parts.netloc, parts.path
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._sockets: set[socket.socket] = set()  # connections of the streams that are running
-        self._closed = False
+        self.llm, self.stop_ids = model.llm, model.processor.stop_ids
+        self._client = EventStreamClient("vLLM", url, api_key, "http://localhost:8001", PATIENCE_S)
+        self.url = self._client.url
 
     def of(self, owner: str) -> "VLLMEngine":
         """Returns an engine of the same server for another owner. It is closed separately."""
@@ -113,55 +101,20 @@ class VLLMEngine:
         }
         if generation.grammar:
             body["structured_outputs"] = {"json": generation.grammar.schema}
-        headers = self._headers | {"Content-Type": "application/json"}
-        try:
-            with self._connected() as connection:
-                connection.request("POST", f"{self._path}/v1/completions", json.dumps(body), headers)
-                response = connection.getresponse()
-                if response.status != 200:
-                    said = response.read().decode(errors="replace")
-                    raise self._error(f"refused the request with status {response.status}: {_reason(said)}")
-                for event in self._events(response):
-                    if usage := event.get("usage"):
-                        cache.reused = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-                    for choice in event["choices"]:
-                        yield from self._tokens(choice, generation.logprobs)
-        except (OSError, HTTPException, json.JSONDecodeError) as error:
-            raise self._error(f"does not answer ({type(error).__name__}: {error})") from error
+        with closing(self._client.post("/v1/completions", body)) as events:
+            for event in events:
+                if usage := event.get("usage"):
+                    cache.reused = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+                for choice in event["choices"]:
+                    yield from self._tokens(choice, generation.logprobs)
 
     def alive(self) -> bool:
         """Returns whether the server answers and reports itself healthy."""
-        try:
-            with closing(self._http(self._host, timeout=HEALTH_S)) as connection:
-                connection.request("GET", f"{self._path}/health", headers=self._headers)
-                return connection.getresponse().status == 200
-        except (OSError, HTTPException):
-            return False
+        return self._client.answers("/health")
 
     def close(self) -> None:
-        """Ends all streams, from any thread. They raise EngineError, including those that wait for their first
-        token."""
-        self._closed = True
-        for connected in list(self._sockets):
-            with suppress(OSError):  # the stream may have ended in the meantime
-                connected.shutdown(socket.SHUT_RDWR)
-
-    @contextmanager
-    def _connected(self) -> Iterator[HTTPConnection]:
-        with closing(self._http(self._host, timeout=CONNECT_S)) as connection:
-            connection.connect()
-            own = connection.sock
-            own.settimeout(PATIENCE_S)
-            self._sockets.add(own)
-            try:
-                if self._closed:
-                    raise self._error("was closed")
-                yield connection
-            finally:
-                self._sockets.remove(own)
-
-    def _error(self, reason: str) -> EngineError:
-        return EngineError(f"vLLM at {self.url}", reason)
+        """See `EventStreamClient.close`."""
+        self._client.close()
 
     def _prompt(self, prompt: Prompt, cache: PromptCache) -> dict[str, Any]:
         if not prompt.segments:
@@ -183,19 +136,6 @@ class VLLMEngine:
         visual = prompt.visual()
         return self.llm.embed_prompt(ids[None], visual.to(self.llm.device) if visual else None)[0]
 
-    def _events(self, response: HTTPResponse) -> Iterator[dict[str, Any]]:
-        for line in response:
-            kind, _, data = line.decode().rstrip().partition(": ")
-            if kind != "data":
-                continue
-            if data == "[DONE]":
-                return
-            event = json.loads(data)
-            if "error" in event:
-                raise self._error(f"ended the stream early: {_reason(data)}")
-            yield event
-        raise self._error("ended the stream in the middle of an answer")
-
     def _tokens(self, choice: dict[str, Any], most: int | None) -> Iterator[Token]:
         ids = choice["token_ids"] or ()
         for position, chosen in enumerate(ids):
@@ -213,11 +153,3 @@ class VLLMEngine:
 def _id(name: str) -> int:
     """Returns the id in the name of a token, which is "token_id:198" with return_tokens_as_token_ids."""
     return int(name.partition(":")[2])
-
-
-def _reason(said: str) -> str:
-    """Returns the message in the body of an error response, in one line."""
-    try:
-        return json.loads(said)["error"]["message"].splitlines()[0]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return " ".join(said.split())[:200]

@@ -12,9 +12,9 @@ from typing import Literal
 from videollm.config import PromptLayoutName
 from videollm.models.published.video_chatgpt_text import SYSTEM as VIDEO_CHATGPT_SYSTEM
 from videollm.models.published.video_llama_text import DEMO_SYSTEM as VIDEO_LLAMA_SYSTEM
-from videollm.models.published.video_llama_text import frames_message
+from videollm.models.published.video_llama_text import PLACEHOLDER, SOUND_AND_VIDEO, frames_message
 
-VIDEO = "{video}"
+VIDEO, AUDIO = "{video}", "{audio}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class PromptLayout:
         video: The text around a video. Its tokens replace "{video}", and a sentence with the times of its frames
             replaces "{times}".
         image: The text around an image.
+        audio: The text around the audio and the frames of a video that is heard, whose tokens replace "{audio}" and
+            "{video}". Empty for a system that does not hear.
         place: Whether the video comes before or after the question.
         strips: Whether the text beside a special token loses its outer spaces, as it does beside the tokens that
             Video-ChatGPT added.
@@ -36,6 +38,7 @@ class PromptLayout:
     system: str
     video: str
     image: str
+    audio: str = ""
     place: Literal["before", "after"] = "before"
     strips: bool = False
 
@@ -46,6 +49,12 @@ class PromptLayout:
         text = self.video if len(times_s) > 1 else self.image
         before, after = text.replace("{times}", message).split(VIDEO)
         return before, after
+
+    def audio_text(self) -> tuple[str, str, str]:
+        """Returns the text before the audio tokens of a video, between them and its visual tokens, and after these."""
+        before, rest = self.audio.split(AUDIO)
+        between, after = rest.split(VIDEO)
+        return before, between, after
 
 
 def _template(start: str, user: str, assistant: str, answer: str, between: str = "") -> str:
@@ -78,12 +87,15 @@ def _template(start: str, user: str, assistant: str, answer: str, between: str =
     )
 
 
+HEARD_AND_SEEN = f"{SOUND_AND_VIDEO} ".replace(PLACEHOLDER, AUDIO, 1).replace(PLACEHOLDER, VIDEO)
+
 LAYOUTS: dict[PromptLayoutName, PromptLayout] = {
     "video_llama": PromptLayout(
         template=_template("SYSTEM###", "Human: TEXT###", "Assistant:", " TEXT###"),
         system=VIDEO_LLAMA_SYSTEM,
         video=f"<Video>{VIDEO}</Video> {{times}} ",
         image=f"<Image>{VIDEO}</Image>  ",
+        audio=HEARD_AND_SEEN,
     ),
     "video_llama_2": PromptLayout(
         template=_template(
@@ -92,6 +104,7 @@ LAYOUTS: dict[PromptLayoutName, PromptLayout] = {
         system=VIDEO_LLAMA_SYSTEM,
         video=f"<Video>{VIDEO}</Video> {{times}} ",
         image=f"<Image>{VIDEO}</Image>  ",
+        audio=HEARD_AND_SEEN,
     ),
     "video_chatgpt": PromptLayout(
         template=_template("SYSTEM ", "USER: TEXT ", "ASSISTANT:", " TEXT</s>"),

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from videollm.config import TemporalConfig, TemporalKind
+from videollm.models.attentive import AttentivePool
 from videollm.models.concat import ConcatMLP
 from videollm.models.merge import TokenMerge
+from videollm.models.motion import WIDTH, MotionStem, StemModule, stem_tokens
 from videollm.models.pool import SpatioTemporalPool, VideoChatGptPool
 from videollm.models.published.video_llama import VideoLlamaQFormer
 from videollm.models.published.videochat2_qformer import VideoChat2QFormer
@@ -62,6 +64,7 @@ TEMPORAL: dict[TemporalKind, Callable[[TemporalConfig, int, int, int | None], Te
     "pool": SpatioTemporalPool,
     "concat": ConcatMLP,
     "merge": TokenMerge,
+    "attentive": AttentivePool,
 }
 # The modules of published systems have limits that those above do not have: "video_llama" takes at most `max_frames`
 # frames, and "video_chatgpt" returns one fixed number of tokens.
@@ -87,7 +90,11 @@ def build_temporal(
     Raises:
         ConfigError: If the sizes do not fit each other.
     """
-    tower, build = config.tower, (TEMPORAL | PUBLISHED)[config.kind]
-    if tower is None:
+    if (tower := config.tower) is not None:
+        inner = replace(config, tower=None)
+        return TowerModule(tower, build_temporal(inner, tower.width, out_dim, tower_tokens(tower)))
+    build = (TEMPORAL | PUBLISHED)[config.kind]
+    if config.stem == "none":
         return build(config, token_dim, out_dim, tokens_per_frame)
-    return TowerModule(tower, build(config, tower.width, out_dim, tower_tokens(tower)))
+    stem = MotionStem(token_dim)
+    return StemModule(stem, build(config, WIDTH, out_dim, stem_tokens(tokens_per_frame)))

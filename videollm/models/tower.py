@@ -12,8 +12,7 @@ from videollm.models.published.pixels import normalise
 from videollm.models.published.transformer import BlockConfig, EvaViT
 from videollm.models.published.umt import UmtEncoder
 from videollm.models.temporal_base import TemporalModule
-
-TOWER = "temporal.tower."  # what the names of a tower's tensors begin with in a model
+from videollm.models.world_tower import WorldTower
 
 
 class Eva(EvaViT):
@@ -26,6 +25,8 @@ class Eva(EvaViT):
 
 def build_tower(config: TowerConfig) -> nn.Module:
     """Returns a tower with random weights, from normalised pixels (B,T,3,S,S) to (B,T,N,D)."""
+    if config.kind == "world":
+        return WorldTower(config.width, config.patch, config.layers)
     blocks = BlockConfig(
         width=config.width,
         layers=config.layers,
@@ -46,7 +47,7 @@ def tower_tokens(config: TowerConfig) -> int:
 class TowerModule(TemporalModule):
     """A tower, and the module that reads its tokens instead of an encoder's.
 
-    The tower is frozen. It runs in the dtype of its weights.
+    The tower is frozen, except while `train/dense.py` trains it. It runs in the dtype of its weights.
 
     Args:
         config: The sizes of the tower.
@@ -61,13 +62,16 @@ class TowerModule(TemporalModule):
 
     def compress(self, tokens: torch.Tensor, elapsed_s: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """The tokens are the values of pixels from 0 to 255, (B,T,3,S*S)."""
+        return self.module(self.see(tokens, mask).to(tokens.dtype), elapsed_s, mask)
+
+    def see(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Returns what the tower gives of the frames, (B,T,N,D), zero at padding."""
         # One segment at a time, because a tower that reads all frames together must not see padding.
         seen = [self._see(frames[real]) for frames, real in zip(tokens, mask, strict=True)]
         padded = seen[0].new_zeros(*mask.shape, *seen[0].shape[1:])
         padded[mask] = torch.cat(seen)
-        return self.module(padded.to(tokens.dtype), elapsed_s, mask)
+        return padded
 
-    @torch.no_grad()
     def _see(self, pixels: torch.Tensor) -> torch.Tensor:
         """(T,3,S*S) to (T,N,D)."""
         images = normalise(pixels.unflatten(-1, (self.image_size, self.image_size)) / 255)

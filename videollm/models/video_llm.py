@@ -69,6 +69,9 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
             # Ranks reduce gradients together, so a rank whose batch holds only text needs gradients of zero: without
             # them the other ranks would wait for it forever.
             embeds = embeds + 0 * self.embed_segments(self._blank()).sum().to(embeds.dtype)
+        if self.audio is not None and self.training and (visual is None or visual.audio is None):
+            clip = self.audio.position.weight.new_zeros(1, 1, self.audio.position.embedding_dim)
+            embeds = embeds + 0 * self.embed_audio(clip).sum().to(embeds.dtype)
         return embeds
 
     def _blank(self) -> VisualBatch:
@@ -84,6 +87,7 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        position_ids: torch.Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """Runs the language model on prompts whose visual tokens come from `visual`.
 
@@ -94,13 +98,15 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
         Args:
             input_ids: The token ids (B,L).
             visual: The features of the segments, or None if the prompts have none.
-            attention_mask: (B,L), 1 at real tokens. None takes all as real.
+            attention_mask: (B,L), 1 at real tokens, or bool (B,1,L,L), which tokens each token attends to. None takes
+                all as real.
             labels: The labels (B,L).
             num_items_in_batch: The number that the sum of the tokens' losses is divided by. None takes the number of
                 labels in this batch.
+            position_ids: The positions (B,L) of the tokens. None counts them.
         """
         if labels is None:
-            return self._run(input_ids, visual, attention_mask)
+            return self._run(input_ids, visual, attention_mask, position_ids=position_ids)
         targets, keep = _next_labels(labels)
         count = keep.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
         output = self._run(
@@ -111,6 +117,7 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
             shift_labels=targets[keep],
             logits_to_keep=keep,
             num_items_in_batch=count.clamp(min=1),  # without a label the loss would be 0 / 0
+            position_ids=position_ids,
         )
         return CausalLMOutputWithPast(loss=output.loss)
 

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from videollm.checkpoint import assemble, save
 from videollm.config import EncoderConfig, ModelConfig
+from videollm.encoders.audio import AudioEncoder, HearingEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import CheckpointError
 from videollm.model import Model
@@ -20,6 +21,7 @@ from videollm.models.processor import Processor
 from videollm.models.published.files import read
 from videollm.models.published.key_mapping import load_official
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
+from videollm.models.published.video_llama_system import official_audio
 from videollm.models.temporal_base import TemporalModule
 from videollm.models.tower import TowerModule
 
@@ -36,12 +38,14 @@ class Imported:
         system: The name of the system.
         parameters: The number of parameters outside the language model.
         visual_tokens: The number of tokens of one video, 0 for a system that only searches.
+        audio_tokens: The number of tokens of its audio, 0 for a system that does not hear.
     """
 
     out: str
     system: str
     parameters: int
     visual_tokens: int
+    audio_tokens: int = 0
 
 
 def check_new(out: Path) -> None:
@@ -90,6 +94,7 @@ def write(
     ignored: Sequence[str],
     source: str,
     files: Sequence[Path],
+    audio: AudioEncoder | None = None,
 ) -> Imported:
     """Writes the checkpoint directory of a system whose language model has only an adapter, or nothing, of its own.
 
@@ -101,6 +106,7 @@ def write(
         ignored: Patterns of published names that this model has no use for.
         source: Where the system was published, for card.md.
         files: The published files, for card.md.
+        audio: The encoder of audio, for a system that hears.
 
     Raises:
         CheckpointError: If tensors are missing, unknown or of another shape. The message lists them.
@@ -112,17 +118,25 @@ def write(
         language_model = add_lora(language_model, config.llm.lora)
     video_llm = assemble(config, encoder, language_model)
     adapter = _load_adapter(language_model, state)
-    temporal = {name: tensor for name, tensor in state.items() if name not in adapter}
-    load_official(video_llm.temporal, temporal, official_names(video_llm.temporal), [*ignored, LLAMA_IGNORED])
+    projector = nn.ModuleDict({"temporal": video_llm.temporal})
+    names = {f"temporal.{name}": official for name, official in official_names(video_llm.temporal).items()}
+    if video_llm.audio is not None:
+        projector["audio"] = video_llm.audio
+        names |= {f"audio.{name}": official_audio(name) for name in video_llm.audio.state_dict()}
+    published = {name: tensor for name, tensor in state.items() if name not in adapter}
+    load_official(projector, published, names, [*ignored, LLAMA_IGNORED])
     if isinstance(video_llm.temporal, TowerModule):
-        tower = official_names(video_llm.temporal)
-        video_llm.temporal.tower.to(next(state[tower[name]].dtype for name in tower if name.startswith("tower.")))
+        in_tower = (official for name, official in names.items() if name.startswith("temporal.tower."))
+        video_llm.temporal.tower.to(state[next(in_tower)].dtype)
+    if audio is not None:
+        encoder = HearingEncoder(encoder, audio)
     save(Model(config, encoder, Processor(tokenizer, config), video_llm), out, card(config.name, files, source))
     return Imported(
         out=str(out),
         system=config.name,
-        parameters=sum(parameter.numel() for parameter in video_llm.temporal.parameters()) + sum(adapter.values()),
+        parameters=sum(parameter.numel() for parameter in projector.parameters()) + sum(adapter.values()),
         visual_tokens=config.temporal.queries,
+        audio_tokens=0 if audio is None else config.audio.queries,
     )
 
 

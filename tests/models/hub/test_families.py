@@ -2,7 +2,7 @@
 `generate` on the same frames and messages."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from videollm.features.encode import EncodedVideo, encode_video
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.hub.families import FAMILIES
+from videollm.models.hub.instruct import InstructBlip
 from videollm.models.processor import Prompt
 
 SAMPLE = Path(__file__).parents[3] / "scripts/samples/sample.mp4"
@@ -69,9 +70,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def generate(model: Model, arguments: dict[str, Any]) -> list[int]:
     """The tokens that transformers' own `generate` adds, without those that end an answer."""
     stop = model.processor.stop_ids
-    made = model.llm.language_model.generate(
-        **arguments, max_new_tokens=4, do_sample=False, eos_token_id=sorted(stop), pad_token_id=1
-    )
+    generator = model.llm.language_model
+    if isinstance(generator, InstructBlip) and "pixel_values" not in arguments:
+        generator = generator.language_model  # its own `generate` needs a video
+    made = generator.generate(**arguments, max_new_tokens=4, do_sample=False, eos_token_id=sorted(stop), pad_token_id=1)
     return [i for i in made[0, arguments["input_ids"].shape[1] :].tolist() if i not in stop]
 
 
@@ -85,28 +87,56 @@ def ours(model: Model, prompt: Prompt) -> list[int]:
     return [token.id for token in engine.stream(prompt, PromptCache(), SHORT)]
 
 
-def test_prompt_and_tokens_are_those_of_transformers(case: Case):
-    model, video = case.model, case.video
-    processor = model.processor.processor  # type: ignore[attr-defined]
-    content = [{"type": "video"}, {"type": "text", "text": QUESTION}]
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        chat_template=model.processor.chat_template,  # type: ignore[attr-defined]
+def of_template(model: Model, kind: str) -> str:
+    """What the chat template writes for the question about a video or an image."""
+    own: Any = model.processor
+    return own.processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": kind}, {"type": "text", "text": QUESTION}]}],
+        chat_template=own.chat_template,
         tokenize=False,
         add_generation_prompt=True,
     )
+
+
+def arguments_of(case: Case) -> tuple[EncodedVideo, dict[str, Any]]:
+    """The video and what the model's own processor makes of it and the question."""
+    model, video = case.model, case.video
+    processor = model.processor.processor  # type: ignore[attr-defined]
+    if case.family == "instructblipvideo":  # it reads four frames, and has no chat template
+        video = replace(video, times_s=video.times_s[:4], features=video.features[:4])
+        return video, processor(text=[QUESTION], images=[video.features.tokens], return_tensors="pt")
     milliseconds = [round(1000 * t) for t in video.times_s.tolist()]
     total = round((milliseconds[-1] - milliseconds[0]) * 6 / 5)
-    arguments = processor(
-        text=[text],
+    return video, processor(
+        text=[of_template(model, "video")],
         videos=[video.features.tokens],
         video_metadata=[VideoMetadata(total_num_frames=total, fps=1000.0, frames_indices=milliseconds)],
         do_sample_frames=False,
         return_tensors="pt",
+        **({"fps": 0.5} if "omni" in case.family else {}),  # its processor does not read the times
     )
+
+
+def test_prompt_and_tokens_are_those_of_transformers(case: Case):
+    model = case.model
+    video, arguments = arguments_of(case)
     session = ChatSession(model, video)
-    assert model.processor([Message("user", QUESTION)], session.segments).ids == arguments["input_ids"][0].tolist()
+    prompt = model.processor([Message("user", QUESTION)], session.segments)
+    assert prompt.arguments()["input_ids"].tolist() == arguments["input_ids"].tolist()  # type: ignore[attr-defined]
     assert session.ask(QUESTION, SHORT).text == model.processor.decode(generate(model, arguments))
+
+
+def test_the_prompt_about_a_picture_is_that_of_transformers(case: Case):
+    model = case.model
+    processor = model.processor.processor  # type: ignore[attr-defined]
+    pixels = case.picture.features.tokens
+    if case.family == "instructblipvideo":  # its own processor has tokens for four frames, no more and no fewer
+        expected = processor(text=[QUESTION], images=[pixels.repeat(4, 1, 1, 1)], return_tensors="pt")["input_ids"]
+        expected = expected[:, 3 * processor.num_query_tokens :]
+    else:
+        expected = processor(text=[of_template(model, "image")], images=[pixels[0]], return_tensors="pt")["input_ids"]
+    made = model.processor([Message("user", QUESTION)], ChatSession(model, case.picture).segments)
+    assert made.arguments()["input_ids"].tolist() == expected.tolist()  # type: ignore[attr-defined]
 
 
 def test_the_next_turn_reads_only_what_is_new(case: Case):
@@ -152,8 +182,9 @@ def test_labels_are_the_answer_and_the_likelihood_is_that_of_the_model(case: Cas
     learned = [label for label in prompt.labels if label >= 0]
     assert model.processor.tokenizer.decode(learned).lstrip() == f"A cat.{model.processor.end_of_turn}"
     arguments = model.llm._arguments(prompt)  # type: ignore[union-attr]
+    seen = torch.ones_like(arguments["input_ids"])  # without it, Qwen3-Omni computes positions in one direction only
     with torch.inference_mode():
-        logits = model.llm.language_model(**arguments).logits[0].float()
+        logits = model.llm.language_model(**arguments, attention_mask=seen).logits[0].float()
         places = torch.tensor([i for i, label in enumerate(prompt.labels) if label >= 0])
         expected = torch.nn.functional.cross_entropy(logits[places - 1], torch.tensor(learned))
         loss = model.llm(**model.processor.arguments(prompt, model.device)).loss

@@ -1,12 +1,19 @@
 """A tiny random Qwen3-VL directory in the programs: command line, sessions, adapters, 4-bit weights and the server."""
 
+import base64
+import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from scripts.tiny_hub.__main__ import write
@@ -21,7 +28,8 @@ from videollm.errors import CheckpointError, ConfigError
 from videollm.evaluate.subject import Subject
 from videollm.inference.sampling import GenerationConfig
 
-SAMPLE = Path(__file__).parents[3] / "scripts/samples/sample.mp4"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+SAMPLE = SCRIPTS / "samples/sample.mp4"
 SIX = SamplingConfig(frames=6)
 SHORT = GenerationConfig(max_new_tokens=4)
 
@@ -119,6 +127,36 @@ def test_what_cannot_be_done_is_said(folder: Path, tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="'bert', which is not a model for images or videos"):
         checkpoint.load(str(tmp_path))
+
+
+def test_vllm_gets_the_frames_with_their_times(folder: Path):
+    model = load(folder, vllm_url="http://localhost:8001")
+    segments = ChatSession(model, SAMPLE, sampling=SIX).segments
+    prompt: Any = model.processor([Message("user", "Hi")], segments)
+    request = prompt.request()
+    video, text = request["messages"][0]["content"]
+    kind, *frames = video["video_url"]["url"].split(",")
+    assert (kind, text) == ("data:video/jpeg;base64", {"type": "text", "text": "Hi"})
+    shown = [np.asarray(Image.open(io.BytesIO(base64.b64decode(frame)))) for frame in frames]
+    assert np.array_equal(np.stack(shown).transpose(0, 3, 1, 2), torch.cat([s.tokens for s in segments]))
+    times = {"fps": 1000.0, "frames_indices": [1000, 3000, 5000, 7000, 9000, 11000], "total_num_frames": 12000}
+    assert request["media_io_kwargs"] == {"video": {"num_frames": -1, **times}}
+
+    several: Any = model.processor([Message("user", "Hi")], videos=[(0, segments), (0, segments)])
+    request = several.request()
+    kinds = [part["type"] for part in request["messages"][0]["content"]]
+    assert kinds.count("image_url") == 12 and "media_io_kwargs" not in request
+    with pytest.raises(ConfigError, match="adapter is for a model that runs here, and the server at http://localhost"):
+        load(folder, vllm_url="http://localhost:8001", adapter="x")
+
+
+def test_vllm_is_started_with_the_options_of_the_model(folder: Path):
+    """scripts/vllm/serve.sh asks for them."""
+    script = [sys.executable, str(SCRIPTS / "vllm/options.py")]
+    made = subprocess.run([*script, str(folder)], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert made == [f"--model={folder}", f"--served-model-name={folder.name}", "--trust-request-mm-kwargs"]
+    made = subprocess.run([*script, "lite"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "--enable-prompt-embeds" in made and "--max-model-len=2048" in made
 
 
 def test_answers_have_likelihoods(folder: Path):

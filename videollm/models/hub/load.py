@@ -10,8 +10,10 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from videollm.config import EncoderConfig, LanguageModelConfig, ModelConfig, PromptConfig, SegmentConfig
+from videollm.encoders.transformers_clip import KINDS
 from videollm.errors import CheckpointError
 from videollm.models.hub.families import FAMILIES, OTHERS, Family
+from videollm.models.hub.instruct import InstructBlip, InstructProcessor
 from videollm.models.hub.model import HubLLM
 from videollm.models.hub.processor import HubProcessor
 from videollm.models.language import DeviceMap, loading_arguments
@@ -19,6 +21,7 @@ from videollm.models.language import DeviceMap, loading_arguments
 SEGMENT_FRAMES = 4  # evidence is as fine as segments, and a video is thinned by them
 MAX_NEW_TOKENS = 512
 ITS_OWN = "own:."  # as the source of a language model: the directory that its config.json is in
+NONE = "none"  # as the source: there is no language model, but only an encoder
 
 
 def recognises(record: dict[str, Any]) -> bool:
@@ -29,10 +32,15 @@ def recognises(record: dict[str, Any]) -> bool:
 def config_of(record: dict[str, Any], directory: Path, name: str) -> ModelConfig:
     """Returns the configuration for a config.json of transformers. Its content decides the hash, not where it lies.
 
+    A CLIP or SigLIP is an encoder without a language model.
+
     Raises CheckpointError for a kind of model that transformers has no images or videos for.
     """
     kind = record["model_type"]
-    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+    if kind in KINDS:
+        encoder = EncoderConfig(kind="open_clip", name=name, pretrained=f"local-dir:{directory.resolve()}")
+        return ModelConfig(name=name, encoder=encoder, llm=LanguageModelConfig(source=NONE))
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and kind not in FAMILIES:
         raise CheckpointError(
             f"{directory}: config.json has model_type {kind!r}, which is not a model for images or videos and text in "
             "this version of transformers; use one such as qwen3_vl, or a checkpoint that videollm wrote"
@@ -58,7 +66,8 @@ def load_processor(directory: Path, config: ModelConfig) -> HubProcessor:
         processor = AutoProcessor.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise CheckpointError(f"{directory}: its processor cannot be loaded ({str(error).splitlines()[0]})") from error
-    made = HubProcessor(processor, config, family_of(directory))
+    family = family_of(directory)
+    made = (InstructProcessor if family.reads_question else HubProcessor)(processor, config, family)
     made.stop_ids |= _ends(directory)
     return made
 
@@ -74,10 +83,23 @@ def load_model(
     directory: Path, config: LanguageModelConfig, device: torch.device, device_map: DeviceMap = None
 ) -> HubLLM:
     """Returns the model in evaluation mode, from safetensors only. Raises CheckpointError if they are missing."""
+    arguments = {"use_safetensors": True, **loading_arguments(config, device, device_map)}
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            directory, trust_remote_code=False, use_safetensors=True, **loading_arguments(config, device, device_map)
-        )
+        family, whole = family_of(directory), AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        if family.reads_question and whole.text_config.is_encoder_decoder:
+            raise CheckpointError(
+                f"{directory}: its language model {whole.text_config.model_type} has an encoder of its own, which is "
+                "not supported; use the InstructBLIP with Vicuna"
+            )
+        if family.speaks:
+            arguments |= {"config": whole.thinker_config, "key_mapping": {r"^thinker\.": ""}}
+        auto: Any = InstructBlip if family.reads_question else AutoModelForImageTextToText
+        loaded = auto.from_pretrained(directory, trust_remote_code=False, output_loading_info=True, **arguments)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory}: it cannot be loaded ({str(error).splitlines()[0]})") from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(
+            f"{directory}: {len(missing)} tensors are missing, the first is {missing[0]}; copy it again"
+        )
     return HubLLM(model.eval().requires_grad_(False))

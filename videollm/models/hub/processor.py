@@ -5,6 +5,7 @@ into the prompt (Qwen3-VL "<1.5 seconds>") write these.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -56,9 +57,11 @@ class HubProcessor(Processor):
         messages: Sequence[Message],
         segments: Sequence[SegmentFeatures] = (),
         videos: Sequence[tuple[int, Sequence[SegmentFeatures]]] = (),
+        tools: Sequence[dict[str, Any]] = (),
+        length_s: float | None = None,
     ) -> Prompt:
-        """See `Processor.__call__`."""
-        prompt = super().__call__(messages, segments, videos)
+        """See `Processor.__call__`. The prompts of these models state no length."""
+        prompt = super().__call__(messages, segments, videos, tools, length_s)
         assert isinstance(prompt, HubPrompt)
         if prompt.media:
             self._place(prompt)
@@ -77,22 +80,24 @@ class HubProcessor(Processor):
         prompt.media.append(Media(len(prompt), torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.zeros(1)))
         self._place(prompt)
 
-    def _add_video(self, prompt: Prompt, segments: Sequence[SegmentFeatures]) -> None:
+    def _add_video(
+        self, prompt: Prompt, segments: Sequence[SegmentFeatures], length_s: float | None, question: str
+    ) -> None:
         assert isinstance(prompt, HubPrompt)
         pixels = torch.cat([segment.tokens for segment in segments])
         times_s = torch.cat([segment.times_s for segment in segments])
         if self.reads_videos:
-            prompt.media.append(Media(len(prompt), pixels, times_s))
+            prompt.media.append(Media(len(prompt), pixels, times_s, question))
             return
         # A model of pictures reads the frames one by one, each after its time.
         for frame, time_s in zip(pixels.split(1), times_s.split(1), strict=True):
             if len(pixels) > 1:
                 self._add_text(prompt, f"[{format_time(float(time_s))}] ")
-            prompt.media.append(Media(len(prompt), frame, time_s))
+            prompt.media.append(Media(len(prompt), frame, time_s, question))
 
     def _place(self, prompt: HubPrompt) -> None:
         """Puts the tokens and tensors of the videos and pictures into a prompt that has only text."""
-        kinds = self._kinds(prompt.media)
+        kinds = self._kinds([len(media.pixels) for media in prompt.media])
         pieces, by_token, prompt.tensors = self._process(prompt.media, kinds)
         text, labels, done = prompt.ids, prompt.labels, 0
         prompt.ids, prompt.labels = [], []
@@ -110,8 +115,21 @@ class HubProcessor(Processor):
             for (start, end), value in zip(prompt.spans, values, strict=True):
                 prompt.by_token[name][0, start:end] = value
 
-    def _kinds(self, media: Sequence[Media]) -> list[str]:
-        kinds = ["image" if len(m.pixels) == 1 else "video" for m in media]
+    def _gaps(self, placed: Sequence[tuple[int, Sequence[SegmentFeatures]]]) -> dict[int, tuple[str, str]]:
+        """See `Processor._gaps`. What comes first in a message decides."""
+        kinds = ["image"] * len(placed)
+        if self.reads_videos:
+            kinds = self._kinds([sum(len(segment.times_s) for segment in shown) for _, shown in placed])
+        first = {at: kind for (at, _), kind in zip(reversed(placed), reversed(kinds), strict=True)}
+        gaps = {}
+        for at, kind in first.items():
+            shown, plain = self._before_text(kind)
+            gaps[at] = (plain, plain if shown.endswith(plain) else "")
+        return gaps
+
+    def _kinds(self, frames: Sequence[int]) -> list[str]:
+        """Returns how videos with these numbers of frames are shown to the model."""
+        kinds = ["image" if count == 1 else "video" for count in frames]
         if self.family.one_kind and "video" in kinds:
             kinds = ["video"] * len(kinds)
         most = self.family.most_videos
@@ -127,7 +145,7 @@ class HubProcessor(Processor):
         frames = len(media.pixels)
         wanted = longest if self.family.equal_frames else max(frames, FEWEST)
         every = torch.arange(wanted).clamp(max=frames - 1)
-        return Media(media.place, media.pixels[every], media.times_s[every])
+        return replace(media, pixels=media.pixels[every], times_s=media.times_s[every])
 
     def _process(
         self, media: Sequence[Media], kinds: list[str]
@@ -145,7 +163,7 @@ class HubProcessor(Processor):
             longest = max(len(m.pixels) for m in videos)
             videos = [self._of_length(m, longest) for m in videos]
             shown["videos"] = [m.pixels for m in videos]
-            shown["video_metadata"] = [_metadata(m.times_s) for m in videos]
+            shown["video_metadata"] = [video_metadata(m.times_s) for m in videos]
             shown["do_sample_frames"] = False
         made: BatchFeature = self.processor(
             text=["".join(self._text_of(kind) + end for kind in kinds)],
@@ -157,6 +175,9 @@ class HubProcessor(Processor):
         made.pop("attention_mask", None)
         ids = made.pop("input_ids")
         tensors = {name: torch.as_tensor(value) for name, value in made.items()}
+        if "video_second_per_grid" in tensors:  # the Omni processors do not read the times, and assume a rate
+            patch = self.processor.video_processor.temporal_patch_size
+            tensors["video_second_per_grid"] = torch.tensor([patch * _interval_s(m.times_s) for m in videos])
         first = len(self._first_ids) if ids[0, : len(self._first_ids)].tolist() == self._first_ids else 0
         ends = [at for at in (ids[0] == end_id).nonzero().flatten().tolist() if at >= first]
         spans = list(zip([first, *(at + 1 for at in ends)], ends, strict=False))
@@ -170,18 +191,31 @@ class HubProcessor(Processor):
 
     def _text_of(self, kind: str) -> str:
         """Returns what the chat template writes for a video or picture before a text."""
-        without = SLOTS.split(self._apply(["user"], generate=False))[0]
-        found = SLOTS.split(self._render([_message("user", 0, kind)], generate=False))[0]
-        if not (text := found[shared_prefix(without, found) :]):
+        shown, plain = self._before_text(kind)
+        if not (text := shown.removesuffix(plain)):
             raise CheckpointError(f"{self.config.name}: its chat template has no place for a {kind} before a text")
         return text
 
-    def _apply(self, roles: list[str], generate: bool) -> str:
-        return self._render([_message(role, number) for number, role in enumerate(roles)], generate)
+    def _before_text(self, kind: str) -> tuple[str, str]:
+        """Returns what the chat template writes before a text with a video or picture, and without, after what both
+        begin with."""
+        without = SLOTS.split(self._apply(["user"], generate=False))[0]
+        found = SLOTS.split(self.render([_message("user", 0, kind)], generate=False))[0]
+        kept = shared_prefix(without, found)
+        return found[kept:], without[kept:]
 
-    def _render(self, messages: list[dict[str, Any]], generate: bool) -> str:
+    def slot_message(self, role: str, number: int) -> dict[str, Any]:
+        """See `Processor.slot_message`."""
+        return _message(role, number)
+
+    def render(self, messages: list[dict[str, Any]], generate: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
+        """See `Processor.render`."""
         text = self.processor.apply_chat_template(
-            messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=generate
+            messages,
+            chat_template=self.chat_template,
+            tools=list(tools) or None,
+            tokenize=False,
+            add_generation_prompt=generate,
         )
         return text if text.startswith(self._first) else self._first + text
 
@@ -191,7 +225,12 @@ def _message(role: str, number: int, *kinds: str) -> dict[str, Any]:
     return {"role": role, "content": [*({"type": kind} for kind in kinds), text]}
 
 
-def _metadata(times_s: torch.Tensor) -> VideoMetadata:
+def _interval_s(times_s: torch.Tensor) -> float:
+    """Returns the mean time between frames at times (T,)."""
+    return float(times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)
+
+
+def video_metadata(times_s: torch.Tensor) -> VideoMetadata:
     """Returns the times (T,) of frames in the form of transformers, whose mean rate is then that of the frames."""
     milliseconds = (times_s * MILLISECONDS).round().long().tolist()
     frames = len(milliseconds)

@@ -12,7 +12,7 @@ import torch
 from videollm.models.processor import Prompt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Media:
     """A video or picture that is to stand after the first `place` tokens of the text.
 
@@ -20,11 +20,13 @@ class Media:
         place: A number of tokens, counted without those of videos and pictures.
         pixels: The frames, uint8 (T,3,H,W).
         times_s: Their times (T,) in seconds.
+        question: The message that it is placed before.
     """
 
     place: int
     pixels: torch.Tensor
     times_s: torch.Tensor
+    question: str = ""
 
 
 @dataclass(slots=True)

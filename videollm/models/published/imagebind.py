@@ -4,6 +4,8 @@ Video-LLaMA and NExT-GPT use them.
 Shapes: B inputs, T frames, M mel bins, S spectrogram frames, L tokens, W width, O width of the shared embedding.
 """
 
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -58,7 +60,7 @@ class ImageBindTower(nn.Module):
 
 
 class ImageBind(nn.Module):
-    """Towers for pictures and for sound in one embedding space.
+    """Towers for pictures and for sound in one embedding space. The tower for pictures may be left out.
 
     Sound's unit vectors are multiplied by exp(log_logit_scale), 20 in the published weights, as ImageBind does and
     NExT-GPT's copy of it does not. The scale is a buffer, not trained.
@@ -66,7 +68,7 @@ class ImageBind(nn.Module):
 
     log_logit_scale: torch.Tensor
 
-    def __init__(self, vision: ImageBindTower, audio: ImageBindTower):
+    def __init__(self, vision: ImageBindTower | None, audio: ImageBindTower):
         super().__init__()
         self.vision = vision
         self.audio = audio
@@ -74,6 +76,7 @@ class ImageBind(nn.Module):
 
     def embed_pictures(self, pictures: torch.Tensor) -> torch.Tensor:
         """(B,3,H,W) or (B,3,T,H,W) to unit vectors (B,O)."""
+        assert self.vision is not None
         return self.vision.project(self.vision.feature(pictures))
 
     def embed_sound(self, mel: torch.Tensor) -> torch.Tensor:
@@ -98,16 +101,25 @@ RENAMES = (
 )  # our names inside an ImageBind to the official ones
 
 
+def official_name(name: str) -> str:
+    """The official name of a tensor of an `ImageBind`."""
+    for pattern, replacement in RENAMES:
+        name = re.sub(f"^{pattern}", replacement, name)
+    return name
+
+
 def build_imagebind(shapes: StateShapes, prefix: str, config: Config) -> ImageBind:
     """An ImageBind of the sizes of the tensors below `prefix`, with random weights.
 
     config: {"vision_num_heads": ..., "audio_num_heads": ..., "audio_stride": ...}. The numbers of heads default to the
     published ones at the published widths, 16 at 1280 and 12 at 768, and to 4 at others; the stride defaults to 10.
     """
-    return ImageBind(_tower(shapes, prefix, "vision", config), _tower(shapes, prefix, "audio", config))
+    vision, audio = (build_tower(shapes, prefix, modality, config) for modality in ("vision", "audio"))
+    return ImageBind(vision, audio)
 
 
-def _tower(shapes: StateShapes, prefix: str, modality: str, config: Config) -> ImageBindTower:
+def build_tower(shapes: StateShapes, prefix: str, modality: str, config: Config) -> ImageBindTower:
+    """The tower for "vision" or "audio" with random weights, see `build_imagebind`."""
     stem = f"{prefix}modality_preprocessors.{modality}"
     block_keys = f"{prefix}modality_trunks.{modality}.blocks"
     sound = modality == "audio"

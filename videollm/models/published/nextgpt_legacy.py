@@ -14,8 +14,7 @@ from torch import nn
 
 from videollm.models.labels import IGNORE
 from videollm.models.output_projection import OutputProjection, alignment_loss
-from videollm.models.published.imagebind import RENAMES as IMAGEBIND_RENAMES
-from videollm.models.published.imagebind import build_imagebind
+from videollm.models.published.imagebind import build_imagebind, official_name
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
 from videollm.models.published.llama import add_official_lora, build_llama, embed, next_token_loss
 from videollm.models.published.nextgpt_base import (
@@ -81,9 +80,7 @@ class NextGptLegacy(NextGptBase):
     def _official(self, name: str) -> OfficialName:
         part, inside = name.split(".", 1)
         if part == "imagebind":
-            for pattern, replacement in IMAGEBIND_RENAMES:
-                inside = re.sub(f"^{pattern}", replacement, inside)
-            return f"visual_encoder.{inside}"
+            return f"visual_encoder.{official_name(inside)}"
         if part == "outputs":
             modality, number, inside = inside.split(".", 2)
             return f"{OUTPUTS[modality]}.{number}.{official_output(inside, 'fc', 'model')}"
@@ -98,6 +95,7 @@ class NextGptLegacy(NextGptBase):
                 embedded = self.imagebind.embed_pictures(media)
             else:
                 tower = self.imagebind.audio if modality == "audio" else self.imagebind.vision
+                assert tower is not None
                 clips = tower.project(tower.feature(media.flatten(0, 1)))
                 embedded = clips.unflatten(0, media.shape[:2]).mean(1)
         return self.input_projection(embedded)[:, None]

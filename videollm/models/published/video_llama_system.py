@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
-from videollm.models.published.imagebind import RENAMES as IMAGEBIND_RENAMES
+from videollm.models.audio import AudioQFormer
 from videollm.models.published.imagebind import build_imagebind
+from videollm.models.published.imagebind import official_name as imagebind_name
 from videollm.models.published.key_mapping import bert_name
 from videollm.models.published.llama import IGNORED as LLAMA_IGNORED
 from videollm.models.published.llama import (
@@ -40,28 +40,12 @@ from videollm.models.published.system import (
 )
 from videollm.models.published.transformer import EvaViT, read_blocks
 from videollm.models.published.video_llama import VideoLlamaQFormer, official_names
-from videollm.models.qformer import QFormer, QFormerConfig
 from videollm.video.rules import uniform_indices
 
 DEMO_FRAMES = 8
 DEMO_CLIPS = 8
 PAD_ID = 0  # <unk>, which is LLaMA's padding here
 SHOWN_LOGITS = 6  # how many last positions the recorded demo logits have
-
-
-class AudioQFormer(nn.Module):
-    """The audio branch: each clip's embedding with its position, a Q-Former, one linear layer."""
-
-    def __init__(self, config: QFormerConfig, clips: int, out_dim: int):
-        super().__init__()
-        self.position = nn.Embedding(clips, config.encoder_width)
-        self.qformer = QFormer(config)
-        self.output = nn.Linear(config.width, out_dim)
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Embeddings of clips (B,S,O), S at most the number of positions, to (B,Q,H)."""
-        hidden, _ = self.qformer(clips + self.position.weight[: clips.shape[1]])
-        return self.output(hidden)
 
 
 class VideoLlama(PublishedSystem):
@@ -103,9 +87,9 @@ class VideoLlama(PublishedSystem):
             if part == "temporal":
                 names[name] = temporal[inside]
             elif part == "audio":
-                names[name] = _official_audio(inside)
+                names[name] = official_audio(inside)
             elif part == "imagebind":
-                names[name] = f"audio_encoder.{_rename(inside, IMAGEBIND_RENAMES)}"
+                names[name] = f"audio_encoder.{imagebind_name(inside)}"
             else:
                 names[name] = {"llama": "llama_model.", "visual_encoder": "visual_encoder."}[part] + inside
         return names
@@ -265,13 +249,8 @@ def load_video_llama_system(state: State, config: Config) -> VideoLlama:
     return system
 
 
-def _rename(name: str, renames: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in renames:
-        name = re.sub(f"^{pattern}", replacement, name)
-    return name
-
-
-def _official_audio(name: str) -> str:
+def official_audio(name: str) -> str:
+    """The official name of a tensor of an `AudioQFormer`."""
     if name == "qformer.query_tokens":
         return "audio_query_tokens"
     part, inside = name.split(".", 1)
