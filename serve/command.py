@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -19,12 +20,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from serve.api.app import create_app
 from serve.config import Limits, ServerConfig
+from serve.log import logged_stderr, start_logging
 from serve.runtime.service import Service
 from serve.security.connections import limited
 from serve.web.app import close_tabs
 from videollm.checkpoint import load
-from videollm.device_arguments import add_device_arguments, loading_options
+from videollm.cli.options import senses_arguments
+from videollm.device_arguments import add_device_arguments, add_engine_arguments, loading_options
 from videollm.errors import VideoLLMError
+from videollm.live.source import StreamSource
 
 # This is longer than clients keep an unused connection, so that none sends a request into one that is being closed.
 KEEP_ALIVE_S = 30
@@ -34,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="videollm serve",
         description="Serve a model: a web page, and an OpenAI-style HTTP API.",
+        parents=[senses_arguments()],
         allow_abbrev=False,
     )
     top.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
@@ -49,8 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     top.add_argument("--allow-remote", action="store_true", help="fetch videos from public http(s) addresses")
     top.add_argument("--media-root", type=Path, metavar="DIR", help="let requests name files below this folder")
     top.add_argument("--index", metavar="DIR", help="the search index that /v1/videos/search reads")
-    top.add_argument("--engine", choices=["local", "vllm"], default="local", help="what runs the language model")
-    top.add_argument("--vllm-url", metavar="URL", help="the vLLM server that runs the exported language model")
+    add_engine_arguments(top)
     top.add_argument(
         "--whisper",
         default=ServerConfig.whisper,
@@ -64,6 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a name of this server in front of a TLS proxy, such as videos.example.org; may be repeated",
     )
+    top.add_argument(
+        "--camera",
+        action="append",
+        type=_camera,
+        metavar="NAME=URL",
+        help="a stream that requests may watch by its name: rtsp://, http:// or /dev/videoN; may be repeated",
+    )
     limits = top.add_argument_group("limits", "the most that requests may take; further ones are refused")
     for limit in fields(Limits):
         limits.add_argument(
@@ -74,6 +85,17 @@ def build_parser() -> argparse.ArgumentParser:
             help=_limit_help(limit),
         )
     return top
+
+
+def _camera(text: str) -> tuple[str, str]:
+    name, separator, url = text.partition("=")
+    if not separator or not re.fullmatch(r"[\w-]{1,64}", name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=URL, with letters, digits, - and _ in the name")
+    try:
+        StreamSource(url=url)
+    except VideoLLMError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name, url
 
 
 def _limit_help(limit: "Field[Any]") -> str:
@@ -96,8 +118,10 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
         engine=options.engine,
         vllm_url=options.vllm_url,
         whisper=options.whisper,
+        senses=options.senses,
         cors_origins=tuple(options.cors_origin or ()),
         trusted_hosts=tuple(name.lower() for name in options.trusted_host or ()),
+        cameras=dict(options.camera or ()),
         limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
     )
 
@@ -105,7 +129,7 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
 def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
     """Serves until a signal and returns the exit code. `api` says whether to serve the routes below /v1 beside the
     page."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging()
     # Libraries address these messages to developers who call them. Operators of a server can do nothing about them.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -137,11 +161,12 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=config.limits.drain_s,
         ),
-        app.state.page,
+        app,
     )
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
         signal.signal(signal.SIGHUP, server.handle_exit)
-    server.run()
+    with logged_stderr():
+        server.run()
     code = 0 if server.started else 1
     if not service.has_ended:
         # Python would wait for the thread that still computes, and nothing can interrupt one operation of torch.
@@ -152,12 +177,14 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
 
 
 class PageServer(uvicorn.Server):
-    """A uvicorn server that closes the connections of open tabs of the page, for which it would otherwise wait."""
+    """A uvicorn server that closes the connections of open tabs of the page and of listeners to streams, for which it
+    would otherwise wait."""
 
-    def __init__(self, config: uvicorn.Config, page: FastAPI):
+    def __init__(self, config: uvicorn.Config, app: FastAPI):
         super().__init__(config)
-        self.page = page
+        self.state = app.state
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        close_tabs(self.page)
+        close_tabs(self.state.page)
+        await self.state.service.streams.close()
         await super().shutdown(sockets)

@@ -48,6 +48,7 @@ class Limits:
     features_bytes: int = _limit(512 * MiB, "memory for the features of videos")
     prefix_bytes: int = _limit(512 * MiB, "memory for the KV caches of conversations")
     responses_bytes: int = _limit(512 * MiB, "memory for responses that later ones continue")
+    streams: int = _limit(4, "streams watched at a time")
     drain_s: int = _limit(60, "seconds that a stopping server gives to answers in work")
 
     def __post_init__(self) -> None:
@@ -70,11 +71,15 @@ class ServerConfig:
         allow_remote: Whether requests may name videos by public http(s) addresses.
         media_root: A folder whose files requests may name.
         index: The search index that `/v1/videos/search` reads.
-        engine: What runs the language model: this process, or the vLLM server at `vllm_url`.
+        engine: What runs the language model: this process, the vLLM server at `vllm_url`, or the OpenAI-compatible
+            server that the model names.
         vllm_url: The URL of the vLLM server.
+        senses: The senses that look at the videos of requests, see `videollm.config.split_sense`. None means the
+            model's.
         cors_origins: Sites whose pages may call the server.
         trusted_hosts: Names of this server in front of a proxy, such as videos.example.org. Requests under other names
             than these and loopback's are then refused.
+        cameras: Sources of streams by the names under which requests may watch them, whatever their addresses.
         limits: The most that requests may take.
 
     Raises:
@@ -88,11 +93,13 @@ class ServerConfig:
     allow_remote: bool = False
     media_root: Path | None = None
     index: str | None = None
-    engine: Literal["local", "vllm"] = "local"
+    engine: Literal["local", "vllm", "openai"] = "local"
     vllm_url: str | None = None
     whisper: str = "asset:whisper-base"
+    senses: tuple[str, ...] | None = None
     cors_origins: tuple[str, ...] = ()
     trusted_hosts: tuple[str, ...] = ()
+    cameras: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -107,10 +114,6 @@ class ServerConfig:
         if any(len(key) < SHORTEST_KEY for key in self.api_keys):
             raise ConfigError(
                 f"an API key is shorter than {SHORTEST_KEY} characters; make one with: openssl rand -hex 24"
-            )
-        if (self.engine == "vllm") != (self.vllm_url is not None):
-            raise ConfigError(
-                f"engine is {self.engine} and vllm_url is {self.vllm_url}; give --engine vllm and --vllm-url together"
             )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; it must be from 0 (any free one) to 65535")

@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api.errors import APIError, on_api_error, on_error, on_http, on_validation
+from serve.api.live import streams
 from serve.api.routes import keyed, public
 from serve.runtime.service import Service
 from serve.security.guard import Guard
@@ -37,18 +39,19 @@ def create_app(service: Service, *, api: bool = True) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # The decoder starts in the background. Meanwhile /health answers, and /ready answers 503.
-        starting = asyncio.create_task(service.decoder.start())
+        decoding = asyncio.create_task(service.decoder.keep_running())
         async with page.router.lifespan_context(page):
             yield
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+        decoding.cancel()
+        await asyncio.gather(decoding, return_exceptions=True)
         await service.close()
 
-    app = FastAPI(title="videollm", version=__version__, lifespan=lifespan)
+    app = FastAPIOffline(title="videollm", version=__version__, lifespan=lifespan)  # /docs without a network
     app.state.service, app.state.page = service, page
     app.include_router(public)
     if api:
         app.include_router(keyed)
+        app.include_router(streams)
     app.add_exception_handler(APIError, on_api_error)
     app.add_exception_handler(VideoLLMError, on_error)
     app.add_exception_handler(RequestValidationError, on_validation)

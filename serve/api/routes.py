@@ -11,6 +11,7 @@ from fastapi.security import HTTPBearer
 from serve.api.bodies import BoundedJSONRoute
 from serve.api.errors import APIError
 from serve.api.forms import announced_bytes, receive_file
+from serve.api.response_writer import ResponseWriter
 from serve.api.schemas.audio import (
     SpeechFormat,
     Transcription,
@@ -30,7 +31,7 @@ from serve.api.schemas.videos import (
     SummarizeRequest,
     SummaryReply,
 )
-from serve.api.streams import AnswerStream, ChatCompletionWriter, ResponseWriter
+from serve.api.streams import AnswerStream, ChatCompletionWriter
 from serve.runtime.chat import prepare_chat, stream_answers
 from serve.runtime.files import StoredFile
 from serve.runtime.service import Service
@@ -136,6 +137,7 @@ async def chat_completions(body: ChatRequest, request: Request, service: Service
 @keyed.post("/responses", response_model=ResponseObject, responses=EVENTS)
 async def responses(body: ResponsesRequest, request: Request, service: ServiceOf, owner: Owner) -> Any:
     """Answers in the shape of the Responses API. Later requests can continue the response unless `store` is false."""
+    body = service.responses.resolved(owner, body)
     earlier = service.responses.conversation(owner, body.previous_response_id)
     preparing = prepare_chat(service, body.chat(earlier), owner, drops_turns=body.truncation == "auto")
     chat = await cancel_on_disconnect(request.receive, preparing)

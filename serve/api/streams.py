@@ -1,5 +1,4 @@
-"""Writers that turn the pieces of a generated answer into the bodies and server-sent events of OpenAI's two chat
-APIs."""
+"""Turns the pieces of generated answers into the body or the server-sent events of a chat completion."""
 
 import json
 import secrets
@@ -14,7 +13,6 @@ from serve.api.schemas.chat import (
     ChatChoice,
     ChatChunk,
     ChatCompletion,
-    ChatMessage,
     ChatUsage,
     ChoiceLogprobs,
     ChunkChoice,
@@ -22,15 +20,7 @@ from serve.api.schemas.chat import (
     TokenLogprob,
     TopLogprob,
 )
-from serve.api.schemas.responses import (
-    IncompleteDetails,
-    InputTokens,
-    OutputMessage,
-    OutputText,
-    ResponseObject,
-    ResponsesRequest,
-    ResponseUsage,
-)
+from serve.api.tool_calls import GrowingReply, finish_reason, tool_call
 from serve.runtime.chat import PreparedChat, evidence_json, make_receipt
 from serve.runtime.service import Service
 from videollm.chat.answer import Answer, Receipt
@@ -59,16 +49,19 @@ class ChatCompletionWriter:
                 answers.append(item)
             elif item.token:
                 tokens[number].append(item.token)
-        choices = [
-            ChatChoice(
-                index=number,
-                message=AssistantMessage(content=answer.text),
-                finish_reason=answer.receipt.finish,
-                logprobs=self._logprobs(tokens[number]),
-                evidence=evidence_json(answer),
+        choices = []
+        for number, answer in enumerate(answers):
+            content, calls = self.chat.read(answer.text)
+            made = [tool_call(call) for call in calls]
+            choices.append(
+                ChatChoice(
+                    index=number,
+                    message=AssistantMessage(content=content or (None if made else ""), tool_calls=made or None),
+                    finish_reason=finish_reason(answer.receipt, calls),
+                    logprobs=self._logprobs(tokens[number]),
+                    evidence=[] if calls else evidence_json(answer),
+                )
             )
-            for number, answer in enumerate(answers)
-        ]
         return ChatCompletion(
             id=self.id,
             created=self.created,
@@ -80,22 +73,27 @@ class ChatCompletionWriter:
 
     async def events(self, stream: AnswerStream) -> AsyncIterator[str]:
         request, receipts = self.chat.request, []
+        replies = [GrowingReply(self.chat) for _ in range(request.n)]
         try:
             for number in range(request.n):
                 yield self._chunk(ChunkChoice(index=number, delta=ChunkDelta(role="assistant", content="")))
             async for number, item in stream:
+                reply = replies[number]
                 if isinstance(item, Answer):
                     receipts.append(item.receipt)
                     last = ChunkChoice(
                         index=number,
-                        delta=ChunkDelta(),
-                        finish_reason=item.receipt.finish,
-                        evidence=evidence_json(item),
+                        delta=reply.grow("", complete=True) or ChunkDelta(),
+                        finish_reason=finish_reason(item.receipt, reply.calls),
+                        evidence=[] if reply.calls else evidence_json(item),
                     )
                     yield self._chunk(last, receipt=make_receipt(self.chat, item) if number == 0 else None)
-                elif item.text or (item.token and request.logprobs):
+                    continue
+                delta = reply.grow(item.text)
+                if delta or (item.token and request.logprobs):
                     logprobs = self._logprobs([item.token] if item.token else [])
-                    yield self._chunk(ChunkChoice(index=number, delta=ChunkDelta(content=item.text), logprobs=logprobs))
+                    choice = ChunkChoice(index=number, delta=delta or ChunkDelta(content=""), logprobs=logprobs)
+                    yield self._chunk(choice)
             if request.stream_options and request.stream_options.include_usage:
                 yield self._chunk(usage=_usage(receipts))
             yield "data: [DONE]\n\n"
@@ -133,88 +131,3 @@ def _usage(receipts: list[Receipt]) -> ChatUsage:
         total_tokens=first.prompt_tokens + completion_tokens,
         prompt_tokens_details=CachedTokens(cached_tokens=first.cached_tokens),
     )
-
-
-class ResponseWriter:
-    """Writes one response of the Responses API, as one object or as events."""
-
-    def __init__(self, service: Service, chat: PreparedChat, request: ResponsesRequest):
-        self.service, self.chat, self.request = service, chat, request
-        self.id, self.created = f"resp_{secrets.token_hex(12)}", int(time())
-        self.message_id = f"msg_{secrets.token_hex(12)}"
-        self._sequence_number = -1
-
-    async def whole(self, stream: AnswerStream) -> ResponseObject:
-        async for _, item in stream:
-            if isinstance(item, Answer):
-                return self._response(item)
-        raise RuntimeError("the stream ended without an answer")
-
-    async def events(self, stream: AnswerStream) -> AsyncIterator[str]:
-        place = {"item_id": self.message_id, "output_index": 0, "content_index": 0}
-        try:
-            for name in ("created", "in_progress"):
-                yield self._event(f"response.{name}", response=self._response(None).model_dump())
-            yield self._event("response.output_item.added", output_index=0, item=self._message("in_progress"))
-            yield self._event("response.content_part.added", **place, part=OutputText(text="").model_dump())
-            async for _, item in stream:
-                if isinstance(item, Piece):
-                    if item.text:
-                        yield self._event("response.output_text.delta", **place, delta=item.text, logprobs=[])
-                    continue
-                text, done = OutputText(text=item.text).model_dump(), self._response(item)
-                yield self._event("response.output_text.done", **place, text=item.text, logprobs=[])
-                yield self._event("response.content_part.done", **place, part=text)
-                yield self._event("response.output_item.done", output_index=0, item=done.output[0].model_dump())
-                yield self._event(f"response.{done.status}", response=done.model_dump())
-        except APIError as error:
-            yield self._event("error", code=error.code, message=str(error), param=error.param)
-
-    def _event(self, kind: str, **values: Any) -> str:
-        self._sequence_number += 1
-        data = {"type": kind, "sequence_number": self._sequence_number, **values}
-        return f"event: {kind}\ndata: {json.dumps(data)}\n\n"
-
-    def _message(self, status: str, *content: OutputText) -> dict[str, Any]:
-        return OutputMessage.model_validate(
-            {"id": self.message_id, "status": status, "content": list(content)}
-        ).model_dump()
-
-    def _response(self, answer: Answer | None) -> ResponseObject:
-        request = self.request
-        response = ResponseObject(
-            id=self.id,
-            created_at=self.created,
-            model=self.service.model.config.name,
-            status="in_progress",
-            output=[],
-            instructions=request.instructions,
-            metadata=request.metadata,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            max_output_tokens=request.max_output_tokens,
-            parallel_tool_calls=request.parallel_tool_calls,
-            previous_response_id=request.previous_response_id,
-            store=request.store,
-            text=request.text.model_dump(by_alias=True, exclude_none=True),
-            truncation=request.truncation,
-        )
-        if answer is None:
-            return response
-        receipt = answer.receipt
-        truncated = receipt.finish == "length"
-        response.status = "incomplete" if truncated else "completed"
-        response.incomplete_details = IncompleteDetails(reason="max_output_tokens") if truncated else None
-        content = [OutputText(text=answer.text)]
-        response.output = [OutputMessage(id=self.message_id, status=response.status, content=content)]
-        response.evidence, response.receipt = evidence_json(answer), make_receipt(self.chat, answer)
-        response.usage = ResponseUsage(
-            input_tokens=receipt.prompt_tokens,
-            input_tokens_details=InputTokens(cached_tokens=receipt.cached_tokens),
-            output_tokens=receipt.completion_tokens,
-            total_tokens=receipt.prompt_tokens + receipt.completion_tokens,
-        )
-        if request.store:
-            said = [*request.messages(), ChatMessage(role="assistant", content=answer.text)]
-            self.service.responses.add(self.chat.owner, said, response)
-        return response

@@ -130,6 +130,9 @@ class PrefixCache:
         """Keeps a cache that `take` gave, in place of the conversations that it continues."""
         with self._lock:
             own = next(entry for entry in self._entries if entry.cache is cache)
+            if not cache.ids:  # another server has the keys and values
+                self._entries.remove(own)
+                return
             own.in_use = False
             self._move_to_end(own)
             idle = [entry for entry in self._entries if entry is not own and not entry.in_use]

@@ -1,20 +1,20 @@
 """Answers questions about the videos of a chat request."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Hashable, Iterator
+from collections.abc import AsyncGenerator, Generator, Hashable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, fields
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.api.errors import APIError, api_errors
 from serve.api.schemas.chat import ChatReceipt, ChatRequest
 from serve.api.schemas.media import ImagePart, url_of
-from serve.api.schemas.tools import JSONSchemaFormat, ResponseFormat, TextFormat
 from serve.config import Limits
 from serve.runtime.conversation import read_conversation
 from serve.runtime.progress import OnProgress, silent
 from serve.runtime.service import Service
+from serve.runtime.tool_use import answer_grammar, offered_tools
 from serve.runtime.videos import RequestVideo, load_video
 from videollm.chat.answer import Answer, GenerationReceipt
 from videollm.chat.several import Share, divide, joined
@@ -24,6 +24,7 @@ from videollm.errors import ContextOverflowError
 from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message, Prompt
+from videollm.models.tool_format import ToolCall, ToolFormat
 
 if TYPE_CHECKING:
     from videollm.inference.grammar import Grammar
@@ -34,7 +35,8 @@ SEEDS = 2**63  # torch takes seeds below this number
 @dataclass(frozen=True, slots=True)
 class PreparedChat:
     """A checked chat request with its videos loaded. `before` has the number of the message that each video is
-    placed before. Without `drops_turns`, a conversation that does not fit the context is refused."""
+    placed before. Without `drops_turns`, a conversation that does not fit the context is refused. `tools` are the
+    functions that the model is told of, and `tool_format` is how it calls them."""
 
     request: ChatRequest
     owner: str
@@ -43,11 +45,17 @@ class PreparedChat:
     before: list[int]
     drops_turns: bool = True
     grammar: "Grammar | None" = None
+    tools: Sequence[dict[str, Any]] = ()
+    tool_format: ToolFormat | None = None
 
     @property
     def max_new_tokens(self) -> int | None:
         """The most tokens of an answer that the request allows, None where it does not say."""
         return self.request.max_completion_tokens or self.request.max_tokens
+
+    def read(self, text: str, *, complete: bool = True) -> tuple[str, list[ToolCall]]:
+        """Returns what is said in an answer, and the functions that it calls. See `ToolFormat.read`."""
+        return self.tool_format.read(text, complete=complete) if self.tool_format else (text, [])
 
 
 async def prepare_chat(
@@ -56,8 +64,9 @@ async def prepare_chat(
     """Checks the request and loads its videos, of which `progress` is told (see `load_video`). Raises APIError."""
     service.check_model(request.model)
     _check_counts(request, service.config.limits)
-    _check_supported(request, len(service.model.processor.tokenizer))
-    conversation = read_conversation(request.messages)
+    _check_supported(request, service.model.processor.tokenizer)
+    tools = offered_tools(service, request)
+    conversation = read_conversation(request.messages, service.tool_format)
     service.check_text((message.content for message in conversation.messages), "messages")
     media = conversation.media
     if len(media) > service.config.limits.videos:
@@ -78,20 +87,9 @@ async def prepare_chat(
         for one in media
     ]
     before = [one.before for one in media]
-    grammar = await asyncio.to_thread(_grammar, service, request.response_format)
-    return PreparedChat(request, owner, conversation.messages, videos, before, drops_turns, grammar)
-
-
-def _grammar(service: Service, format: ResponseFormat) -> "Grammar | None":
-    """Returns what answers must look like. Raises APIError for a schema that is wrong."""
-    if isinstance(format, TextFormat):
-        return None
-    from videollm.inference.grammar import ANY_OBJECT, json_grammar  # imports llguidance
-
-    schema = format.json_schema.json_schema if isinstance(format, JSONSchemaFormat) else ANY_OBJECT
-    processor = service.model.processor
-    with api_errors("response_format"):
-        return json_grammar(processor.tokenizer, processor.stop_ids, schema)
+    grammar = await asyncio.to_thread(answer_grammar, service, request, tools)
+    format = service.tool_format if tools else None
+    return PreparedChat(request, owner, conversation.messages, videos, before, drops_turns, grammar, tools, format)
 
 
 def _check_counts(request: ChatRequest, limits: Limits) -> None:
@@ -101,12 +99,15 @@ def _check_counts(request: ChatRequest, limits: Limits) -> None:
         raise _invalid(f"the request has {len(request.messages)} messages; the limit is {limits.turns}", "messages")
 
 
-def _check_supported(request: ChatRequest, vocabulary: int) -> None:
-    """Raises APIError for what would change an answer and is not supported."""
-    if request.tools and request.tool_choice != "none":
-        raise _invalid("tools: calling functions is not supported; leave them out", "tools")
-    if unknown := [token for token in request.logit_bias if not 0 <= token < vocabulary]:
-        raise _invalid(f"logit_bias: token {unknown[0]} is not one of the model's {vocabulary}", "logit_bias")
+def _check_supported(request: ChatRequest, tokenizer: Any) -> None:
+    """Raises APIError for what would change an answer and is not supported. tokenizer: None if only another server
+    has it."""
+    if tokenizer is None:
+        for name in ("logprobs", "logit_bias"):
+            if getattr(request, name):
+                raise _invalid(f"{name}: the model's server does not tell its tokens; leave {name} out", name)
+    elif unknown := [token for token in request.logit_bias if not 0 <= token < len(tokenizer)]:
+        raise _invalid(f"logit_bias: token {unknown[0]} is not one of the model's {len(tokenizer)}", "logit_bias")
 
 
 def _invalid(message: str, param: str) -> APIError:
@@ -140,7 +141,8 @@ def _generate(
     # A model with senses is small and was trained on one video at a time.
     whole = [Share("", chat.messages, prompt_videos, 0)]
     shares = divide(chat.messages, prompt_videos) if model.config.senses and not chat.grammar else whole
-    video_ms = {step: sum(video.video.ms[step] for video in chat.videos) for step in ("decode", "encode")}
+    steps = ("decode", "encode", *{step: None for video in chat.videos for step in video.video.ms})
+    video_ms = {step: sum(video.video.ms.get(step, 0.0) for video in chat.videos) for step in steps}
     for number in range(request.n):
         answers = []
         for share in shares:
@@ -168,10 +170,11 @@ def _ask(
 ) -> Generator[Piece | Answer]:
     """Yields the pieces of one of the answers to a question, and then the Answer."""
     model, started = service.model, perf_counter()
-    # A JSON text that is cut off is of no use.
-    longest = model.config.prompt.context if chat.grammar else model.config.prompt.max_new_tokens
+    # A JSON text or a required call that is cut off is of no use.
+    must_end = chat.grammar is not None and not chat.grammar.allows_text
+    longest = model.config.prompt.context if must_end else model.config.prompt.max_new_tokens
     max_new_tokens = chat.max_new_tokens or longest
-    prompt = fit_to_context(model, share.messages, share.videos, max_new_tokens)
+    prompt = fit_to_context(model, share.messages, share.videos, max_new_tokens, chat.tools)
     if prompt.dropped_turns and not chat.drops_turns:
         raise ContextOverflowError(
             "the conversation does not fit the context; leave out turns, or truncation: disabled"
@@ -179,7 +182,8 @@ def _ask(
     # Segments may have been merged to fit the context: the same video then has other visual tokens.
     shown = zip(chat.videos[share.number :], share.videos, strict=False)
     key = (chat.owner, *((video.key, len(placed.segments)) for video, placed in shown))
-    generation, question = _generation(chat, number, max_new_tokens), share.messages[-1].content
+    question = next(message.content for message in reversed(share.messages) if message.role == "user")
+    generation = _generation(chat, number, max_new_tokens)
     with _prefix(service, key, prompt) as cache:
         for item in generate_answer(
             model, engine, prompt, question, share.videos, cache, generation, video_ms, submitted

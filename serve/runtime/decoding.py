@@ -23,7 +23,7 @@ import torch
 
 from serve.api.errors import APIError
 from serve.config import Limits
-from serve.runtime.decoding_process import BEGUN, MAX_ASPECT, PIECE_SAMPLES
+from serve.runtime.decoding_process import BEGUN, CHANGED, MAX_ASPECT, PIECE_SAMPLES
 from serve.security.auth import account_of
 from videollm.config import SamplingConfig
 from videollm.video.audio import SAMPLE_RATE, AudioPiece
@@ -36,6 +36,7 @@ ATTEMPTS = 3  # to reach the decoding process, which may be killed in the middle
 HANG_UP_S = 5.0  # longest wait for a child to end
 BEGIN_S = 60.0  # longest wait for a child to begin, which takes long on a busy machine
 START_S = 300.0  # the decoding process imports the decoder first, which takes long on a busy machine
+RESTART_S = 5.0  # between two attempts to start it
 LINE_BYTES = 1 << 20
 SAMPLE_BYTES = 4
 
@@ -94,6 +95,20 @@ class SandboxedDecoder:
     def alive(self) -> bool:
         return self._process is not None and self._process.returncode is None and self.socket.exists()
 
+    async def keep_running(self) -> None:
+        """Starts the process, and starts it again whenever it has died, until this is cancelled.
+
+        Where /ready is 503, a load balancer sends no video that would start it.
+        """
+        while True:
+            try:
+                await self.start()
+                assert self._process is not None
+                await self._process.wait()
+            except (OSError, DecoderStartError, TimeoutError) as error:
+                logger.warning("the decoding process does not start: %s", error)
+                await asyncio.sleep(RESTART_S)
+
     async def start(self) -> None:
         """Returns once videos can be decoded. Restarts the process if it has died."""
         async with self._starting:
@@ -123,21 +138,40 @@ class SandboxedDecoder:
 
     @asynccontextmanager
     async def decode(
-        self, path: Path, sampling: SamplingConfig, short_side: int, owner: str
+        self, path: Path, sampling: SamplingConfig, short_side: int, owner: str, sha: str | None = None
     ) -> AsyncIterator[DecodedVideo]:
-        """Provides a video's frames for as long as the context lasts. Raises APIError 400 with the reason."""
+        """Provides a video's frames for as long as the context lasts.
+
+        Args:
+            sha: The SHA-256 that the file must have, under which what is found in it will be kept. None: any.
+
+        Raises APIError 400 with the reason.
+        """
         async with self._shares[account_of(owner)], self._free:
-            yield await self._decode(path, sampling, short_side)
+            yield await self._decode(path, sampling, short_side, sha)
 
     @asynccontextmanager
-    async def sound(self, path: Path, owner: str) -> AsyncIterator[DecodedSound]:
-        """Provides the sound of a media file for as long as the context lasts. Raises APIError 400 with the reason."""
+    async def sound(self, path: Path, owner: str, sha: str | None = None) -> AsyncIterator[DecodedSound]:
+        """Provides the sound of a media file for as long as the context lasts. See `decode`."""
         with tempfile.TemporaryFile(dir=self.socket.parent) as samples:
             async with self._shares[account_of(owner)], self._free:
-                found = await self._sound(path, samples)
+                found = await self._sound(path, samples, sha)
             yield found
 
-    async def _decode(self, path: Path, sampling: SamplingConfig, short_side: int) -> DecodedVideo:
+    async def clip(self, path: Path, start_s: float, end_s: float, owner: str) -> IO[bytes]:
+        """Returns the frames that start in [start_s, end_s) and their sound as an mp4 file that has no name any more.
+
+        Raises APIError 400 with the reason.
+        """
+        with tempfile.TemporaryDirectory(dir=self.socket.parent) as folder:
+            target = Path(folder) / "clip.mp4"
+            request = {"path": str(path), "clip": (start_s, end_s, str(target))}
+            async with self._shares[account_of(owner)], self._free, self._ask(request) as (messages, _):
+                async for message in messages:
+                    raise _refusal(f"it sends {message['kind']!r} instead of a clip")
+            return target.open("rb")
+
+    async def _decode(self, path: Path, sampling: SamplingConfig, short_side: int, sha: str | None) -> DecodedVideo:
         request = {"path": str(path), "sampling": asdict(sampling), "short_side": short_side}
         info, pieces = None, []
         async with self._ask(request) as (messages, reader):
@@ -145,6 +179,7 @@ class SandboxedDecoder:
                 match message["kind"]:
                     case "info":
                         info = VideoInfo(**message["info"])
+                        _check_content(sha, info.content_sha)
                     case "frames" if info:
                         pieces.append(await self._frames(reader, message, info, short_side))
                         if sum(map(len, pieces)) > self.limits.frames:
@@ -153,10 +188,13 @@ class SandboxedDecoder:
             raise _refusal("it sends no frames")
         return DecodedVideo(info, pieces)
 
-    async def _sound(self, path: Path, file: IO[bytes]) -> DecodedSound:
+    async def _sound(self, path: Path, file: IO[bytes], sha: str | None) -> DecodedSound:
         found, total = DecodedSound(file), 0
         async with self._ask({"path": str(path), "sound": True}) as (messages, reader):
             async for message in messages:
+                if message["kind"] == "content":
+                    _check_content(sha, message["sha"])
+                    continue
                 count = message["samples"]
                 total += count
                 # The child is not trusted: what it announces is checked before it is read.
@@ -237,7 +275,7 @@ def _environment() -> dict[str, str]:
 
 
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "VIDEOLLM_CACHE")
-_CHILD_LIMITS = ("video_s", "pixels", "frames", "decode_s", "decode_bytes")
+_CHILD_LIMITS = ("video_s", "pixels", "frames", "decode_s", "decode_bytes", "media_bytes")
 
 
 async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[dict]:
@@ -246,6 +284,12 @@ async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[dict]:
         if message["kind"] == "error":
             raise _refusal(message["reason"])
         yield message
+
+
+def _check_content(expected: str | None, found: str) -> None:
+    """Raises APIError 400 if the file is no longer the one whose hash was taken."""
+    if expected not in (None, found):
+        raise _refusal(CHANGED)
 
 
 def _refusal(reason: str) -> APIError:

@@ -5,6 +5,7 @@ It imports the decoder once and then forks a child for each video, with limits o
 """
 
 import gc
+import hashlib
 import importlib
 import json
 import os
@@ -14,20 +15,25 @@ import socket
 import socketserver
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from serve.log import logged_stderr, start_logging
 from videollm.config import SamplingConfig
 from videollm.errors import VideoError, VideoLLMError
 from videollm.video.audio import iter_audio, joined
-from videollm.video.decode import iter_frames, probe
+from videollm.video.container import video_errors
+from videollm.video.cutting import cut
+from videollm.video.decoding import iter_frames, probe
 from videollm.video.frames import VideoInfo
 
 # Frames are resized to a given short side. Without a limit of the aspect ratio the long one would be unbounded.
 MAX_ASPECT = 16
 BEGUN = b"begun\n"  # what a child sends before it looks at its file
+CHANGED = "it changed while it was read"
 PIECE_SAMPLES = 1 << 18  # most samples that a child sends at a time, 16 seconds
 LAZY_IMPORTS = ("av.subtitles.stream", "numpy.ma")  # modules that decoding would import in each child
 
@@ -43,10 +49,13 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
         _confine(limits["decode_s"], limits["decode_bytes"])
         too_large = f"decoding it takes more than {limits['decode_bytes'] >> 20} MiB"
         try:
-            if "sound" in request:
-                self._send_sound(Path(request["path"]), limits)
-            else:
-                self._send(Path(request["path"]), SamplingConfig(**request["sampling"]), request["short_side"], limits)
+            with _one_file(request["path"]) as path:
+                if "sound" in request:
+                    self._send_sound(path, limits)
+                elif "clip" in request:
+                    _write_clip(path, limits, *request["clip"])
+                else:
+                    self._send(path, SamplingConfig(**request["sampling"]), request["short_side"], limits)
             self._write({"kind": "end"})
         except VideoError as error:
             out_of_memory = isinstance(error.__cause__, MemoryError)
@@ -67,6 +76,8 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
             self.wfile.write(pixels.data)
 
     def _send_sound(self, path: Path, limits: dict) -> None:
+        with open(path, "rb") as file:
+            self._write({"kind": "content", "sha": hashlib.file_digest(file, "sha256").hexdigest()})
         for piece in joined(iter_audio(path), PIECE_SAMPLES):
             if piece.end_s > limits["video_s"]:
                 raise VideoLLMError(f"its sound lasts more than {limits['video_s']:g} s")
@@ -75,6 +86,33 @@ class _DecodingHandler(socketserver.StreamRequestHandler):
 
     def _write(self, value: dict) -> None:
         self.wfile.write(json.dumps(value).encode() + b"\n")
+
+
+def _write_clip(path: Path, limits: dict, start_s: float, end_s: float, target: str) -> None:
+    _check(probe(path), SamplingConfig(frames=1, start_s=start_s, end_s=end_s), limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits["media_bytes"], limits["media_bytes"]))
+    cut(path, start_s, end_s, Path(target))
+
+
+@contextmanager
+def _one_file(name: str) -> Iterator[Path]:
+    """Provides a path that leads to the same file however often it is opened, whatever becomes of its name.
+
+    Raises VideoError where it cannot be opened, and VideoLLMError at the end where it was written to meanwhile: what
+    was sent would then not be what has the hash that was sent.
+    """
+    with ExitStack() as opened:
+        with video_errors(name):
+            file = opened.enter_context(open(name, "rb"))
+        before = _marks(file)
+        yield Path(f"/proc/self/fd/{file.fileno()}") if sys.platform == "linux" else Path(name)
+        if _marks(file) != before:
+            raise VideoLLMError(CHANGED)
+
+
+def _marks(file: IO[bytes]) -> tuple[int, ...]:
+    seen = os.fstat(file.fileno())
+    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def _end_with(connection: socket.socket) -> None:
@@ -144,7 +182,9 @@ def main() -> None:
     _ForkingServer.parent = os.getppid()
     with _ForkingServer(str(unready), _DecodingHandler) as server:
         unready.rename(path)  # appears under its name once it accepts connections
-        server.serve_forever(poll_interval=0.5)
+        start_logging()
+        with logged_stderr():
+            server.serve_forever(poll_interval=0.5)
 
 
 if __name__ == "__main__":

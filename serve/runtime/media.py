@@ -31,11 +31,6 @@ class MediaFile:
     sha: str
     source: str
 
-    def check_content(self, sha: str) -> None:
-        """Raises APIError 400 if what was decoded has another hash: the file was changed in between."""
-        if sha != self.sha:
-            raise APIError(400, "the video cannot be used: it changed while it was read", "invalid_media")
-
 
 class MediaLoader:
     """Loads media within the server's limits, from the sources that its configuration allows."""
@@ -182,16 +177,18 @@ def request_sampling(
     """Returns the sampling that a request's `video` object selects. The default is that of the model.
 
     The details low and high halve and double the model's rate. A request that sets neither a rate nor a number of
-    frames gets at most `max_frames`, spread evenly. One that sets more than that is refused when its video is decoded.
+    frames gets at most `max_frames`. One that sets more than that is refused when its video is decoded.
     """
     if frames is not None or fps is not None:
         return SamplingConfig(frames=frames, fps=fps, start_s=start_s, end_s=end_s, decoder=model.decoder)
     factor = {"low": 0.5, "auto": 1.0, "high": 2.0}[detail]
+    model = model.bounded()
     return SamplingConfig(
         frames=None if model.frames is None else max(1, round(factor * model.frames)),
         fps=None if model.fps is None else factor * model.fps,
         keyframes=model.keyframes,
         max_frames=min(max_frames, model.max_frames or max_frames),
+        near_keyframes=model.near_keyframes,
         start_s=start_s,
         end_s=end_s,
         decoder=model.decoder,

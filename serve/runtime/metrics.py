@@ -1,6 +1,12 @@
 """The metrics that Prometheus reads at /metrics."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from serve.runtime.live import StreamRegistry
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -48,6 +54,29 @@ class Metrics:
         self.decoder_restarts = Gauge(
             "videollm_decoder_restarts", "Times that the decoding process had to be restarted.", registry=self.registry
         )
+
+    def watch_streams(self, registry: "StreamRegistry") -> None:
+        """Adds the metrics of the streams that are watched now."""
+
+        def gauge(name: str, help: str, read: Callable[[], float]) -> None:
+            Gauge(f"videollm_{name}", help, registry=self.registry).set_function(read)
+
+        def total(count: str) -> Callable[[], float]:
+            return lambda: sum(getattr(s.watcher.reader.stats, count) for s in registry.running)
+
+        gauge("streams", "Streams that are watched.", lambda: len(registry.running))
+        gauge(
+            "stream_lag_seconds",
+            "Age of the latest frame when it had been looked at, of the stream with the largest.",
+            lambda: max((s.watcher.lag_s for s in registry.running), default=0.0),
+        )
+        gauge(
+            "stream_bytes",
+            "Memory of what is remembered of streams.",
+            lambda: sum(s.watcher.session.memory.nbytes for s in registry.running),
+        )
+        for count in ("frames", "dropped", "lost", "reconnects"):
+            gauge(f"stream_{count}", f"Sum of {count} of the streams that are watched.", total(count))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

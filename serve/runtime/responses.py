@@ -3,10 +3,12 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter
+
 from serve.api.errors import APIError
 from serve.api.schemas.chat import ChatMessage
 from serve.api.schemas.media import TextPart, url_of
-from serve.api.schemas.responses import ResponseObject
+from serve.api.schemas.responses import InputItem, InputReference, ResponseObject, ResponsesRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,30 @@ class ResponseStore:
             response_id = stored.reply.previous_response_id
         return [message for messages in reversed(parts) for message in messages]
 
+    def resolved(self, owner: str, request: ResponsesRequest) -> ResponsesRequest:
+        """Returns the request with the stored items that its input refers to. Raises APIError 404 for one not kept."""
+        if isinstance(request.input, str):
+            return request
+        items = [
+            self._item(owner, item.id, f"input.{n}.id") if isinstance(item, InputReference) else item
+            for n, item in enumerate(request.input)
+        ]
+        return request.model_copy(update={"input": items})
+
+    def _item(self, owner: str, item_id: str, param: str) -> InputItem:
+        for stored in reversed(self._responses.values()):
+            for item in stored.reply.output if stored.owner == owner else ():
+                if item.id == item_id:
+                    return TypeAdapter(InputItem).validate_python(item.model_dump())
+        message = f"no item {item_id!r} of a stored response; it was not stored, or dropped to make room; send the item"
+        raise APIError(404, message, "response_not_found", param=param)
+
     def _drop(self, response_id: str) -> None:
         self.nbytes -= self._responses.pop(response_id).nbytes
 
 
 def _size(message: ChatMessage) -> int:
+    called = sum(len(call.function.name) + len(call.function.arguments) for call in message.tool_calls)
     if isinstance(message.content, str):
-        return len(message.content)
-    return sum(len(part.text if isinstance(part, TextPart) else url_of(part)) for part in message.content)
+        return called + len(message.content)
+    return called + sum(len(part.text if isinstance(part, TextPart) else url_of(part)) for part in message.content)

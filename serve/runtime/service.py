@@ -2,30 +2,30 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterable
-from functools import partial
-from pathlib import Path
-from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from time import time
+from typing import TYPE_CHECKING
 
 from serve.api.errors import APIError
 from serve.config import ServerConfig
 from serve.runtime.caches import EncodedVideoCache, PrefixCache
 from serve.runtime.decoding import SandboxedDecoder
-from serve.runtime.executor import ExecutorEngine, ModelExecutor, run_in_new_thread
+from serve.runtime.executor import ExecutorEngine, ModelExecutor
 from serve.runtime.files import FileStore
 from serve.runtime.folder import TemporaryFolder
+from serve.runtime.live import StreamRegistry
 from serve.runtime.media import MediaLoader
 from serve.runtime.metrics import Metrics
 from serve.runtime.responses import ResponseStore
+from serve.runtime.sense_loader import SenseLoader
 from serve.runtime.senses import VideoSenses
 from serve.security.limiters import ConcurrencyLimiter, RateLimiter, share_of
 from videollm.checkpoint import Model
-from videollm.errors import AssetError, CheckpointError
+from videollm.inference.chat_completions import ChatCompletionsEngine
 from videollm.inference.engine import Engine, LocalEngine
+from videollm.inference.engines import make_engine
 from videollm.inference.vllm import VLLMEngine
-from videollm.senses.objects import ObjectSense
+from videollm.models.tool_format import ToolFormat
 from videollm.senses.speech import SpeechSense
 
 if TYPE_CHECKING:
@@ -33,17 +33,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SENSE_RETRY_S = 60  # until the weights of a sense that could not be loaded are looked for again
 CLOSE_S = 10.0  # longest wait for a computation in work when the server ends
 
 
 class Service:
     """The state of one server.
 
-    `executor` runs the encoder and, without vLLM, the language model. `answer_executor` generates answers. Without vLLM
-    it is the same executor. With vLLM it has many threads, because these only wait for vLLM.
+    `executor` runs the encoder and, unless another server does, the language model. `answer_executor` generates
+    answers. It is the same executor, or with another server one with many threads, because these only wait for it.
 
     Attributes:
+        used_senses: The senses that look at the videos of requests and listen to them, see `split_sense`.
+        tool_format: How the model writes calls of functions, None where it knows none.
         has_ended: False where `close` has not waited for a computation that takes too long.
 
     Raises SearchIndexError where the configured index does not exist or was made with another encoder.
@@ -52,6 +53,7 @@ class Service:
     def __init__(self, config: ServerConfig, model: Model):
         self.config, self.model = config, model
         self.index = _open_index(config.index, model)
+        self.tool_format = ToolFormat.of(model.processor) if config.engine == "local" else None
         self.started_at = int(time())
         self.has_ended = True
         self._temporary = TemporaryFolder()
@@ -69,17 +71,19 @@ class Service:
         self.video_cache = EncodedVideoCache(limits.features_bytes)
         self.prefix_cache = PrefixCache(limits.prefix_bytes)
         self.responses = ResponseStore(limits.responses_bytes)
-        self.senses = VideoSenses(self.decoder, self.executor, self.objects, self.speech)
-        self._senses: dict[str, Any] = {}
-        self._senses_failed_at: dict[str, float] = {}
-        self._loading_sense = asyncio.Lock()
+        self.sense_loader = SenseLoader(config.whisper, model.device)
+        self.senses = VideoSenses(self.decoder, self.executor, self.sense_loader.load)
+        self.used_senses = model.config.senses if config.senses is None else config.senses
+        self.streams = StreamRegistry(share_of(limits.streams, len(config.api_keys)))
         self._local_engine: LocalEngine | None = None
-        self._vllm_engine: VLLMEngine | None = None
-        if config.vllm_url is None:
+        self._server_engine: VLLMEngine | ChatCompletionsEngine | None = None
+        if config.engine == "local":
             self._local_engine = LocalEngine(model.llm, model.processor.stop_ids, self.metrics.batch.observe)
             self.answer_executor = self.executor
         else:
-            self._vllm_engine = VLLMEngine(model, config.vllm_url, os.environ.get("VLLM_API_KEY"))
+            made = make_engine(model, config.vllm_url)
+            assert not isinstance(made, LocalEngine)
+            self._server_engine = made
             self.answer_executor = ModelExecutor(limits.waiting, limits.waiting)
         self._register_gauges()
 
@@ -90,6 +94,7 @@ class Service:
         metrics.answers.labels("waiting").set_function(lambda: self.answer_executor.waiting)
         metrics.active.set_function(lambda: self.concurrency.active)
         metrics.decoder_restarts.set_function(lambda: self.decoder.restarts)
+        metrics.watch_streams(self.streams)
         sizes: dict[str, Callable[[], float]] = {
             "features": lambda: self.video_cache.nbytes,
             "prefixes": lambda: self.prefix_cache.nbytes,
@@ -100,40 +105,18 @@ class Service:
             metrics.cache_bytes.labels(name).set_function(size)
 
     async def close(self) -> None:
+        await self.streams.close()
         for executor in {self.executor, self.answer_executor}:
             self.has_ended &= await asyncio.to_thread(executor.close, CLOSE_S)
         await self.decoder.close()
         self._temporary.close()
 
     async def engine_alive(self) -> bool:
-        return self._vllm_engine is None or await asyncio.to_thread(self._vllm_engine.alive)
-
-    @property
-    def speech_model(self) -> str:
-        """The name of the speech model: of an asset, or of a directory."""
-        return Path(self.config.whisper.removeprefix("asset:")).name
+        return self._server_engine is None or await asyncio.to_thread(self._server_engine.alive)
 
     async def speech(self) -> SpeechSense:
         """Returns the speech model, loaded by the first request that needs it. Raises APIError 503."""
-        return await self._sense("speech", partial(SpeechSense, self.config.whisper, device=self.model.device))
-
-    async def objects(self) -> ObjectSense:
-        """Returns the detector, loaded by the first request that needs it. Raises APIError 503."""
-        return await self._sense("objects", partial(ObjectSense, device=self.model.device))
-
-    async def _sense(self, name: str, make: Callable[[], Any]) -> Any:
-        async with self._loading_sense:
-            # Without a network, looking for weights takes long: requests in between are refused at once.
-            if monotonic() < self._senses_failed_at.get(name, -SENSE_RETRY_S) + SENSE_RETRY_S:
-                raise _sense_unavailable(name)
-            if name not in self._senses:
-                try:
-                    self._senses[name] = await run_in_new_thread(make)
-                except (AssetError, CheckpointError) as error:
-                    self._senses_failed_at[name] = monotonic()
-                    logger.warning("%s", error)  # names paths of this machine, which clients must not learn
-                    raise _sense_unavailable(name) from error
-            return self._senses[name]
+        return await self.sense_loader.load("speech")
 
     def check_model(self, name: str) -> None:
         """Raises APIError 404 if this server does not have the model."""
@@ -156,8 +139,8 @@ class Service:
         thread."""
         if self._local_engine:
             return self._local_engine, lambda: None  # a token takes milliseconds, so that its end is awaited
-        assert self._vllm_engine
-        own = self._vllm_engine.of(owner)
+        assert self._server_engine
+        own = self._server_engine.of(owner)
         return own, own.close
 
     def blocking_engine_for(self, owner: str) -> tuple[Engine, Callable[[], None]]:
@@ -167,11 +150,6 @@ class Service:
             return engine, interrupt
         own = ExecutorEngine(engine, self.executor)
         return own, own.stopped.set
-
-
-def _sense_unavailable(name: str) -> APIError:
-    message = f"the model for {name} cannot be loaded; see the server's log"
-    return APIError(503, message, "sense_unavailable", kind="server_error", retry_after_s=SENSE_RETRY_S)
 
 
 def _open_index(uri: str | None, model: Model) -> "Index | None":

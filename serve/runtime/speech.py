@@ -140,10 +140,11 @@ def _event(kind: str, **values: Any) -> str:
 
 
 def _check(service: Service, form: TranslationForm) -> None:
-    if form.model not in (service.speech_model, ALIAS):
+    own = service.sense_loader.speech_model
+    if form.model not in (own, ALIAS):
         raise APIError(
             404,
-            f"no speech model {form.model!r}; this server has {service.speech_model!r}, also called {ALIAS!r}",
+            f"no speech model {form.model!r}; this server has {own!r}, also called {ALIAS!r}",
             "model_not_found",
             param="model",
         )

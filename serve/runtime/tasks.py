@@ -65,6 +65,10 @@ def _text_or_part(service: Service, item: Any, param: str) -> str | VideoPart | 
     if not isinstance(item, list):
         return item.text if isinstance(item, TextPart) else item
     tokenizer = service.model.processor.tokenizer
+    if tokenizer is None:
+        raise APIError(
+            400, f"{param}: the model's server does not tell its tokens; send text", "invalid_value", param=param
+        )
     if (largest := max(item)) >= len(tokenizer):
         message = f"{param}: token {largest} is not one of the {len(tokenizer)} of this model's tokenizer; send text"
         raise APIError(400, message, "invalid_value", param=param)

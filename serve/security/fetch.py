@@ -6,7 +6,6 @@ later (DNS rebinding) thus gains nothing. Each redirect is checked in the same w
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -17,6 +16,7 @@ import httpcore
 
 from serve.api.errors import APIError
 from serve.config import Limits
+from videollm.live.addresses import is_public
 
 MAX_REDIRECTS = 3
 MEDIA_TYPES = ("video/", "image/", "application/octet-stream", "binary/octet-stream", "application/mp4")
@@ -28,33 +28,6 @@ async def resolve(host: str, port: int) -> list[str]:
     """Returns every address of a host name. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
-def is_public(address: str) -> bool:
-    """Returns whether an address belongs to the public internet. An IPv4 address inside an IPv6 one is checked too.
-
-    IPv6 addresses are public only in 2000::/3, the part that is assigned (RFC 4291), and where they stand for a public
-    IPv4 address.
-    """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if ip == _CLOUD:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return is_public(str(ip.ipv4_mapped))
-        if ip in _NAT64:
-            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
-        if ip not in _UNICAST:
-            return False
-        wrapped = [ip.sixtofour, *(ip.teredo or ())]
-        if any(inner is not None and not is_public(str(inner)) for inner in wrapped):
-            return False
-    return ip.is_global and not ip.is_multicast
-
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
-_UNICAST = ipaddress.IPv6Network("2000::/3")
-_CLOUD = ipaddress.IPv4Address("168.63.129.16")  # a public address that Azure uses inside of its own networks
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):

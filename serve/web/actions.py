@@ -13,8 +13,8 @@ from serve.api.schemas.chat import ChatMessage, ChatRequest
 from serve.api.schemas.media import ImagePart, ImageUrl, TextPart, VideoPart, VideoUrl
 from serve.runtime.chat import PreparedChat, evidence_json, make_receipt, prepare_chat, stream_answers
 from serve.web import render
-from serve.web.answering import Answering
-from serve.web.context import PageError, PageSettings, action
+from serve.web.answering import UPDATE_S, Answering
+from serve.web.context import MESSAGE_S, PageError, PageSettings, action
 from serve.web.conversation import PageConversation, PageMedia
 from serve.web.progress import Progress, WatchedWork
 from serve.web.sessions import PageSession
@@ -22,10 +22,10 @@ from serve.web.view_actions import SAME, Update, ViewActions
 from videollm.chat.answer import Answer
 from videollm.cli.shapes import EvidenceJSON
 
-UPDATE_S = 0.05  # shortest time between two updates of an answer that streams in
 OTHER_TEMPERATURE = 0.8  # least temperature of an answer that shall differ from an earlier one
 OTHER_TRIES = 3  # generations until it does
 SEEDS = 2**31
+LATIN = "\u024f"  # the last Latin letter of those that European languages use
 
 
 class Actions(ViewActions):
@@ -43,6 +43,8 @@ class Actions(ViewActions):
             raise PageError(self.labels.no_question)
         if not pending and not conversation.media:
             raise PageError(self.labels.no_video)
+        if self.service.model.encoder.english_only and any(one.isalpha() and one > LATIN for one in question):
+            gr.Info(self.labels.english_only, duration=MESSAGE_S)
         asked = conversation.with_question(question.strip(), pending)
         async for update in self._answer(request, conversation, asked, shown, settings):
             yield update
@@ -51,14 +53,24 @@ class Actions(ViewActions):
     async def ask_example(
         self,
         request: gr.Request,
-        data: gr.SelectData,
+        data: gr.EventData,
         shown: PageMedia | None,
         pending: tuple[PageMedia, ...],
         conversation: PageConversation,
         *settings: Any,
     ) -> AsyncIterator[Update]:
-        async for update in self.ask(request, data.value["text"], shown, pending, conversation, *settings):
+        """Asks a suggested question about what is shown, or about the example clip `data.about`."""
+        session = self.session_of(request)
+        if data.about:
+            with self.refusals():
+                shown = self.catalog.media(session.owner, data.about, self.labels)
+            pending = (shown,)
+            yield self.put(request, session, shown)
+        async for update in self.ask(request, data.question, shown, pending, conversation, *settings):
             yield update
+        if data.about and shown is not None:
+            async for update in self.analyse(request, session, shown, settings):
+                yield update
 
     @action
     async def retry(
@@ -102,7 +114,8 @@ class Actions(ViewActions):
         is_shorter = len(before.turns) < len(conversation.turns)
         taken = [turn for turn in conversation.turns if turn.id not in {one.id for one in before.turns}]
         pending = tuple(media for turn in taken for media in turn.media if media not in before.media)
-        return self._talk(session, before)._replace(
+        talk = await self._talk(session, before)
+        return talk._replace(
             pending=pending,
             attached=self._attached(before, pending, shown),
             question=self.ready(taken[-1].question if is_shorter else ""),
@@ -121,7 +134,7 @@ class Actions(ViewActions):
         """Keeps the part of the answer that there is."""
         session = self.session_of(request)
         left = await self._leave(request, session, conversation)
-        return self._talk(session, left)._replace(question=self.ready())
+        return (await self._talk(session, left))._replace(question=self.ready())
 
     async def enable_input(self, request: gr.Request) -> Any:
         """Makes the input ready after an answer, unless another one is in work by now."""
@@ -160,6 +173,7 @@ class Actions(ViewActions):
         session, asked = self.session_of(request), answering.latest
         yield Update(
             conversation=asked,
+            welcome="",
             pending=(),
             attached=self._attached(asked, (), shown),
             chat=self._messages(asked),
@@ -179,13 +193,14 @@ class Actions(ViewActions):
         except PageError:
             self.history.undo(session.reader, asked)
             media, question = asked.turns[-1].media, asked.turns[-1].question
-            yield self._talk(session, before)._replace(
+            talk = await self._talk(session, before)
+            yield talk._replace(
                 pending=media, attached=self._attached(before, media, shown), question=self.ready(question)
             )
             raise
         answering.latest = asked
         self.history.save(session.reader, asked)
-        yield self._talk(session, asked)
+        yield await self._talk(session, asked)
 
     async def _generate(
         self, asked: PageConversation, chat: PreparedChat, unlike: str | None

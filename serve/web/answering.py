@@ -8,6 +8,7 @@ from typing import TypeVar
 from serve.web.conversation import PageConversation
 
 T = TypeVar("T")
+UPDATE_S = 0.05  # shortest time between two updates of an answer that streams in
 
 
 class Answering:

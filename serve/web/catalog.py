@@ -15,7 +15,7 @@ from serve.web.conversation import PageMedia
 from serve.web.labels import Labels
 
 SAMPLES = Path(__file__).parents[2] / "scripts/samples"  # in the repository, not in the wheel
-EXAMPLES = {"example": "sample.mp4"}  # names in the catalog
+EXAMPLES = {"example": "sample.mp4", "reading": "reading.mp4", "astronaut": "astronaut.mp4"}  # by names in the catalog
 MAX_LISTED = 1000  # videos of an index in the list of choices; search finds the others too
 
 
@@ -64,7 +64,7 @@ class VideoCatalog:
         return list(_distinct([*reversed(uploads), *shared[:MAX_LISTED]]))
 
     def _label(self, name: str, labels: Labels) -> str:
-        return labels.examples[name] if name in self.examples else self.shared[name].path.name
+        return labels.examples[name].title if name in self.examples else self.shared[name].path.name
 
     def media(self, owner: str, name: str, labels: Labels) -> PageMedia:
         """Returns a video or picture by its name. Raises APIError 404."""

@@ -18,7 +18,7 @@ from serve.runtime.progress import OnProgress, silent
 from serve.runtime.service import Service
 from serve.runtime.videos import RequestVideo, load_video
 from serve.web import render
-from serve.web.catalog import VideoCatalog, is_picture
+from serve.web.catalog import SharedVideo, VideoCatalog, is_picture
 from serve.web.conversation import PageMedia
 from serve.web.history import History
 from serve.web.labels import Labels
@@ -161,6 +161,18 @@ class PageContext:
             for segment, thumbnail in zip(segments, thumbnails, strict=True)
         ]
         yield render.timeline(cells, self.labels)
+
+    async def shared_thumbnail(self, shared: SharedVideo, time_s: float) -> str:
+        """Returns a frame of a video of the server's own, or nothing to see while it cannot be decoded."""
+        try:
+            (thumbnail,) = await self.thumbnails.at(shared.path, shared.sha, [time_s])
+        except APIError:
+            return render.NO_THUMBNAIL
+        return thumbnail
+
+    def is_shown(self, request: gr.Request, media: PageMedia | None) -> bool:
+        """Says whether this is still in the tab's player, or whether another one was opened meanwhile."""
+        return media is not None and self.tab_of(request).shown == media.choice
 
     async def middle_thumbnails(self, file: StoredFile, spans_s: Sequence[tuple[float, float]]) -> list[str]:
         return await self.thumbnails.at(file.path, file.sha, [(start + end) / 2 for start, end in spans_s])

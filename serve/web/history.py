@@ -52,6 +52,14 @@ class HistoryEntry:
     is_deleted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """A version of a conversation. saved_at: seconds since 1970."""
+
+    conversation: PageConversation
+    saved_at: float
+
+
 class History:
     """The conversations of all owners.
 
@@ -104,15 +112,30 @@ class History:
         """Returns a conversation of this owner, or None if there is none that can be read."""
         if (latest := self._latest(owner, conversation)) is None:
             return None
+        turns = self._turns(owner, latest[4])
+        return None if turns is None else PageConversation(conversation, turns).stopped()
+
+    def versions(self) -> Iterator[KeptVersion]:
+        """Yields every version of the conversations of all owners that are not deleted, the latest first."""
+        rows = self._database.execute("SELECT owner, conversation, turns, saved_at FROM version ORDER BY number DESC")
+        deleted = set()
+        for owner, conversation, ids, saved_at in rows:
+            if ids == "[]" or (owner, conversation) in deleted:
+                deleted.add((owner, conversation))
+            elif (turns := self._turns(owner, ids)) is not None:
+                yield KeptVersion(PageConversation(conversation, turns), saved_at)
+
+    def _turns(self, owner: str, ids: str) -> tuple[PageTurn, ...] | None:
+        """Returns the turns with these ids, or None if one cannot be read."""
         turns = []
-        for turn in json.loads(latest[4]):
+        for turn in json.loads(ids):
             row = self._database.execute("SELECT body FROM turn WHERE id = ? AND owner = ?", (turn, owner)).fetchone()
             try:
                 turns.append(_TURN.validate_json(row[0] if row else ""))
             except ValidationError as error:  # written by another version of the page
                 logger.warning("a turn of a conversation cannot be read: %s", error.errors()[0]["msg"])
                 return None
-        return PageConversation(conversation, tuple(turns)).stopped()
+        return tuple(turns)
 
     def entries(self, owner: str) -> list[HistoryEntry]:
         """Returns the conversations of this owner, the last changed first."""

@@ -8,6 +8,8 @@ from gradio.themes import Base, colors, sizes
 from serve.web import render
 from serve.web.actions import Actions
 from serve.web.labels import Labels
+from serve.web.live_actions import LiveActions
+from serve.web.live_layout import live_tab
 from serve.web.view_actions import Update
 
 FONTS = ["ui-sans-serif", "system-ui", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "sans-serif"]
@@ -34,11 +36,13 @@ THEME = Base(
     button_primary_text_color="white",
 )
 # page.js dispatches these events, whose details are the data of the action.
-EVENTS = ("open", "remove", "new", "enter", "delete", "restore")
+EVENTS = ("ask", "open", "remove", "new", "enter", "delete", "restore", "follow")
 BUS = "".join(f"element.addEventListener('vl-{name}', event => trigger('{name}', event.detail));" for name in EVENTS)
 
 
-def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout: bool, indexed: bool) -> gr.Blocks:
+def layout(
+    actions: Actions, live: LiveActions, labels: Labels, *, model: str, hours: float, logout: bool, indexed: bool
+) -> gr.Blocks:
     """Builds the page.
 
     Args:
@@ -53,7 +57,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
         bus = gr.HTML('<span class="vl-bus"></span>', elem_id="bus", js_on_load=BUS)
         with gr.Row(elem_classes="vl-columns"):
             with gr.Column(scale=5, min_width=320, elem_classes="vl-left"):
-                player = gr.HTML(render.empty_player(labels), elem_id="player")
+                player = gr.HTML(render.empty_player(labels.empty), elem_id="player")
                 timeline = gr.HTML(render.note(labels.no_timeline), elem_id="timeline")
                 lanes = gr.HTML("", elem_id="lanes")
                 choices = gr.HTML(render.choices([], None, labels), elem_id="choice")
@@ -62,6 +66,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                     apply = gr.Button(labels.apply, size="sm")
             with gr.Column(scale=6, min_width=320, elem_classes="vl-right"), gr.Tabs():
                 with gr.Tab(labels.chat, id="chat"):
+                    welcome = gr.HTML("", elem_id="welcome")
                     chat = gr.Chatbot(
                         show_label=False,
                         label=labels.chat,
@@ -70,8 +75,6 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                         elem_id="chat",
                         editable="user",
                         buttons=["copy"],
-                        placeholder=labels.chat_hint,
-                        examples=[{"text": question} for question in labels.questions],
                         layout="bubble",
                     )
                     with gr.Column(elem_id="composer"):
@@ -106,7 +109,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                     )
                     with gr.Row(visible=indexed):
                         said = gr.Textbox(label=labels.said, elem_id="said")
-                        has = gr.Textbox(label=labels.has, elem_id="has")
+                        has = gr.Textbox(label=labels.has, placeholder=labels.has_example, elem_id="has")
                     scope = gr.Radio(
                         [(labels.search_index, True), (labels.search_here, False)],
                         value=indexed,
@@ -122,6 +125,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                         parts = gr.Slider(2, 12, value=6, step=1, label=labels.parts, elem_id="parts")
                         make = gr.Button(labels.summary_make, variant="primary", elem_id="summarize")
                     summary = gr.HTML("", elem_id="summary", min_height=120)
+                live_tab(live, labels, bus)
                 with gr.Tab(labels.receipt, id="receipt") as receipt_tab:
                     receipt = gr.HTML(render.note(labels.receipt_note), elem_id="receipt", min_height=120)
 
@@ -140,7 +144,9 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
                     transcript=transcript,
                     captions=captions,
                     summary=summary,
+                    found=found,
                     receipt=receipt,
+                    welcome=welcome,
                     chat=chat,
                     attached=attached,
                     question=question,
@@ -154,7 +160,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
         here = [shown, *settings]
         asking: list[Any] = [
             question.submit(actions.ask, [question, shown, pending, conversation, *settings], **update),
-            chat.example_select(actions.ask_example, [shown, pending, conversation, *settings], **update),
+            bus.ask(actions.ask_example, [shown, pending, conversation, *settings], **update),
             chat.retry(actions.retry, [shown, conversation, *settings], **update),
             chat.edit(actions.edit, [shown, conversation, *settings], **update),
         ]
@@ -176,7 +182,7 @@ def layout(actions: Actions, labels: Labels, *, model: str, hours: float, logout
         describe.click(actions.caption, here, captions, show_progress="hidden")
         listen.click(actions.sense, shown, [lanes, transcript], show_progress="hidden")
         for field in (query, said, has):
-            field.submit(actions.search, [query, said, has, scope, *here], found)
+            field.submit(actions.search, [query, said, has, scope, *here], found, show_progress="hidden")
         make.click(actions.summarize, [parts, *here], summary, show_progress="hidden")
         receipt_tab.select(actions.show_receipt, conversation, receipt, show_progress="hidden")
     return page

@@ -21,13 +21,16 @@
   }
 
   const ACTIONS = {
+    ask: (element) => send("ask", { question: element.dataset.ask, about: element.dataset.about ?? "" }),
     seek: (element) => seek(Number(element.dataset.seek)),
     open: (element) => open(element.dataset.open, Number(element.dataset.at ?? 0), false),
     remove: (element) => send("remove", { name: element.dataset.remove }),
     enter: (element) => { send("enter", { name: element.dataset.enter }); element.closest("[popover]")?.hidePopover(); },
     delete: (element) => send("delete", { name: element.dataset.delete }),
     restore: (element) => send("restore", { name: element.dataset.restore }),
+    follow: (element) => send("follow", { name: element.dataset.follow }),
     new: () => send("new", {}),
+    copy: (element) => navigator.clipboard.writeText(element.closest(".message").querySelector(".prose").innerText.trim()),
     theme: () => setDark(!document.body.classList.contains("dark"), true),
   };
   document.addEventListener("click", (event) => {
@@ -40,6 +43,12 @@
     const seconds = Number(time.hash.slice(3)), cited = time.closest(".message")?.querySelector("[data-open]");
     if (cited) open(cited.dataset.open, seconds, false);
     else seek(seconds);
+  });
+
+  // Whoever leaves the list of conversations by keyboard has done with it.
+  document.addEventListener("focusout", (event) => {
+    const list = event.target.closest?.("[popover]");
+    if (list && event.relatedTarget && !list.contains(event.relatedTarget)) list.hidePopover();
   });
 
   // Media events do not bubble, but they are captured.
@@ -145,10 +154,19 @@
       if (inside("#lanes")) drawBoxes();
       document.querySelector("#conversations:not([popover])")?.setAttribute("popover", "");
       if (inside("#conversations")) nameConversation();
+      if (inside("#chat")) showQuestion();
     }).observe(document.body, { childList: true, subtree: true });
   }
   if (document.body) watch();
   else addEventListener("DOMContentLoaded", watch);
+
+  // On a phone the page scrolls and not the chat: a question that was just asked is brought into view.
+  let asked = 0;
+  function showQuestion() {
+    const questions = document.querySelectorAll("#chat .message.user"), isNew = questions.length === asked + 1;
+    asked = questions.length;
+    if (isNew && innerWidth <= 768) questions[asked - 1].scrollIntoView({ behavior: "smooth", block: "start" });
+  }
 
   // The address names the conversation, so that it is there again after a reload and in the other language.
   function nameConversation() {

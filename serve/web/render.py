@@ -5,7 +5,7 @@ one with `data-open` opens another video at `data-at` seconds (see page.js).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
@@ -19,10 +19,11 @@ from serve.runtime.senses import SensedVideo
 from serve.web.catalog import Choice
 from serve.web.conversation import PageConversation, PageMedia, PageTurn, as_json, as_markdown, subtitles
 from serve.web.history import HistoryEntry
-from serve.web.labels import LANGUAGES, Labels
+from serve.web.labels import ENGLISH, LANGUAGES, Labels
 from serve.web.progress import Progress
 from videollm.cli.shapes import TagsJSON
 from videollm.datasets.schema import format_time
+from videollm.live.window import format_clock
 from videollm.senses.objects import most_at_once
 from videollm.video.subtitles import Cue, write_subtitles
 
@@ -61,13 +62,29 @@ class UsedFrame:
 
 @dataclass(frozen=True, slots=True)
 class MomentCard:
-    """A moment that a search found. name: of its video. choice: the name by which the catalog opens it, None for the
-    video that is shown."""
+    """A moment that a search found."""
 
-    name: str
-    choice: str | None
+    media: PageMedia
     score: float
     cell: PreviewCell
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedQuestion:
+    """A question that a click asks. shown: in the language of the page. sent: in a language that the model reads."""
+
+    shown: str
+    sent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleCard:
+    """An example clip that a click asks about. name: in the catalog. thumbnail: a data: URL."""
+
+    name: str
+    title: str
+    question: SuggestedQuestion
+    thumbnail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +128,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "clock": format_clock,
+        "clock_of": lambda date: date[11:19],  # of an ISO date
         "number": lambda value: f"{value:g}",
         "percent": lambda value: f"{value:.0%}",
         "time": format_time,
@@ -142,8 +161,29 @@ def player(file: str, media: PageMedia, labels: Labels, at_s: float = 0.0) -> st
     return _render("player", file=file, media=media, labels=labels, at_s=at_s)
 
 
-def empty_player(labels: Labels) -> str:
-    return _render("empty_player", labels=labels)
+def empty_player(text: str) -> str:
+    return _render("empty_player", text=text)
+
+
+def welcome(thumbnails: Mapping[str, str], labels: Labels, *, english_only: bool) -> str:
+    """What stands in place of an empty conversation.
+
+    Args:
+        thumbnails: Of the example clips, by their names.
+        english_only: Whether the model reads no other language.
+    """
+    sent = ENGLISH if english_only else labels
+    return _render(
+        "welcome",
+        questions=[SuggestedQuestion(*pair) for pair in zip(labels.questions, sent.questions, strict=True)],
+        examples=[
+            ExampleCard(name, text.title, SuggestedQuestion(text.question, sent.examples[name].question), thumbnail)
+            for name, thumbnail in thumbnails.items()
+            for text in (labels.examples[name],)
+        ],
+        labels=labels,
+        english_only=english_only,
+    )
 
 
 def choices(every: Sequence[Choice], shown: PageMedia | None, labels: Labels) -> str:
@@ -244,8 +284,8 @@ def transcript(found: SensedVideo, name: str, labels: Labels) -> str:
     return _render("transcript", cues=cues, files=files, summary=summary, labels=labels)
 
 
-def moments(cards: Sequence[MomentCard]) -> str:
-    return _render("moments", cards=cards)
+def moments(cards: Sequence[MomentCard], labels: Labels) -> str:
+    return _render("moments", cards=cards, labels=labels)
 
 
 def storyboard(reply: SummaryReply, thumbnails: Sequence[str], labels: Labels) -> str:

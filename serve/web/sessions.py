@@ -9,9 +9,11 @@ import hashlib
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import time
+from time import monotonic, time
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -29,12 +31,14 @@ from serve.web.history import History
 PAGE_PATHS = re.compile(
     r"/|/(en|zh)/((assets|static|svelte)/.+|theme\.css|favicon\.ico|manifest\.json|config|"
     r"gradio_api/(queue/(join|data)|heartbeat/[^/]+|cancel|reset|startup-events))?|"
-    r"/login|/logout|/favicon\.ico|/media(/[^/]+)?"
+    r"/login|/logout|/favicon\.ico|/media(/[^/]+)?|/clip/[^/]+"
 )
 ENTRIES = ("/", "/en/", "/zh/")
 OPEN = (*ENTRIES, "/login", "/favicon.ico")
 UPLOAD = "/media"
-MAX_SESSIONS = 1000  # one without a page makes room, and else the least recently used one
+MAX_SESSIONS = 1000  # of one key; one without a page makes room, and else the least recently used one
+MAX_TABS = 64  # of one key; the longest unused one makes room
+TAB_NAME = re.compile(r"[A-Za-z0-9]{1,64}")
 SESSION_S = 30 * 24 * 3600.0  # how long an unused session is kept
 HEADERS = {
     # Nothing is loaded from other sites. Gradio needs the unsafe parts: inline scripts, and functions made from text.
@@ -55,15 +59,41 @@ AGAIN = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" conte
 
 @dataclass(slots=True)
 class PageTab:
-    """An open page. shown: the name in the catalog of what is in its player. answering: the answer in work."""
+    """An open page.
+
+    Attributes:
+        shown: The name in the catalog of what is in its player.
+        searches_index: Whether its last search was in all indexed videos, and not in the one that is shown.
+        answering: The answer in work.
+        stream: The id of the stream that it shows.
+        connections: How many requests wait for news of it.
+        used_at: When it last asked for something or ceased to wait, on the clock of `monotonic`.
+    """
 
     shown: str = ""
+    searches_index: bool = False
     answering: Answering | None = None
+    stream: str = ""
+    connections: int = 0
+    used_at: float = field(default_factory=monotonic)
 
     async def stop(self, conversation: PageConversation) -> PageConversation:
         """Ends the answer in work, and returns the conversation with what there is of it."""
         working, self.answering = self.answering, None
         return conversation if working is None else await working.stop()
+
+    @property
+    def unused_s(self) -> float:
+        return 0.0 if self.connections else monotonic() - self.used_at
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        self.connections += 1
+        try:
+            yield
+        finally:
+            self.connections -= 1
+            self.used_at = monotonic()
 
 
 @dataclass(slots=True)
@@ -74,12 +104,14 @@ class PageSession:
         owner: The owner of its files and features, which count for the key (see `account_of`).
         key: The owner name of the API key that opened it.
         used_at: When it was last used, in seconds since 1970.
-        tabs: Gradio's names (session hashes) of its tabs.
+        has_page: Whether it ever had a tab.
+        tabs: Its tabs by Gradio's names of them (session hashes).
     """
 
     owner: str
     key: str
     used_at: float
+    has_page: bool = False
     tabs: dict[str, PageTab] = field(default_factory=dict)
 
     @property
@@ -97,6 +129,7 @@ class PageSessions:
         keys: The keys that the server has now. Sessions of keys that it had before are not admitted.
         timeout_s: How long an unused session is kept.
         now: The clock, in seconds; tests replace it.
+        drop_tab: Is called with the name of a tab that has ended.
     """
 
     def __init__(
@@ -106,23 +139,26 @@ class PageSessions:
         keys: ApiKeys,
         timeout_s: float = SESSION_S,
         now: Callable[[], float] = time,
+        drop_tab: Callable[[str], None] = lambda _: None,
     ):
         self._files, self._history, self._timeout_s, self._now = files, history, timeout_s, now
+        self._drop_tab = drop_tab
         # By the hash of the token, least recently used first. Tokens themselves are not kept.
         self._sessions: OrderedDict[bytes, PageSession] = OrderedDict(
-            (digest, PageSession(owner, key, used_at))
+            (digest, PageSession(owner, key, used_at, has_page=True))
             for digest, owner, key, used_at in history.sessions()
             if key in keys.owners
         )
 
     def open(self, key: str) -> str:
         """Opens a session and returns its token. key: the owner name of the API key."""
+        own = [digest for digest, session in self._sessions.items() if session.key == key]
+        if len(own) >= MAX_SESSIONS:
+            # Whoever sends requests without a cookie opens sessions, but no pages: these end nobody else's session.
+            unused = (digest for digest in own if not self._sessions[digest].has_page)
+            self._end(next(unused, own[0]))
         token = secrets.token_urlsafe(32)
         self._sessions[_digest(token)] = PageSession(f"{key}/{secrets.token_hex(12)}", key, self._now())
-        while len(self._sessions) > MAX_SESSIONS:
-            # Whoever sends requests without a cookie opens sessions, but no pages: these end nobody else's session.
-            unused = (digest for digest, session in self._sessions.items() if not session.tabs)
-            self._end(next(unused, next(iter(self._sessions))))
         return token
 
     def get(self, token: str | None) -> PageSession | None:
@@ -148,27 +184,45 @@ class PageSessions:
     def save(self) -> None:
         """Writes to disk when each session that has had a page was last used."""
         self._history.save_sessions(
-            [(digest, one.owner, one.key, one.used_at) for digest, one in self._sessions.items() if one.tabs]
+            [(digest, one.owner, one.key, one.used_at) for digest, one in self._sessions.items() if one.has_page]
         )
 
     def _end(self, digest: bytes) -> None:
         session = self._sessions.pop(digest)
+        for tab in session.tabs:
+            self._drop_tab(tab)
         for file in self._files.owned_by(session.owner):
             self._files.delete(session.owner, file.id)
         self._history.delete_session(digest)
         self._history.forget(session.owner)
 
-    def claim(self, session: PageSession, tab: str) -> None:
-        """Assigns a tab to the session. Raises APIError 404 if it belongs to another one.
+    def claim(self, session: PageSession, name: Any) -> PageTab:
+        """Returns a tab by its name, a new one where there was none, for which the longest unused one of the key may
+        have to end.
 
-        Gradio gives the state and the answers of a tab to everybody who knows its name.
+        Raises APIError 400 for what is no name, 404 if it belongs to another session. Gradio gives the state and the
+        answers of a tab to everybody who knows its name.
         """
-        if any(tab in other.tabs for other in self._sessions.values() if other is not session):
+        if not isinstance(name, str) or not TAB_NAME.fullmatch(name):
+            raise APIError(400, "session_hash: letters and digits are needed", "invalid_value", param="session_hash")
+        if any(name in other.tabs for other in self._sessions.values() if other is not session):
             raise APIError(404, "no such page", "not_found")
-        is_first = not session.tabs
-        session.tabs.setdefault(tab, PageTab())
-        if is_first:
-            self.save()
+        if name not in session.tabs:
+            of_key = [known for known in self.tabs() if known[0].key == session.key]
+            if len(of_key) >= MAX_TABS:
+                self.end_tab(*max(of_key, key=lambda known: known[2].unused_s)[:2])
+            session.tabs[name] = PageTab()
+            if not session.has_page:
+                session.has_page = True
+                self.save()
+        return session.tabs[name]
+
+    def tabs(self) -> list[tuple[PageSession, str, PageTab]]:
+        return [(session, name, tab) for session in self._sessions.values() for name, tab in session.tabs.items()]
+
+    def end_tab(self, session: PageSession, name: str) -> None:
+        del session.tabs[name]
+        self._drop_tab(name)
 
 
 def _digest(token: str) -> bytes:
@@ -214,14 +268,8 @@ class SessionGuard:
     def _admit(self, request: Request) -> PageSession | None:
         """Returns the session, or None if there is none but the request may open one. Raises APIError."""
         session = self.sessions.get(request.cookies.get(cookie_name(request)))
-        path = request.url.path
-        if session is None and path not in OPEN:
+        if session is None and request.url.path not in OPEN:
             raise APIError(401, "the session has ended; load the page again", "no_session")
-        if session is not None:
-            if "/heartbeat/" in path:
-                self.sessions.claim(session, path.rpartition("/")[2])
-            elif path.endswith("/queue/data"):
-                self.sessions.claim(session, request.query_params.get("session_hash", ""))
         return session
 
 

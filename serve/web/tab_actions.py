@@ -6,13 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from serve.api.errors import APIError
 from serve.api.schemas.media import VideoUrl
 from serve.api.schemas.videos import CaptionRequest, SummarizeRequest
-from serve.runtime.files import StoredFile
 from serve.runtime.tasks import caption_video, embed_query, find_moments, summarize_video
 from serve.web import render
-from serve.web.catalog import indexed_name
+from serve.web.catalog import indexed_name, is_picture
 from serve.web.context import PageContext, PageError, PageSettings, action
 from serve.web.conversation import PageConversation, PageMedia, PageTurn
 from serve.web.progress import Progress, WatchedWork
@@ -22,6 +20,7 @@ from videollm.retrieval.grounding import ground
 
 MAX_FRAMES = 48  # frames shown of those that the model used
 MAX_MOMENTS = 12
+SENSES = ("objects", "speech")  # whose findings the tab shows
 ROUNDING_S = 0.0005  # a receipt's times are rounded: half a millisecond later, the right frame is shown
 
 
@@ -33,7 +32,7 @@ class TabActions(PageContext):
             chosen, file = self.settings(*settings), self.file_of(session, shown)
             body = CaptionRequest(model=chosen.model, video=VideoUrl(url=file.id), options=chosen.options, dense=True)
             reply = await caption_video(self.service, body, session.owner)
-            yield render.captions(reply, file.name, self.labels)
+            yield self._about(request, shown, render.captions(reply, file.name, self.labels))
 
     @action
     async def summarize(
@@ -46,7 +45,7 @@ class TabActions(PageContext):
             body = SummarizeRequest(model=chosen.model, video=url, options=chosen.options, parts=int(parts))
             reply = await summarize_video(self.service, body, session.owner)
             thumbnails = await self.thumbnails.at(file.path, file.sha, [part.time for part in reply.parts])
-            yield render.storyboard(reply, thumbnails, self.labels)
+            yield self._about(request, shown, render.storyboard(reply, thumbnails, self.labels))
 
     @action
     async def sense(self, request: gr.Request, shown: PageMedia | None) -> AsyncIterator[tuple[Any, str]]:
@@ -55,11 +54,20 @@ class TabActions(PageContext):
         yield gr.skip(), render.progress(progress, self.labels)
         async with self.work(request) as session:
             file = self.file_of(session, shown)
-            watched = WatchedWork(self.service.senses.of(session.owner, file.path, file.sha, progress), progress)
+            finding = self.service.senses.of(session.owner, file.path, file.sha, SENSES, progress=progress)
+            watched = WatchedWork(finding, progress)
             async for now in watched:
-                yield gr.skip(), render.progress(now, self.labels)
+                yield gr.skip(), self._about(request, shown, render.progress(now, self.labels))
             found = watched.result
-            yield render.lanes(found, self.labels), render.transcript(found, file.name, self.labels)
+            if set(found.problems) == set(SENSES):
+                raise found.problems[SENSES[0]]
+            lanes = render.lanes(found, self.labels)
+            transcript = render.transcript(found, file.name, self.labels)
+            yield self._about(request, shown, lanes), self._about(request, shown, transcript)
+
+    def _about(self, request: gr.Request, media: PageMedia | None, html: str) -> Any:
+        """Returns what was found in a video, or nothing new if another one is in the player by now."""
+        return html if self.is_shown(request, media) else gr.skip()
 
     @action
     async def search(
@@ -71,25 +79,29 @@ class TabActions(PageContext):
         indexed: bool,
         shown: PageMedia | None,
         *settings: Any,
-    ) -> str:
+    ) -> AsyncIterator[Any]:
         """Finds moments in the video that is shown, or in all indexed videos.
 
         said: words of the speech. has: names of things that are seen, separated by commas.
         """
         if not (query.strip() or said.strip() or has.strip()):
             raise PageError(self.labels.no_query)
+        yield render.progress(Progress(), self.labels)
         async with self.work(request) as session:
             if indexed:
                 things = [thing.strip() for thing in has.split(",") if thing.strip()]
                 cards = await self._search_index(query.strip() or None, said.strip() or None, things)
             else:
-                file = self.file_of(session, shown)
-                cards = await self._search_video(query, file, session, self.settings(*settings))
-        return render.moments(cards) if cards else render.note(self.labels.no_results)
+                cards = await self._search_video(query, shown, session, self.settings(*settings))
+        self.tab_of(request).searches_index = indexed
+        html = render.moments(cards, self.labels) if cards else render.note(self.labels.no_results)
+        yield html if indexed else self._about(request, shown, html)
 
     async def _search_video(
-        self, query: str, file: StoredFile, session: PageSession, settings: PageSettings
+        self, query: str, shown: PageMedia | None, session: PageSession, settings: PageSettings
     ) -> list[render.MomentCard]:
+        file = self.file_of(session, shown)
+        assert shown is not None  # or else there were no file of it
         video, model = (await self.load(file, session, settings)).video, self.service.model
         embed = await embed_query(self.service, query)
         spans = await asyncio.to_thread(ground, video, embed, model.encoder, MAX_MOMENTS)
@@ -99,7 +111,7 @@ class TabActions(PageContext):
             # One segment over the whole span has the tags of all its frames.
             (segment,) = video.part(span.start_s, span.end_s).segments(model.config, model.encoder.vocabulary, 1)
             cell = render.PreviewCell(span.start_s, span.end_s, tags_json(segment.tags), thumbnail)
-            cards.append(render.MomentCard(file.name, None, span.score, cell))
+            cards.append(render.MomentCard(shown, span.score, cell))
         return cards
 
     async def _search_index(self, query: str | None, said: str | None, has: list[str]) -> list[render.MomentCard]:
@@ -110,12 +122,11 @@ class TabActions(PageContext):
             name = indexed_name(moment.path)
             shared = self.catalog.shared[name]
             middle_s = (moment.start_s + moment.end_s) / 2
-            try:
-                (thumbnail,) = await self.thumbnails.at(shared.path, shared.sha, [middle_s])
-            except APIError:  # the file has changed since it was indexed; opening it shows the reason
-                thumbnail = render.NO_THUMBNAIL
+            # If the file has changed since it was indexed, opening it shows the reason.
+            thumbnail = await self.shared_thumbnail(shared, middle_s)
             cell = render.PreviewCell(moment.start_s, moment.end_s, tags_json(moment.tags), thumbnail)
-            cards.append(render.MomentCard(shared.path.name, name, moment.score, cell))
+            media = PageMedia(name, shared.path.name, shared.sha, is_picture=is_picture(moment.path))
+            cards.append(render.MomentCard(media, moment.score, cell))
         return cards
 
     @action

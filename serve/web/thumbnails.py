@@ -1,19 +1,14 @@
 """Small pictures of a video's frames, decoded in the sandbox like everything else, within its limits."""
 
-import base64
 from collections import OrderedDict
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from serve.runtime.decoding import SandboxedDecoder
+from serve.runtime.stream_pictures import jpeg_url
 from videollm.config import SamplingConfig
 
 OWNER = "thumbnails"  # all sessions together have one key's share of the decoders for them
 SHORT_SIDE = 108  # pixels
-JPEG_QUALITY = 72
 MAX_KEPT = 2048  # pictures, of about 5 kB each
 
 
@@ -34,22 +29,15 @@ class Thumbnails:
         found = {t: self._kept[sha, t] for t in times_s if t not in missing}
         if missing:
             sampling = SamplingConfig(times_s=tuple(missing))
-            async with self._decoder.decode(path, sampling, SHORT_SIDE, OWNER) as decoded:
+            async with self._decoder.decode(path, sampling, SHORT_SIDE, OWNER, sha) as decoded:
                 frames = [(t, p) for piece in decoded.pieces for t, p in zip(piece.times_s, piece.pixels, strict=True)]
             for time_s in missing:
                 # The nearest frame: where a frame cannot be decoded, its neighbour is shown.
                 _, pixels = min(frames, key=lambda frame: abs(float(frame[0]) - time_s))
-                found[time_s] = self._kept[sha, time_s] = _jpeg(pixels.permute(1, 2, 0).numpy())
+                found[time_s] = self._kept[sha, time_s] = jpeg_url(pixels.permute(1, 2, 0).numpy())
         for time_s in times_s:
             if (sha, time_s) in self._kept:
                 self._kept.move_to_end((sha, time_s))
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
         return [found[t] for t in times_s]
-
-
-def _jpeg(pixels: np.ndarray) -> str:
-    """pixels: uint8 (H,W,3)."""
-    data = BytesIO()
-    Image.fromarray(pixels).save(data, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"

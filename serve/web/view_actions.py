@@ -13,6 +13,7 @@ from serve.web.progress import Progress
 from serve.web.sessions import PageSession
 from serve.web.tab_actions import TabActions
 
+EXAMPLE_SHOWN_S = 2.0  # the second whose frame stands for an example clip
 SAME = gr.skip()  # a component that stays as it is
 
 
@@ -34,7 +35,9 @@ class Update(NamedTuple):
     transcript: Any = SAME
     captions: Any = SAME
     summary: Any = SAME
+    found: Any = SAME
     receipt: Any = SAME
+    welcome: Any = SAME
     chat: Any = SAME
     attached: Any = SAME
     question: Any = SAME
@@ -90,7 +93,7 @@ class ViewActions(TabActions):
             self.catalog.remove(session.owner, media.choice)
             yield Update(pending=pending, chosen=chosen, attached=self._attached(conversation, pending, shown))
             if shown is None:
-                yield self._nothing(session)
+                yield self._nothing(request, session)
             else:
                 async for update in self._show(request, session, shown, settings):
                     yield update
@@ -121,32 +124,49 @@ class ViewActions(TabActions):
         self, request: gr.Request, session: PageSession, media: PageMedia, settings: tuple[Any, ...], at_s: float = 0.0
     ) -> AsyncIterator[Update]:
         """Shows a video or picture at once, and its timeline when it has been analysed. Raises PageError."""
+        yield self.put(request, session, media, at_s)
+        async for update in self.analyse(request, session, media, settings):
+            yield update
+
+    def put(self, request: gr.Request, session: PageSession, media: PageMedia, at_s: float = 0.0) -> Update:
+        """Puts a video or picture into the player, which plays it while the server decodes it. Raises PageError."""
         file = self.file_of(session, media)
-        # The player first: the browser plays the video while the server decodes it. What was found in another video
-        # must not stand beside it.
-        waiting = render.progress(Progress(), self.labels)
-        yield self._empty()._replace(
+        cleared = Update() if self.is_shown(request, media) else self._empty(request)
+        self.tab_of(request).shown = media.choice
+        return cleared._replace(
             shown=media,
             choices=self._choices(session, media),
             player=render.player(file.id, media, self.labels, at_s),
-            timeline=waiting,
+            timeline=render.progress(Progress(), self.labels),
         )
-        tab = self.tab_of(request)
-        tab.shown = media.choice
+
+    async def analyse(
+        self, request: gr.Request, session: PageSession, media: PageMedia, settings: tuple[Any, ...]
+    ) -> AsyncIterator[Update]:
+        """Yields the timeline of what is in the player, until another one is opened. Raises PageError."""
         async with self.work(request):
-            async for html in self.timeline(file, session, self.settings(*settings)):
-                if tab.shown != media.choice:
-                    return  # another video was opened meanwhile
+            async for html in self.timeline(self.file_of(session, media), session, self.settings(*settings)):
+                if not self.is_shown(request, media):
+                    return
                 yield Update(timeline=html)
 
-    def _empty(self) -> Update:
-        return Update(lanes="", transcript="", captions="", summary="", receipt=render.note(self.labels.receipt_note))
+    def _empty(self, request: gr.Request) -> Update:
+        """Takes away what was found in the video that is in the player. Moments of an index lead to any video."""
+        return Update(
+            lanes="",
+            transcript="",
+            captions="",
+            summary="",
+            found=SAME if self.tab_of(request).searches_index else "",
+        )
 
-    def _nothing(self, session: PageSession) -> Update:
-        return self._empty()._replace(
+    def _nothing(self, request: gr.Request, session: PageSession) -> Update:
+        cleared = self._empty(request)
+        self.tab_of(request).shown = ""
+        return cleared._replace(
             shown=None,
             choices=self._choices(session, None),
-            player=render.empty_player(self.labels),
+            player=render.empty_player(self.labels.empty),
             timeline=render.note(self.labels.no_timeline),
         )
 
@@ -165,8 +185,12 @@ class ViewActions(TabActions):
         """Starts a conversation about what is shown. The other one is in the list."""
         session, pending = self.session_of(request), () if shown is None else (shown,)
         await self._leave(request, session, conversation)
-        return self._talk(session, PageConversation())._replace(
-            pending=pending, attached=self._attached(PageConversation(), pending, shown), question=self.ready("")
+        talk = await self._talk(session, PageConversation())
+        return talk._replace(
+            receipt=render.note(self.labels.receipt_note),
+            pending=pending,
+            attached=self._attached(PageConversation(), pending, shown),
+            question=self.ready(""),
         )
 
     @action
@@ -212,7 +236,9 @@ class ViewActions(TabActions):
                 media = [self.catalog.media(session.owner, example.name, self.labels)]
             pending = (media[0],)
         shown = media[0] if media else None
-        yield self._talk(session, conversation)._replace(
+        talk = await self._talk(session, conversation)
+        yield talk._replace(
+            receipt=render.note(self.labels.receipt_note),
             pending=pending,
             chosen=False,
             attached=self._attached(conversation, pending, shown),
@@ -220,12 +246,13 @@ class ViewActions(TabActions):
         )
         try:
             if shown is None:
-                yield self._nothing(session)
+                yield self._nothing(request, session)
             else:
                 async for update in self._show(request, session, shown, settings):
                     yield update
         except PageError:
-            yield self._nothing(session)  # an upload that has expired; the conversation about it can still be read
+            # An upload has expired. The conversation about it can still be read.
+            yield self._nothing(request, session)
             raise
 
     async def _leave(
@@ -239,14 +266,22 @@ class ViewActions(TabActions):
     def _conversations(self, session: PageSession, conversation: PageConversation) -> str:
         return render.conversations(self.history.entries(session.reader), conversation.id, self.labels)
 
-    def _talk(self, session: PageSession, conversation: PageConversation) -> Update:
+    async def _talk(self, session: PageSession, conversation: PageConversation) -> Update:
         """Everything that shows a conversation."""
         return Update(
             conversation=conversation,
+            welcome="" if conversation.turns else await self._welcome(),
             chat=self._messages(conversation),
             saves=render.saves(conversation, self.labels),
             conversations=self._conversations(session, conversation),
         )
+
+    async def _welcome(self) -> str:
+        thumbnails = {
+            name: await self.shared_thumbnail(example, EXAMPLE_SHOWN_S)
+            for name, example in self.catalog.examples.items()
+        }
+        return render.welcome(thumbnails, self.labels, english_only=self.service.model.encoder.english_only)
 
     def ready(self, text: str | None = None) -> Any:
         """The input for the next question, with this text, or with what has been written meanwhile."""
@@ -268,6 +303,8 @@ class ViewActions(TabActions):
             content.append(gr.HTML(progress or render.progress(Progress(), self.labels)))
         if turn.status == "stopped":
             content.append(gr.HTML(render.note(self.labels.stopped)))
+        if turn.receipt is not None and turn.receipt.dropped_turns:
+            content.append(gr.HTML(render.note(self.labels.dropped_turns.format(count=turn.receipt.dropped_turns))))
         if turn.evidence_html:
             content.append(gr.HTML(turn.evidence_html))
         return content

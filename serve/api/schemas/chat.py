@@ -7,7 +7,16 @@ from pydantic import Field, model_validator
 
 from serve.api.schemas.base import CallerOptions, Items, ReplyModel, RequestModel, TextOr
 from serve.api.schemas.media import ContentPart, UsedVideo, VideoOptions
-from serve.api.schemas.tools import FunctionTool, NamedTool, ResponseFormat, TextFormat, ToolCall, ToolMode
+from serve.api.schemas.tools import (
+    FunctionTool,
+    FunctionToolCall,
+    NamedTool,
+    ResponseFormat,
+    SentToolCall,
+    TextFormat,
+    ToolCallDelta,
+    ToolMode,
+)
 from videollm.chat.answer import GenerationReceipt
 from videollm.cli.shapes import EvidenceJSON
 
@@ -19,7 +28,7 @@ class ChatMessage(RequestModel):
     content: TextOr[Items[ContentPart]] = ""
     name: str | None = None
     tool_call_id: str | None = None
-    tool_calls: Items[ToolCall] = Field(default_factory=list)
+    tool_calls: Items[SentToolCall] = Field(default_factory=list)
     refusal: str | None = None
     reasoning_content: str | None = None
     annotations: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
@@ -46,7 +55,6 @@ class SamplingOptions(CallerOptions):
     stream: bool = False
     stream_options: StreamOptions | None = None
     parallel_tool_calls: bool = True
-    tool_choice: ToolMode | NamedTool = "auto"
     store: bool = False
     video: VideoOptions = VideoOptions()
 
@@ -69,6 +77,7 @@ class ChatRequest(SamplingOptions):
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict, max_length=1024)
     response_format: ResponseFormat = TextFormat(type="text")
     tools: Items[FunctionTool] = Field(default_factory=list)
+    tool_choice: ToolMode | NamedTool = "auto"
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] = Field(default=["text"])
     reasoning_effort: str | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
@@ -116,15 +125,21 @@ class ChoiceLogprobs(ReplyModel):
 
 
 class AssistantMessage(ReplyModel):
+    """An answer. `content` is null where the model only calls functions."""
+
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[FunctionToolCall] | None = None
+
+
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class ChatChoice(ReplyModel):
     index: int
     message: AssistantMessage
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     logprobs: ChoiceLogprobs | None
     evidence: list[EvidenceJSON]
 
@@ -153,6 +168,7 @@ class ChatCompletion(ReplyModel):
 class ChunkDelta(ReplyModel):
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
 
 class ChunkChoice(ReplyModel):
@@ -160,7 +176,7 @@ class ChunkChoice(ReplyModel):
 
     index: int
     delta: ChunkDelta
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: FinishReason | None = None
     logprobs: ChoiceLogprobs | None = None
     evidence: list[EvidenceJSON] | None = None
 

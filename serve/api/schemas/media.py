@@ -35,8 +35,8 @@ class VideoOptions(RequestModel):
 
 
 class VideoUrl(RequestModel):
-    """The address of a video: data:video/...;base64,..., the id of an uploaded file, or http(s):// or file:// if the
-    server allows them."""
+    """The address of a video: data:video/...;base64,..., the id of an uploaded file, stream://ID for a stream that is
+    watched, or http(s):// or file:// if the server allows them."""
 
     url: str
 
@@ -104,7 +104,7 @@ def url_of(part: VideoPart | ImagePart | FilePart) -> str:
 
 class UsedVideo(ReplyModel):
     """A video of the request, and the options in effect. `times` are presentation times of the encoded frames in
-    seconds."""
+    seconds. Those of a stream count from `starts_at`. `senses` are those that have looked or listened."""
 
     source: str
     duration: float
@@ -115,3 +115,5 @@ class UsedVideo(ReplyModel):
     end: float
     detail: Detail | None
     times: list[float]
+    senses: list[str]
+    starts_at: str | None = None

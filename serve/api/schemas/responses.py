@@ -1,14 +1,26 @@
 """The Responses API, which has the same conversations in another shape."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from serve.api.errors import APIError
 from serve.api.schemas.base import Items, ReplyModel, RequestModel, TextOr
 from serve.api.schemas.chat import CachedTokens, ChatMessage, ChatReceipt, ChatRequest, SamplingOptions
 from serve.api.schemas.media import Detail
-from serve.api.schemas.tools import JSONObjectFormat, NamedSchema, TextFormat
+from serve.api.schemas.tools import (
+    Function,
+    FunctionTool,
+    JSONObjectFormat,
+    NamedFunction,
+    NamedSchema,
+    NamedTool,
+    SentFunctionCall,
+    SentToolCall,
+    TextFormat,
+    ToolMode,
+)
 from videollm.cli.shapes import EvidenceJSON
 
 
@@ -63,6 +75,61 @@ class InputMessage(RequestModel):
     phase: str | None = None
 
 
+class InputFunctionCall(RequestModel):
+    """A call of an earlier response."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: str = Field(min_length=1)
+    arguments: str
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class InputFunctionResult(RequestModel):
+    """The result of a called function."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: TextOr[Items[InputText]]
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class InputReference(RequestModel):
+    """An item of the output of a stored response, named by its id."""
+
+    type: Literal["item_reference"]
+    id: str
+
+
+def _item_kind(item: Any) -> str:
+    """A message may come without a type."""
+    kind = item.get("type") if isinstance(item, dict) else getattr(item, "type", None)
+    return kind if isinstance(kind, str) else "message"
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("message")]
+    | Annotated[InputFunctionCall, Tag("function_call")]
+    | Annotated[InputFunctionResult, Tag("function_call_output")]
+    | Annotated[InputReference, Tag("item_reference")],
+    Discriminator(_item_kind),
+]
+
+
+class OfTypeFunction(RequestModel):
+    type: Literal["function"]
+
+
+class ResponseTool(Function, OfTypeFunction):  # the type is checked first
+    """A function, whose fields are not in an object of their own here."""
+
+
+class ResponseNamedTool(NamedFunction, OfTypeFunction):
+    """The function that must be called."""
+
+
 class SchemaFormat(NamedSchema):
     type: Literal["json_schema"]
 
@@ -83,25 +150,40 @@ class ResponsesRequest(SamplingOptions):
     """
 
     model: str
-    input: TextOr[Annotated[Items[InputMessage], Field(min_length=1)]]
+    input: TextOr[Annotated[Items[InputItem], Field(min_length=1)]]
     instructions: str | None = None
     previous_response_id: str | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
     top_logprobs: Literal[0] = 0
     store: bool = True
     text: TextOptions = TextOptions()
-    tools: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+    tools: Items[ResponseTool] = Field(default_factory=list)
+    tool_choice: ToolMode | ResponseNamedTool = "auto"
     reasoning: dict[str, Any] | None = None
     include: list[str] = Field(default_factory=list, max_length=16)
     truncation: Literal["auto", "disabled"] = "auto"
     background: Literal[False] = False
 
     def messages(self) -> list[ChatMessage]:
-        """Returns `input` as the messages of a chat completion."""
+        """Returns `input`, in which no item is a reference any more, as the messages of a chat completion."""
         if isinstance(self.input, str):
             return [ChatMessage(role="user", content=self.input)]
-        made = ({"role": m.role, "content": _as_chat_content(m.content)} for m in self.input)
-        return [ChatMessage.model_validate(message) for message in made]
+        made: list[ChatMessage] = []
+        for item in self.input:
+            match item:
+                case InputMessage():
+                    content = _as_chat_content(item.content)
+                    made.append(ChatMessage.model_validate({"role": item.role, "content": content}))
+                case InputFunctionResult():
+                    content = _as_chat_content(item.output)
+                    result = {"role": "tool", "content": content, "tool_call_id": item.call_id}
+                    made.append(ChatMessage.model_validate(result))
+                case InputFunctionCall():
+                    function = SentFunctionCall(name=item.name, arguments=item.arguments)
+                    if not made or made[-1].role != "assistant":
+                        made.append(ChatMessage(role="assistant"))
+                    made[-1].tool_calls.append(SentToolCall(id=item.call_id, function=function))
+        return made
 
     def chat(self, earlier: list[ChatMessage]) -> ChatRequest:
         """Returns the equivalent chat completion. `earlier` are the messages that `previous_response_id` stands for."""
@@ -120,11 +202,24 @@ class ResponsesRequest(SamplingOptions):
             top_p=self.top_p,
             stream=self.stream,
             response_format=wanted,  # pyright: ignore[reportArgumentType] (validated)
+            tools=[FunctionTool(type="function", function=_function(tool)) for tool in self.tools],
+            tool_choice=_as_chat_choice(self.tool_choice),
+            parallel_tool_calls=self.parallel_tool_calls,
             video=self.video,
         )
 
 
-def _as_chat_content(content: str | list[InputPart]) -> str | list[dict[str, Any]]:
+def _function(tool: ResponseTool) -> Function:
+    return Function.model_validate(tool.model_dump(exclude={"type"}))
+
+
+def _as_chat_choice(choice: ToolMode | ResponseNamedTool) -> ToolMode | NamedTool:
+    if isinstance(choice, ResponseNamedTool):
+        return NamedTool(type="function", function=NamedFunction(name=choice.name))
+    return choice
+
+
+def _as_chat_content(content: str | Sequence[InputPart]) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
         return content
     made: list[dict[str, Any]] = []
@@ -165,6 +260,15 @@ class OutputMessage(ReplyModel):
     content: list[OutputText]
 
 
+class OutputFunctionCall(ReplyModel):
+    type: Literal["function_call"] = "function_call"
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: Literal["in_progress", "completed", "incomplete"]
+
+
 class IncompleteDetails(ReplyModel):
     reason: Literal["max_output_tokens"]
 
@@ -191,7 +295,7 @@ class ResponseObject(ReplyModel):
     created_at: int
     model: str
     status: Literal["in_progress", "completed", "incomplete"]
-    output: list[OutputMessage]
+    output: list[OutputMessage | OutputFunctionCall]
     instructions: str | None
     metadata: dict[str, str]
     temperature: float
@@ -200,8 +304,8 @@ class ResponseObject(ReplyModel):
     incomplete_details: IncompleteDetails | None = None
     error: None = None
     parallel_tool_calls: bool
-    tool_choice: Literal["none"] = "none"
-    tools: list[Any] = Field(default_factory=list)
+    tool_choice: Any
+    tools: list[Any]
     previous_response_id: str | None
     store: bool
     text: dict[str, Any]

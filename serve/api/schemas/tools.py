@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from serve.api.schemas.base import RequestModel
+from serve.api.schemas.base import ReplyModel, RequestModel
 
 
 class TextFormat(RequestModel):
@@ -58,14 +58,44 @@ class NamedTool(RequestModel):
 ToolMode = Literal["none", "auto", "required"]
 
 
-class CalledFunction(RequestModel):
+class SentFunctionCall(RequestModel):
+    name: str = Field(min_length=1)
+    arguments: str
+
+
+class SentToolCall(RequestModel):
+    """A call in an assistant's message of the history. Some clients keep the `index` that it had in a stream."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: SentFunctionCall
+    index: int | None = None
+
+
+class FunctionCall(ReplyModel):
+    """arguments: a JSON text, whose end is missing where the answer was cut off."""
+
     name: str
     arguments: str
 
 
-class ToolCall(RequestModel):
-    """A call in an assistant's message of the history."""
+class FunctionToolCall(ReplyModel):
+    """A call in an answer."""
 
     id: str
     type: Literal["function"] = "function"
-    function: CalledFunction
+    function: FunctionCall
+
+
+class FunctionCallDelta(ReplyModel):
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallDelta(ReplyModel):
+    """The part of a call that is new in a stream. Only the first part has `id`, `type` and a name."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionCallDelta

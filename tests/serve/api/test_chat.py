@@ -108,7 +108,11 @@ def test_several_videos_and_pictures_each_where_it_stands(client: Any, clip: str
 def test_text_alone_is_answered_too(client: Any):
     made = client.chat.completions.create(
         model="debug",
-        messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+        messages=[
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hello"},
+            {"role": "system", "content": "Be kind."},
+        ],
         max_tokens=3,
     )
     assert made.usage and made.usage.completion_tokens == 3

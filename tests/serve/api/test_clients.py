@@ -30,6 +30,8 @@ def test_the_default_model_answers_rightly_and_remembers(lite: Server):
     first = client.chat.completions.create(model="lite", messages=messages)
     assert first.choices[0].message.content == "A cat, then an espresso, then a rocket. 1 cup is seen."
     assert first.choices[0].finish_reason == "stop"
+    assert "cup" in {found["text"] for evidence in first.choices[0].evidence for found in evidence["findings"]}
+    assert first.receipt["videos"][0]["senses"] == ["speech", "objects"] and first.receipt["ms"]["objects"] > 0
     messages += [first.choices[0].message, {"role": "user", "content": "What comes first?"}]
     second = client.chat.completions.create(model="lite", messages=messages)
     assert "cat" in second.choices[0].message.content.lower()

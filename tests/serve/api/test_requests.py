@@ -1,8 +1,6 @@
 """What clients of OpenAI's API send beyond a question: what is accepted, and how a refusal names what is wrong."""
 
 import base64
-import json
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +12,7 @@ from serve.api.schemas.chat import ChatRequest
 from serve.api.schemas.responses import ResponsesRequest
 from serve.runtime.conversation import read_conversation
 from tests.serve.conftest import SAMPLE, Server
+from tests.serve.recorded import assert_answered, recorded_requests
 from videollm.models.language import debug_tokenizer
 from videollm.models.processor import Message
 from videollm.models.tokenizer import token_bytes
@@ -74,12 +73,11 @@ def test_fields_that_change_no_answer_are_accepted(server: Server):
     assert made.status_code == 200 and made.json()["text"]["format"] == {"type": "text"}
 
 
-def test_recorded_requests_of_haystack_litellm_and_llama_index_are_answered(server: Server):
-    """What haystack-ai 3.4.1, litellm 1.110.2 and llama-index-llms-openai-like sent to this server, unmodified."""
-    for one in json.loads((Path(__file__).parent / "recorded_clients.json").read_text()):
-        made = httpx.post(f"{server.url}{one['path']}", json=one["body"], timeout=300)
-        assert made.status_code == 200, (one["client"], made.text)
-        assert "[DONE]" in made.text or made.json()["object"] in ("chat.completion", "list")
+def test_recorded_requests_of_other_clients_are_answered(server: Server, clip: str):
+    """See `recorded_requests`. Requests with functions are sent by test_tools.py."""
+    for one in recorded_requests(clip):
+        if not one["body"].get("tools"):
+            assert_answered(server, "debug", one)
 
 
 def test_messages_of_all_roles_become_a_conversation():

@@ -1,6 +1,7 @@
 """The decoding process: frames as the library decodes them, limits that hold, and deaths that stay there."""
 
 import asyncio
+import hashlib
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,13 +20,20 @@ import torch
 from serve.api.errors import APIError
 from serve.config import Limits, MiB
 from serve.runtime.decoding import DecodedVideo, SandboxedDecoder
+from serve.runtime.decoding_process import _one_file
+from serve.runtime.executor import ModelExecutor
+from serve.runtime.senses import VideoSenses
+from serve.web.thumbnails import Thumbnails
 from tests.senses.test_speech import LONG
 from tests.serve.conftest import SAMPLE
 from tests.video.clips import write_clip
 from videollm.checkpoint import load
 from videollm.config import SamplingConfig
+from videollm.errors import VideoLLMError, VideoNotFoundError
 from videollm.features.encode import encode_frames, encode_video
+from videollm.senses.objects import ObjectSense
 from videollm.video.audio import SAMPLE_RATE, iter_audio
+from videollm.video.frames import VideoInfo
 
 FOUR = SamplingConfig(frames=4)
 MUTANTS = int(os.environ.get("VIDEOLLM_FUZZ", "20"))
@@ -163,6 +172,23 @@ async def heard(folder: Path) -> None:
         assert not list(folder.glob("tmp*"))
 
 
+async def clipped(folder: Path) -> None:
+    async with running(folder) as decoder:
+        with await decoder.clip(SAMPLE, 4.0, 8.0, "a") as file, av.open(file, "r") as container:
+            times_s = [frame.time for frame in container.decode(video=0)]
+        assert times_s[0] == 0 and times_s[-1] < 4 and len(times_s) > 30
+        assert "no frame starts between 50.000 and 60.000 s" in await refusal(decoder.clip(SAMPLE, 50.0, 60.0, "a"))
+        assert "end_s 1.0 must be above start_s 2.0" in await refusal(decoder.clip(SAMPLE, 2.0, 1.0, "a"))
+        (folder / "bad.mp4").write_bytes(b"nonsense" * 99)
+        assert "cannot be used" in await refusal(decoder.clip(folder / "bad.mp4", 0.0, 1.0, "a"))
+        assert decoder.alive and decoder.restarts == 0
+        assert not list(folder.glob("tmp*"))
+
+
+def test_a_clip_is_cut_in_the_same_limits(tmp_path: Path):
+    asyncio.run(clipped(tmp_path))
+
+
 def write_sound(path: Path, samples: np.ndarray) -> None:
     """A WAV file of floating point samples."""
     with av.open(str(path), "w") as output:
@@ -185,6 +211,62 @@ async def starved(folder: Path) -> None:
         decoder.limits = Limits(decode_s=0.001)
         assert "crashed, or took more than 0.001 s" in await refusal(decoded(decoder, SAMPLE))
         assert decoder.alive and decoder.restarts == 0
+
+
+async def swapped(folder: Path) -> None:
+    """What is found in a file is kept under the hash of its content, and must never be that of another one."""
+    film, other, sound = folder / "film.mp4", folder / "other.mp4", folder / "sound.wav"
+    film.write_bytes(SAMPLE.read_bytes())
+    write_clip(other, frames=2)
+    write_sound(sound, np.zeros(SAMPLE_RATE, np.float32))
+    sha = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in (film, sound)}
+
+    async def sense(_: str) -> Any:
+        return ObjectSense()
+
+    async with running(folder) as decoder:
+
+        async def look() -> VideoInfo:
+            async with decoder.decode(film, FOUR, 32, "a", sha[film]) as found:
+                return found.info
+
+        async def listen() -> None:
+            async with decoder.sound(sound, "a", sha[sound]):
+                pass
+
+        info = await look()
+        await listen()
+        for path in (film, sound):
+            path.unlink()
+            path.symlink_to(other)
+        senses, thumbnails = VideoSenses(decoder, ModelExecutor(), sense), Thumbnails(decoder)
+        of_film = "a", film, sha[film], ["objects"]
+        for ask in (look(), listen(), senses.of(*of_film), thumbnails.at(film, sha[film], [0.5])):
+            assert "changed while it was read" in await refusal(ask)
+        seen = await senses.of(*of_film, info=info)  # of a video that was decoded before the swap
+        assert not seen.findings.found and "changed while it was read" in str(seen.problems["objects"])
+
+
+def test_what_is_kept_under_a_hash_is_of_that_content(tmp_path: Path):
+    asyncio.run(swapped(tmp_path))
+
+
+def test_a_file_is_opened_once_and_must_not_change_meanwhile(tmp_path: Path):
+    file, name = tmp_path / "film.mp4", tmp_path / "name.mp4"
+    file.write_bytes(b"first")
+    name.symlink_to(file)
+    with _one_file(str(name)) as same:
+        name.unlink()
+        name.write_bytes(b"second")
+        assert same.read_bytes() == b"first"
+    with (
+        pytest.raises(VideoLLMError, match="changed while it was read"),
+        _one_file(str(file)),
+        open(file, "ab") as more,
+    ):
+        more.write(b"more")
+    with pytest.raises(VideoNotFoundError), _one_file(str(tmp_path / "none")):
+        pass
 
 
 def test_memory_and_time_are_limited(tmp_path: Path):

@@ -13,12 +13,10 @@ import openai
 import pytest
 import torch
 
-from serve.config import ServerConfig
 from serve.runtime.caches import PrefixCache
 from serve.runtime.executor import ModelExecutor, run_in_new_thread
 from tests.serve.conftest import Server, Start, asked
 from videollm.cpu.llama import StaticKVCache
-from videollm.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -214,14 +212,6 @@ def test_prefixes_are_bounded_and_what_is_used_stays():
         prefixes.put(cache)
     assert prefixes.nbytes == 2 * size
     assert prefixes.take(3, [1, 2, 3, 4]) is caches[3] and prefixes.take(0, [1, 2, 3, 4]) is not caches[0]
-
-
-def test_an_engine_needs_its_url():
-    assert ServerConfig(engine="vllm", vllm_url="http://localhost:8001").vllm_url
-    wrongs: list[dict[str, Any]] = [{"engine": "vllm"}, {"vllm_url": "http://localhost:8001"}]
-    for wrong in wrongs:
-        with pytest.raises(ConfigError, match="--engine vllm and --vllm-url together"):
-            ServerConfig(**wrong)
 
 
 def test_without_its_vllm_the_server_says_so_and_recovers(start: Start):

@@ -10,11 +10,12 @@ from serve.config import Limits
 from serve.runtime.files import FileStore, StoredFile
 from serve.security.auth import ApiKeys
 from serve.web.history import History
-from serve.web.sessions import MAX_SESSIONS, PageSession, PageSessions
+from serve.web.sessions import MAX_SESSIONS, MAX_TABS, PageSession, PageSessions
 from tests.serve.conftest import SAMPLE, Server, Start
 
 LASTS_S = 60.0
 KEY = "first-key-0123456789"
+OTHER = "second-key-0123456789"
 (HOLDER,) = ApiKeys((KEY,)).owners
 
 
@@ -98,6 +99,31 @@ def test_visitors_without_a_page_end_no_session_that_has_one(place: Place):
     for _ in range(MAX_SESSIONS):
         place.sessions.open(HOLDER)
     assert place.sessions.get(token) is session and place.sessions.get(unused) is None
+
+
+def test_a_key_ends_its_own_sessions_and_tabs_only(place: Place):
+    ended: list[str] = []
+    place.sessions = PageSessions(place.files, place.history, ApiKeys((KEY, OTHER)), drop_tab=ended.append)
+    (*_, other) = ApiKeys((KEY, OTHER)).owners - {HOLDER}
+    token, session = place.enter()
+    place.sessions.claim(session, "first")
+    fresh = ""
+    for number in range(MAX_SESSIONS + 1):
+        fresh = place.sessions.open(other)
+        found = place.sessions.get(fresh)
+        assert found
+        if number < MAX_TABS:
+            place.sessions.claim(found, f"tab{number}")
+    assert place.sessions.get(token) is session and not ended
+    assert found and place.sessions.get(fresh) is found  # the newest is in
+    place.sessions.claim(found, "more")
+    assert ended == ["tab0"] and list(session.tabs) == ["first"]
+    with session.tabs["first"].connected():
+        for number in range(MAX_TABS):
+            place.sessions.claim(session, f"own{number}")
+    assert "first" in session.tabs and ended == ["tab0", "own0"]
+    place.sessions.close(token)
+    assert len(ended) == 2 + MAX_TABS
 
 
 def test_a_session_outlives_the_server_but_not_its_key(place: Place):
