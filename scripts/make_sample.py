@@ -1,6 +1,6 @@
-"""Make the sample clip: three photographs of scikit-image under a slowly moving camera, with a hard cut between them.
+"""Make the sample clips: photographs of scikit-image under a slowly moving camera, with a hard cut between them.
 
-    python scripts/make_sample.py PHOTO_DIR scripts/samples/sample.mp4
+    python scripts/make_sample.py PHOTO_DIR scripts/samples
 
 PHOTO_DIR is `skimage/data` of an unpacked scikit-image wheel.
 """
@@ -15,7 +15,7 @@ import av
 from PIL import Image
 
 WIDTH, HEIGHT, FPS = 480, 320, 24
-SHOT_S = 4  # seconds
+SPEECH = Path(__file__).parents[1] / "tests/senses/data"
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,47 @@ class CameraView:
 
 @dataclass(frozen=True)
 class PhotoShot:
-    """A photograph, and where the camera moves over it."""
+    """A photograph, and where the camera moves over it in how many seconds."""
 
     photo: str
     start: CameraView
     end: CameraView
+    seconds: int = 4
 
 
-SHOTS = (
-    PhotoShot("chelsea.png", CameraView(0.50, 0.50, 0.99), CameraView(0.51, 0.48, 0.84)),
-    PhotoShot("coffee.png", CameraView(0.44, 0.50, 0.86), CameraView(0.53, 0.48, 0.76)),
-    PhotoShot("rocket.jpg", CameraView(0.50, 0.50, 0.60), CameraView(0.50, 0.50, 0.38)),
-)
+@dataclass(frozen=True)
+class SampleClip:
+    """Shots in order. speech: files of `SPEECH` that are heard one after the other."""
+
+    shots: tuple[PhotoShot, ...]
+    speech: tuple[str, ...] = ()
 
 
-def frames() -> Iterator[tuple[PhotoShot, CameraView]]:
+CLIPS = {
+    "sample.mp4": SampleClip(
+        (
+            PhotoShot("chelsea.png", CameraView(0.50, 0.50, 0.99), CameraView(0.51, 0.48, 0.84)),
+            PhotoShot("coffee.png", CameraView(0.44, 0.50, 0.86), CameraView(0.53, 0.48, 0.76)),
+            PhotoShot("rocket.jpg", CameraView(0.50, 0.50, 0.60), CameraView(0.50, 0.50, 0.38)),
+        )
+    ),
+    "reading.mp4": SampleClip(
+        (PhotoShot("coffee.png", CameraView(0.45, 0.46, 0.60), CameraView(0.47, 0.46, 0.66), seconds=11),),
+        ("austen-0870.ogg", "austen-0880.ogg"),
+    ),
+    "astronaut.mp4": SampleClip(
+        (
+            PhotoShot("astronaut.png", CameraView(0.50, 0.34, 0.98), CameraView(0.45, 0.34, 0.84)),
+            PhotoShot("rocket.jpg", CameraView(0.50, 0.56, 0.42), CameraView(0.50, 0.46, 0.60)),
+        )
+    ),
+}
+
+
+def frames(clip: SampleClip) -> Iterator[tuple[PhotoShot, CameraView]]:
     """Yields the shot and the view of each frame. The camera starts and stops smoothly in each shot."""
-    count = SHOT_S * FPS
-    for shot in SHOTS:
+    for shot in clip.shots:
+        count = shot.seconds * FPS
         for i in range(count):
             t = i / (count - 1)
             yield shot, shot.start.towards(shot.end, t * t * (3 - 2 * t))
@@ -68,20 +91,38 @@ def render(photo: Image.Image, view: CameraView) -> Image.Image:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("clip", type=Path)
-    arguments = parser.parse_args()
-    photos = {shot.photo: Image.open(arguments.photos / shot.photo).convert("RGB") for shot in SHOTS}
-    with av.open(str(arguments.clip), "w", options={"movflags": "+faststart"}) as container:
+def samples(clip: SampleClip) -> Iterator[av.AudioFrame]:
+    for file in clip.speech:
+        with av.open(str(SPEECH / file)) as source:
+            for frame in source.decode(audio=0):
+                frame.pts = None  # the encoder counts on from the file before
+                yield frame
+
+
+def write(clip: SampleClip, photos: Path, path: Path) -> None:
+    opened = {shot.photo: Image.open(photos / shot.photo).convert("RGB") for shot in clip.shots}
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "slow", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for i, (shot, view) in enumerate(frames()):
-            frame = av.VideoFrame.from_image(render(photos[shot.photo], view))
+        sound = container.add_stream("aac", rate=48000, layout="mono", bit_rate=48000) if clip.speech else None
+        for i, (shot, view) in enumerate(frames(clip)):
+            frame = av.VideoFrame.from_image(render(opened[shot.photo], view))
             frame.pts, frame.time_base = i, Fraction(1, FPS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+        if sound is not None:
+            for heard in samples(clip):
+                container.mux(sound.encode(heard))
+            container.mux(sound.encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("out", type=Path, help="the folder of the clips")
+    arguments = parser.parse_args()
+    for name, clip in CLIPS.items():
+        write(clip, arguments.photos, arguments.out / name)
 
 
 if __name__ == "__main__":

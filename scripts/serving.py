@@ -2,6 +2,7 @@
 
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -48,18 +49,36 @@ class Served:
         return files + [f"process {worker.pid}" for worker in running if worker.status() != psutil.STATUS_ZOMBIE]
 
 
+def medians_of_thirds(memory: list[int]) -> tuple[float, float, float]:
+    """Returns the median of the first, middle and last third of what was read of a server's memory."""
+    third = max(1, len(memory) // 3)
+    start, middle, end = (statistics.median(memory[at : at + third]) for at in (0, third, len(memory) - third))
+    return start, middle, end
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Returns the value that a share of the values do not exceed; 0 where there are none."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
+
+
 @contextmanager
-def serving(*options: str) -> Iterator[Served]:
+def serving(*options: str, folder: Path | None = None, **environment: str) -> Iterator[Served]:
     """Runs `videollm serve` with these options on a free port and yields once it is ready.
+
+    Args:
+        folder: The directory of its temporary files, its state and its log; by default one of its own.
+        environment: Variables of its environment besides those of this process.
 
     Raises RuntimeError with the server's log if it does not start.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder, log = Path(name), Path(name) / "server.log"
+    with tempfile.TemporaryDirectory() as made:
+        folder = folder or Path(made)
+        log = folder / "server.log"
         command = [sys.executable, "-m", "serve", "--port", "0", *options]
+        places = {"TMPDIR": str(folder), "VIDEOLLM_STATE": str(folder / "state")}
         with open(log, "wb") as stderr:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stderr=stderr, env=os.environ | {"TMPDIR": name}
+                command, stdin=subprocess.DEVNULL, stderr=stderr, env=os.environ | places | environment
             )
         try:
             while not (found := re.search(r"running on (http://\S+)", log.read_text())):

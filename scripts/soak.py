@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import random
-import statistics
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -21,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 import httpx
-from serving import MiB, Served, serving
+from serving import MiB, Served, medians_of_thirds, percentile, serving
 
 SAMPLE = Path(__file__).parent / "samples" / "sample.mp4"
 VIDEOS, QUESTIONS = 5, 60
@@ -144,13 +143,8 @@ async def soak(server: Served, clients: int, seconds: float) -> Seen:
     return seen
 
 
-def percentile(seconds: list[float], share: float) -> float:
-    """In milliseconds."""
-    return 1000 * sorted(seconds)[min(len(seconds) - 1, int(share * len(seconds)))] if seconds else 0.0
-
-
 def spread(seconds: list[float]) -> str:
-    return ", ".join(f"{name} {percentile(seconds, at):.0f} ms" for name, at in (("p50", 0.5), ("p99", 0.99)))
+    return ", ".join(f"{name} {1000 * percentile(seconds, at):.0f} ms" for name, at in (("p50", 0.5), ("p99", 0.99)))
 
 
 def main() -> int:
@@ -164,8 +158,7 @@ def main() -> int:
         active, left = int(server.metric("videollm_requests_active")), server.left_over()
 
     memory = seen.memory[int(WARM * len(seen.memory)) :]
-    third = max(1, len(memory) // 3)
-    start, middle, end = (statistics.median(memory[at : at + third]) for at in (0, third, len(memory) - third))
+    start, middle, end = medians_of_thirds(memory)
     sent = sum(seen.ends.values())
     print(f"{options.clients} clients, {options.minutes:g} minutes, {sent} requests, {QUESTIONS} markers")
     print(", ".join(f"{name}: {seen.ends[name]}" for name in ("answered", "rejected", "left by the client")))

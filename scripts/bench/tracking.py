@@ -28,7 +28,7 @@ from data_gen.world.make import Job, run
 from videollm.datasets.world_annotation import WorldAnnotation
 from videollm.senses.objects import ObjectSense
 from videollm.senses.tracks import Detection, Tracker
-from videollm.video.decode import decode
+from videollm.video.decoding import decode
 
 MISSED, SHIFT, FALSE = 0.2, 0.05, 0.1
 LEAST_SIDE = 0.02  # of a true box that counts, as a share of the picture: less of a thing at the rim is no thing

@@ -16,6 +16,7 @@ import torch
 from data_gen.make_world import main as make_world
 from videollm.cli import main as videollm
 from videollm.evaluate.markdown import number, spread, table
+from videollm.evaluate.question_only import QUESTION_ONLY
 from videollm.evaluate.views import CONTROLS
 
 SPLITS = ("test=60", "unseen=20", "style=20", "perturbed=20", "long_tail=20", "order=20", "long=4")
@@ -38,7 +39,8 @@ TRUST: dict[str, tuple[str, ...]] = {
     "flip": ("both", "changed"),
     "evidence": ("gain", "hit", "any_segment"),
 }
-HEAD = ("", "metric", "items", "score", *(name.replace("_", " ") for name in CONTROLS), "chance")
+CONDITIONS = (*CONTROLS, QUESTION_ONLY)
+HEAD = ("", "metric", "items", "score", *(name.replace("_", " ") for name in CONDITIONS), "chance")
 
 
 def main() -> None:
@@ -79,7 +81,8 @@ def report(folder: Path) -> dict[str, Any]:
 def rows_of(name: str, found: Mapping[str, Any], metrics: tuple[str, ...]) -> Iterator[list[str]]:
     for n, metric in enumerate(metrics):
         cell = found["scores"][metric]
-        controls = [number(found["controls"][c][metric]["value"]) if c in found["controls"] else "" for c in CONTROLS]
+        cells = [found["controls"].get(name, {}).get(metric) for name in CONDITIONS]
+        controls = [number(cell["value"]) if cell else "" for cell in cells]
         chance = number(found["chance"][metric]) if metric in found["chance"] else ""
         yield [name if n == 0 else "", metric, str(cell["items"]), spread(cell), *controls, chance]
 

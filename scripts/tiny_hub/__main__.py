@@ -20,10 +20,18 @@ TEMPLATE = (
     "{%% else %%}{{ part['text'] }}{%% endif %%}{%% endfor %%}{{ '<|im_end|>\n' }}{%% endfor %%}"
     "{%% if add_generation_prompt %%}{{ '<|im_start|>assistant\n' }}{%% endif %%}"
 )
+TOOLS = (
+    "{% if tools %}{{ '<|im_start|>system\n' }}{% for tool in tools %}{{ tool | tojson }}{{ '\n' }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endif %}"
+)
+TOOL_CALLS = (
+    "{% for call in message['tool_calls'] %}{{ '\n<tool_call>\n{\"name\": \"' + call['function']['name'] }}"
+    "{{ '\", \"arguments\": ' }}{{ call['function']['arguments'] | tojson }}{{ '}\n</tool_call>' }}{% endfor %}"
+)
 
 
-def write(family: str, folder: Path) -> None:
-    """Write the model and processor of a family."""
+def make_processor(family: str) -> transformers.ProcessorMixin:
+    """The processor of a family, with a tokenizer of bytes and a chat template that all families share."""
     tiny = FAMILIES[family]
     base = debug_tokenizer()
     tokenizer = transformers.PreTrainedTokenizerFast(
@@ -35,12 +43,23 @@ def write(family: str, folder: Path) -> None:
     )
     tokenizer.add_special_tokens({"additional_special_tokens": list(tiny.tokens)}, replace_extra_special_tokens=False)
     tokenizer.chat_template = TEMPLATE % (tiny.video, tiny.image)
+    if tiny.knows_tools:
+        turn_end = "{{ '<|im_end|>\n' }}"
+        tokenizer.chat_template = TOOLS + tokenizer.chat_template.replace(turn_end, TOOL_CALLS + turn_end)
+        tokenizer.add_tokens(["<tool_call>", "</tool_call>"])
     processor = tiny.processor(tokenizer)
     processor.chat_template = tokenizer.chat_template
-    config = tiny.config(tokenizer)
+    return processor
+
+
+def write(family: str, folder: Path) -> None:
+    """Write the model and processor of a family."""
+    tiny, processor = FAMILIES[family], make_processor(family)
+    config = tiny.config(processor.tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = transformers.AutoModelForImageTextToText.from_config(config)
+        auto = transformers.AutoModelForMultimodalLM if tiny.speaks else transformers.AutoModelForImageTextToText
+        model = auto.from_config(config, trust_remote_code=False)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 

@@ -1,19 +1,25 @@
 """The tiny models, by family."""
 
-from scripts.tiny_hub.parts import PIXELS, SQUARE, Tiny, glm, ids, llava, mrope, of, qwen, qwen_tower, text, tower
+from dataclasses import replace
+
+from scripts.tiny_hub.parts import PIXELS, SQUARE, Tiny, glm, ids, llava, mrope, of, omni, qwen, qwen_tower, text, tower
+from videollm.models.language import debug_tokenizer
 
 FAMILIES: dict[str, Tiny] = {
     "qwen2_vl": qwen(
         "Qwen2VL", {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2}, mrope(2, 1, 1)
     ),
     "qwen2_5_vl": qwen("Qwen2_5_VL", qwen_tower(fullatt_block_indexes=[1], window_size=56), mrope(2, 1, 1)),
-    "qwen3_vl": qwen(
-        "Qwen3VL",
-        qwen_tower(deepstack_visual_indexes=[0], num_position_embeddings=16),
-        mrope(2, 1, 1, mrope_interleaved=True),
-        video="Qwen3VL",
-        patch=16,
-        head_dim=8,
+    "qwen3_vl": replace(
+        qwen(
+            "Qwen3VL",
+            qwen_tower(deepstack_visual_indexes=[0], num_position_embeddings=16),
+            mrope(2, 1, 1, mrope_interleaved=True),
+            video="Qwen3VL",
+            patch=16,
+            head_dim=8,
+        ),
+        knows_tools=True,
     ),
     "qwen3_5": qwen(
         "Qwen3_5",
@@ -253,6 +259,28 @@ IM = (
     "<frame_end>",
     "<im_low>",
 )
+FAMILIES["instructblipvideo"] = Tiny(
+    named={},
+    tokens=("<video>",),
+    video="<video>",
+    image="<video>",
+    config=lambda t: of(
+        "InstructBlipVideoConfig",
+        vision_config=tower(initializer_range=0.02),
+        # Weights of this size let the question show in the answer.
+        qformer_config=text(t, max_position_embeddings=512, encoder_hidden_size=32, initializer_range=0.2),
+        text_config=text(t, model_type="llama"),
+        num_query_tokens=4,
+        video_token_index=t.convert_tokens_to_ids("<video>"),
+    ),
+    processor=lambda t: of(
+        "InstructBlipVideoProcessor",
+        video_processor=of("InstructBlipVideoVideoProcessor", size=SQUARE),
+        tokenizer=t,
+        qformer_tokenizer=debug_tokenizer(),
+        num_query_tokens=4,
+    ),
+)
 FAMILIES["molmo2"] = Tiny(
     named={"image_token": "<|image|>", "video_token": "<|video|>"},
     tokens=(
@@ -296,5 +324,24 @@ FAMILIES["molmo2"] = Tiny(
         video_processor=of("Molmo2VideoProcessor", size=SQUARE),
         tokenizer=t,
     ),
+)
+FAMILIES["qwen2_5_omni"] = omni(
+    "Qwen2_5Omni",
+    qwen_tower(fullatt_block_indexes=[1], window_size=56),
+    {"d_model": 16, "output_dim": 32},
+    mrope(2, 1, 1),
+    "Qwen2VL",
+)
+FAMILIES["qwen3_omni_moe"] = omni(
+    "Qwen3OmniMoe",
+    qwen_tower(deepstack_visual_indexes=[0], num_position_embeddings=16),
+    {"d_model": 16, "output_dim": 32, "downsample_hidden_size": 8},
+    mrope(2, 1, 1, mrope_interleaved=True),
+    "Qwen2VL",
+    patch=16,
+    head_dim=8,
+    num_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=16,
 )
 FAMILIES |= {"glm4v": glm("Glm4v"), "glm46v": glm("Glm46V")}

@@ -10,12 +10,14 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase, ProcessorMix
 PIXELS = {"shortest_edge": 56 * 56, "longest_edge": 56 * 112}  # of a frame, for processors that keep its shape
 SQUARE = {"height": 56, "width": 56}
 Sizes = dict[str, Any]
+ENDS = {"Qwen2_5Omni": ["index"], "Qwen3OmniMoe": ["id"]}  # of the names of placeholders' ids in a config
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny:
     """tokens: special ones. named: those that the tokenizer has an attribute for. video, image: what the chat template
-    writes for them. config: from the tokenizer. processor: from the tokenizer."""
+    writes for them. config: from the tokenizer. processor: from the tokenizer. knows_tools: whether the chat template
+    writes functions and their calls. speaks: whether it could speak too."""
 
     tokens: tuple[str, ...] = ()
     named: dict[str, str]
@@ -23,6 +25,8 @@ class Tiny:
     image: str
     config: Callable[[PreTrainedTokenizerBase], PretrainedConfig]
     processor: Callable[[PreTrainedTokenizerBase], ProcessorMixin]
+    knows_tools: bool = False
+    speaks: bool = False
 
 
 def of(name: str, **values: Any) -> Any:
@@ -89,6 +93,45 @@ def qwen(name: str, vision: Sizes, rope: Sizes, video: str = "Qwen2VL", processo
             tokenizer=t,
             video_processor=of(f"{video}VideoProcessor", size=size, patch_size=patch),
         ),
+    )
+
+
+def omni(name: str, vision: Sizes, audio: Sizes, rope: Sizes, video: str, patch: int = 14, **more: Any) -> Tiny:
+    """The families of Qwen-Omni, without the part that speaks."""
+    size = {edge: pixels * (patch**2) // 14**2 for edge, pixels in PIXELS.items()}
+    ends = {"vision_start_token_id": "<|vision_bos|>", "vision_end_token_id": "<|vision_eos|>"}
+    heard = {"audio_start_token_id": "<|audio_bos|>", "audio_end_token_id": "<|audio_eos|>"}
+    seen = {f"{kind}_token_{end}": f"<|{kind.upper()}|>" for kind in ("image", "video", "audio") for end in ENDS[name]}
+    return Tiny(
+        named={
+            "image_token": "<|IMAGE|>",
+            "video_token": "<|VIDEO|>",
+            "audio_token": "<|AUDIO|>",
+            "vision_bos_token": "<|vision_bos|>",
+            "vision_eos_token": "<|vision_eos|>",
+            "audio_bos_token": "<|audio_bos|>",
+            "audio_eos_token": "<|audio_eos|>",
+        },
+        video="<|vision_bos|><|VIDEO|><|vision_eos|>",
+        image="<|vision_bos|><|IMAGE|><|vision_eos|>",
+        config=lambda t: of(
+            f"{name}Config",
+            thinker_config={
+                "text_config": text(t, **rope, **more),
+                "vision_config": vision,
+                "audio_config": {"encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, **audio},
+                **ids(t, **seen, **ends, **heard),
+            },
+            enable_audio_output=False,
+        ),
+        processor=lambda t: of(
+            f"{name}Processor",
+            image_processor=of("Qwen2VLImageProcessor", size=size, patch_size=patch),
+            video_processor=of(f"{video}VideoProcessor", size=size, patch_size=patch),
+            feature_extractor=of("WhisperFeatureExtractor", feature_size=128),
+            tokenizer=t,
+        ),
+        speaks=True,
     )
 
 
