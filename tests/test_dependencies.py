@@ -14,11 +14,17 @@ OWN = {"videollm", "train", "data_gen", "serve", "tests", "scripts"}
 # lmms-eval is installed without its dependencies (see pyproject.toml); _typeshed exists for type checkers only.
 UNDECLARED = {"lmms_eval", "_typeshed"}
 EXTRAS = {
-    "videollm": ("decord", "eval", "index", "mcp", "ocr", "ray", "serve"),
+    "videollm": ("decord", "edit", "eval", "index", "mcp", "ocr", "ray", "serve"),
     "train": ("train",),
     "data_gen": ("data", "ray"),
     "serve": ("serve",),
-    "tests": ("data", "dev", "eval", "index", "mcp", "ray", "serve", "train"),
+    "tests": ("data", "dev", "edit", "eval", "index", "mcp", "ocr", "ray", "serve", "train"),
+}
+
+
+READS_STRANGERS = {
+    *("fastapi", "gradio", "httpcore", "httptools", "jinja2", "pydantic", "pydantic_core", "python-multipart"),
+    *("starlette", "uvicorn", "av", "pillow", "pysubs2"),
 }
 
 
@@ -43,6 +49,21 @@ def imported(package: str) -> dict[str, str]:
                 names = [node.module]
             found |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
     return {name: file for name, file in found.items() if name not in OWN | UNDECLARED | sys.stdlib_module_names}
+
+
+def test_floors_are_near_the_versions_that_are_installed():
+    """What reads the requests and files of strangers must not be years old."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = numbers("==", (ROOT / "scripts/constraints.txt").read_text().splitlines())
+    floors = numbers(">=", [*project["optional-dependencies"]["serve"], *project["dependencies"]])
+    for name in map(canonical, READS_STRANGERS):
+        assert floors[name] <= pinned[name] and floors[name][0] == pinned[name][0], name
+
+
+def numbers(operator: str, requirements: list[str]) -> dict[str, list[int]]:
+    """The versions in requirements, by name."""
+    found = (re.match(rf"([\w-]+){operator}(\d+(?:\.\d+)*)", requirement) for requirement in requirements)
+    return {canonical(one[1]): [int(part) for part in one[2].split(".")] for one in found if one}
 
 
 @pytest.mark.parametrize("package", EXTRAS)

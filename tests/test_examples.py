@@ -38,10 +38,10 @@ def test_asking_a_video_shows_evidence_and_reuses_the_prompt():
 
 
 def test_searching_a_folder_finds_the_moment(tmp_path: Path):
-    first = run("search_a_folder.py", "a cup of coffee", "--index", tmp_path / "index").splitlines()
-    assert first[0] == "1 videos added, 0 unchanged" and first[1].endswith("4.0-8.0 s  sample.mp4")
+    first = run("search_a_folder.py", "a rocket", "--index", tmp_path / "index").splitlines()
+    assert first[0] == "3 videos added, 0 unchanged" and first[1].endswith("8.0-12.0 s  sample.mp4")
     second = run("search_a_folder.py", "a cat", "--index", tmp_path / "index").splitlines()
-    assert second[0] == "0 videos added, 1 unchanged" and second[1].endswith("0.0-4.0 s  sample.mp4")
+    assert second[0] == "0 videos added, 3 unchanged" and second[1].endswith("0.0-4.0 s  sample.mp4")
 
 
 def test_streaming_with_openais_client_gets_an_answer(tmp_path: Path):

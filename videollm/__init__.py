@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from videollm.chat.session import ChatSession
     from videollm.checkpoint import load
     from videollm.config import SamplingConfig
-    from videollm.video.decode import decode, probe
+    from videollm.video.decoding import decode, probe
 
     __version__: str
 
@@ -19,9 +19,9 @@ __all__ = ["ChatSession", "SamplingConfig", "__version__", "decode", "load", "pr
 _HOME = {
     "ChatSession": "videollm.chat.session",
     "SamplingConfig": "videollm.config",
-    "decode": "videollm.video.decode",
+    "decode": "videollm.video.decoding",
     "load": "videollm.checkpoint",
-    "probe": "videollm.video.decode",
+    "probe": "videollm.video.decoding",
 }
 
 

@@ -2,12 +2,13 @@
 
     config.json            ModelConfig, and the revision of the frame encoder it was trained with
     projector.safetensors  the temporal module and everything else that was trained outside the language model
+    audio_encoder/         the encoder of audio, in a model that hears
     adapter/               LoRA weights of the language model (PEFT), if it has any
     language_model/        the language model itself, in an exported checkpoint, whose config says "own:language_model"
     tokenizer/             the tokenizer, unless it comes with an asset or is inside language_model/
     card.md                data, recipe, metrics and licence
 
-Frozen encoders and language models are named in config.json and not copied.
+Frozen encoders of frames and language models are named in config.json and not copied.
 """
 
 import json
@@ -21,11 +22,13 @@ from safetensors.torch import save_file
 from videollm.checkpoint_files import ADAPTER, check_adapter, check_objects
 from videollm.config import ModelConfig
 from videollm.device import resolve_device
+from videollm.encoders.audio import HearingEncoder
 from videollm.encoders.base import FrameEncoder
-from videollm.encoders.build import build_encoder
+from videollm.encoders.build import build_encoder, hearing
 from videollm.encoders.pixels import PixelEncoder
 from videollm.errors import CheckpointError, ConfigError
 from videollm.model import (
+    AUDIO,
     FORMAT,
     INSIDE,
     OWN,
@@ -39,15 +42,16 @@ from videollm.model import (
     load_projector,
     outside_language_model,
     read_config,
+    served_model,
 )
 from videollm.models.hub import load as hub
 from videollm.models.hub.adapter import adapted, is_adapter, with_adapter
 from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
-from videollm.models.tower import TOWER
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.presets import DEBUG
+from videollm.vllm_model import config_directory, vllm_model
 
 
 def build(config: ModelConfig, device: str | torch.device | None = None, seed: int = 0) -> Model:
@@ -60,6 +64,11 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
         seed: The seed of the untrained parts.
     """
     device = resolve_device(device)
+    if config.audio.kind != "none":
+        raise ConfigError(
+            f"{config.name} hears, and what hears comes with a checkpoint: start from a directory that `videollm "
+            "import-official` wrote, or set the kind of audio to none"
+        )
     encoder = build_encoder(config.encoder, device)
     language_model = load_language_model(config.llm, device)
     with torch.random.fork_rng(devices=[]):  # modules are initialised on the CPU; the state of GPUs stays as it is
@@ -78,6 +87,8 @@ def load(
     load_in_4bit: bool = False,
     adapter: str | Path | None = None,
     evidence_encoder: str | None = None,
+    server_url: str | None = None,
+    vllm_url: str | None = None,
 ) -> Model:
     """Loads a trained model, ready to answer.
 
@@ -87,12 +98,23 @@ def load(
         name: A preset that ships with weights, a checkpoint directory or a hub id.
         device: The device, see `resolve_device`.
         device_map: "auto" spreads the language model over all GPUs.
+        load_in_4bit: Whether to hold the language model's weights in 4 bits.
+        adapter: The directory of a PEFT adapter, for a video model of transformers.
+        evidence_encoder: The model whose frame encoder finds evidence for a model that has none. None takes `lite`.
+        server_url: The OpenAI-compatible server that runs the model, up to and including /v1. `name` is then the
+            model's name there.
+        vllm_url: The vLLM server that runs the model, if that is a video model of transformers.
 
     Raises:
         CheckpointError: If weights are missing, or the preset has no trained weights. The answers of untrained weights
             would be noise, as those of `debug` are on purpose.
         ConfigError: If the machine does not have the device.
     """
+    local = {"device_map": device_map, "load_in_4bit": load_in_4bit, "adapter": adapter}
+    if vllm_url is not None and (found := config_directory(name)) is not None:
+        return vllm_model(name, found, device, vllm_url=vllm_url, evidence_encoder=evidence_encoder, **local)
+    if server_url is not None:
+        return served_model(name, device, server_url=server_url, evidence_encoder=evidence_encoder, **local)
     if name == DEBUG.name:
         model = build(DEBUG, device)
         model.llm.eval()
@@ -103,6 +125,11 @@ def load(
             f"preset {name!r} has no trained weights; train it and give the directory that training wrote"
         )
     device, (config, _) = resolve_device(device), read_config(directory, name)
+    if config.llm.source == hub.NONE:
+        raise CheckpointError(
+            f"{directory}: it encodes pictures and texts and does not answer; give it to videollm index or search, or "
+            "as --evidence-encoder"
+        )
     if config.llm.source == hub.ITS_OWN:
         if evidence_encoder is not None:
             config = replace(config, encoder=config_of(evidence_encoder).encoder)
@@ -179,6 +206,7 @@ def load_directory(
     own = directory / "tokenizer"
     tokenizer = load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source)
     llm.train(trainable)
+    encoder = hearing(encoder, config.audio, directory / AUDIO, device)
     return Model(config, encoder, Processor(tokenizer, config), llm)
 
 
@@ -212,10 +240,10 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         directory: The directory.
         card: The content of card.md.
         state: The state dict of `model.llm`, which the caller gathers if ZeRO-3 divides it among ranks. It need not
-            have a frozen tower. None takes `model.llm.state_dict()`.
+            have what is frozen. None takes `model.llm.state_dict()`.
     """
     own = model.llm.state_dict()
-    state = own if state is None else {n: t for n, t in own.items() if n.startswith(TOWER)} | state
+    state = own if state is None else outside_language_model(own) | state
     directory.mkdir(parents=True, exist_ok=True)
     record = {
         "format": FORMAT,
@@ -224,6 +252,8 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
     }
     (directory / "config.json").write_text(json.dumps(record, indent=2) + "\n")
     save_file(outside_language_model(state), directory / "projector.safetensors")
+    if isinstance(model.encoder, HearingEncoder):
+        model.encoder.audio.save(directory / AUDIO)
     if model.config.llm.lora is not None:
         inside = {k.removeprefix(INSIDE): v for k, v in state.items() if k.startswith(INSIDE)}
         adapter = model.llm.language_model
@@ -249,4 +279,7 @@ def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) ->
     device = language_model.get_input_embeddings().weight.device
     llm.temporal.to(device)
     llm.visual_norm.to(device)
+    if llm.audio is not None:
+        llm.audio.to(device)
+        llm.audio_norm.to(device)
     return llm

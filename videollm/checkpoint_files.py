@@ -5,6 +5,7 @@ Each problem is one CheckpointError that names the file and what is wrong in it:
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -42,23 +43,31 @@ def check_objects(directory: Path) -> None:
             read_object(file)
 
 
-def read_tensors(path: Path, expected: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, expected: dict[str, torch.Size], unused: tuple[str, ...] = ()) -> dict[str, torch.Tensor]:
     """Returns the tensors of a file, which must be exactly the expected ones: finite floating-point numbers.
 
-    Names, shapes and number formats are compared before any tensor is read. Raises CheckpointError.
+    Names, shapes and number formats are compared before any tensor is read. Names that begin with one of `unused` may
+    be there too. Raises CheckpointError.
     """
-    check_tensors(path, expected)
+    check_tensors(path, expected, unused)
+    return read_finite(path, expected)
+
+
+def read_finite(path: Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """Returns the named tensors of a file, None for all. Raises CheckpointError for numbers that are not finite."""
+    names = _header(path)[0] if names is None else names
     with safe_open(path, "pt") as file:
-        state = {name: file.get_tensor(name) for name in expected}
+        state = {name: file.get_tensor(name) for name in names}
     if broken := [name for name, tensor in state.items() if not tensor.float().isfinite().all()]:
         raise CheckpointError(f"{path}: {', '.join(broken)} hold numbers that are infinite or not numbers")
     return state
 
 
-def check_tensors(path: Path, expected: dict[str, torch.Size]) -> None:
-    """Compares names, shapes and number formats in the header of a file. Raises CheckpointError."""
+def check_tensors(path: Path, expected: dict[str, torch.Size], unused: tuple[str, ...] = ()) -> None:
+    """Compares names, shapes and number formats in the header of a file. See `read_tensors`."""
     shapes, formats = _header(path)
     missing, unknown = sorted(set(expected) - set(shapes)), sorted(set(shapes) - set(expected))
+    unknown = [name for name in unknown if not name.startswith(unused)]
     wrong = [name for name in expected if name in shapes and shapes[name] != tuple(expected[name])]
     if missing or unknown or wrong:
         raise CheckpointError(f"{path}: missing {missing}, unknown {unknown}, wrong shape {wrong}")

@@ -7,18 +7,18 @@ with `dataclasses.replace`. Complete configurations with names are in `presets.p
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from videollm.audio_config import AudioConfig
 from videollm.checks import check, check_choice, check_positive
+from videollm.sampling_config import SamplingConfig as SamplingConfig
 from videollm.tower_config import TowerConfig
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EncoderKind = Literal["lite", "open_clip", "internvideo2", "debug"]
-TemporalKind = Literal["qformer", "pool", "concat", "merge", "video_llama", "video_chatgpt", "videochat2"]
-Decoder = Literal["pyav", "decord"]
-SamplingRule = Literal["middle", "video_llama", "video_chatgpt", "videochat2"]
+TemporalKind = Literal["qformer", "pool", "concat", "merge", "attentive", "video_llama", "video_chatgpt", "videochat2"]
+StemKind = Literal["none", "motion"]
 Resize = Literal["trained", "squash", "nearest"]
 PromptLayoutName = Literal["chat", "video_llama", "video_llama_2", "video_chatgpt", "videochat2"]
 SenseName = Literal["speech", "objects", "text", "faces", "sounds"]
@@ -39,52 +39,6 @@ def split_sense(sense: str) -> tuple[SenseName, str]:
     )
     check("," not in directory, f"{directory!r} has a comma, which separates senses; rename the directory")
     return cast(SenseName, name), directory
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
-    """Which frames of a video to use. Exactly one of `frames`, `fps`, `times_s` and `keyframes` must be set.
-
-    Args:
-        frames: So many frames, at the middles of equal parts of the range.
-        fps: One frame every 1/fps seconds. If that gives more than `max_frames`, so many are spread evenly over the
-            range.
-        times_s: The frames that are shown at these times, in seconds from the first frame.
-        keyframes: All key frames of the file, which are the fastest to decode, evenly thinned to at most `max_frames`.
-        max_frames: The largest number of frames with `fps` or `keyframes`. None sets no limit.
-        start_s, end_s: The part of the video in seconds. None means its start and its end.
-        rule: How `frames` are chosen. "middle" chooses by time, as above. The others count frames, as the published
-            system with this name does (see `videollm.video.rules`), so that its answers come from the frames that it
-            was trained on.
-        decoder: The decoder. "decord" needs the extra with this name. Its pixels differ slightly from PyAV's because it
-            scales frames differently, so that features are cached separately for each decoder.
-
-    Raises:
-        ConfigError: If a value is out of range, or values contradict each other.
-    """
-
-    frames: int | None = None
-    fps: float | None = None
-    times_s: tuple[float, ...] | None = None
-    keyframes: bool = False
-    max_frames: int | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-    rule: SamplingRule = "middle"
-    decoder: Decoder = "pyav"
-
-    def __post_init__(self) -> None:
-        check_choice("decoder", self.decoder, Decoder)
-        check_choice("sampling rule", self.rule, SamplingRule)
-        check(self.rule == "middle" or self.frames is not None, f"the rule {self.rule!r} needs `frames`; set it")
-        chosen = [self.frames is not None, self.fps is not None, self.times_s is not None, self.keyframes]
-        check(sum(chosen) == 1, f"set exactly one of frames, fps, times_s, keyframes; got {self}")
-        check_positive(frames=self.frames, fps=self.fps, max_frames=self.max_frames, end_s=self.end_s)
-        check(self.times_s is None or len(self.times_s) > 0, "times_s is empty; give at least one time")
-        check(all(math.isfinite(t) for t in self.times_s or ()), f"times_s has {self.times_s}; each is a number")
-        check(self.start_s is None or 0 <= self.start_s < math.inf, f"start_s is {self.start_s}; it must be 0 or above")
-        if self.start_s is not None and self.end_s is not None:
-            check(self.end_s > self.start_s, f"end_s {self.end_s} must be above start_s {self.start_s}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +107,7 @@ class TemporalConfig:
     Args:
         kind: The kind of module.
         queries: Q, the number of tokens of a segment.
-        width, layers, heads, mlp_ratio, dropout: Sizes of the Q-Former.
+        width, layers, heads, mlp_ratio, dropout: Sizes of the Q-Former; "attentive" has `heads` queries of `width`.
         cross_attention_every: 1 gives every layer cross-attention (Video-LLaMA), and 2 every second layer from the
             first (BLIP-2).
         frame_queries, frame_layers: Sizes of the Q-Former that reads each frame (kind "video_llama").
@@ -162,6 +116,7 @@ class TemporalConfig:
             0 words it reads none.
         instruction: The ids of the text that this Q-Former reads beside the frames.
         output_norm: Whether tokens are scaled to the size of word embeddings. The published systems do not do this.
+        stem: "motion" mixes neighbouring frames and patches before the module reads them (`videollm.models.motion`).
         tower: The module's own tower, which reads the frames' pixels. Without it the module reads the encoder's tokens.
     """
 
@@ -180,6 +135,7 @@ class TemporalConfig:
     positions: int = 512
     instruction: tuple[int, ...] = ()
     output_norm: bool = True
+    stem: StemKind = "none"
     tower: TowerConfig | None = None
 
     def __post_init__(self) -> None:
@@ -189,6 +145,7 @@ class TemporalConfig:
         )
         check_positive(frame_queries=self.frame_queries, frame_layers=self.frame_layers, max_frames=self.max_frames)
         check_choice("temporal kind", self.kind, TemporalKind)
+        check_choice("stem", self.stem, StemKind)
         check_positive(queries=self.queries, width=self.width, layers=self.layers, heads=self.heads)
         check_positive(mlp_ratio=self.mlp_ratio, cross_attention_every=self.cross_attention_every)
         check(0 <= self.dropout < 1, f"dropout is {self.dropout}; it must be 0 or above and below 1")
@@ -275,6 +232,7 @@ class ModelConfig:
     segments: SegmentConfig = field(default_factory=SegmentConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     temporal: TemporalConfig = field(default_factory=TemporalConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
     llm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     senses: tuple[str, ...] = ()  # see `split_sense`
@@ -306,15 +264,8 @@ class ModelConfig:
 
 # Fields that were added later, and their defaults. At these they are left out of the hash, so that a model keeps the
 # hash that its saved sessions name.
-_LATER = {
-    "senses": (),
-    "class_token": False,
-    "pixels": 0,
-    "words": 0,
-    "positions": 512,
-    "instruction": (),
-    "tower": None,
-}
+_LATER = {"senses": (), "class_token": False, "pixels": 0, "words": 0, "positions": 512, "instruction": ()}
+_LATER |= {"stem": "none", "tower": None, "near_keyframes": False, "audio": dataclasses.asdict(AudioConfig())}
 
 
 def _without_later(values: dict[str, Any]) -> dict[str, Any]:
@@ -331,6 +282,7 @@ _NESTED: dict[str, Any] = {
     "prompt": PromptConfig,
     "lora": LoraConfig,
     "tower": TowerConfig,
+    "audio": AudioConfig,
 }
 
 

@@ -12,9 +12,14 @@ import torch
 
 from videollm.checkpoint_files import check_tensors, count_tensors, read_object, read_tensors
 from videollm.config import LanguageModelConfig, ModelConfig
+from videollm.device import resolve_device
 from videollm.encoders.base import FrameEncoder
+from videollm.encoders.build import build_encoder
+from videollm.encoders.pixels import PixelEncoder
 from videollm.errors import CheckpointError, ConfigError
+from videollm.models.audio import build_audio
 from videollm.models.processor import Processor
+from videollm.models.served import SHORT_SIDE, ServedLLM, ServedProcessor, served_config
 from videollm.models.temporal import build_temporal
 from videollm.models.visual_prompting import VisualPrompting
 from videollm.presets import PRESETS, preset
@@ -26,6 +31,8 @@ SHIPPED = Path(__file__).parent / "weights"
 FORMAT = 1
 OWN = "own:"  # marks a language model's source as a folder of the checkpoint directory
 INSIDE = "language_model."  # what the names of the language model's tensors begin with
+AUDIO = "audio_encoder"  # the folder of a checkpoint directory with the weights that hear
+_AUDIO_BRANCH = ("audio.", "audio_norm.")  # what the names of its tensors begin with
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -43,13 +50,14 @@ class Model:
     def device(self) -> torch.device:
         """The device where prompts are embedded. A language model that is spread over several GPUs takes its input
         there."""
-        embeddings: Any = self.llm.get_input_embeddings()
-        return embeddings.weight.device
+        return self.llm.device
 
 
-def find(name: str) -> Path | None:
+def find(name: str, files: str | None = None) -> Path | None:
     """Returns the checkpoint directory that `name` stands for, or None for a preset without one. A hub id is
     downloaded.
+
+    files: the pattern of the files that are downloaded. None stands for all.
 
     Raises CheckpointError if there is no such directory and no such model on the hub.
     """
@@ -64,7 +72,7 @@ def find(name: str) -> Path | None:
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(snapshot_download(name))
+            return Path(snapshot_download(name, allow_patterns=files))
         except OSError as error:
             raise CheckpointError(
                 f"{name}: there is no such directory, and the model hub cannot be reached or does not have it "
@@ -77,6 +85,33 @@ def config_of(name: str) -> ModelConfig:
     """Returns the configuration of a preset or a checkpoint directory, without loading weights."""
     directory = find(name)
     return preset(name) if directory is None else read_config(directory, name)[0]
+
+
+def served_model(
+    name: str,
+    device: str | torch.device | None,
+    *,
+    server_url: str,
+    evidence_encoder: str | None = None,
+    **local: Any,
+) -> Model:
+    """Returns a model that an OpenAI-compatible server runs. The arguments are those of `videollm.load`.
+
+    Raises ConfigError for options of a model that runs here.
+    """
+    refuse_local(name, server_url, local)
+    device, encoder = resolve_device(device), config_of(evidence_encoder or "lite").encoder
+    config = served_config(name, server_url, encoder)
+    llm: Any = ServedLLM(server_url, device)  # has nothing that is computed here
+    return Model(config, PixelEncoder(build_encoder(encoder, device), SHORT_SIDE), ServedProcessor(config), llm)
+
+
+def refuse_local(name: str, server_url: str, local: dict[str, Any]) -> None:
+    """Raises ConfigError for options of a model that runs here, given for one that a server runs."""
+    if given := [option for option, value in local.items() if value]:
+        raise ConfigError(
+            f"{given[0]} is for a model that runs here, and the server at {server_url} runs {name}; leave it out"
+        )
 
 
 def base(config: LanguageModelConfig, directory: Path) -> LanguageModelConfig:
@@ -177,23 +212,31 @@ def check_sizes(config: ModelConfig, encoder: FrameEncoder, embeddings: torch.Te
     temporal, tensors = config.temporal, count_tensors(path)
     frame_layers = temporal.frame_layers if temporal.kind == "video_llama" else 0
     layers = max(temporal.layers, frame_layers, temporal.tower.layers if temporal.tower else 0)
+    layers = max(layers, config.audio.layers if config.audio.kind != "none" else 0)
     if layers > tensors:
         raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {layers} layers in config.json")
     width = embeddings.shape[1]
     try:
         with torch.device("meta"):
             module = build_temporal(temporal, encoder.token_dim, width, encoder.tokens_per_frame)
+            audio = build_audio(config.audio, width)
     except RuntimeError as error:  # sizes that no tensor can have
-        raise CheckpointError(f"{path}: does not have the sizes of {temporal} in config.json ({error})") from error
+        raise CheckpointError(
+            f"{path}: does not have the sizes of {temporal} and {config.audio} in config.json ({error})"
+        ) from error
     expected = {f"temporal.{name}": tensor.shape for name, tensor in module.state_dict().items()}
+    if audio is not None:
+        expected |= {f"audio.{name}": tensor.shape for name, tensor in audio.state_dict().items()}
     if temporal.output_norm:
-        expected |= {f"visual_norm.{name}": torch.Size((width,)) for name in ("weight", "bias")}
-    check_tensors(path, expected)
+        norms = ("visual_norm",) if audio is None else ("visual_norm", "audio_norm")
+        expected |= {f"{norm}.{name}": torch.Size((width,)) for norm in norms for name in ("weight", "bias")}
+    check_tensors(path, expected, _AUDIO_BRANCH if audio is None else ())
 
 
 def load_projector(llm: VisualPrompting, path: Path) -> None:
     """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; it has the weights of the projector")
-    state = read_tensors(path, {name: tensor.shape for name, tensor in projector_state(llm).items()})
+    expected = {name: tensor.shape for name, tensor in projector_state(llm).items()}
+    state = read_tensors(path, expected, _AUDIO_BRANCH if llm.audio is None else ())
     llm.load_state_dict(state, strict=False)  # the language model's own weights are already there

@@ -13,6 +13,7 @@ from videollm.config import (
     TemporalConfig,
 )
 from videollm.errors import ConfigError
+from videollm.tower_config import TowerConfig
 
 # Adapting every linear layer makes a training step on CPU 1.6x as long.
 LITE_LORA = LoraConfig(r=16, alpha=32, targets=("q_proj", "v_proj", "o_proj", "down_proj"))
@@ -38,15 +39,22 @@ DEBUG = ModelConfig(
     prompt=PromptConfig(context=2048, max_new_tokens=16),
 )
 
-# This preset is for rendered clips. `train/clip.py clip_world` writes its encoder.
+# This preset is for rendered clips. `train/dense.py world_frames` trains its tower; the shipped encoder gives evidence.
 WORLD = ModelConfig(
     name="world",
-    sampling=SamplingConfig(fps=4.0),
-    segments=SegmentConfig(by="time", frames=16),
-    encoder=EncoderConfig(kind="open_clip", name="world", pretrained="local-dir:runs/clip_world"),
-    temporal=TemporalConfig(kind="qformer", queries=16, width=256, layers=4, heads=4, cross_attention_every=2),
-    llm=LanguageModelConfig(source="asset:smollm2-135m-instruct", lora=LITE_LORA),
-    prompt=PromptConfig(tags=0, context=512, max_new_tokens=64),
+    sampling=SamplingConfig(fps=8.0),
+    segments=SegmentConfig(by="time", frames=24),
+    encoder=EncoderConfig(kind="lite", name="efficientnet_lite0", dtype="float32", pixels=64),
+    temporal=TemporalConfig(
+        kind="attentive",
+        queries=12,
+        width=96,
+        heads=4,
+        stem="motion",
+        tower=TowerConfig(kind="world", image_size=64, patch=8, width=96, layers=2),
+    ),
+    llm=LanguageModelConfig(source="asset:smollm2-135m-instruct", dtype="float32", lora=LITE_LORA),
+    prompt=PromptConfig(system="", tags=0, context=512, max_new_tokens=64),
 )
 
 CLIP_B32_SMOLLM2 = ModelConfig(

@@ -1,12 +1,17 @@
 """An answer over a collection cites videos and seconds that exist."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from tests.live.streams import stream
 from tests.retrieval.library import BLUE, GREEN, RED, write_film
 from videollm.chat.library import LibraryAnswer, _parts, ask_library
 from videollm.chat.summary import summarize
 from videollm.checkpoint import load
+from videollm.encoders.tags import Tag
 from videollm.features.encode import encode_video
+from videollm.live.indexing import StreamIndexer
+from videollm.live.session import LiveSession
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import Moment
 
@@ -42,3 +47,16 @@ def test_a_summary_is_of_segments_in_order(tmp_path: Path):
     assert [p.start_s for p in summary.parts] == [0, 4, 8] and sum(p.share for p in summary.parts) > 0.99
     assert [p.time_s >= p.start_s for p in summary.parts] == [True] * 3
     assert [panel.time_s for panel in summary.storyboard(str(film))] == [p.time_s for p in summary.parts]
+
+
+def test_of_a_stream_the_answer_says_what_the_index_knows(tmp_path: Path):
+    model = load("debug")
+    index = Index.create(tmp_path / "idx", "debug")
+    session, indexer = LiveSession(model, "door", fps=2), StreamIndexer(index, "door")
+    for pixels, times in stream(0.0, 12, fps=2):
+        for segment in session.add(pixels, times, model.encoder.encode_frames(pixels)):
+            indexer.add(replace(segment, tags=(Tag("cat", 0.9),)))
+    indexer.close()
+    answer = ask_library(model, Index.open(tmp_path / "idx", model.encoder), "What is red?")
+    (citation,) = answer.citations
+    assert citation.path.startswith("door since ") and "not kept" in citation.text and "cat (90%)" in citation.text

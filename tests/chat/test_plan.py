@@ -7,8 +7,10 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen3Config
 
 from videollm.chat.plan import kv_bytes, make_plan
+from videollm.cli import main
 from videollm.errors import ConfigError
 from videollm.inference.runner import make_runner
+from videollm.presets import CLIP_B32_SMOLLM2, CLIP_L14_QWEN
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 SIZES = {"vocab_size": 90, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3}
@@ -29,6 +31,13 @@ def test_keys_and_values_take_what_is_planned(config: PretrainedConfig):
     cache = runner.begin()
     runner.forward([(torch.randn(length, 48), cache)])
     assert cache.nbytes == length * kv_bytes(config, torch.float32)
+
+
+def test_a_plan_without_a_model_hub_says_what_is_missing_in_one_line(capsys: pytest.CaptureFixture[str]):
+    for model in (CLIP_B32_SMOLLM2, CLIP_L14_QWEN):
+        assert main(["plan", str(SAMPLE), "--model", model.name]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{model.llm.source} cannot be loaded" in line and "give its directory" in line
 
 
 def test_a_plan_is_for_a_device():

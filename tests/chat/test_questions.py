@@ -2,7 +2,7 @@
 
 import pytest
 
-from videollm.chat.questions import Question, is_person, read_question
+from videollm.chat.questions import Question, is_person, read_question, told_spans
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,16 @@ def test_the_rest_is_the_language_models(text: str):
 def test_people_whatever_is_said_of_them():
     assert all(map(is_person, ("person", "people", "man", "man in a red coat")))
     assert not any(map(is_person, ("dog", "manual", "snowman")))
+
+
+@pytest.mark.parametrize(
+    ("answer", "spans"),
+    [
+        ("From 0:04 to 0:08.", [(4, 8)]),
+        ("At 0:05, and again at 1:02:03.", [(5, 5), (3723, 3723)]),
+        ("0:04-0:08: a cup", [(4, 8)]),
+        ("A cat, then 2 cups.", []),
+    ],
+)
+def test_times_of_an_answer(answer: str, spans: list[tuple[float, float]]):
+    assert told_spans(answer) == spans

@@ -63,6 +63,42 @@ def test_templates_use_all_that_an_annotation_says():
             assert "B. One" in draft.messages[0].content and draft.messages[1].content == "B. One"
 
 
+def test_rows_about_speech_hold_the_words(tmp_path: Path):
+    said = ("Wash the rice.", "Boil it.", "Let it rest.", "Serve it.")
+    notes = tuple(Note(kind="speech", text=t, start=20.0 * n, end=20.0 * n + 12) for n, t in enumerate(said))
+    clip = Clip(id="c", video=Path("c.mp4"), source="subtitles", duration=80.0, notes=notes)
+    made = drafts(clip)
+    assert {draft.task for draft in made} == {"qa/speech"} and len(made) == len(said)
+    for draft in made:
+        question, answer = (message.content for message in draft.messages)
+        assert f'"{answer}"' in question and question.count('"') in (4, 6)  # its own words, and those around it
+        assert Filters().reject(sample(question, answer, "qa/speech"), clip, grounded=False) is None
+    assert LlmGenerator(ChatClient("http://127.0.0.1:1/v1", "m")).items(clip) == ["qa_speech"]
+    reply = json.dumps({"items": [{"question": "What comes after washing?", "answer": "Boil it.", "lines": [2]}]})
+    with chat_server(lambda body: (200, reply, {})) as url:
+        (draft,) = make(url, "qa_speech", clip=clip).drafts
+    assert draft.messages[0].content == '[0:20.0-0:32.0] "Boil it."\nWhat comes after washing?'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I cannot help with that request.",
+        "I’m unable to describe this video.",
+        "As an AI, I do not see videos.",
+        "I'm sorry, but I can't provide a caption.",
+        "Lo siento, pero no puedo ayudar con eso.",
+        "作为AI,我无法描述这个视频。",
+    ],
+)
+def test_a_refusal_is_no_caption(answer: str):
+    language = "zh" if "我" in answer else "es" if "Lo" in answer else "en"
+    question = {"en": "Describe the video.", "es": "Describe el vídeo.", "zh": "描述一下这个视频。"}[language]
+    verdict = Filters().reject(sample(question, answer, "caption/short", language), CLIP, grounded=True)
+    assert verdict and verdict[0] == "blocked"
+    assert Filters().reject(sample("What is behind the door?", "I cannot tell."), CLIP, grounded=True) is None
+
+
 def test_every_language_has_every_phrasing_with_the_same_places():
     for task, languages in phrasings().items():
         assert languages.keys() == {"en", "zh", "es"}, task
@@ -169,10 +205,10 @@ def test_good_samples_pass_and_their_likes_do_not():
     assert fresh.reject(good, CLIP, grounded=True) is not None
 
 
-def make(url: str, item: str = "qa_spatial", **options: Any):
+def make(url: str, item: str = "qa_spatial", clip: Clip = CLIP, **options: Any):
     async def run():
         async with ChatClient(url, "m") as client:
-            return await LlmGenerator(client, **options).make(CLIP, item)
+            return await LlmGenerator(client, **options).make(clip, item)
 
     return asyncio.run(run())
 

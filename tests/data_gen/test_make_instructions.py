@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from data_gen.make_instructions import main
 from data_gen.store import Store
 from videollm.datasets.schema import check, read
 from videollm.video import probe
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "scripts/samples/sample.mp4"
+PICTURE = ROOT / "tests/senses/data/astronaut.jpg"
 CLIPS = 30
 PARTS = ("a grey cat looks up", "a cup of coffee stands on a table", "a rocket waits on its pad")
 
@@ -33,21 +36,22 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=500)
 
 
-def captions(folder: Path, count: int) -> Path:
-    """A table that captions `count` clips, whose videos are links to the sample."""
+def captions(folder: Path, count: int, shown: Path = SAMPLE) -> Path:
+    """A table that captions `count` links to a video or a picture. Pictures are not measured, so that no process has
+    to load torch."""
     for number in range(count):
-        (folder / f"v{number}.mp4").symlink_to(SAMPLE)
-    rows = [f'v{number}.mp4,"{PARTS[number % 3]} in take number {number}"' for number in range(count)]
+        (folder / f"v{number}{shown.suffix}").symlink_to(shown)
+    rows = [f'v{number}{shown.suffix},"{PARTS[number % 3]} in take number {number}"' for number in range(count)]
     path = folder / "mine.csv"
     path.write_text("\n".join(["video,caption", *rows, ""]))
     return path
 
 
 def events(folder: Path, count: int) -> Path:
-    """The same as an annotation that says how long its videos are, so that no process has to look (and load torch)."""
+    """An annotation that says that its videos last longer than they do."""
     captions(folder, count)
     rows = {
-        f"v{number}": {"duration": 12.0, "timestamps": [[0, 4]], "sentences": [f"{PARTS[number % 3]}, take {number}"]}
+        f"v{number}": {"duration": 99.0, "timestamps": [[0, 99]], "sentences": [f"{PARTS[number % 3]}, take {number}"]}
         for number in range(count)
     }
     path = folder / "train.json"
@@ -71,7 +75,7 @@ def stand_in() -> Iterator[str]:
 
 
 def test_a_run_killed_at_random_points_loses_nothing_and_repeats_nothing(tmp_path: Path, stand_in: str):
-    source, out = events(tmp_path, CLIPS), tmp_path / "out.jsonl"
+    source, out = captions(tmp_path, CLIPS, PICTURE), tmp_path / "out.jsonl"
     llm = (
         "--generator",
         "llm",
@@ -110,12 +114,45 @@ def test_a_run_killed_at_random_points_loses_nothing_and_repeats_nothing(tmp_pat
 
 
 def test_a_lost_tail_of_the_disk_is_made_again(tmp_path: Path):
-    source, out = events(tmp_path, 6), tmp_path / "out.jsonl"
+    source, out = captions(tmp_path, 6, PICTURE), tmp_path / "out.jsonl"
     assert run(source, "--out", out).returncode == 0
     whole = [sample.id for sample in read(out)]
     os.truncate(out, out.stat().st_size // 2)
     assert run(source, "--out", out).returncode == 0
     assert sorted(sample.id for sample in read(out)) == sorted(whole)
+
+
+def test_times_end_where_the_file_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main([str(events(tmp_path, 1)), "--out", str(tmp_path / "out.jsonl")]) == 0
+    samples = list(read(tmp_path / "out.jsonl"))
+    assert {sample.answer_times for sample in samples} == {((0.0, 12.0),)}
+    assert check(tmp_path / "out.jsonl", duration_s).problems == ()
+
+
+def test_one_split_is_read_and_the_others_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    splits = ("train", "validate", "validate", "test")
+    for number in range(len(splits)):
+        (tmp_path / f"video{number}.mp4").symlink_to(SAMPLE)
+    videos = [{"video_id": f"video{n}", "split": split} for n, split in enumerate(splits)]
+    sentences = [{"video_id": f"video{n}", "caption": f"a cat looks up {n}"} for n in range(len(splits))]
+    source = tmp_path / "videodatainfo.json"
+    source.write_text(json.dumps({"videos": videos, "sentences": sentences}))
+    for split, names in (("train", ["video0.mp4"]), ("validate", ["video1.mp4", "video2.mp4"])):
+        assert main([str(source), "--out", str(tmp_path / f"{split}.jsonl"), "--split", split]) == 0
+        assert [sample.video for sample in read(tmp_path / f"{split}.jsonl")] == names
+    assert "splits than train left out: 2 of validate, 1 of test" in capsys.readouterr().err
+    assert main([str(source), "--out", str(tmp_path / "none.jsonl"), "--split", "val"]) == 2
+    assert "it has no clip of the split val, say --split" in capsys.readouterr().err
+
+
+def test_pictures_and_text_alone_become_rows_that_training_takes(tmp_path: Path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "clock.jpg")
+    said = [{"from": "human", "value": "What time does the clock show?"}, {"from": "gpt", "value": "It shows 10:09."}]
+    rows = [{"id": "a", "image": "clock.jpg", "conversations": said}, {"id": "b", "conversations": said}]
+    (tmp_path / "mix.json").write_text(json.dumps(rows))
+    assert main([str(tmp_path / "mix.json"), "--out", str(tmp_path / "out.jsonl")]) == 0
+    assert [sample.video for sample in read(tmp_path / "out.jsonl")] == ["clock.jpg", ""]
+    assert check(tmp_path / "out.jsonl", duration_s).problems == ()
 
 
 def test_one_process_at_a_time(tmp_path: Path):
@@ -215,9 +252,9 @@ def test_the_lite_language_model_writes_samples(tmp_path: Path):
 
 
 def test_ray_gives_the_same_samples(tmp_path: Path):
-    source = events(tmp_path, 12)
+    source = captions(tmp_path, 12, PICTURE)
     spread = run(source, "--out", tmp_path / "spread.jsonl", "--ray", "local")
     assert spread.returncode == 0, spread.stderr
     assert run(source, "--out", tmp_path / "one.jsonl").returncode == 0
     rows = [{(s.id, s.messages) for s in read(tmp_path / name)} for name in ("spread.jsonl", "one.jsonl")]
-    assert rows[0] == rows[1] and len(rows[0]) == 12 * 2
+    assert rows[0] == rows[1] and len(rows[0]) == 12

@@ -98,7 +98,7 @@ FORMATS: dict[str, tuple[str, object, str, tuple[str, ...]]] = {
             [
                 ["videoid", "contentUrl", "duration", "page_dir", "name"],
                 ["1", "u", "PT00H00M14S", "p", "roses, red"],
-                ["2", "u", "soon", "p", "x"],
+                ["2", "u", "PT00H00M14S", "p", ""],
             ]
         ),
         "line 3",
@@ -152,7 +152,7 @@ FORMATS: dict[str, tuple[str, object, str, tuple[str, ...]]] = {
         [
             {"id": 1, "video": "v_1.pkl",
              "conversations": [{"from": "human", "value": "What?\n<video>"}, {"from": "gpt", "value": "This."}]},
-            {"id": 2, "image": "a.jpg", "conversations": []},
+            {"id": 2, "video": "v_1.mp4", "image": "a.jpg", "conversations": []},
         ],
         "entry 2",
         ("What?", "This."),
@@ -212,13 +212,52 @@ def test_times_durations_and_questions_are_kept(tmp_path: Path):
         return read(source(tmp_path, name))[0]
 
     assert first("didemo").notes[0].start == 5 and first("didemo").notes[0].end == 10
-    assert first("activitynet").duration == 9 and first("webvid").duration == 14
+    assert first("activitynet").duration is None and first("webvid").duration is None  # only the file knows
     assert first("plain").start == 1.5
     cue = first("subtitles").notes[0]
     assert (cue.kind, cue.language, cue.start, cue.end) == ("speech", "es", 1.0, 2.5)
     world = first("world")
     assert world.questions[0].choices == ("1", "2") and world.questions[0].answer_times == ((0, 1),)
     assert world.negatives[0].text == "a square moves" and world.languages == ["en", "zh"]
+
+
+def test_a_mix_of_videos_pictures_and_text_keeps_all_three(tmp_path: Path):
+    said = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A cat."}]
+    alone = [said[0] | {"value": "What is a cat?"}, said[1]]
+    rows = [
+        {"id": "a", "video": "v.mp4", "conversations": said},
+        {"id": "b", "image": "coco/b.jpg", "conversations": said},
+        {"id": "c", "conversations": alone},
+        {"id": "d", "conversations": said},
+        {"id": "e", "image": ["1.jpg", "2.jpg"], "conversations": said},
+    ]
+    (tmp_path / "mix.json").write_text(json.dumps(rows))
+    opened = AnnotationFile(tmp_path / "mix.json", tmp_path)
+    clips = read(opened)
+    assert [clip.video for clip in clips] == [tmp_path / "v.mp4", tmp_path / "coco/b.jpg", None]
+    assert clips[1].dialogues[0][0].content == "What is it?" and clips[2].dialogues[0][0].content == "What is a cat?"
+    assert [where.partition(": ")[0] for where in opened.broken.shown] == ["mix.json entry 4", "mix.json entry 5"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        (["a", "b", "c", "answer"], ["red", "blue", "green", "B"]),
+        (["a", "b", "c", "d", "answer"], ["red", "blue", "green", "", "Blue"]),
+        (["choices", "answer"], ["red | blue | green", "b"]),
+    ],
+)
+def test_a_table_of_ones_own_holds_options(tmp_path: Path, columns: list[object], row: list[object]):
+    question: list[object] = ["a.mp4", "Which colour?"]
+    bad = [[*question, *row[:-1], "seven"], [*question, *["red"] * (len(row) - 1), "red"]]
+    rows: Table = [["video", "question", *columns], [*question, *row], *bad]
+    (tmp_path / "mine.csv").write_text(table(rows))
+    opened = AnnotationFile(tmp_path / "mine.csv", tmp_path)
+    (clip,) = read(opened)
+    (asked,) = clip.questions
+    assert (asked.choices, asked.correct, asked.answer) == (("red", "blue", "green"), 1, "blue")
+    assert "the answer is 'seven'; write one of the options or a letter up to C" in opened.broken.shown[0]
+    assert "the options must be two or more different texts" in opened.broken.shown[1]
 
 
 def test_videos_are_found_by_name_in_the_layouts_that_are_in_use(tmp_path: Path):

@@ -398,8 +398,28 @@ def test_a_folder_of_two_datasets_asks_which(tmp_path: Path):
         choose_item_reader(root, "openqa", "x")
 
 
+OWN = {"id": "a", "video": "b.mp4", "question": "?", "references": ["x"], "choices": ["x", "y"], "spans": [[0, 1]]}
+OWN |= {"end_s": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"question": {}}, "question is {}, not a text"),
+        ({"references": "red"}, "references is 'red'; its values must be texts"),
+        ({"choices": ["a", 3]}, "its values must be texts"),
+        ({"slices": []}, "slices is \\[\\]; its values must be texts"),
+        ({"start_s": "1"}, "start_s is '1', not a number of seconds"),
+        ({"colour": 1}, "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_an_item_of_another_form_is_named(tmp_path: Path, changes: dict[str, object], said: str):
+    write_lines(tmp_path / "items.jsonl", [OWN, OWN | {"id": "b"} | changes])
+    with pytest.raises(DataError, match=f"items.jsonl, item 2: .*{said}"):
+        read(tmp_path, "mcqa")
+
+
 def test_own_data_fits_every_task(tmp_path: Path):
-    row = {"id": "a", "video": "b.mp4", "question": "?", "references": ["x"], "choices": ["x", "y"], "spans": [[0, 1]]}
-    write_lines(tmp_path / "items.jsonl", [row])
+    write_lines(tmp_path / "items.jsonl", [OWN])
     for task in TASKS.values():
         assert task.lacks(read(tmp_path, task.name).items[0]) is None

@@ -93,7 +93,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ('{"video": "v", "caption": "c", "start": "zero"}', "row 2: start is 'zero'; write a number of seconds"),
         ('{"video": "v", "caption": "c", "end": "0:00"}', "row 2: end is '0:00'"),
         ('{"video": "v", "caption": "c", "end": -1}', "row 2: end is -1"),
-        ('{"video": 1, "caption": "c"}', "row 2: has video, caption; it needs"),
+        ('{"video": 1, "caption": "c"}', "row 2: has 'video', 'caption'; it needs"),
         ('{"video": "v", "caption": "c", "false": "x"}', "row 2: false is 'x'; it is a list"),
     ],
 )

@@ -9,6 +9,10 @@ import pytest
 
 from data_gen.make_world import main as make_world
 from videollm.cli import main
+from videollm.datasets.evaluation_folder import ItemQuery
+from videollm.datasets.item import Item
+from videollm.datasets.registry import choose_item_reader
+from videollm.evaluate.tasks import Task
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -41,3 +45,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def asked(world: Path, task: Task) -> list[Item]:
+    """The items of the world that fit a task or a probe."""
+    items = choose_item_reader(world, task.name).read(world, ItemQuery(task.name)).items
+    return [item for item in items if task.lacks(item) is None]

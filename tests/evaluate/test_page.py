@@ -58,7 +58,7 @@ def test_bars_are_as_long_as_their_values(page: Page, out: Path):
     values = [found["scores"]["accuracy"]["value"], *(c["accuracy"]["value"] for c in found["controls"].values())]
     plot = page.locator("svg").first
     widths = [float(bar.get_attribute("width") or 0) for bar in plot.locator("rect").all()]
-    assert len(widths) == len(values) == 5
+    assert len(widths) == len(values) == 7
     longest = max(values)
     assert [w / max(widths) for w in widths] == pytest.approx([v / longest for v in values], abs=0.01)
 

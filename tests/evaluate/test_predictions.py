@@ -43,10 +43,7 @@ def test_choices_are_understood(choice, tmp_path, capsys):
 
 
 REFUSED = [
-    *(
-        ("mcqa", {"choice": c}, "choice is")
-        for c in (True, None, [1], 3, -1, 99, "1", "0", "", "D", "neither", "B", 1.0)
-    ),
+    *(("mcqa", {"choice": c}, "choice is") for c in (True, [1], 3, -1, 99, "1", "0", "", "D", "neither", "B", 1.0)),
     ("mcqa", {"cloze": 1}, "it has no 'choice'"),
     *(("openqa", {"answer": a}, "answer is") for a in (None, 2, ["A"])),
     ("openqa", {}, "it has no 'answer'"),

@@ -20,9 +20,10 @@ from videollm.datasets.registry import choose_item_reader
 from videollm.evaluate.run import Row, predict, read, selected
 from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks import TASKS
+from videollm.evaluate.views import AS_IT_IS, CONTROLS
 
 SOME = ("--limit", 16)
-CONDITIONS = ["video", "blank", "shuffled", "wrong_video", "text_only"]
+CONDITIONS = [AS_IT_IS, *CONTROLS]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_a_limited_run_is_a_part_of_the_whole(world: Path, first: Path, tmp_path
     assert evaluate("mcqa", "--model", "debug", "--data", world, "--out", tmp_path, "--limit", 4) == 0
     some = (tmp_path / "predictions.jsonl").read_text().splitlines()
     every = (first / "predictions.jsonl").read_text().splitlines()
-    assert len(some) == 20 and set(some) <= set(every)
+    assert len(some) == 4 * len(CONDITIONS) and set(some) <= set(every)
 
 
 def test_another_run_is_not_mixed_in(world: Path, first: Path, capsys: pytest.CaptureFixture[str]):
@@ -111,7 +112,7 @@ def test_the_report_says_what_a_score_belongs_to(first: Path):
     found = report(first)
     assert found["model"]["name"] == "debug" and re.fullmatch("[0-9a-f]{12}", found["model"]["config_sha"])
     assert set(found["data"]["files"]) == {"test/annotations.jsonl", "unseen/annotations.jsonl"}
-    assert set(found["controls"]) == set(CONDITIONS[1:]) and found["seed"] == 0
+    assert set(found["controls"]) == {*CONTROLS, "question_only"} and found["seed"] == 0
     assert set(found["slices"]["generalisation"]) == {"in domain", "zero-shot"}
     assert found["cost"]["seconds"] > 0 and found["cost"]["peak_memory_mb"] > 100
     accuracy = found["scores"]["accuracy"]
@@ -153,7 +154,10 @@ def test_predictions_made_elsewhere_are_scored(world: Path, tmp_path: Path):
     assert evaluate(*arguments) == 0
     found = report(tmp_path / "out")
     assert found["scores"]["exact"]["value"] == pytest.approx(1 - 1 / len(rows), abs=1e-6)
-    assert found["controls"] == {} and found["predictions"]["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
+    assert (
+        set(found["controls"]) == {"question_only"}
+        and found["predictions"]["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
+    )
 
 
 def test_an_item_without_prediction_is_an_error(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -137,7 +137,9 @@ def test_processes_share_a_directory(tmp_path):
     assert all(path.suffix == ".safetensors" for path in tmp_path.iterdir())
 
 
-def test_a_full_or_forbidden_disk_is_a_miss_and_leaves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_full_or_forbidden_disk_is_a_miss_and_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     """A process may not write files beyond a size, as on a full disk. And where the root is a file, nothing can be."""
     cache, tensors = FeatureCache(tmp_path / "full"), {"x": torch.zeros(1 << 20)}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -149,6 +151,13 @@ def test_a_full_or_forbidden_disk_is_a_miss_and_leaves_nothing(tmp_path: Path, c
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert cache.get("a") is None and list((tmp_path / "full").iterdir()) == []
     assert [record.message.startswith("features are not kept") for record in caplog.records] == [True]
+    cache.put("hit", {"x": torch.zeros(1)}, {})
+
+    def denied(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", denied)  # the superuser, who may run this, is denied nothing
+    assert cache.get("hit") is not None
     (tmp_path / "file").touch()
     forbidden = FeatureCache(tmp_path / "file")
     forbidden.put("a", tensors, {})

@@ -11,7 +11,7 @@ from videollm.encoders.debug import DebugEncoder
 from videollm.features.encode import EncodedVideo, encode_video, segment_features
 from videollm.features.segments import Segment
 from videollm.presets import DEBUG
-from videollm.video.decode import decode
+from videollm.video.decoding import decode
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 

@@ -197,6 +197,27 @@ def test_rows_of_a_folder_that_is_empty_now_are_kept(folder: Path, tmp_path: Pat
     assert counts(index.update([folder], drop_missing=True)) == {"removed": 1}
 
 
+def test_rows_of_listed_videos_on_a_drive_that_is_not_mounted_are_kept(folder: Path, tmp_path: Path):
+    (tmp_path / "list.txt").write_text("films/a.mp4\nfilms/sub dir/b's.mkv\n")
+    index = Index.create(tmp_path / "idx", "debug")
+    assert index.update([tmp_path / "list.txt"]).added == 2
+    before = contents(index)
+    folder.rename(tmp_path / "away")
+    for is_there in (False, True):  # the folder of the drive is gone, or there and empty
+        folder.mkdir() if is_there else None
+        report = index.update([tmp_path / "list.txt"])
+        assert counts(report) == {"unchanged": 2} and contents(index) == before
+        assert all("their rows are kept" in reason for _, reason in report.problems) and report.problems
+    folder.rmdir()
+    (tmp_path / "away").rename(folder)
+    (folder / "a.mp4").unlink()
+    report = index.update([tmp_path / "list.txt"])  # one video is gone, its folder is not
+    assert counts(report) == {"unchanged": 1, "unreadable": 1}
+    assert report.problems == ((str(folder / "a.mp4"), "no such file or directory"),)
+    folder.rename(tmp_path / "away")
+    assert counts(index.update([tmp_path / "list.txt"], drop_missing=True)) == {"unreadable": 2}
+
+
 def test_a_rescan_lists_each_folder_twice_however_many_files_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Once for videos and once for subtitles. Listing it for each video would cost the square of their number."""
     for number in range(300):

@@ -20,7 +20,7 @@ from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
 from videollm.retrieval.queries import split_text
 from videollm.retrieval.rerank import rerank
 from videollm.retrieval.search import TEXT_WEIGHT, Moment
-from videollm.video.decode import decode
+from videollm.video.decoding import decode
 
 VISION = VisionConfig(width=16, layers=2, heads=2, mlp_width=32, patch=16, grid=2, embed_dim=16)
 TEXT = TextConfig(width=16, layers=1, heads=2, mlp_width=32, context=16, embed_dim=16)

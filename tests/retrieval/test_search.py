@@ -71,7 +71,7 @@ def test_subtitles_add_the_share_of_words_they_have(index: Index):
     assert score("!!! ...") == pytest.approx(0, abs=1e-5)
 
 
-def test_filters(index: Index):
+def test_filters(index: Index, monkeypatch: pytest.MonkeyPatch):
     root = folder_of(index)
     assert set(names(search(index, "x", where=Filter(folder=root / "trips")))) == {"red.mp4", "mixed.mp4"}
     assert set(names(search(index, "x", where=Filter(max_duration_s=3.5)))) == {"blue.mp4"}
@@ -79,6 +79,9 @@ def test_filters(index: Index):
     assert set(names(search(index, "x", where=Filter(before=datetime(2002, 1, 1))))) == {"blue.mp4"}
     assert "blue.mp4" not in names(search(index, "dogs", where=Filter(after=datetime(2002, 1, 1))))
     assert search(index, "dogs", where=Filter(folder=root / "it's absent")) == []
+    monkeypatch.chdir(root / "trips")
+    assert set(names(search(index, "x", where=Filter(folder=Path("../trips"))))) == {"red.mp4", "mixed.mp4"}
+    assert set(names(search(index, "x", where=Filter(folder=Path(".."))))) == set(names(search(index, "x")))
 
 
 def test_bad_input_is_said(index: Index):

@@ -13,7 +13,7 @@ from videollm.senses.detector import COCO, SSDMobileNetV2, _anchors
 from videollm.senses.drawing import box_at
 from videollm.senses.objects import ObjectSense, most_at_once
 from videollm.senses.tracks import Detection, Tracker, mot_lines
-from videollm.video.decode import decode, probe
+from videollm.video.decoding import decode, probe
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 

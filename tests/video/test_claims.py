@@ -121,13 +121,12 @@ TAGS = ["00:00:03,000000000", "three", "3", "", "1:2:3:4", "inf", "nan:nan:nan",
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.nut"])
-@pytest.mark.parametrize("tag", TAGS)
-def test_a_duration_tag_says_nothing_of_a_whole_file(name, tag, tmp_path):
-    clip = write_clip(tmp_path / "clip.mkv", bf="0")
-    path = rewritten(clip, tmp_path / name, range(48), {"DURATION": tag})
-    frames = decode(path, EVERY)
-    assert (len(frames), frames.lost) == (48, 0)
-    assert frames.info.duration_s == pytest.approx(2.0, abs=0.002)
+def test_a_duration_tag_says_nothing_of_a_whole_file(name, tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", bf="0", frames=12)
+    for tag in TAGS:
+        frames = decode(rewritten(clip, tmp_path / name, range(12), {"DURATION": tag}), EVERY)
+        assert (len(frames), frames.lost) == (12, 0), tag
+        assert frames.info.duration_s == pytest.approx(0.5, abs=0.002), tag
 
 
 def test_frames_that_avi_claims_beyond_its_whole_data_are_not_missing(tmp_path):

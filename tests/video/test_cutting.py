@@ -15,7 +15,7 @@ from videollm.config import SamplingConfig
 from videollm.errors import ConfigError, VideoRangeError
 from videollm.video.audio import SAMPLE_RATE, iter_audio
 from videollm.video.cutting import CutPart, cut
-from videollm.video.decode import decode, probe
+from videollm.video.decoding import decode, probe
 
 
 def numbers(path: Path) -> list[int]:
@@ -23,10 +23,10 @@ def numbers(path: Path) -> list[int]:
     return [number_of(pixels.permute(1, 2, 0).numpy()) for pixels in frames.pixels]
 
 
-def beeping(path: Path, beep_s: float, seconds: float = 2.0) -> Path:
+def beeping(path: Path, beep_s: float, seconds: float = 2.0, codec: str = "aac") -> Path:
     """A clip of pictures 0, 1, ... at 24 a second, silent but for 50 ms of tone at beep_s."""
     with av.open(str(path), "w") as output:
-        pictures, sound = output.add_stream("libx264", rate=24), output.add_stream("aac", rate=44100)
+        pictures, sound = output.add_stream("libx264", rate=24), output.add_stream(codec, rate=44100)
         pictures.width, pictures.height, pictures.pix_fmt = 160, 120, "yuv420p"
         for number in range(int(24 * seconds)):
             frame = av.VideoFrame.from_ndarray(picture(number))
@@ -98,6 +98,12 @@ def test_sound_keeps_its_place(tmp_path: Path, start_s: float):
     source = beeping(tmp_path / "source.mp4", beep_s=1.25)
     clip = cut(source, start_s, 1.9, tmp_path / "part.mp4")
     assert heard_at(tmp_path / "part.mp4") == pytest.approx(1.25 - clip.start_s, abs=0.005)
+
+
+def test_sound_that_cannot_be_copied_is_kept(tmp_path: Path):
+    source = beeping(tmp_path / "source.mkv", beep_s=1.25, codec="ac3")
+    assert not cut(source, 0.0, 2.0, tmp_path / "part.mp4").copied
+    assert heard_at(tmp_path / "part.mp4") == pytest.approx(1.25, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["part.gif", "part.webp"])

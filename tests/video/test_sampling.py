@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from videollm.config import SamplingConfig
 from videollm.errors import ConfigError, VideoRangeError
+from videollm.sampling_config import MOST_FRAMES
 from videollm.video.frames import VideoInfo
 from videollm.video.rules import RULES
 from videollm.video.sampling import select
@@ -72,6 +75,29 @@ def test_key_frames(gaps_s, most):
     chosen = select(info, times_s, is_key, SamplingConfig(keyframes=True, max_frames=most))
     assert is_key[chosen].all() and (np.diff(chosen) > 0).all()
     assert len(chosen) == min(most or len(times_s), is_key.sum())
+
+
+@given(gaps, st.integers(1, 20))
+def test_a_long_video_is_read_at_key_frames_where_they_are_near(gaps_s, most):
+    info, times_s, is_key = video(gaps_s)
+    plain = SamplingConfig(fps=2, max_frames=most)
+    near = replace(plain, near_keyframes=True)
+    chosen = select(info, times_s, is_key, near)
+    if info.duration_s * 2 <= most:
+        assert chosen.tolist() == select(info, times_s, is_key, plain).tolist()
+        return
+    step_s, expected = info.duration_s / most, set()
+    for k in range(most):
+        target = (k + 0.5) * step_s
+        distance, key = min((abs(times_s[i] - target), i) for i in np.flatnonzero(is_key))
+        expected.add(key if distance < max(step_s / 2, 5.5) else shown_at(times_s, target))
+    assert set(chosen) == expected and (np.diff(chosen) > 0).all()
+
+
+def test_only_a_rate_without_a_limit_is_bounded():
+    assert SamplingConfig(fps=2).bounded() == SamplingConfig(fps=2, max_frames=MOST_FRAMES, near_keyframes=True)
+    for sampling in (SamplingConfig(frames=8), SamplingConfig(fps=2, max_frames=9), SamplingConfig(keyframes=True)):
+        assert sampling.bounded() == sampling
 
 
 def test_a_rate_equal_to_the_files_takes_every_frame():

@@ -8,6 +8,8 @@ import pytest
 
 from videollm.errors import VideoFormatError
 from videollm.video.subtitles import (
+    MAX_BYTES,
+    MAX_SHOWN,
     Cue,
     CueTexts,
     embedded_subtitles,
@@ -58,6 +60,15 @@ def test_streams_inside_count_from_the_first_frame(tmp_path: Path, name: str, co
     found = embedded_subtitles(tmp_path / name)
     assert [c.text for c in found] == [c.text for c in CUES]
     assert [t for c in found for t in (c.start_s, c.end_s)] == pytest.approx([0, 1.5, 2, 3], abs=0.01)
+
+
+def test_what_subtitles_may_cost_is_limited(tmp_path: Path):
+    cue = "00:00:01,000 --> 00:00:02,000\n" + "a" * 1000 + "\n\n"
+    (tmp_path / "a.srt").write_text(cue * (1 + MAX_BYTES // len(cue)))
+    with pytest.raises(VideoFormatError, match="the limit is"):
+        read_subtitles(tmp_path / "a.srt")
+    many = CueTexts([Cue(0.0, 9.0, "a" * 1000)] * (2 * MAX_SHOWN // 1000))
+    assert len(many.between(0, 9)) == MAX_SHOWN
 
 
 def test_text_of_a_span():

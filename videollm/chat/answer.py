@@ -34,15 +34,17 @@ class GenerationReceipt:
     Attributes:
         model: The name of the model.
         config_sha: The hash of its configuration.
-        device: The device that it ran on, such as "cpu" or "cuda:0".
+        device: The device that it ran on, such as "cpu" or "cuda:0", or "server".
         segments: The number of segments in the prompt.
         merged_from: The number of segments before they were merged to fit the context, or None if they were not merged.
-        visual_tokens: The number of tokens of the prompt that stand for video.
+        visual_tokens: The number of tokens of the prompt that stand for video. A server does not tell it, so 0 there.
+        audio_tokens: The number of tokens of the prompt that stand for sound. It is 0 if nothing is heard in the video,
+            and None if the model does not hear.
         prompt_tokens: The number of all tokens of the prompt.
         cached_tokens: The number of these tokens whose keys and values an earlier turn had computed.
         completion_tokens: The number of tokens of the answer.
         dropped_turns: The number of the oldest turns that were left out of the prompt to fit the context.
-        truncated: Whether turns were left out, segments were merged or the answer reached its length limit.
+        truncated: Whether turns or frames were left out, segments were merged or the answer reached its length limit.
         ms: Durations in milliseconds. "decode", "encode" and one entry per sense are those of the video, and 0 if they
             were done before. "first_token" is the time from the question to the first token, and "total" is the time of
             the turn with all of them.
@@ -54,6 +56,7 @@ class GenerationReceipt:
     segments: int
     merged_from: int | None
     visual_tokens: int
+    audio_tokens: int | None = None
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
@@ -67,15 +70,17 @@ class Receipt(GenerationReceipt):
     """How an answer was made, including the frames behind it.
 
     Attributes:
-        frames: The number of encoded frames.
+        frames: The number of encoded frames, or of those that a server was sent.
         lost_frames: The number of frames that could not be decoded.
-        times_s: The presentation times of the encoded frames in seconds.
+        times_s: The presentation times of the encoded frames in seconds, or of those that a server was sent.
+        thinned_from: The number of encoded frames, or None if a server was sent all of them or the model runs here.
         finish: "length" if the answer reached its length limit, "stop" if the model or a stop text ended it.
     """
 
     frames: int
     lost_frames: int
     times_s: tuple[float, ...]
+    thinned_from: int | None = None
     finish: Literal["stop", "length"]
 
 

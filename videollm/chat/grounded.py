@@ -9,11 +9,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from videollm.chat.answer import Evidence
-from videollm.chat.presence import UNLIKELY, presence, shown_in
 from videollm.chat.questions import PEOPLE, Question, asks_yes_or_no, is_person, read_question
 from videollm.datasets.schema import format_time
 from videollm.encoders.base import FrameEncoder
+from videollm.encoders.presence import UNLIKELY, presence, shown_in
 from videollm.features.encode import SegmentFeatures
 from videollm.models.notes import counted, cut, listed, object_counts
 from videollm.senses.detector import NAMES
@@ -155,7 +157,7 @@ def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequ
     if shown := _shown(encoder, thing, segments):
         return Grounded("Yes.", shown)
     looked = "objects" in findings.senses and thing in NAMES and not tracks
-    unlikely = looked and float(presence(encoder, thing, segments)[0].max()) < UNLIKELY
+    unlikely = looked and float(presence(encoder, thing, _embeds(segments))[0].max()) < UNLIKELY
     return Grounded("No." if unlikely else CANNOT_TELL)
 
 
@@ -197,8 +199,12 @@ def _be(count: int) -> str:
 
 
 def _shown(encoder: FrameEncoder, words: str, segments: Sequence[SegmentFeatures]) -> tuple[Evidence, ...]:
-    best = shown_in(encoder, words, segments)[:EVIDENCE]
+    best = shown_in(encoder, words, _embeds(segments))[:EVIDENCE]
     return tuple(evidence_of(segments[number], score) for number, score in best)
+
+
+def _embeds(segments: Sequence[SegmentFeatures]) -> torch.Tensor:
+    return torch.stack([segment.embed.float() for segment in segments])
 
 
 def evidence_of(segment: SegmentFeatures, score: float, video: int = 0) -> Evidence:

@@ -1,14 +1,16 @@
 """Questions about an indexed collection of videos.
 
 Search finds moments that match the question. The model sees each of them again and answers from it alone, and the
-answer cites the video and the seconds.
+answer cites the video and the seconds. Of a stream that was watched, it says what the index knows.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videollm.chat.session import ChatSession
+from videollm.encoders.tags import Tag
 from videollm.features.encode import encode_video, format_time
+from videollm.inference.engine import Engine
 from videollm.inference.sampling import GenerationConfig
 from videollm.model import Model
 from videollm.retrieval.index import Index
@@ -55,7 +57,12 @@ class LibraryAnswer:
 
 
 def ask_library(
-    model: Model, index: Index, question: str, generation: GenerationConfig | None = None, where: Filter | None = None
+    model: Model,
+    index: Index,
+    question: str,
+    generation: GenerationConfig | None = None,
+    where: Filter | None = None,
+    engine: Engine | None = None,
 ) -> LibraryAnswer:
     """Answers a question from each of the videos that match it, best first.
 
@@ -65,14 +72,18 @@ def ask_library(
         question: The question. It is also the search query.
         generation: How text is generated. None takes the defaults of the model.
         where: Which videos to search. None searches all.
+        engine: What runs the language model. None runs it where the model is.
 
     Raises:
         VideoError: If a video was removed or damaged after it was indexed.
     """
     citations = []
     for part in _parts(search(index, question, MOMENTS, where)):
+        if not part.is_kept:
+            citations.append(Citation(part.path, part.start_s, part.end_s, part.score, _seen_in_stream(part)))
+            continue
         sampling = replace(model.config.sampling, start_s=part.start_s, end_s=part.end_s)
-        session = ChatSession(model, encode_video(part.path, model.encoder, sampling))
+        session = ChatSession(model, encode_video(part.path, model.encoder, sampling), engine=engine)
         asked = f'Subtitles: "{part.text}"\n{question}' if part.text else question
         answer = session.ask(asked, generation)
         citations.append(Citation(part.path, part.start_s, part.end_s, part.score, answer.text))
@@ -95,5 +106,18 @@ def _parts(moments: list[Moment]) -> list[Moment]:
             last += 1
         whole = near[first : last + 1]
         text = " ".join(dict.fromkeys(m.text for m in whole if m.text))
-        parts.append(replace(best, start_s=whole[0].start_s, end_s=whole[-1].end_s, text=text))
+        tags = _best_tags(whole)
+        parts.append(replace(best, start_s=whole[0].start_s, end_s=whole[-1].end_s, text=text, tags=tags))
     return parts[:VIDEOS]
+
+
+def _best_tags(moments: list[Moment]) -> tuple[Tag, ...]:
+    """Returns the tags of several moments, each word once with its best probability, the most probable first."""
+    best = {tag.word: tag for tag in sorted((tag for m in moments for tag in m.tags), key=lambda tag: tag.prob)}
+    return tuple(reversed(best.values()))
+
+
+def _seen_in_stream(part: Moment) -> str:
+    """Returns what the index knows of a part of a stream, whose pictures are gone."""
+    words = ", ".join(f"{tag.word} ({tag.prob:.0%})" for tag in part.tags) or "nothing that it has a word for"
+    return f"The pictures of this stream were not kept. The index names what was seen: {words}."

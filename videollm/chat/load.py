@@ -10,8 +10,8 @@ from videollm import assets
 from videollm.checkpoint_files import check_objects
 from videollm.cpu.llama_weights import LlamaWeights
 from videollm.device import resolve_device, resolve_dtype
-from videollm.encoders.build import build_encoder
-from videollm.model import Model, check_revision, check_sizes, find, load_projector, read_config
+from videollm.encoders.build import build_encoder, hearing
+from videollm.model import AUDIO, Model, check_revision, check_sizes, find, load_projector, read_config, served_model
 from videollm.models.chat_llm import ChatLLM
 from videollm.models.processor import Processor
 from videollm.models.tokenizer import read_tokenizer
@@ -26,8 +26,11 @@ def load_to_chat(name: str, device: str | torch.device | None = None, **options:
     For a Llama from an asset on a CPU, the adapter is merged once and the result kept beside the assets, whence it is
     memory-mapped: neither transformers' models nor PEFT are imported. Other models are loaded by `videollm.load`.
     """
-    device, directory = resolve_device(device), find(name)
-    if device.type == "cpu" and directory is not None and not any(options.values()):
+    if options.get("server_url") is not None:
+        return served_model(name, device, **options)
+    device = resolve_device(device)
+    is_plain = device.type == "cpu" and not any(options.values())  # else a hub id may need no download of weights
+    if is_plain and (directory := find(name)) is not None:
         config, towers = read_config(directory, name)
         asset = config.llm.source.removeprefix("asset:")
         if asset in LLAMAS and not config.llm.load_in_4bit:
@@ -40,6 +43,7 @@ def load_to_chat(name: str, device: str | torch.device | None = None, **options:
             llm: Any = ChatLLM(config, encoder.token_dim, encoder.tokens_per_frame, weights)
             load_projector(llm, directory / "projector.safetensors")
             llm.eval().requires_grad_(False)
+            encoder = hearing(encoder, config.audio, directory / AUDIO, device)
             return Model(config, encoder, Processor(read_tokenizer(assets.fetch(asset)), config), llm)
     from videollm.checkpoint import load  # imports transformers and all model families, which takes seconds
 

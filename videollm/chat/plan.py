@@ -14,12 +14,14 @@ from transformers import (
     PreTrainedModel,
 )
 
+from videollm.audio_config import AudioConfig
 from videollm.config import EncoderConfig, ModelConfig, SamplingConfig, TowerConfig
 from videollm.datasets.schema import Message
 from videollm.device import resolve_device, resolve_dtype, total_memory, wait_for
 from videollm.errors import ConfigError
 from videollm.features.encode import SegmentFeatures
-from videollm.model import config_of, find
+from videollm.model import AUDIO, config_of, find
+from videollm.models.audio import build_audio
 from videollm.models.hub import load as hub
 from videollm.models.language import debug_language_model, reachable, resolve_source
 from videollm.models.tower import tower_tokens
@@ -46,6 +48,8 @@ class Plan:
         frames: The number of frames that are sampled.
         segments: The smallest number of segments. Cuts between scenes may add some.
         visual_tokens, prompt_tokens: Numbers of tokens of the prompt.
+        audio_tokens: The largest number of tokens of the prompt that stand for sound, None if the model hears nothing
+            in it.
         context: The largest number of tokens of prompt and answer.
         fits: Whether the prompt fits the context. If it does not, segments are merged.
         memory_mb: The memory that is needed on `device`, in MB.
@@ -59,6 +63,7 @@ class Plan:
     frames: int
     segments: int
     visual_tokens: int
+    audio_tokens: int | None
     prompt_tokens: int
     context: int
     fits: bool
@@ -72,10 +77,13 @@ class Plan:
         needed = sum(self.memory_mb.values())
         short = " (too little)" if needed > self.device_memory_mb else ""
         merged = "" if self.fits else " (segments will be merged to fit)"
+        tokens = f"{self.visual_tokens} visual"
+        if self.audio_tokens is not None:
+            tokens += f", {self.audio_tokens} audio"
         return (
             f"model    {self.model} on {self.device}\nvideo    {self.duration_s:.1f} s\n"
             f"frames   {self.frames} in {self.segments} segments or more\n"
-            f"tokens   {self.visual_tokens} visual, {self.prompt_tokens} in all, context {self.context}{merged}\n"
+            f"tokens   {tokens}, {self.prompt_tokens} in all, context {self.context}{merged}\n"
             f"memory   {memory}; {needed:.0f} of {self.device_memory_mb:.0f} MB{short}\n"
             f"time     {latency} s (estimated)"
         )
@@ -92,7 +100,7 @@ def make_plan(
     Args:
         video: The path of the video. Only its headers and packets are read.
         model: A preset, a checkpoint directory or a hub id.
-        sampling: Which frames to use. None takes the sampling of the model.
+        sampling: Which frames to use. None takes the sampling of the model, bounded for long videos.
         device: The device of the model, see `resolve_device`.
 
     Raises:
@@ -101,18 +109,21 @@ def make_plan(
         CheckpointError: If the configuration of the model cannot be read.
     """
     device, config, scan = resolve_device(device), config_of(model), pyav.scan(video)
-    info, sampling = scan.info, sampling or config.sampling
+    info, sampling = scan.info, sampling or config.sampling.bounded()
     frames = len(select(info, scan.times_s, scan.is_key, sampling))
     segments = math.ceil(frames / config.segments.frames)
     directory = find(model) if config.llm.source == hub.ITS_OWN else None
     room = config.prompt.context - config.prompt.max_new_tokens
+    hears = config.audio.kind != "none" and info.has_audio
+    heard = 0
     if directory is not None:
         wanted_visual = _hub_tokens(directory, config, info, frames)
         wanted = QUESTION_TOKENS + wanted_visual
         visual = min(wanted_visual, room - QUESTION_TOKENS)
     else:
         per_segment = config.temporal.queries + TIME_TOKENS + TAG_TOKENS * config.prompt.tags
-        wanted = QUESTION_TOKENS + segments * per_segment
+        heard = min(segments, config.audio.clips) if hears else 0  # segments in which a clip of audio begins
+        wanted = QUESTION_TOKENS + segments * per_segment + heard * config.audio.queries
         visual = min(segments, room // per_segment) * config.temporal.queries
     tokens = min(wanted, room)
 
@@ -126,6 +137,14 @@ def make_plan(
     if config.temporal.tower is not None:
         tower_flops, tower_weights = tower_cost(config.temporal.tower, min(frames, config.segments.frames))
         encode_flops, encoder_weights = encode_flops + tower_flops, encoder_weights + tower_weights
+    memory_mb = {
+        "language model": weights * width / 1e6,
+        "encoder": encoder_weights * encoder_dtype.itemsize / 1e6,
+        "keys and values": kv_bytes(llm.config, dtype) * (tokens + config.prompt.max_new_tokens) / 1e6,
+    }
+    if config.audio.kind != "none":
+        folder = (find(model) or Path(config.name)) / AUDIO
+        memory_mb["audio"] = audio_bytes(folder, config.audio, llm.config.get_text_config().hidden_size) / 1e6
     start = sampling.start_s or 0.0
     seconds = (sampling.end_s or info.duration_s) - start
     return Plan(
@@ -135,14 +154,11 @@ def make_plan(
         frames=frames,
         segments=segments,
         visual_tokens=visual,
+        audio_tokens=heard * config.audio.queries if hears else None,
         prompt_tokens=tokens,
         context=config.prompt.context,
         fits=wanted <= room,
-        memory_mb={
-            "language model": weights * width / 1e6,
-            "encoder": encoder_weights * encoder_dtype.itemsize / 1e6,
-            "keys and values": kv_bytes(llm.config, dtype) * (tokens + config.prompt.max_new_tokens) / 1e6,
-        },
+        memory_mb=memory_mb,
         device_memory_mb=total_memory(device) / 1e6,
         latency_s={
             "decode": seconds * info.fps / DECODED_FRAMES_A_SECOND * info.width * info.height / (1280 * 720),
@@ -219,6 +235,17 @@ def tower_cost(tower: TowerConfig, frames: int) -> tuple[float, float]:
     return _vit_flops(parameters, tower.layers, tower.width, tower.patch, tokens, attended), parameters
 
 
+def audio_bytes(folder: Path, config: AudioConfig, width: int) -> int:
+    """Returns the size of an audio branch whose encoder has its weights in this folder.
+
+    width: the width of the language model.
+    """
+    with torch.device("meta"):
+        branch = build_audio(config, width)
+    own = [p.numel() * p.itemsize for p in branch.parameters()] if branch else []
+    return sum(own) + sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def _vit_flops(parameters: int, layers: int, width: int, patch: int, tokens: int, attended: int) -> float:
     """Returns the number of operations of a frame's `tokens`, each of which attends to `attended` tokens."""
     return 2 * parameters * tokens + 4 * layers * tokens * attended * width + 6 * tokens * patch**2 * width
@@ -239,7 +266,7 @@ def _hub_skeleton(directory: Path) -> PreTrainedModel:
     """Returns a video model of transformers on the meta device."""
     found = AutoConfig.from_pretrained(directory, trust_remote_code=False)
     with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(found, trust_remote_code=False)
+        return AutoModelForImageTextToText.from_config(getattr(found, "thinker_config", found), trust_remote_code=False)
 
 
 def _hub_tokens(directory: Path, config: ModelConfig, info: VideoInfo, frames: int) -> int:

@@ -59,6 +59,8 @@ _DESCRIBE = re.compile(
 )
 _ONE_TIME = re.compile(r"\b(first|last|begin\w*|start\w*|end|ends|before|after|when|times?|timeline|each|at \d)\b")
 _CLOCK = re.compile(r"\bat (\d+):(\d\d)\b")
+_TIME = r"(?<![\d:.])(\d{1,3}:[0-5]\d(?::[0-5]\d)?)(?!:?\d)"
+_SPAN = re.compile(rf"{_TIME}(?: ?(?:to|until|and|-|\u2013) ?{_TIME})?")
 _SINGULARS = {plural(name): name for name in NAMES}
 
 
@@ -77,6 +79,16 @@ def asked_time(text: str) -> float | None:
     """The one time, in seconds, that a question is about; None if it names none or several."""
     clocks = _CLOCK.findall(text)
     return 60.0 * int(clocks[0][0]) + int(clocks[0][1]) if len(clocks) == 1 else None
+
+
+def told_spans(answer: str) -> list[tuple[float, float]]:
+    """The times that an answer gives, in seconds: spans such as "0:04 to 0:08", and moments, whose ends are equal."""
+    spans = [(_seconds(span[1]), _seconds(span[2] or span[1])) for span in _SPAN.finditer(answer)]
+    return [(start, max(start, end)) for start, end in spans]
+
+
+def _seconds(time: str) -> float:
+    return sum(60.0**place * int(part) for place, part in enumerate(reversed(time.split(":"))))
 
 
 def read_question(text: str) -> Question | None:

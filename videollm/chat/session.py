@@ -16,7 +16,8 @@ from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
 from videollm.features.observe import observe
-from videollm.inference.engine import Engine, LocalEngine, PromptCache
+from videollm.inference.engine import Engine, PromptCache
+from videollm.inference.engines import make_engine
 from videollm.inference.sampling import GenerationConfig
 from videollm.model import Model
 from videollm.models.processor import Message
@@ -28,8 +29,8 @@ class ChatSession:
     Args:
         model: The model that answers.
         video: A path, which is decoded and encoded here, or an `EncodedVideo`.
-        engine: What runs the language model. None runs it in this process.
-        sampling: Which frames to use. None takes the sampling of the model.
+        engine: What runs the language model. None runs it where the model is.
+        sampling: Which frames to use. None takes the sampling of the model, bounded for long videos.
         features: A cache for the features of the video and for what the senses find.
         senses: The senses that examine the file. None takes those of the model.
         messages: An earlier conversation to continue.
@@ -50,9 +51,9 @@ class ChatSession:
         messages: list[Message] | None = None,
     ):
         self.model = model
-        self.engine = engine or LocalEngine(model.llm, model.processor.stop_ids)
+        self.engine = engine or make_engine(model)
         if not isinstance(video, EncodedVideo):
-            encoded = encode_video(video, model.encoder, sampling or model.config.sampling, features)
+            encoded = encode_video(video, model.encoder, sampling or model.config.sampling.bounded(), features)
             wanted = model.config.senses if senses is None else senses
             video = observe(encoded, video, wanted, features, model.device)
         self.video = video

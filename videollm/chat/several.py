@@ -100,6 +100,7 @@ def joined(answers: Sequence[tuple[Share, Answer]]) -> Answer:
         times_s=tuple(time for receipt in receipts for time in receipt.times_s),
         segments=total("segments"),
         visual_tokens=total("visual_tokens"),
+        audio_tokens=None if receipts[0].audio_tokens is None else total("audio_tokens"),
         prompt_tokens=total("prompt_tokens"),
         cached_tokens=total("cached_tokens"),
         completion_tokens=total("completion_tokens"),

@@ -5,17 +5,19 @@ from collections.abc import Generator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 from videollm.chat.answer import Answer, Evidence, Receipt
 from videollm.chat.grounded import CANNOT_TELL, EVIDENCE, INTRODUCTION, Grounded, evidence_of, ground
-from videollm.chat.presence import LEAST_COSINE
-from videollm.chat.questions import asked_time
+from videollm.chat.questions import asked_time, told_spans
+from videollm.encoders.presence import LEAST_COSINE
 from videollm.errors import ContextOverflowError
-from videollm.features.encode import EncodedVideo
+from videollm.features.encode import EncodedVideo, SegmentFeatures
 from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
 from videollm.model import Model
 from videollm.models.processor import Message, Prompt
+from videollm.models.served import ServedPrompt
 
 NO_EVIDENCE = re.compile(r"(no|none|nothing|nobody|i cannot tell)\b", re.IGNORECASE)
 LAST_TURNS = 4  # are left out only if merging segments does not make enough room for them
@@ -63,7 +65,11 @@ class PromptVideo:
 
 
 def fit_to_context(
-    model: Model, messages: Sequence[Message], videos: Sequence[PromptVideo], answer_tokens: int
+    model: Model,
+    messages: Sequence[Message],
+    videos: Sequence[PromptVideo],
+    answer_tokens: int,
+    tools: Sequence[dict[str, Any]] = (),
 ) -> Prompt:
     """Builds the prompt of a conversation so that an answer of `answer_tokens` fits behind it, or of as many tokens as
     the model reserves by default, if these are fewer.
@@ -76,7 +82,7 @@ def fit_to_context(
     room = model.config.prompt.context - min(answer_tokens, model.config.prompt.max_new_tokens)
     turns = [number for number, message in enumerate(messages) if message.role == "user"]
     dropped = 0
-    while len(prompt := _without_turns(model, messages, videos, turns, dropped)) > room:
+    while len(prompt := _without_turns(model, messages, videos, turns, dropped, tools)) > room:
         old = len(turns) - LAST_TURNS - dropped
         if old > 0:
             dropped += min(old, DROPPED_TURNS)
@@ -96,13 +102,19 @@ def fit_to_context(
 
 
 def _without_turns(
-    model: Model, messages: Sequence[Message], videos: Sequence[PromptVideo], turns: Sequence[int], dropped: int
+    model: Model,
+    messages: Sequence[Message],
+    videos: Sequence[PromptVideo],
+    turns: Sequence[int],
+    dropped: int,
+    tools: Sequence[dict[str, Any]],
 ) -> Prompt:
     """Returns the prompt without the first `dropped` turns. `turns` are the numbers of the messages that begin one."""
     first = turns[0]
     after = turns[dropped] - first
     kept = [*messages[:first], *messages[first + after :]]
-    return model.processor(kept, videos=[(max(v.before - after, min(v.before, first)), v.segments) for v in videos])
+    placed = [(max(v.before - after, min(v.before, first)), v.segments) for v in videos]
+    return model.processor(kept, videos=placed, tools=tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,7 @@ def generate_answer(
     grounded = None if generation.grammar else _grounded(model, question, videos)
     room = model.config.prompt.context - len(prompt)
     generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, room))
-    ids: list[int] = []
+    tokens: list[Token] = []
     text = yielded = ""
     first_s, stopped_at = 0.0, None
     pictures = bool(videos) and all(video.is_picture for video in videos)
@@ -154,9 +166,8 @@ def generate_answer(
     if grounded is None or grounded.describes:
         for token in engine.stream(prompt, cache, generation):
             first_s = first_s or perf_counter() - started
-            ids.append(token.id)
-            # All ids are decoded again at each token, because a character may consist of several tokens.
-            text = model.processor.decode(ids)
+            tokens.append(token)
+            text = _text_of(model, tokens)
             stopped_at = _first_stop(text, generation.stop)
             if stopped_at is not None:
                 break
@@ -168,7 +179,8 @@ def generate_answer(
                 yielded = certain
             yield Piece(new, token)
         text = text[:stopped_at]
-    cut = stopped_at is None and len(ids) == generation.max_new_tokens
+    ended = prompt.cut if isinstance(prompt, ServedPrompt) else len(tokens) == generation.max_new_tokens
+    cut = stopped_at is None and ended
     described = text
     if grounded is not None and stopped_at is None:
         text = grounded.completed(text) if grounded.describes else grounded.text
@@ -189,9 +201,10 @@ def generate_answer(
         segments=segments,
         merged_from=sum(v.total_segments for v in videos) if merged else None,
         visual_tokens=prompt.visual_tokens,
+        audio_tokens=None if model.config.audio.kind == "none" else prompt.audio_tokens,
         prompt_tokens=len(prompt),
         cached_tokens=cache.reused,
-        completion_tokens=len(ids),
+        completion_tokens=len(tokens),
         dropped_turns=prompt.dropped_turns,
         truncated=merged or cut or prompt.dropped_turns > 0,
         finish="length" if cut else "stop",
@@ -201,6 +214,8 @@ def generate_answer(
             "total": round(1000 * ended_s + sum(video_ms.values()), 1),
         },
     )
+    if isinstance(prompt, ServedPrompt):
+        receipt = _as_served(receipt, prompt)
     evidence = grounded.evidence if grounded else ()
     if grounded is None or grounded.describes:
         found = _evidence(model, question, described, videos)
@@ -216,6 +231,28 @@ def _grounded(model: Model, question: str, videos: Sequence[PromptVideo]) -> Gro
     if not videos:
         return Grounded(INTRODUCTION)
     return ground(model.encoder, question, videos[0].video.findings, videos[0].segments)
+
+
+def _as_served(receipt: Receipt, prompt: ServedPrompt) -> Receipt:
+    """Returns the receipt with what only the server knows, and with the frames that it was sent."""
+    times_s = tuple(round(time, 3) for time in prompt.times_s())
+    return replace(
+        receipt,
+        device="server",
+        frames=len(times_s),
+        times_s=times_s,
+        thinned_from=receipt.frames if prompt.thinned else None,
+        prompt_tokens=prompt.prompt_tokens,
+        completion_tokens=prompt.completion_tokens or receipt.completion_tokens,
+        truncated=receipt.truncated or prompt.thinned,
+    )
+
+
+def _text_of(model: Model, tokens: Sequence[Token]) -> str:
+    """Returns the text so far. All ids are decoded again at each token, because a character may consist of several."""
+    if tokens[-1].text:
+        return "".join(token.text for token in tokens).strip()
+    return model.processor.decode([token.id for token in tokens])
 
 
 def _called_picture(text: str) -> str:
@@ -241,7 +278,7 @@ def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptV
     """Returns the segments whose embeddings are nearest to the embedding of the answer, best first.
 
     An answer that denies, or that cannot tell, has none, because nothing that is shown supports it. An answer about one
-    moment cites that moment.
+    moment cites that moment, and one that gives times cites these.
     """
     if not videos or NO_EVIDENCE.match(answer):
         return ()
@@ -250,12 +287,19 @@ def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptV
     text = f"{question} {answer}" if says_little else answer
     embed = model.encoder.encode_text([text]).embed[0].float().cpu()
     moment_s = asked_time(question)
+    told = told_spans(answer) if moment_s is None and len(videos) == 1 else []
     scored = (
         (float(s.embed @ embed), number, s)
         for number, v in enumerate(videos)
         for s in v.segments
-        if moment_s is None or s.start_s <= moment_s < s.end_s
+        if (moment_s is None or s.start_s <= moment_s < s.end_s) and (not told or _is_told(s, told))
     )
-    least = LEAST_COSINE if model.config.senses else -1.0  # measured with the encoder of the model that has senses
+    # The least score was measured with the encoder of the model that has senses. Times say themselves what they cite.
+    least = LEAST_COSINE if model.config.senses and not told else -1.0
     best = sorted((item for item in scored if item[0] >= least), key=lambda item: -item[0])[:EVIDENCE]
     return tuple(evidence_of(s, score, number) for score, number, s in best)
+
+
+def _is_told(segment: SegmentFeatures, spans: Sequence[tuple[float, float]]) -> bool:
+    """Whether a segment shows one of the times. A span that ends where a segment begins does not reach into it."""
+    return any(segment.start_s <= start < segment.end_s or start < segment.start_s < end for start, end in spans)

@@ -1,6 +1,7 @@
 """Commands that let the language model speak about a video: ask, chat, caption and plan."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from videollm.cli.options import (
     Options,
     add_command,
     device_arguments,
+    engine_arguments,
     generation_arguments,
     generation_of,
     model_arguments,
@@ -33,11 +35,23 @@ CHAT_COMMANDS = "/evidence, /receipt, /video PATH, /save FILE, /quit"
 
 
 def register(commands: Commands) -> None:
-    one_video = (model_arguments(), device_arguments(), sampling_arguments(), senses_arguments())
+    one_video = (
+        model_arguments(),
+        engine_arguments(),
+        device_arguments(),
+        sampling_arguments(),
+        senses_arguments(),
+    )
     parser = add_command(commands, "ask", ask, "ask one question about a video", *one_video, generation_arguments())
     parser.add_argument("video", nargs="?", help="leave it out with --index")
     parser.add_argument("question", type=plain_text)
     parser.add_argument("--index", metavar="DIR", help="ask about the videos of a search index; the answer cites them")
+    parser.add_argument(
+        "--server",
+        metavar="URL",
+        help="have a running `videollm serve` answer, which has its model loaded, such as http://127.0.0.1:8000/v1; "
+        "its key is read from OPENAI_API_KEY",
+    )
 
     parser = add_command(
         commands, "chat", chat, "talk about a video in the terminal", *one_video, generation_arguments()
@@ -70,22 +84,49 @@ def ask(options: Options) -> None:
         if Path(options.question).suffix.lower() in VIDEO_SUFFIXES:
             raise ConfigError(f"the question is missing; write it after the video: ask {options.question} 'QUESTION'")
         raise ConfigError("no video was given; name the video, or give --index DIR to ask about an indexed collection")
-    session = open_session(options)
-    answer = session.ask(options.question, generation_of(options), None if options.json else print_piece)
+    on_text = None if options.json else print_piece
+    if options.server:
+        answer = _ask_server(options, on_text)
+    else:
+        session = open_session(options)
+        answer = session.ask(options.question, generation_of(options, session.model.config), on_text)
     print_result(options, answer_json(answer), "\n" + _evidence_and_receipt(answer))
+
+
+def _ask_server(options: Options, on_text: Callable[[str], None] | None) -> "Answer":
+    from videollm.chat.remote import ask_server
+
+    for name in ("senses", "decoder", "device", "device_map", "load_in_4bit", "adapter", "url", "vllm_url"):
+        if getattr(options, name):
+            raise ConfigError(f"--{name.replace('_', '-')} is for this process; leave it out with --server")
+    video = {"frames": options.frames, "fps": options.fps, "start": options.start_s, "end": options.end_s}
+    request = {
+        "model": options.model,
+        "video": {name: value for name, value in video.items() if value is not None},
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "seed": options.seed,
+        "max_tokens": options.max_new_tokens,
+    }
+    return ask_server(options.server, Path(options.video), options.question, request, on_text)
 
 
 def _ask_index(options: Options) -> None:
     from videollm.chat.library import ask_library
     from videollm.checkpoint import load
+    from videollm.inference.engines import make_engine
     from videollm.retrieval.index import Index
 
+    if options.server:
+        raise ConfigError("--server answers about one video; leave --index or --server out")
     if options.video is not None:
         raise ConfigError(f"--index asks about an indexed collection; leave the video {options.video} out")
     hide_progress_bars()
     Index.open(options.index)  # reports a missing index before the seconds that loading a model takes
     model = load(options.model, **loading_options(options))
-    answer = ask_library(model, Index.open(options.index, model.encoder), options.question, generation_of(options))
+    generation = generation_of(options, model.config)
+    engine = make_engine(model, options.vllm_url)
+    answer = ask_library(model, Index.open(options.index, model.encoder), options.question, generation, engine=engine)
     rows = [asdict(CitationJSON.of(citation)) for citation in answer.citations]
     print_result(options, {"text": answer.text, "citations": rows}, answer.text)
 
@@ -124,7 +165,7 @@ def _chat_line(
     elif command.startswith("/"):
         print(f"commands: {CHAT_COMMANDS}")
     elif line:
-        answer = session.ask(line, generation_of(options), None if options.json else print_piece)
+        answer = session.ask(line, generation_of(options, session.model.config), None if options.json else print_piece)
         print(to_json(answer_json(answer)) if options.json else "")
     return session, answer
 
@@ -151,24 +192,30 @@ def caption(options: Options) -> None:
 
     session = open_session(options)
     if not options.dense:
-        answer = captions.caption(session.model, session.video)
+        answer = captions.caption(session.model, session.video, session.engine)
         print_result(options, answer_json(answer), f"{answer.text}\n{_evidence_and_receipt(answer)}")
         return
-    found = captions.dense_captions(session.model, session.video)
+    found = captions.dense_captions(session.model, session.video, session.engine)
     rows = [asdict(CaptionJSON.of(caption)) for caption in found]
     print_result(options, {"captions": rows}, "\n".join(f"{format_span(c)}  {c.text}" for c in found))
 
 
 def plan(options: Options) -> None:
     from videollm.chat.plan import make_plan
+    from videollm.model import config_of
 
-    made = make_plan(options.video, options.model, sampling_of(options), options.device)
+    made = make_plan(options.video, options.model, sampling_of(options, config_of(options.model)), options.device)
     print_result(options, asdict(made), str(made))
 
 
 def _evidence_and_receipt(answer: "Answer") -> str:
     spans = [f"{format_span(e)} ({e.score:.2f})" for e in answer.evidence]
     r = answer.receipt
-    tokens = f"{r.frames} frames, {r.visual_tokens} visual + {r.prompt_tokens - r.visual_tokens} text tokens"
-    model = f"{r.model} {r.config_sha} on {r.device}"
+    frames = f"{r.frames} frames" if r.thinned_from is None else f"{r.frames} of {r.thinned_from} frames"
+    heard = "" if r.audio_tokens is None else f" + {r.audio_tokens} audio"
+    text_tokens = r.prompt_tokens - r.visual_tokens - (r.audio_tokens or 0)
+    tokens = f"{r.visual_tokens} visual{heard} + {text_tokens} text tokens"
+    if not r.visual_tokens:
+        tokens = f"{r.prompt_tokens} tokens"
+    model = f"{r.model} {r.config_sha} on {r.device}, {frames}"
     return f"evidence: {', '.join(spans) or 'none'}\nreceipt:  {model}, {tokens}, {r.ms['total']:.0f} ms"

@@ -23,7 +23,10 @@ def register(commands: Commands) -> None:
     parser = add_command(commands, "export", export, help)
     parser.add_argument("checkpoint", help="a checkpoint directory, or lite")
     parser.add_argument("--out", required=True, metavar="DIR", help="directory to write")
-    parser.add_argument("--dtype", choices=["bfloat16", "float32", "float16"], default="bfloat16")
+    help = "of the language model (default: bfloat16)"
+    parser.add_argument("--dtype", choices=["bfloat16", "float32", "float16"], help=help)
+    help = "write the frame encoder, the temporal module and the text tower as ONNX files instead (extra onnx)"
+    parser.add_argument("--onnx", action="store_true", help=help)
 
     help = "convert a published checkpoint, of a chat system or of text-video retrieval, to the format of this project"
     parser = add_command(commands, "import-official", import_official, help)
@@ -59,15 +62,29 @@ def assets(options: Options) -> None:
 
 
 def export(options: Options) -> None:
-    from videollm.export import export as write
     from videollm.model import find
 
-    directory = find(options.checkpoint)
+    directory, target = find(options.checkpoint), Path(options.out)
     if directory is None:
         raise ConfigError(f"preset {options.checkpoint!r} has no trained weights; give a checkpoint directory")
-    proof = write(directory, Path(options.out), options.dtype)
-    changed = f"by {proof.merging:.1g} in merging, by {proof.rounding:.1g} with rounding to {options.dtype}"
+    if options.onnx:
+        _export_onnx(options, directory, target)
+        return
+    from videollm.export import export as write
+
+    dtype = options.dtype or "bfloat16"
+    proof = write(directory, target, dtype)
+    changed = f"by {proof.merging:.1g} in merging, by {proof.rounding:.1g} with rounding to {dtype}"
     print_result(options, asdict(proof), f"{options.out}: logits up to {proof.largest_logit:.3g} changed {changed}")
+
+
+def _export_onnx(options: Options, directory: Path, target: Path) -> None:
+    from videollm.onnx_export import export_onnx
+
+    if options.dtype is not None:
+        raise ConfigError(f"--dtype {options.dtype} is for the language model; --onnx writes float32, so leave it out")
+    files = export_onnx(directory, target)
+    print_result(options, {"files": [str(file) for file in files]}, "\n".join(map(str, files)))
 
 
 def import_official(options: Options) -> None:
@@ -90,7 +107,9 @@ def _import_video_system(options: Options) -> None:
         raise ConfigError(f"--vision belongs to Video-ChatGPT; the tower of {options.system} is one of its files")
     made = VIDEO_SYSTEMS[options.system](options)
     size = f"{made.parameters / 1e6:.1f} million parameters"
-    text = f"{made.out}: {made.system}, {size} beside the language model, {made.visual_tokens} visual tokens a video"
+    heard = f" and {made.audio_tokens} audio" if made.audio_tokens else ""
+    tokens = f"{made.visual_tokens} visual{heard} tokens a video"
+    text = f"{made.out}: {made.system}, {size} beside the language model, {tokens}"
     if not made.visual_tokens:
         text = f"{made.out}: {made.system}, {size}, for videollm index and search"
     print_result(options, asdict(made), text)

@@ -25,7 +25,7 @@ def register(commands: Commands) -> None:
 
 def data(options: Options) -> None:
     from videollm.datasets import schema
-    from videollm.video.decode import probe
+    from videollm.video.decoding import probe
 
     if options.action == "stats":
         stats = schema.stats(schema.read(options.file))

@@ -12,11 +12,22 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from videollm.cli import chat, checkpoints, data, mcp_server, programs, search, senses, video
+from videollm.cli import chat, checkpoints, data, live, mcp, programs, reel, search, senses, video
 from videollm.errors import VideoLLMError, printable, reason_of
 from videollm.extras import explain_missing
 
-GROUPS = (video, chat, search, senses, data, checkpoints, mcp_server, programs)  # in the order of `videollm --help`
+GROUPS = (
+    video,
+    chat,
+    live,
+    search,
+    reel,
+    senses,
+    data,
+    checkpoints,
+    mcp,
+    programs,
+)  # in the order of `videollm --help`
 
 
 class OneLineParser(argparse.ArgumentParser):

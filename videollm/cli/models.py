@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def open_session(options: Options) -> "ChatSession":
     """Loads the model and starts a conversation about the video. Raises the VideoLLMError family."""
     from videollm.chat.load import load_to_chat
-    from videollm.video.decode import probe
+    from videollm.video.decoding import probe
 
     hide_progress_bars()
     probe(options.video)  # reports a bad file before the seconds that loading a model takes
@@ -28,10 +28,18 @@ def open_session(options: Options) -> "ChatSession":
 
 
 def new_session(model: "Model", video: str, options: Options) -> "ChatSession":
-    """Starts a conversation and says on stderr which senses could not be used. Raises the VideoError family."""
+    """Starts a conversation and says on stderr which senses could not be used. Raises the VideoLLMError family."""
     from videollm.chat.session import ChatSession
+    from videollm.inference.engines import make_engine
 
-    session = ChatSession(model, video, sampling=sampling_of(options), features=_feature_cache(), senses=options.senses)
+    session = ChatSession(
+        model,
+        video,
+        engine=make_engine(model, loading_options(options)["vllm_url"]),
+        sampling=sampling_of(options, model.config),
+        features=_feature_cache(),
+        senses=options.senses,
+    )
     for name, problem in session.video.findings.problems.items():
         print(f"without {name}: {problem}", file=sys.stderr)
     return session
@@ -42,14 +50,13 @@ def encode(options: Options) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]"
     from videollm.encoders.build import build_encoder
     from videollm.features.encode import encode_video
     from videollm.model import config_of
-    from videollm.video.decode import probe
+    from videollm.video.decoding import probe
 
     hide_progress_bars()
     probe(options.video)
     config = config_of(options.model)
     encoder = build_encoder(config.encoder, options.device)
-    sampling = sampling_of(options) or config.sampling
-    return encoder, config, encode_video(options.video, encoder, sampling, _feature_cache())
+    return encoder, config, encode_video(options.video, encoder, sampling_of(options, config), _feature_cache())
 
 
 def _feature_cache() -> "FeatureCache":

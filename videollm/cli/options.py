@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from videollm.device_arguments import add_device_arguments
+from videollm.device_arguments import add_device_arguments, add_engine_arguments
 from videollm.errors import printable
 
 if TYPE_CHECKING:
@@ -76,6 +76,13 @@ def model_arguments() -> Arguments:
     return parser
 
 
+def engine_arguments() -> Arguments:
+    """What runs the language model."""
+    parser = Arguments(add_help=False)
+    add_engine_arguments(parser)
+    return parser
+
+
 def device_arguments(*, language_model: bool = True) -> Arguments:
     """Where the model runs."""
     parser = Arguments(add_help=False)
@@ -87,11 +94,21 @@ def sampling_arguments() -> Arguments:
     """Which frames of a video to use."""
     parser = Arguments(add_help=False)
     parser.add_argument("--frames", type=count(), metavar="N", help="use this many frames, evenly spread")
-    parser.add_argument("--fps", type=number(most=1000, above=True), metavar="N", help="use this many frames a second")
+    parser.add_argument(
+        "--fps",
+        type=_fps,
+        metavar="N",
+        help="use this many frames a second; auto is the model's rate for a short video and fewer for a long one, at "
+        "key frames (default: auto)",
+    )
     parser.add_argument("--start", type=number(), dest="start_s", metavar="S", help="begin at this second")
     parser.add_argument("--end", type=number(above=True), dest="end_s", metavar="S", help="stop at this second")
     parser.add_argument("--decoder", choices=["pyav", "decord"], help="what decodes the frames (default: pyav)")
     return parser
+
+
+def _fps(text: str) -> float | None:
+    return None if text == "auto" else number(most=1000, above=True)(text)
 
 
 def senses_arguments(default: str = "the model's") -> Arguments:
@@ -137,33 +154,26 @@ def generation_arguments() -> Arguments:
     return parser
 
 
-def sampling_of(options: Options) -> "SamplingConfig | None":
-    """Returns the sampling that the options ask for, or None where they leave it to the model. Raises ConfigError."""
+def sampling_of(options: Options, model: "ModelConfig") -> "SamplingConfig":
+    """Returns the sampling that the options ask for, which else is that of the model. Raises ConfigError."""
     from videollm.config import SamplingConfig
 
     names = ("frames", "fps", "start_s", "end_s", "decoder")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if not given:
-        return None
     if "frames" not in given and "fps" not in given:
-        # Neither was given: the model's own rate applies within it.
-        return replace(_config(options).sampling, **given)
+        # Neither was given: the rate is automatic within it.
+        return replace(model.sampling.bounded(), **given)
     return SamplingConfig(**given)
 
 
-def generation_of(options: Options) -> "GenerationConfig":
-    """Returns the generation parameters that the options ask for. Raises ConfigError."""
+def generation_of(options: Options, model: "ModelConfig") -> "GenerationConfig":
+    """Returns the generation parameters that the options ask for, which else are those of the model. Raises
+    ConfigError."""
     from videollm.inference.sampling import GenerationConfig
 
     max_new_tokens = options.max_new_tokens
     if max_new_tokens is None:
-        max_new_tokens = _config(options).prompt.max_new_tokens
+        max_new_tokens = model.prompt.max_new_tokens
     return GenerationConfig(
         max_new_tokens=max_new_tokens, temperature=options.temperature, top_p=options.top_p, seed=options.seed
     )
-
-
-def _config(options: Options) -> "ModelConfig":
-    from videollm.model import config_of
-
-    return config_of(options.model)

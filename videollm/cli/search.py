@@ -1,6 +1,7 @@
 """Commands about collections of videos: index, search and dedupe."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from videollm.retrieval.contact_sheet import Panel
     from videollm.retrieval.index import Index
+    from videollm.retrieval.indexer import IndexReport
     from videollm.retrieval.search import Filter, Moment
 
 RERANK_CANDIDATES = 20  # least number of moments that --rerank scores again
@@ -102,13 +104,10 @@ def _date(text: str) -> datetime:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date; write 2026-05-31 or 2026-05-31T18:30") from error
 
 
-def index(options: Options) -> None:
+def updated(opened: "Index", sources: Sequence[str], **how: Any) -> "IndexReport":
+    """Updates an index, with a progress bar. The arguments are those of `Index.update`."""
     from tqdm import tqdm
 
-    from videollm.retrieval.index import Index
-
-    hide_progress_bars()
-    opened = Index.create(options.index, options.model, device=options.device)
     with tqdm(unit=" videos", disable=None) as bar:  # None: draws on a terminal only
 
         def progress(done: int, total: int, path: str) -> None:
@@ -116,14 +115,21 @@ def index(options: Options) -> None:
             bar.set_postfix_str(Path(path).name, refresh=False)
             bar.update(done - bar.n)
 
-        report = opened.update(
-            options.sources,
-            workers=options.workers,
-            ray=options.ray,
-            senses=options.senses,
-            progress=progress,
-            drop_missing=options.drop_missing,
-        )
+        return opened.update(sources, progress=progress, **how)
+
+
+def index(options: Options) -> None:
+    from videollm.retrieval.index import Index
+
+    hide_progress_bars()
+    report = updated(
+        Index.create(options.index, options.model, device=options.device),
+        options.sources,
+        workers=options.workers,
+        ray=options.ray,
+        senses=options.senses,
+        drop_missing=options.drop_missing,
+    )
     counts = ("added", "changed", "moved", "removed", "unchanged", "unreadable")
     lines = [
         ", ".join(f"{getattr(report, name)} {name}" for name in counts),

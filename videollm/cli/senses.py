@@ -108,7 +108,7 @@ def _as_json(track: "ObjectTrack") -> dict[str, object]:
 def _write_tracks(path: Path, video: str, tracks: "list[ObjectTrack]") -> None:
     from videollm.senses.drawing import draw_tracks
     from videollm.senses.tracks import mot_lines
-    from videollm.video.decode import probe
+    from videollm.video.decoding import probe
 
     if not path.parent.is_dir():
         raise ConfigError(f"{path}: the folder {path.parent} does not exist; create it first")

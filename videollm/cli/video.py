@@ -62,7 +62,7 @@ def register(commands: Commands) -> None:
 
 
 def info(options: Options) -> None:
-    from videollm.video.decode import probe
+    from videollm.video.decoding import probe
 
     found = asdict(probe(options.video))
     lines = [f"{name:12} {to_json(value) if isinstance(value, float) else value}" for name, value in found.items()]
@@ -90,7 +90,7 @@ def moments(options: Options) -> None:
 def cut(options: Options) -> None:
     from videollm.retrieval.grounding import Span, ground
     from videollm.video import cutting
-    from videollm.video.decode import probe
+    from videollm.video.decoding import probe
 
     if options.query is not None:
         encoder, _, video = encode(options)

@@ -33,13 +33,7 @@ class ActivityNetCaptions(ClipReader):
                     Note(kind="event", text=text.strip(), start=float(start), end=float(end))
                     for (start, end), text in zip(video["timestamps"], video["sentences"], strict=True)
                 ]
-                yield Clip(
-                    id=name,
-                    video=file.video(name),
-                    source=self.name,
-                    duration=float(video["duration"]),
-                    notes=tuple(notes),
-                )
+                yield Clip(id=name, video=file.video(name), source=self.name, notes=tuple(notes))
 
 
 class ActivityNetQA(ItemReader):

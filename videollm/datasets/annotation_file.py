@@ -7,6 +7,7 @@ which must not skip anything, reads folders with `evaluation_folder`.
 import csv
 import functools
 import itertools
+import os.path
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -141,6 +142,8 @@ class AnnotationFile:
 
         Entries are counted from 1: a whole JSON file is often one line, so a line number would not help.
         """
+        if not isinstance(values, dict | list):
+            raise DataError(f"{self.path}: {values!r:.40} is neither a list nor an object of {name} values")
         items = values.items() if isinstance(values, dict) else values
         return ((f"{self.path.name} {name} {number}", item) for number, item in enumerate(items, 1))
 
@@ -156,13 +159,14 @@ class AnnotationFile:
             entries = [row for _, row in itertools.islice(AnnotationFile(self.path, self.videos).rows(), LOOK)]
         elif isinstance(entries, dict):
             entries = list(entries.values())
-        return {name for entry in (entries or [])[:LOOK] if isinstance(entry, dict) for name in entry}
+        entries = entries if isinstance(entries, list) else []
+        return {name for entry in entries[:LOOK] if isinstance(entry, dict) for name in entry}
 
     def video(self, *names: str) -> Path:
         """The first of these videos that exists, otherwise the last one; see `find_video`."""
         *preferred, last = names
         found = (find_video(self.videos, name) for name in preferred)
-        return next((path for path in found if path.is_file()), find_video(self.videos, last))
+        return next((path for path in found if os.path.isfile(path)), find_video(self.videos, last))
 
 
 class ClipReader(ABC):

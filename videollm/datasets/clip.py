@@ -69,10 +69,12 @@ class Clip:
 
     Args:
         id: Unique within its source.
-        video: The video file, whether it exists or not.
+        video: The video or the picture, whether the file exists or not; None for a conversation without either.
         source: The name of the reader, which becomes the provenance of samples.
         start, end: The part of the file that is shown, in seconds; None means the start and the end of the file.
-        duration: Length of the whole file in seconds; None if the annotation does not state it.
+        duration: Length of the whole file in seconds; None if it was not measured. What annotations state is not used,
+            because files are often cut or encoded anew.
+        split: The split that the annotation states, or None.
         notes: Statements that are true of the clip.
         questions: Questions that the annotation asks.
         negatives: Descriptions that are false.
@@ -80,11 +82,12 @@ class Clip:
     """
 
     id: str
-    video: Path
+    video: Path | None
     source: str
     start: float | None = None
     end: float | None = None
     duration: float | None = None
+    split: str | None = None
     notes: tuple[Note, ...] = ()
     questions: tuple[ClipQuestion, ...] = ()
     negatives: tuple[Note, ...] = ()

@@ -14,6 +14,8 @@ SLICES = ("split", "generalisation", "language", "kind", "style", "perturbation"
 class Item:
     """One question, query or clip with its reference answers. Each task reads the fields that it needs.
 
+    Raises TypeError, which names the field, if a value has another type, as in files that are not as they should be.
+
     Args:
         id: Unique within its data set and task.
         video: The video file.
@@ -36,6 +38,19 @@ class Item:
     spans: tuple[Span, ...] = ()
     paraphrase: str = ""
     slices: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("id", "question", "paraphrase"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is {getattr(self, name)!r:.40}, not a text")
+        slices = tuple(self.slices.values()) if isinstance(self.slices, dict) else self.slices
+        for name, values in (("references", self.references), ("choices", self.choices), ("slices", slices)):
+            if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
+                raise TypeError(f"{name} is {values!r:.40}; its values must be texts")
+        for name in ("start_s", "end_s"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise TypeError(f"{name} is {value!r:.40}, not a number of seconds")
 
     @property
     def part(self) -> tuple[str, float | None, float | None]:

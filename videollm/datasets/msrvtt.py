@@ -1,7 +1,8 @@
 """MSR-VTT's clips: captions (Xu et al. 2016) for training, MSR-VTT-QA (Xu et al. 2017) for evaluation.
 
-Captions: `train_val_videodatainfo.json` or `test_videodatainfo.json`, 20 captions a clip. The clips are distributed
-already cut, so the times in the file, which are those of YouTube's videos, are not used.
+Captions: `train_val_videodatainfo.json` or `test_videodatainfo.json`, 20 captions a clip. Each clip states its split:
+train, validate or test. The clips are distributed already cut, so the times in the file, which are those of YouTube's
+videos, are not used.
 
 Questions with answers of one word, generated from the captions ("Video question answering via gradually refined
 attention"):
@@ -39,7 +40,13 @@ class MsrVtt(ClipReader):
                 name = video["video_id"]
                 if name not in notes:
                     raise ValueError("no sentence describes the video")
-                yield Clip(id=name, video=file.video(name), source=self.name, notes=tuple(notes.pop(name)))
+                yield Clip(
+                    id=name,
+                    video=file.video(name),
+                    source=self.name,
+                    split=video.get("split"),
+                    notes=tuple(notes.pop(name)),
+                )
         for name in notes:
             file.broken.add(f"{file.path.name} video_id {name}", "the file lists sentences of the video, but no video")
 

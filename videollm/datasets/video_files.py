@@ -1,4 +1,4 @@
-"""Names of video files."""
+"""Names of video and picture files."""
 
 import os
 from pathlib import Path
@@ -12,10 +12,16 @@ VIDEO_SUFFIXES = tuple(
     )
     for name in names.split()
 )
+PICTURE_SUFFIXES = (".avif", ".bmp", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file has the name of a picture."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def find_video(folder: Path, name: str) -> Path:
-    """The file of a video that an annotation names with or without its suffix.
+    """The file of a video that an annotation names with or without its suffix, or of a picture that it names with it.
 
     The file need not exist: without any match the name with `.mp4` is returned, so that an error can show it. Raises
     ValueError if the name is empty, or leads out of the folder: annotations may come from anybody.
@@ -25,8 +31,9 @@ def find_video(folder: Path, name: str) -> Path:
     path = folder / name
     if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
         raise ValueError(f"the video {name!r} is not below the folder of the videos, {folder}")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+    if path.suffix.lower() in VIDEO_SUFFIXES or is_picture(path):
         return path
     # The suffix is appended, not replaced: YouTube ids and film names contain dots.
     candidates = (path.with_name(path.name + suffix) for suffix in VIDEO_SUFFIXES)
-    return next((c for c in candidates if c.is_file()), path.with_name(f"{path.name}.mp4"))
+    # os.path and not Path.is_file, which raises OSError where a name is too long.
+    return next((c for c in candidates if os.path.isfile(c)), path.with_name(f"{path.name}.mp4"))

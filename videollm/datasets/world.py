@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from videollm.datasets import world_probes
+from videollm.datasets import world_moments, world_probes
 from videollm.datasets.annotation_file import AnnotationFile, ClipReader
 from videollm.datasets.clip import Clip, ClipQuestion, Note
 from videollm.datasets.evaluation_folder import DatasetFolder, ItemQuery, ItemReader
@@ -39,6 +39,7 @@ class World(ClipReader, ItemReader):
     name = "world"
     tasks = (
         *("openqa", "mcqa", "caption", "retrieval", "summary", "dense", "grounding", "classify"),
+        "live",
         *("hallucination", "abstention", "paraphrase", "flip", "evidence"),
     )
     files: ClassVar = {split: f"{split}/{ANNOTATIONS}" for split in GENERALISATION}
@@ -54,7 +55,6 @@ class World(ClipReader, ItemReader):
                     id=clip.id,
                     video=file.video(clip.video),
                     source=self.name,
-                    duration=float(clip.duration_s),
                     notes=tuple(_notes(clip)),
                     questions=tuple(_clip_questions(clip)),
                     negatives=tuple(
@@ -197,6 +197,7 @@ _MAKERS: dict[str, Callable[[WorldAnnotation, Path, tuple[str, ...]], Iterator[I
     "dense": _dense_captions,
     "grounding": _events,
     "classify": _shapes,
+    "live": world_moments.moments,
     "hallucination": world_probes.hallucination,
     "abstention": world_probes.questions,
     "evidence": world_probes.questions,

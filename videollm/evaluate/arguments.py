@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from videollm.datasets.registry import ITEM_READERS
-from videollm.device_arguments import add_device_arguments
+from videollm.device_arguments import add_device_arguments, add_engine_arguments
 from videollm.evaluate.judge import ASPECTS
 from videollm.evaluate.tasks import TASKS
 
@@ -79,6 +79,7 @@ def _model_arguments() -> argparse.ArgumentParser:
         default="lite",
         help="The model to evaluate: a preset, a checkpoint directory or a hub id (default: lite).",
     )
+    add_engine_arguments(parent)
     return parent
 
 

@@ -28,6 +28,7 @@ from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks import TASKS, Task
 from videollm.evaluate.trust import PROBES
 from videollm.evaluate.views import AS_IT_IS
+from videollm.inference.engines import make_engine
 
 SEED = 0
 
@@ -48,7 +49,11 @@ def evaluate(options: argparse.Namespace) -> None:
 def trust(options: argparse.Namespace) -> None:
     """Runs every probe, each in a folder of its own, and writes one report of all of them."""
     load_model = _model_loader(options)
-    found = {name: _evaluate(options, probe, options.out / name, load_model) for name, probe in PROBES.items()}
+    probes = dict(PROBES)
+    if options.engine != "local":
+        del probes["flip"]
+        print("note: flip is left out: it compares likelihoods, which a server does not give", file=sys.stderr)
+    found = {name: _evaluate(options, probe, options.out / name, load_model) for name, probe in probes.items()}
     reports.write_together(options.out, found)
     if options.json:
         print(json.dumps(found, ensure_ascii=False))
@@ -65,7 +70,7 @@ def score(options: argparse.Namespace) -> None:
     data, items, asked = _read_data(options, task)
     identity = _identity(task, {"name": options.predictions.name}, data, items, asked)
     options.out.mkdir(parents=True, exist_ok=True)
-    report = _write_report(options, task, asked, options.predictions, options.out, identity, None)
+    report = _write_report(options, task, items, asked, options.predictions, options.out, identity, None)
     _print_report(options, report)
 
 
@@ -96,11 +101,12 @@ def _evaluate(options: argparse.Namespace, task: Task, out: Path, load_model: Ca
     data, items, asked = _read_data(options, task)
     runs.check_videos(asked)
     model = load_model()  # after the data is checked: loading takes minutes, and bad data is found in seconds
-    subject = Subject(model, items, asked, SEED)
+    subject = Subject(model, items, asked, SEED, engine=make_engine(model, options.vllm_url))
     controls = [c for c in task.controls if c != "wrong_video" or subject.views.has_wrong_video]
-    identity = _identity(task, runs.describe_model(options.model, model), data, items, asked)
+    described = runs.describe_model(options.model, model) | {"engine": options.engine}
+    identity = _identity(task, described, data, items, asked)
     cost = runs.predict(task, subject, asked, [AS_IT_IS, *controls], out, identity)
-    return _write_report(options, task, asked, out / runs.PREDICTIONS_FILE, out, identity, asdict(cost))
+    return _write_report(options, task, items, asked, out / runs.PREDICTIONS_FILE, out, identity, asdict(cost))
 
 
 def _read_data(options: argparse.Namespace, task: Task) -> tuple[EvaluationData, list[Item], list[Item]]:
@@ -144,6 +150,7 @@ def _identity(
 def _write_report(
     options: argparse.Namespace,
     task: Task,
+    items: Sequence[Item],
     asked: Sequence[Item],
     predictions: Path,
     out: Path,
@@ -155,7 +162,7 @@ def _write_report(
     judge_rows, judge_report = {}, {}
     if getattr(options, "judge", None) is not None:  # tasks without answers in words have no --judge
         judge_rows, judge_report = judge_predictions(options, asked, found.get(AS_IT_IS, {}))
-    report, per_item = reports.build(task, asked, found, identity, {AS_IT_IS: judge_rows})
+    report, per_item = reports.build(task, asked, items, found, identity, {AS_IT_IS: judge_rows})
     # The name and not the path, so that the same run in another folder gives the same report.
     report["predictions"] = {"file": predictions.name, "sha256": hashlib.sha256(predictions.read_bytes()).hexdigest()}
     report |= judge_report

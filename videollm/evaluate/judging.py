@@ -69,7 +69,8 @@ def judge_predictions(
 def _load_judge(options: argparse.Namespace) -> Judge:
     if options.judge_url:
         return EndpointJudge(options.judge_url, options.judge)
-    return LocalJudge(load(options.judge, **loading_options(options)))
+    placed: dict[str, Any] = {**loading_options(options), "server_url": None, "vllm_url": None}
+    return LocalJudge(load(options.judge, **placed))
 
 
 def _score_rows(found: Sequence[Verdict], items: Sequence[Item]) -> dict[str, Rows]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from videollm.datasets.item import Item, Prediction
 from videollm.errors import DataError
-from videollm.evaluate.metrics.answers import chosen_letter
+from videollm.evaluate.metrics.answers import chosen_option
 
 
 def checked(task: str, item: Item, prediction: Prediction) -> Prediction:
@@ -27,7 +27,7 @@ def _field(prediction: Prediction, name: str, kind: type, form: str) -> Any:
     if name not in prediction:
         raise DataError(f"it has no {name!r}; write {form}")
     if not isinstance(prediction[name], kind):
-        raise DataError(f"{name} is {str(prediction[name])[:40]!r}; write {form}")
+        raise DataError(f"{name} is {prediction[name]!r:.40}; write {form}")
     return prediction[name]
 
 
@@ -41,7 +41,8 @@ def _answer(_: Item, prediction: Prediction) -> Prediction:
 def _choices(item: Item, prediction: Prediction) -> Prediction:
     if "choice" not in prediction:
         raise DataError("it has no 'choice'; write the number of the option from 0, its letter or its text")
-    found = {name: _chosen(item, name, prediction[name]) for name in ("choice", "cloze") if name in prediction}
+    named = (name for name in ("choice", "cloze") if prediction.get(name) is not None)  # None: the answer names none
+    found = {name: _chosen(item, name, prediction[name]) for name in named}
     return prediction | found
 
 
@@ -50,16 +51,10 @@ def _chosen(item: Item, name: str, value: Any) -> int:
     count, letters = len(item.choices), ascii_uppercase[: len(item.choices)]
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count:
         return value
-    if isinstance(value, str):
-        plain = value.strip().casefold()
-        named = {n for n, choice in enumerate(item.choices) if choice.strip().casefold() == plain}
-        letter = chosen_letter(value, letters)
-        if letter is not None:
-            named.add(letters.index(letter))
-        if len(named) == 1:
-            return named.pop()
+    if isinstance(value, str) and (chosen := chosen_option(value, item.choices)) is not None:
+        return chosen
     raise DataError(
-        f"{name} is {str(value)[:40]!r}; write a number from 0 to {count - 1}, a letter from A to {letters[-1]}, or "
+        f"{name} is {value!r:.40}; write a number from 0 to {count - 1}, a letter from A to {letters[-1]}, or "
         "the text of one option"
     )
 
@@ -70,7 +65,7 @@ def _rows(prediction: Prediction, name: str, form: str, kinds: tuple[type, ...])
     for row in rows:
         fits = isinstance(row, list) and len(row) >= len(kinds)
         if not fits or not all(_is_a(value, kind) for value, kind in zip(row, kinds, strict=False)):
-            raise DataError(f"{name} has {str(row)[:40]}; each is {form}")
+            raise DataError(f"{name} has {row!r:.40}; each is {form}")
     return rows
 
 
@@ -112,7 +107,7 @@ def _labels(item: Item, prediction: Prediction) -> Prediction:
 def _scores(_: Item, prediction: Prediction) -> Prediction:
     for score in _field(prediction, "scores", list, "a list with the score of each video of the data"):
         if not _is_a(score, float):
-            raise DataError(f"scores has {str(score)[:40]}; each is a number")
+            raise DataError(f"scores has {score!r:.40}; each is a number")
     return prediction
 
 
@@ -121,6 +116,7 @@ _CHECKS: dict[str, Callable[[Item, Prediction], Prediction]] = {
     "classify": _labels,
     "dense": _dense,
     "grounding": _grounding,
+    "live": _choices,
     "mcqa": _choices,
     "openqa": _answer,
     "retrieval": _scores,

@@ -22,9 +22,10 @@ from videollm.evaluate.html import page
 from videollm.evaluate.markdown import text
 from videollm.evaluate.metrics.aggregate import Rows, interval
 from videollm.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
+from videollm.evaluate.question_only import QUESTION_ONLY, question_only
 from videollm.evaluate.run import Row
 from videollm.evaluate.tasks.base import Task
-from videollm.evaluate.views import AS_IT_IS, CONTROLS
+from videollm.evaluate.views import AS_IT_IS, CONTROLS, WHOLE_VIDEO
 
 REPORT_FILE, SCORES_FILE = "report.json", "scores.jsonl"
 Report = dict[str, Any]
@@ -33,6 +34,7 @@ Report = dict[str, Any]
 def build(
     task: Task,
     items: Sequence[Item],
+    known: Sequence[Item],
     predictions: Mapping[str, Mapping[str, Row]],
     identity: dict[str, Any],
     extra: Mapping[str, Mapping[str, Rows]] | None = None,
@@ -42,6 +44,7 @@ def build(
     Args:
         task: The task.
         items: The evaluated items, N of them.
+        known: All items of the data that fit the task, from which `question_only` guesses.
         predictions: The predictions by condition, then by item id.
         identity: What decides the predictions, with the key "seed". It becomes part of the report.
         extra: Further rows by condition, then by metric, such as those of a judge. Each is (N,), with NaN for items
@@ -62,9 +65,12 @@ def build(
         )
     scored = {
         condition: _rows(task, items, predictions[condition]) | dict((extra or {}).get(condition, {}))
-        for condition in (AS_IT_IS, *CONTROLS)
+        for condition in (AS_IT_IS, *CONTROLS, WHOLE_VIDEO)
         if condition in predictions
     }
+    guesses = question_only(task.name, items, known)
+    if guesses is not None:
+        scored[QUESTION_ONLY] = dict(task.score(items, guesses))
     # Items about one video are not independent, so that the bootstrap draws whole videos.
     clusters = [str(item.video) for item in items]
 

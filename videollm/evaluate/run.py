@@ -27,6 +27,7 @@ from videollm.evaluate.subject import Subject
 from videollm.evaluate.tasks.base import Task
 from videollm.evaluate.views import AS_IT_IS
 from videollm.model import Model, find
+from videollm.models.served import SERVED_BY
 
 RUN_FILE, PREDICTIONS_FILE = "run.json", "predictions.jsonl"
 # Predictions are rounded to so many decimals: the last bits of a float depend on the machine and would make files of
@@ -86,7 +87,7 @@ def selected(items: Sequence[Item], limit: int | None) -> list[Item]:
 def check_videos(items: Sequence[Item]) -> None:
     """Raises DataError if videos are missing, with their number and the path of the first."""
     paths = sorted({item.video for item in items})
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise DataError(f"{len(missing)} of {len(paths)} videos do not exist; the first is {missing[0]}")
 
@@ -94,7 +95,8 @@ def check_videos(items: Sequence[Item]) -> None:
 def describe_model(name: str, model: Model) -> dict[str, Any]:
     """Returns what identifies a model in a report: its name, the hash of its configuration, the revision of its
     encoder, the source of its language model, and the SHA-256 of every weight file of the checkpoint."""
-    directory = find(name) if name != "debug" else None
+    served = model.config.llm.source.startswith(SERVED_BY)
+    directory = find(name) if name != "debug" and not served else None
     files = sorted(directory.rglob("*.safetensors")) if directory else []
     return {
         "name": model.config.name,
@@ -164,13 +166,13 @@ def read(path: Path, check: Callable[[str, Prediction], Prediction] | None = Non
 
 def _row(values: Any) -> Row:
     if not isinstance(values, dict):
-        raise DataError(f"{str(values)[:40]} is not an object")
+        raise DataError(f"{values!r:.40} is not an object")
     condition, error, made = values.get("condition", AS_IT_IS), values.get("error"), values.get("prediction")
     for name, text in (("id", values.get("id")), ("condition", condition), ("error", error)):
         if not isinstance(text, str) and not (name == "error" and text is None):
-            raise DataError(f"{name} is {str(text)[:40]}, not a text")
+            raise DataError(f"{name} is {text!r:.40}, not a text")
     if error is None and not isinstance(made, dict):
-        raise DataError(f"prediction is {str(made)[:40]}, not an object")
+        raise DataError(f"prediction is {made!r:.40}, not an object")
     return Row(values["id"], condition, made if error is None else None, error)
 
 

@@ -16,10 +16,12 @@ from videollm.chat.answer import Answer
 from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
 from videollm.checkpoint import Model
 from videollm.datasets.item import Item
+from videollm.errors import ConfigError
 from videollm.evaluate.views import AS_IT_IS, Views
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo
-from videollm.inference.engine import LocalEngine, PromptCache
+from videollm.inference.engine import Engine, LocalEngine, PromptCache
+from videollm.inference.engines import make_engine
 from videollm.inference.sampling import GenerationConfig
 from videollm.models.processor import Message
 
@@ -33,16 +35,23 @@ class Subject:
         asked: The items that are evaluated; fewer than `items` with `--limit`.
         seed: The seed of the control `shuffled`.
         features: The folder of cached frame features. None selects the cache folder.
+        engine: What runs the language model. None runs it where the model is.
     """
 
     def __init__(
-        self, model: Model, items: Sequence[Item], asked: Sequence[Item], seed: int = 0, features: Path | None = None
+        self,
+        model: Model,
+        items: Sequence[Item],
+        asked: Sequence[Item],
+        seed: int = 0,
+        features: Path | None = None,
+        engine: Engine | None = None,
     ):
         self.model, self.asked = model, asked
         self._made: dict[Hashable, Any] = {}
         cache = FeatureCache(features or cache_dir() / "features")
         self.views = Views(model.encoder, model.config.sampling, items, cache, seed)
-        self.engine = LocalEngine(model.llm, model.processor.stop_ids)
+        self.engine = engine or make_engine(model)
         self.generation = GenerationConfig(max_new_tokens=model.config.prompt.max_new_tokens)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -56,7 +65,7 @@ class Subject:
 
     def see(self, item: Item, condition: str = AS_IT_IS) -> EncodedVideo | None:
         """Returns the video of an item in a condition; see `Views`."""
-        return self.views(item.part, condition)
+        return self.views(item.part, condition, item.id)
 
     def ask(self, video: EncodedVideo | None, question: str) -> Answer:
         """Returns the answer to a question, without earlier turns. Raises ContextOverflowError if it does not fit."""
@@ -66,6 +75,11 @@ class Subject:
             self.model, self.engine, prompt, question, shown, PromptCache(), self.generation, {}, perf_counter()
         )
         return next(piece for piece in made if isinstance(piece, Answer))
+
+    @property
+    def has_likelihoods(self) -> bool:
+        """Whether the model runs here. A server gives texts only."""
+        return isinstance(self.engine, LocalEngine)
 
     def first_words(self, video: EncodedVideo | None, question: str, words: Sequence[str]) -> list[float]:
         """Returns, for each word, the log probability of its first token as the first token of the answer."""
@@ -92,6 +106,11 @@ class Subject:
         Answers are run one at a time: in a padded batch, the length of one option would change the rounding of the
         others.
         """
+        if not self.has_likelihoods:
+            raise ConfigError(
+                f"{self.model.config.name} is run by a server, which does not give the likelihoods that this task "
+                "compares; choose another task, or a model that runs here"
+            )
         shown = [PromptVideo(self.model, video)] if video else []
         asked = Message("user", question)
         fit_to_context(self.model, [asked], shown, self.generation.max_new_tokens)

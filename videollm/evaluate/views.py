@@ -3,12 +3,16 @@
 A score that a control reaches as well does not come from the video. The controls are:
 
     blank         as many frames, all of them grey
-    shuffled      the same frames in a random order, at the same times
+    shuffled      the same frames at the same times, in an order that is drawn for each video and question
+    reversed      the video played backwards
     wrong_video   another video of the data
     text_only     no video
+
+A task about streams has one more, `whole_video`: what comes after the time of the question is seen too.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable
 
 import torch
@@ -20,7 +24,8 @@ from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo, encode_video
 
 AS_IT_IS = "video"
-CONTROLS = ("blank", "shuffled", "wrong_video", "text_only")
+CONTROLS = ("blank", "shuffled", "reversed", "wrong_video", "text_only")
+WHOLE_VIDEO = "whole_video"
 GREY = 127  # pixel value of blank frames, 0 to 255
 
 # The video of an item: path, and start and end in seconds, or None for the start or the end of the file.
@@ -52,8 +57,17 @@ class Views:
         """Whether the data has at least two videos."""
         return bool(self._wrong)
 
-    def __call__(self, part: Part, condition: str) -> EncodedVideo | None:
-        """Returns the video in a condition, None for `text_only`. Raises a `VideoError` if it cannot be read."""
+    def __call__(self, part: Part, condition: str, draw: str = "") -> EncodedVideo | None:
+        """Returns the video in a condition, None for `text_only`.
+
+        Args:
+            part: The video of an item.
+            condition: `AS_IT_IS`, or one of `CONTROLS`.
+            draw: What the order of `shuffled` is drawn for in addition to the video, such as the id of an item: the
+                questions about one video then see different orders, and their mean does not depend on one of them.
+
+        Raises a `VideoError` if the video cannot be read.
+        """
         if condition == "text_only":
             return None
         if condition == "wrong_video":
@@ -61,7 +75,9 @@ class Views:
         video = self._encode(part)
         if condition == "blank":
             return blank(video, self.encoder)
-        return shuffled(video, self.seed) if condition == "shuffled" else video
+        if condition == "reversed":
+            return backwards(video)
+        return shuffled(video, f"{self.seed} {draw}") if condition == "shuffled" else video
 
     def _encode(self, part: Part) -> EncodedVideo:
         # Items come video by video, so that keeping the last video avoids most work; the cache on disk has the others.
@@ -79,13 +95,18 @@ def blank(video: EncodedVideo, encoder: FrameEncoder) -> EncodedVideo:
     return dataclasses.replace(video, features=grey[torch.zeros(len(video.times_s), dtype=torch.long)], cuts=())
 
 
-def shuffled(video: EncodedVideo, seed: int) -> EncodedVideo:
+def shuffled(video: EncodedVideo, seed: str) -> EncodedVideo:
     """Returns the video with its frames in a random order, and without cuts, which have lost their meaning.
 
-    The order depends only on the content of the video and the seed.
+    The order depends only on the content of the file, the part of it and the seed. It is never the true order, unless
+    there is one frame only.
     """
-    generator = torch.Generator().manual_seed(seed ^ int(video.info.content_sha[:8], 16))
-    order = torch.randperm(len(video.times_s), generator=generator)
+    drawn_for = f"{seed} {video.info.content_sha} {float(video.times_s[0])} {video.end_s}"
+    number = int.from_bytes(hashlib.sha256(drawn_for.encode()).digest()[:8], "big", signed=True)
+    generator, frames = torch.Generator().manual_seed(number), len(video.times_s)
+    order = torch.randperm(frames, generator=generator)
+    while frames > 1 and bool((order.diff() == 1).all()):
+        order = torch.randperm(frames, generator=generator)
     return dataclasses.replace(video, features=video.features[order], cuts=())
 
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _ABANDONED_S = 3600  # seconds; an older temporary file belongs to a process that died
 
 
-_ADDED = ("rule", "decoder")  # fields of SamplingConfig that the first caches did not know
+_ADDED = ("rule", "decoder", "near_keyframes")  # fields of SamplingConfig that the first caches did not know
 
 
 def cache_key(content_sha: str, encoder: str, revision: str, sampling: SamplingConfig, short_side: int | None) -> str:

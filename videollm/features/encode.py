@@ -8,6 +8,7 @@ Shapes: T frames, N tokens a frame, D encoder width, E shared width.
 """
 
 import dataclasses
+import logging
 import math
 import os
 from collections.abc import Iterable
@@ -21,14 +22,20 @@ import torch.nn.functional as F
 from videollm.config import ModelConfig, PromptConfig, SamplingConfig
 from videollm.datasets.schema import format_time as format_time
 from videollm.device import wait_for
+from videollm.encoders.audio import AudioFeatures, HearingEncoder
 from videollm.encoders.base import FrameEncoder, FrameFeatures, Vocabulary
 from videollm.encoders.tags import Tag, select_tags
+from videollm.errors import VideoError
 from videollm.features.cache import FeatureCache, cache_key
+from videollm.features.hearing import hear
 from videollm.features.segments import Segment, merge_segments, scene_cuts, segment, thumbnails
 from videollm.features.shards import FeatureShards
 from videollm.senses.finding import NOTHING, Findings
-from videollm.video.decode import iter_frames, probe
+from videollm.video.audio import AudioPiece, iter_audio
+from videollm.video.decoding import iter_frames, probe
 from videollm.video.frames import Frames, VideoInfo
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,8 @@ class SegmentFeatures:
     """One segment as the language model sees it, on the CPU.
 
     tokens (T,N,D) at times_s (T,) in seconds. embed (E,): the unit vector that search compares with texts. tags: what
-    the frames show in words, with probabilities. findings: what the senses found at that time.
+    the frames show in words, with probabilities. findings: what the senses found at that time. audio: features of the
+    clips of audio that begin in it (S,A), None where nothing is heard.
     """
 
     start_s: float
@@ -46,6 +54,7 @@ class SegmentFeatures:
     embed: torch.Tensor
     tags: tuple[Tag, ...]
     findings: Findings = NOTHING
+    audio: torch.Tensor | None = None
 
 
 def segment_features(
@@ -77,7 +86,8 @@ class EncodedVideo:
 
     cuts: numbers of the frames that start a new scene. end_s: where the sampled range ends, in seconds. lost: number of
     sampled frames that could not be decoded. ms: milliseconds of decoding, of encoding and of each sense, 0 where the
-    features came from a cache. findings: what the senses found, see `videollm.features.observe`.
+    features came from a cache. findings: what the senses found, see `videollm.features.observe`. audio: what the
+    model's audio encoder made of the sound, None where there is none.
     """
 
     info: VideoInfo
@@ -88,6 +98,7 @@ class EncodedVideo:
     lost: int
     ms: dict[str, float]
     findings: Findings = NOTHING
+    audio: AudioFeatures | None = None
 
     def segments(self, config: ModelConfig, vocabulary: Vocabulary, most: int | None = None) -> list[SegmentFeatures]:
         """The video's segments; neighbours are merged until at most `most` are left."""
@@ -95,12 +106,16 @@ class EncodedVideo:
         if most is not None:
             spans = merge_segments(spans, most)
         made = segment_features(self.features, self.times_s, spans, vocabulary, config.prompt, config.segments.frames)
-        last = len(made) - 1  # it also has what is heard after the last frame
+        # The first and the last segment also have what is heard before the first frame and after the last.
+        starts_s = [-math.inf, *(s.start_s for s in made[1:])]
+        ends_s = [*starts_s[1:], math.inf]
         return [
             dataclasses.replace(
-                s, findings=self.findings.part(s.start_s, s.end_s if i < last else math.inf, first=i == 0)
+                s,
+                findings=self.findings.part(s.start_s, end_s, first=i == 0),
+                audio=None if self.audio is None or not (heard := self.audio.part(start_s, end_s)) else heard.tokens,
             )
-            for i, s in enumerate(made)
+            for i, (s, start_s, end_s) in enumerate(zip(made, starts_s, ends_s, strict=True))
         ]
 
     def part(self, start_s: float, end_s: float) -> "EncodedVideo":
@@ -115,11 +130,13 @@ class EncodedVideo:
             cuts=cuts,
             end_s=end_s,
             findings=self.findings.part(start_s, end_s),
+            audio=None if self.audio is None else self.audio.part(start_s, end_s),
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        f = self.features
-        return {"times_s": self.times_s, "tokens": f.tokens, "embed": f.embed, "concepts": f.concepts}
+        f, audio = self.features, self.audio
+        heard = {} if audio is None else {"audio_tokens": audio.tokens, "audio_times_s": audio.times_s}
+        return {"times_s": self.times_s, "tokens": f.tokens, "embed": f.embed, "concepts": f.concepts, **heard}
 
     def metadata(self) -> dict[str, Any]:
         """Everything besides the tensors as plain JSON values, for `from_saved`."""
@@ -128,6 +145,7 @@ class EncodedVideo:
 
     @classmethod
     def from_saved(cls, metadata: dict[str, Any], tensors: dict[str, torch.Tensor]) -> "EncodedVideo":
+        heard = "audio_tokens" in tensors
         return cls(
             info=VideoInfo(**metadata["info"]),
             times_s=tensors["times_s"],
@@ -137,6 +155,7 @@ class EncodedVideo:
             lost=metadata["lost"],
             ms={"decode": 0.0, "encode": 0.0},
             findings=Findings.from_dict(metadata["findings"]) if "findings" in metadata else NOTHING,
+            audio=AudioFeatures(tensors["audio_tokens"], tensors["audio_times_s"]) if heard else None,
         )
 
 
@@ -156,9 +175,29 @@ def encode_video(
     if cache is not None and (entry := cache.get(key)):
         return EncodedVideo.from_saved({**entry.meta, "info": dataclasses.asdict(info)}, entry.tensors)
     video = encode_frames(info, iter_frames(path, sampling, short_side=encoder.image_size), encoder, sampling)
+    if isinstance(encoder, HearingEncoder) and info.has_audio:
+        video = with_audio(video, iter_audio(path), encoder, sampling)
     if cache is not None:
         cache.put(key, video.tensors(), video.metadata())
     return video
+
+
+def with_audio(
+    video: EncodedVideo, pieces: Iterable[AudioPiece], encoder: HearingEncoder, sampling: SamplingConfig
+) -> EncodedVideo:
+    """The video with the features of its sound, of which `pieces` are all, in the part of the file that was sampled.
+
+    Sound that cannot be read is not heard, which is logged.
+    """
+    started = perf_counter()
+    try:
+        heard = hear(pieces, video.info.duration_s, encoder.audio, sampling.start_s, sampling.end_s)
+    except VideoError as error:
+        logger.warning("%s; only the pictures are looked at", error)
+        heard = None
+    return dataclasses.replace(
+        video, audio=heard, ms={**video.ms, "audio": round(1000 * (perf_counter() - started), 1)}
+    )
 
 
 def row_sampling(sampling: SamplingConfig, start_s: float | None, end_s: float | None) -> SamplingConfig:

@@ -1,15 +1,15 @@
 """What the senses find in a video. Each runs once for a content, when it is first needed, and its findings are kept.
 
 Time and memory are bounded: `objects` and `faces` look at a frame a second, of long videos at MAX_FRAMES evenly spread
-ones; `speech` and `sounds` hear at most MAX_HEARD_S, of longer sound evenly spread half minutes. Where subtitles come
-with the video, they are what is said, and `speech` does not listen.
+ones; `speech` and `sounds` hear at most half an hour, of longer sound evenly spread half minutes. Where subtitles
+come with the video, they are what is said, and `speech` does not listen.
 """
 
 import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -22,13 +22,13 @@ from videollm.errors import AssetError, CheckpointError, VideoError
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import EncodedVideo
 from videollm.senses.finding import NOTHING, Finding, Findings, finding_from
-from videollm.video.audio import AudioPiece, iter_audio
-from videollm.video.decode import probe
+from videollm.senses.windows import thinned
+from videollm.video.audio import iter_audio
+from videollm.video.decoding import probe
 from videollm.video.frames import VideoInfo
 from videollm.video.subtitles import embedded_subtitles, read_subtitles, subtitle_files
 
 FPS, MAX_FRAMES = 1.0, 300
-MAX_HEARD_S = 1800.0
 
 Device = str | torch.device | None
 
@@ -159,14 +159,6 @@ def _text(directory: str, device: Device) -> Callable[[Path], Iterable[Finding]]
     from videollm.senses.text import TextSense  # needs the extra `ocr`; runs on the CPU only
 
     return TextSense()
-
-
-def thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
-    """All of the sound, or evenly spread windows of it where there is more than MAX_HEARD_S."""
-    from videollm.senses.speech import WINDOW_S
-
-    period_s = WINDOW_S * max(1.0, duration_s / MAX_HEARD_S)
-    return (piece for piece in pieces if piece.start_s % period_s < WINDOW_S)
 
 
 def _subtitles(path: Path) -> list[Finding]:

@@ -18,7 +18,7 @@ StoredDtype = Literal["auto", "float32", "float16", "float8"]
 
 FLOAT8 = torch.float8_e4m3fn
 _SCALE = "tokens_scale"  # (T,1,1): beside tokens in float8
-_EXACT = "times_s"  # half a second of a long video must stay half a second
+_EXACT = ("times_s", "audio_times_s")  # half a second of a long video must stay half a second
 
 
 def pack(tensors: dict[str, torch.Tensor], dtype: StoredDtype) -> dict[str, torch.Tensor]:
@@ -31,7 +31,7 @@ def pack(tensors: dict[str, torch.Tensor], dtype: StoredDtype) -> dict[str, torc
         return tensors
     narrow = torch.float32 if dtype == "float32" else torch.float16
     limit = torch.finfo(narrow).max
-    packed = {k: x if k == _EXACT else x.clamp(-limit, limit).to(narrow) for k, x in tensors.items()}
+    packed = {k: x if k in _EXACT else x.clamp(-limit, limit).to(narrow) for k, x in tensors.items()}
     if dtype == "float8":
         tokens = tensors["tokens"].float()
         # A frame of zeros has no scale of its own; any scale but 0 gives it back.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 from videollm.config import SamplingConfig
-from videollm.video.decode import decode
+from videollm.video.decoding import decode
 
 CELL = (320, 180)  # width and height of a frame in pixels; frames of another shape are scaled to fit
 LINE_PX, MARGIN_PX = 18, 8

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from videollm.config import SamplingConfig
-from videollm.video.decode import iter_frames
+from videollm.video.decoding import iter_frames
 
 FPS = 2.0  # frames per second that are hashed
 SIDE, FREQUENCIES = 32, 8  # side of the reduced frame in pixels; low frequencies per axis that form the hash

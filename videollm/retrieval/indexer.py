@@ -37,7 +37,7 @@ from videollm.retrieval.sensed import sense_file
 from videollm.retrieval.table import SegmentRow, SegmentTable, VideoRow
 from videollm.retrieval.video_files import find_videos
 from videollm.video.container import video_errors
-from videollm.video.decode import probe
+from videollm.video.decoding import probe
 from videollm.video.subtitles import CueTexts, SubtitleFolders
 
 # Rows are committed after so many videos or seconds. A process that is killed loses no more work than that.
@@ -170,11 +170,12 @@ class Indexer:
         rows = self.table.videos()
         known = {p: row for p, row in rows.items() if row.segments == counts_of.get(p, 0)}
         shas = {row.sha for row in known.values() if row.segments}
-        todo = [file for file in files if not self._is_unchanged(file, known.get(file))]
         missing = [p for p in rows | counts_of if p not in files and is_gone(p)]
         gone = [p for p in missing if not found.roots.keys().isdisjoint((Path(p), *Path(p).parents))]
-        kept = {} if drop_missing else emptied_folders(gone, found.roots)
+        listed = [p for p in files if p in known and known[p].segments and is_gone(p)]
+        kept = {} if drop_missing else emptied_folders([*gone, *listed], found.roots)
         gone = [p for p in gone if p not in kept]
+        todo = [file for file in files if file not in kept and not self._is_unchanged(file, known.get(file))]
 
         counts = {"added": 0, "changed": 0, "moved": 0}
         pending: list[IndexedVideo] = []

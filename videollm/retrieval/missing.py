@@ -25,7 +25,8 @@ KEPT = (
 
 def emptied_folders(gone: Sequence[str], roots: Mapping[Path, int]) -> dict[str, str]:
     """Returns the missing files that an unmounted drive may hold, each with the folder that looks like one: a folder
-    that is there but empty, or a source without a single video.
+    that is there but empty, a source without a single video, or, for a file that is a source itself because a list
+    names it, a folder that is not there.
 
     roots: The sources and the numbers of their videos.
     """
@@ -43,5 +44,8 @@ def emptied_folders(gone: Sequence[str], roots: Mapping[Path, int]) -> dict[str,
             return str(folder)
         return None if folder in roots or folder == folder.parent else emptied(folder.parent)
 
-    found = {path: emptied(Path(path).parent) for path in gone if Path(path) not in roots}
+    found: dict[str, str | None] = {}
+    for path in map(Path, gone):
+        is_away = path in roots and is_gone(str(path.parent))
+        found[str(path)] = str(path.parent) if is_away else emptied(path.parent)
     return {path: folder for path, folder in found.items() if folder is not None}

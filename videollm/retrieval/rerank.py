@@ -15,7 +15,7 @@ from videollm.retrieval.inputs import Words, normalise
 from videollm.retrieval.model import RetrievalModel
 from videollm.retrieval.queries import Reader, split_text
 from videollm.retrieval.search import Moment
-from videollm.video.decode import decode
+from videollm.video.decoding import decode
 
 
 @torch.inference_mode()

@@ -36,6 +36,8 @@ class Moment:
         text: Its subtitles.
         duration_s: The duration of the video, in seconds.
         bonus: `TEXT_WEIGHT` times the share of the words of a text query that the subtitles contain.
+        row: The id of the segment's row in the index, or None if the moment does not come from one.
+        is_kept: Whether the video is a file. Of a stream that was watched, only the index is left.
     """
 
     path: str
@@ -46,6 +48,8 @@ class Moment:
     text: str
     duration_s: float
     bonus: float = 0.0
+    row: int | None = None
+    is_kept: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +155,7 @@ def search(
     scores = {row: score + bonus[row] for row, score in scores.items()}
     best = sorted(scores, key=lambda row: -scores[row])[:k]
     rows = index.table.fetch(best)
-    return [_moment(rows[i], scores[i], bonus[i]) for i in best]
+    return [_moment(i, rows[i], scores[i], bonus[i]) for i in best]
 
 
 def _allowed(index: Index, k: int, where: Filter | None) -> list[Moment]:
@@ -161,13 +165,17 @@ def _allowed(index: Index, k: int, where: Filter | None) -> list[Moment]:
         raise ConfigError("neither a query nor a filter; say what to look for")
     index.table.refresh()
     rows = index.table.fetch(index.table.matching(sql).tolist())
-    ordered = sorted(rows.values(), key=lambda row: (row.path, row.n))
-    return [_moment(row, 1.0) for row in ordered[:k]]
+    ordered = sorted(rows.items(), key=lambda item: (item[1].path, item[1].n))
+    return [_moment(i, row, 1.0) for i, row in ordered[:k]]
 
 
-def _moment(row: SegmentRow, score: float, bonus: float = 0.0) -> Moment:
+def _moment(i: int, row: SegmentRow, score: float, bonus: float = 0.0) -> Moment:
     tags = tuple(Tag(**tag) for tag in row.tags)
-    return Moment(row.path, row.start_s, row.end_s, score, tags, row.text, row.duration_s, bonus)
+    return Moment(
+        *(row.path, row.start_s, row.end_s, score, tags, row.text, row.duration_s, bonus),
+        row=i,
+        is_kept=bool(row.sha),
+    )
 
 
 def _cosines(vectors: Vectors, embed: torch.Tensor, ids: list[int]) -> dict[int, float]:

@@ -212,6 +212,12 @@ class SegmentTable:
         self._put(self._segments, self.schema, ["path", "n"], videos, segments)
         self._put(self._videos, _VIDEOS, ["path"], videos, videos)
 
+    def append(self, video: VideoRow, segments: list[SegmentRow]) -> None:
+        """Adds further segments of a video that grows, and replaces its row in `videos`."""
+        columns = {name: [getattr(row, name) for row in segments] for name in self.schema.names}
+        self._segments.add(pa.table(columns, schema=self.schema))
+        self._put(self._videos, _VIDEOS, ["path"], [video], [video])
+
     @staticmethod
     def _put(table: Any, schema: pa.Schema, keys: list[str], videos: list[VideoRow], rows: list[Any]) -> None:
         columns = {name: [getattr(row, name) for row in rows] for name in schema.names}

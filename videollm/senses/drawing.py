@@ -10,7 +10,7 @@ from torchvision.utils import draw_bounding_boxes
 
 from videollm.config import SamplingConfig
 from videollm.senses.tracks import ObjectTrack
-from videollm.video.decode import iter_frames, probe
+from videollm.video.decoding import iter_frames, probe
 from videollm.video.writer import VideoWriter
 
 FPS = 12.0  # of the drawn video

@@ -6,6 +6,7 @@ face's height and width in cells, and the middle's place within the cell.
 Shapes: T pictures, H rows, W columns, N faces.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from torchvision.ops import nms
 
 from videollm import assets
 from videollm.config import SamplingConfig
+from videollm.cpu.openvino_runtime import import_openvino
 from videollm.senses.finding import Finding
 from videollm.senses.objects import follow
-from videollm.video.decode import iter_frames
+from videollm.video.decoding import iter_frames
+from videollm.video.frames import Frames
 
 ASSET = "centerface"
 SHORT_SIDE = 480  # of the pictures; a face of a tenth of that height is still found
@@ -31,20 +34,24 @@ class FaceSense:
     ModuleNotFoundError where OpenVINO, which runs them, has no wheel."""
 
     kind = "face"
+    short_side = SHORT_SIDE
 
     def __init__(self, *, fps: float = 1.0, max_frames: int = 300):
         """fps, max_frames: frames that are looked at, thinned evenly where there would be more than max_frames."""
-        import openvino
-
+        openvino = import_openvino()
         network = openvino.Core().read_model(assets.fetch(ASSET) / "model.onnx")
         network.reshape([1, 3, -1, -1])
         properties = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self._network = openvino.compile_model(network, "CPU", properties)
-        self.sampling = SamplingConfig(fps=fps, max_frames=max_frames)
+        self.sampling = SamplingConfig(fps=fps, max_frames=max_frames, near_keyframes=True)
 
     def __call__(self, path: str | Path) -> list[Finding]:
         """One finding for each face that is followed, in the order of appearance. Raises the VideoError family."""
-        tracks = follow(self.detect, iter_frames(path, self.sampling, short_side=SHORT_SIDE))
+        return self.follow(iter_frames(path, self.sampling, short_side=self.short_side))
+
+    def follow(self, pieces: Iterable[Frames]) -> list[Finding]:
+        """The faces in decoded frames."""
+        tracks = follow(self.detect, pieces)
         return [replace(track.finding, kind="face") for track in tracks]
 
     def detect(self, pixels: torch.Tensor, least: float) -> list[list[tuple[str, float, torch.Tensor]]]:

@@ -13,7 +13,7 @@ from videollm.device import resolve_device
 from videollm.senses.detector import SIDE, SSDMobileNetV2
 from videollm.senses.finding import Finding
 from videollm.senses.tracks import Detection, ObjectTrack, Tracker
-from videollm.video.decode import iter_frames
+from videollm.video.decoding import iter_frames
 from videollm.video.frames import Frames
 
 ASSET = "ssd-mobilenet-v2"
@@ -31,11 +31,12 @@ class ObjectSense:
     """Finds objects in frames and follows them. Raises AssetError where the weights cannot be fetched."""
 
     kind = "object"
+    short_side = SIDE
 
     def __init__(self, *, fps: float = 2.0, max_frames: int = 600, device: str | torch.device | None = None):
         """fps, max_frames: frames that are looked at, thinned evenly where there would be more than max_frames."""
         self.model = SSDMobileNetV2.load(assets.fetch(ASSET)).to(resolve_device(device))
-        self.sampling = SamplingConfig(fps=fps, max_frames=max_frames)
+        self.sampling = SamplingConfig(fps=fps, max_frames=max_frames, near_keyframes=True)
 
     def with_model(self, model: SSDMobileNetV2) -> "ObjectSense":
         """Returns the same sense with another detector."""
@@ -49,7 +50,7 @@ class ObjectSense:
 
     def tracks(self, path: str | Path) -> list[ObjectTrack]:
         """The objects of a video, in the order of appearance. Raises the VideoError family."""
-        return self.follow(iter_frames(path, self.sampling, short_side=SIDE))
+        return self.follow(iter_frames(path, self.sampling, short_side=self.short_side))
 
     def follow(self, pieces: Iterable[Frames]) -> list[ObjectTrack]:
         """The objects in decoded frames."""

@@ -7,6 +7,7 @@ text that is turned or curved is read badly or not at all.
 Shapes: H rows, W columns, S steps of the recogniser, K characters.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -22,7 +23,8 @@ from torchvision.ops import box_iou
 from videollm import assets
 from videollm.config import SamplingConfig
 from videollm.senses.finding import Finding
-from videollm.video.decode import iter_frames
+from videollm.video.decoding import iter_frames
+from videollm.video.frames import Frames
 
 ASSET = "pp-ocrv6-small"
 SHORT_SIDE = 736  # of the pictures that the detector was tuned on, as published
@@ -41,6 +43,7 @@ class TextSense:
     """Reads the text in frames. Raises AssetError where the weights cannot be fetched."""
 
     kind = "text"
+    short_side = SHORT_SIDE
 
     def __init__(self, *, fps: float = 0.5, max_frames: int = 150):
         """fps, max_frames: frames that are read, thinned evenly where there would be more than max_frames."""
@@ -50,15 +53,19 @@ class TextSense:
         # Number 0 is no character; the space comes last.
         characters = self._recogniser.get_modelmeta().custom_metadata_map["character"].split("\n")
         self.characters = ["", *characters, " "]
-        self.sampling = SamplingConfig(fps=fps, max_frames=max_frames)
+        self.sampling = SamplingConfig(fps=fps, max_frames=max_frames, near_keyframes=True)
 
     def __call__(self, path: str | Path) -> list[Finding]:
-        """Lines in order of appearance. One that is read again in the next frame goes on, with the text of its best
-        reading. Raises the VideoError family."""
+        """Lines in order of appearance. Raises the VideoError family."""
+        return self.follow(iter_frames(path, self.sampling, short_side=self.short_side))
+
+    def follow(self, pieces: Iterable[Frames]) -> list[Finding]:
+        """The lines in decoded frames. One that is read again in the next frame goes on, with the text of its best
+        reading."""
         found: list[Finding] = []
         shown: list[int] = []  # the places in `found` of the lines of the frame before
         last_s, step_s = 0.0, 1 / (self.sampling.fps or 1)
-        for frames in iter_frames(path, self.sampling, short_side=SHORT_SIDE):
+        for frames in pieces:
             for pixels, time_s in zip(frames.pixels, frames.times_s.tolist(), strict=True):
                 step_s, last_s = time_s - last_s or step_s, time_s
                 now: list[int] = []

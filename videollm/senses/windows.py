@@ -1,7 +1,7 @@
 """Sound in windows of a length, for networks that hear a few seconds at a time."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,13 @@ from videollm.video.audio import SAMPLE_RATE, AudioPiece
 
 GAP_S = 1.0  # a longer gap in the sound ends a window; a shorter one is filled with silence
 SILENCE_DB = -55.0  # a window whose loudest second is below this is silent
+MAX_HEARD_S, KEPT_S = 1800.0, 30.0  # of longer sound, stretches of KEPT_S are heard
+
+
+def thinned(pieces: Iterable[AudioPiece], duration_s: float) -> Iterator[AudioPiece]:
+    """All of the sound, or evenly spread stretches of it where there is more than MAX_HEARD_S."""
+    period_s = KEPT_S * max(1.0, duration_s / MAX_HEARD_S)
+    return (piece for piece in pieces if piece.start_s % period_s < KEPT_S)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from videollm.errors import FOREIGN, VideoFormatError, VideoLLMError, VideoNotFo
 MAX_PIXELS = 2**26  # of a picture: 8192x8192
 MAX_ASPECT = 16  # frames are resized to a given short side, so that the long one is bounded by this alone
 MAX_DURATION_S = 7 * 24 * 3600.0  # longer ones come from broken timestamps
+COPIED_PICTURES, COPIED_SOUND = ("h264", "hevc"), ("aac", "mp3")  # what players take inside MP4
 
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 

@@ -11,14 +11,14 @@ from av.stream import Stream
 from PIL import Image
 
 from videollm.config import SamplingConfig
-from videollm.errors import ConfigError, VideoRangeError
+from videollm.errors import VideoRangeError
 from videollm.video import pyav
 from videollm.video.audio import AudioPiece, iter_audio
-from videollm.video.container import open_media, pictures
-from videollm.video.decode import iter_frames
+from videollm.video.container import COPIED_PICTURES, COPIED_SOUND, open_media, pictures
+from videollm.video.decoding import iter_frames
+from videollm.video.target import check_target, whole_file
 from videollm.video.writer import SOUND_RATE, VideoWriter
 
-COPIED_PICTURES, COPIED_SOUND = ("h264", "hevc"), ("aac", "mp3")  # what players take inside MP4
 QUALITY = 18  # constant rate factor of x264 at which its loss is hardly seen
 TOLERANCE_S = 1e-6  # below every container's clock tick; absorbs the rounding of times
 CHUNK = 8  # decoded pictures in memory at a time, at their full size
@@ -48,30 +48,35 @@ def cut(video: str | os.PathLike[str], start_s: float, end_s: float, target: Pat
         VideoError: If the video cannot be read.
     """
     kinds = {".mp4": _write_clip, ".gif": _write_animation, ".webp": _write_animation}
-    if (write := kinds.get(target.suffix.lower())) is None:
-        raise ConfigError(f"{target}: parts of a video are written as .mp4, .gif or .webp; give a name that ends so")
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target}: the folder {target.parent} does not exist; create it first")
-    if target.exists() and target.samefile(video):
-        raise ConfigError(f"{target}: this is the video itself; give another name")
+    check_target(target, "parts of a video", tuple(kinds), (video,))
     scan = pyav.scan(video)
+    part = frames_between(scan, start_s, end_s)
+    with whole_file(target) as unfinished:
+        return kinds[target.suffix.lower()](scan, *part, unfinished)
+
+
+def frames_between(scan: pyav.Scan, start_s: float, end_s: float) -> tuple[int, int]:
+    """Returns the number of the first frame that starts in [start_s, end_s), and the number after that of the last.
+
+    Raises VideoRangeError if no frame starts there.
+    """
     times_s = scan.times_s + TOLERANCE_S
     inside = np.flatnonzero((times_s >= start_s) & (times_s < end_s))
     if not len(inside):
         reason = f"no frame starts between {start_s:.3f} and {end_s:.3f} s; it lasts {scan.info.duration_s:.3f} s"
-        raise VideoRangeError(video, reason)
-    return write(scan, int(inside[0]), int(inside[-1]) + 1, target)
+        raise VideoRangeError(scan.info.path, reason)
+    return int(inside[0]), int(inside[-1]) + 1
 
 
 def _write_clip(scan: pyav.Scan, first: int, after: int, target: Path) -> CutPart:
-    start_s, end_s = _bounds(scan, first, after)
-    copied = _is_closed(scan, first, after)
+    start_s, end_s = bounds(scan, first, after)
+    copied = _is_closed(scan, first, after) and _sound_can_be_copied(scan)
     (_copy if copied else _encode)(scan, first, after, target)
     return CutPart(start_s, end_s, copied)
 
 
-def _bounds(scan: pyav.Scan, first: int, after: int) -> tuple[float, float]:
-    """When frame `first` starts and when the frame before `after` ends, in seconds."""
+def bounds(scan: pyav.Scan, first: int, after: int) -> tuple[float, float]:
+    """Returns when frame `first` starts and when the frame before `after` ends, in seconds."""
     end_s = scan.times_s[after] if after < len(scan.times_s) else scan.info.duration_s
     return float(scan.times_s[first]), float(end_s)
 
@@ -91,8 +96,14 @@ def _is_closed(scan: pyav.Scan, first: int, after: int) -> bool:
     return not scan.is_damaged[packets].any() and np.array_equal(np.sort(scan.packet[first:after]), packets)
 
 
+def _sound_can_be_copied(scan: pyav.Scan) -> bool:
+    with open_media(scan.info.path) as source:
+        sound = source.streams.best("audio")
+        return sound is None or sound.codec_context.name in COPIED_SOUND
+
+
 def _copy(scan: pyav.Scan, first: int, after: int, target: Path) -> None:
-    start_s, end_s = _bounds(scan, first, after)
+    start_s, end_s = bounds(scan, first, after)
     with (
         open_media(scan.info.path) as source,
         av.open(str(target), "w", options={"movflags": "+faststart"}) as output,
@@ -100,7 +111,7 @@ def _copy(scan: pyav.Scan, first: int, after: int, target: Path) -> None:
         video, sound = pictures(source, scan.info.path), source.streams.best("audio")
         assert video is not None and video.time_base is not None  # it was scanned
         copies: dict[int, Stream] = {video.index: output.add_stream_from_template(video)}
-        if sound is not None and sound.codec_context.name in COPIED_SOUND:
+        if sound is not None:
             copies[sound.index] = output.add_stream_from_template(sound)
         zero_s = float(scan.pts[scan.packet[0]] * video.time_base)
         for packet in source.demux([source.streams[index] for index in copies]):
@@ -116,26 +127,19 @@ def _copy(scan: pyav.Scan, first: int, after: int, target: Path) -> None:
 
 
 def _encode(scan: pyav.Scan, first: int, after: int, target: Path) -> None:
-    start_s, end_s = _bounds(scan, first, after)
+    start_s, end_s = bounds(scan, first, after)
     sampling = SamplingConfig(times_s=tuple(scan.times_s[first:after].tolist()))
-    sound = _sound(scan, start_s, end_s)
+    pictures = (
+        (pixels, time_s - start_s)
+        for frames in iter_frames(scan.info.path, sampling, chunk=CHUNK)
+        for pixels, time_s in zip(frames.pixels, frames.times_s.tolist(), strict=True)
+    )
     with VideoWriter(target, scan.info.fps, sound=scan.info.has_audio, quality=QUALITY) as writer:
-        piece = next(sound, None)
-        for frames in iter_frames(scan.info.path, sampling, chunk=CHUNK):
-            for pixels, time_s in zip(frames.pixels, frames.times_s.tolist(), strict=True):
-                # Sound goes beside the pictures that it belongs to, so that players need not jump in the file.
-                while piece is not None and piece.start_s <= time_s - start_s:
-                    writer.add_sound(piece)
-                    piece = next(sound, None)
-                writer.add_picture(pixels, time_s - start_s)
-        while piece is not None:
-            writer.add_sound(piece)
-            piece = next(sound, None)
-        writer.finish(end_s - start_s)
+        writer.write(pictures, sound_of(scan, start_s, end_s), end_s - start_s)
 
 
-def _sound(scan: pyav.Scan, start_s: float, end_s: float) -> Iterator[AudioPiece]:
-    """The sound from start_s to end_s, with times from start_s."""
+def sound_of(scan: pyav.Scan, start_s: float, end_s: float) -> Iterator[AudioPiece]:
+    """Yields the sound of a video from start_s to end_s at SOUND_RATE in stereo, with times from start_s."""
     if not scan.info.has_audio:
         return
     for piece in iter_audio(scan.info.path, rate=SOUND_RATE, stereo=True):
@@ -148,7 +152,7 @@ def _sound(scan: pyav.Scan, start_s: float, end_s: float) -> Iterator[AudioPiece
 
 
 def _write_animation(scan: pyav.Scan, first: int, after: int, target: Path) -> CutPart:
-    start_s, end_s = _bounds(scan, first, after)
+    start_s, end_s = bounds(scan, first, after)
     rate = min(ANIMATION_FPS, scan.info.fps or ANIMATION_FPS)
     short_side = min(ANIMATION_SIDE, scan.info.width, scan.info.height)
     images, times = [], []

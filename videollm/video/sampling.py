@@ -13,6 +13,7 @@ from videollm.errors import VideoRangeError
 from videollm.video.frames import VideoInfo
 from videollm.video.rules import RULES
 
+KEYFRAME_REACH_S = 5.5  # x264 sets a key frame at least every 250 frames, which are 10.4 s at 24 frames a second
 MAX_TARGETS = 10_000_000  # a number of times that is quick to compute
 _TOLERANCE_S = 1e-6  # absorbs the rounding of k / fps, and is shorter than the clock tick of every container
 
@@ -44,8 +45,23 @@ def select(info: VideoInfo, times_s: np.ndarray, is_key: np.ndarray, config: Sam
         if not len(inside):
             raise VideoRangeError(info.path, f"no frame is between {start_s:.3f} and {end_s:.3f} s")
         return np.unique(inside[RULES[config.rule](len(inside), config.frames)])
-    shown = np.searchsorted(times_s, _targets(info, config, start_s, end_s) + _TOLERANCE_S, side="right") - 1
-    return np.unique(np.maximum(shown, 0))
+    targets = _targets(info, config, start_s, end_s)
+    shown = np.maximum(np.searchsorted(times_s, targets + _TOLERANCE_S, side="right") - 1, 0)
+    step_s = (end_s - start_s) / len(targets)
+    if config.near_keyframes and step_s * (config.fps or 0) > 1:
+        shown = _near_keyframes(shown, targets, times_s, is_key, max(step_s / 2, KEYFRAME_REACH_S))
+    return np.unique(shown)
+
+
+def _near_keyframes(
+    shown: np.ndarray, targets: np.ndarray, times_s: np.ndarray, is_key: np.ndarray, reach_s: float
+) -> np.ndarray:
+    """Returns, for each target, the key frame nearest to it if that is nearer than `reach_s`, or else its `shown`."""
+    keys = np.flatnonzero(is_key)
+    after = np.searchsorted(times_s[keys], targets)
+    left, right = keys[np.maximum(after - 1, 0)], keys[np.minimum(after, len(keys) - 1)]
+    nearest = np.where(targets - times_s[left] < times_s[right] - targets, left, right)
+    return np.where(np.abs(times_s[nearest] - targets) < reach_s, nearest, shown)
 
 
 def _range(info: VideoInfo, config: SamplingConfig) -> tuple[float, float]:

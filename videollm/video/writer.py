@@ -1,5 +1,6 @@
 """Writing MP4 files: pictures that are shown at any times, and sound that keeps its place."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +72,23 @@ class VideoWriter:
         frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._heard, Fraction(1, SOUND_RATE)
         self._heard += len(samples)
         self._output.mux(self._sound.encode(frame))
+
+    def write(self, pictures: Iterable[tuple[torch.Tensor, float]], sound: Iterable[AudioPiece], end_s: float) -> None:
+        """Writes all pictures with their times, and all sound, and finishes at end_s.
+
+        Sound goes beside the pictures that it belongs to, so that players need not jump in the file.
+        """
+        pieces = iter(sound)
+        piece = next(pieces, None)
+        for pixels, time_s in pictures:
+            while piece is not None and piece.start_s <= time_s:
+                self.add_sound(piece)
+                piece = next(pieces, None)
+            self.add_picture(pixels, time_s)
+        while piece is not None:
+            self.add_sound(piece)
+            piece = next(pieces, None)
+        self.finish(end_s)
 
     def finish(self, end_s: float) -> None:
         """Show the last picture until end_s and write what the encoders still hold."""

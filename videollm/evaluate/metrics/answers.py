@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from string import ascii_uppercase
 
 from videollm.datasets.schema import words
 
@@ -69,6 +70,15 @@ def chosen_letter(text: str, letters: str) -> str | None:
     match = _CHOICE.match(text)
     letter = (match["bare"] or match["said"]).upper() if match else None
     return letter if letter and letter in letters else None
+
+
+def chosen_option(text: str, choices: Sequence[str]) -> int | None:
+    """Returns the number of the option that an answer names by its letter or its whole text, or None."""
+    letters, plain = ascii_uppercase[: len(choices)], text.strip().casefold()
+    named = {number for number, choice in enumerate(choices) if choice.strip().casefold() == plain}
+    if letter := chosen_letter(text, letters):
+        named.add(letters.index(letter))
+    return named.pop() if len(named) == 1 else None
 
 
 # The group "bare" is a letter at the start, "said" a letter after words that announce a choice. After such words, a

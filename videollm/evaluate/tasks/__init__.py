@@ -5,6 +5,7 @@ from videollm.evaluate.tasks.caption import Caption
 from videollm.evaluate.tasks.classify import Classify
 from videollm.evaluate.tasks.dense import Dense
 from videollm.evaluate.tasks.grounding import Grounding
+from videollm.evaluate.tasks.live import LiveQuestions
 from videollm.evaluate.tasks.mcqa import MultipleChoice
 from videollm.evaluate.tasks.openqa import OpenQA
 from videollm.evaluate.tasks.retrieval import Retrieval
@@ -23,5 +24,6 @@ TASKS: dict[str, Task] = {
         Grounding(),
         Classify(),
         SummaryTask(),
+        LiveQuestions(),
     )
 }

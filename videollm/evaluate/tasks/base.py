@@ -18,7 +18,7 @@ class Task(Protocol):
     Attributes:
         name: The name of the subcommand, as in `videollm eval NAME`.
         about: How a prediction is made and scored. Reports and `--help` print it; its first sentence names the task.
-        controls: The controls of `views.CONTROLS` that can change the predictions of this task.
+        controls: The controls of `views` that can change the predictions of this task.
     """
 
     @property

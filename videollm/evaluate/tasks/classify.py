@@ -19,8 +19,8 @@ class Classify:
         "frames with the embedding of each label. top1: the right label is the most probable one. top5: the right "
         "label is among the five most probable. Chance: 1, or 5, divided by the number of labels."
     )
-    # "shuffled" is left out because the mean over the frames does not depend on their order, "text_only" because there
-    # is nothing to compare the labels with.
+    # "shuffled" and "reversed" are left out because the mean over the frames does not depend on their order, and
+    # "text_only" because there is nothing to compare the labels with.
     controls = ("blank", "wrong_video")
 
     def lacks(self, item: Item) -> str | None:

@@ -25,7 +25,7 @@ class Dense:
         "over all matching pairs, where a caption without a match counts as 0. precision: the share of captions that "
         "match an event. recall: the share of events that match a caption."
     )
-    controls = ("blank", "shuffled", "wrong_video")
+    controls = ("blank", "shuffled", "reversed", "wrong_video")
 
     def lacks(self, item: Item) -> str | None:
         return None if item.spans and len(item.spans) == len(item.references) else "events with times and texts"

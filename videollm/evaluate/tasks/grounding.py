@@ -22,7 +22,7 @@ class Grounding:
         "thresholds 0.5 to 0.95, as in QVHighlights. On blank video all frames are equal, so that the predicted span "
         "is the whole video."
     )
-    controls = ("blank", "shuffled", "wrong_video")
+    controls = ("blank", "shuffled", "reversed", "wrong_video")
 
     def lacks(self, item: Item) -> str | None:
         return None if item.question and item.spans else "a query with times"

@@ -23,8 +23,8 @@ class Retrieval:
         "same names with _video: videos retrieve their texts, of which the best ranked counts. Ties count as the "
         "mean over all their orders. Chance: a random ranking."
     )
-    # "shuffled" is left out because the mean over the frames does not depend on their order, "text_only" because there
-    # is nothing to compare the text with.
+    # "shuffled" and "reversed" are left out because the mean over the frames does not depend on their order, and
+    # "text_only" because there is nothing to compare the text with.
     controls = ("blank", "wrong_video")
 
     def lacks(self, item: Item) -> str | None:

@@ -19,7 +19,7 @@ class SummaryTask:
         f"description of the whole. {ABOUT} key_f1: the F1 score between the seconds in the predicted parts and the "
         "seconds in the reference spans."
     )
-    controls = ("blank", "shuffled", "wrong_video")
+    controls = ("blank", "shuffled", "reversed", "wrong_video")
 
     def lacks(self, item: Item) -> str | None:
         return None if item.references else "a reference summary"

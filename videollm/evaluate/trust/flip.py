@@ -7,7 +7,7 @@ import numpy as np
 from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
 from videollm.evaluate.subject import Subject
-from videollm.evaluate.views import CONTROLS, backwards
+from videollm.evaluate.views import backwards
 
 
 class TemporalFlip:
@@ -19,7 +19,7 @@ class TemporalFlip:
         "direction. both: the share that is right in both directions, which only the order of the frames can tell. "
         "changed: the share of items with different choices in the two directions."
     )
-    controls = CONTROLS
+    controls = ("blank", "shuffled", "wrong_video", "text_only")  # each prediction has the video backwards already
 
     def lacks(self, item: Item) -> str | None:
         fits = len(item.references) == 2 and set(item.references) <= set(item.choices)

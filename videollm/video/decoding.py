@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from videollm.config import Decoder, SamplingConfig
+from videollm.config import SamplingConfig
 from videollm.errors import ConfigError, VideoDecodeError
+from videollm.sampling_config import Decoder
 from videollm.video import decord_backend, pyav
 from videollm.video.frames import Frames, VideoInfo
 from videollm.video.sampling import select
