@@ -16,13 +16,14 @@ judge       a second language model rejects it (`generators/llm.py`; only with -
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without stubs)
 
+from data_gen.generators.base import without_transcript
 from videollm.datasets.clip import Clip
 from videollm.datasets.schema import SLACK_S, Sample, words
 
@@ -115,7 +116,7 @@ class Filters:
         return "the video has this question and answer already" if hash(sample.content) in self._contents else None
 
     def _blocked_phrase(self, sample: Sample) -> str | None:
-        text = "\n".join(message.content for message in sample.messages).lower()
+        text = "\n".join(message.content for message in sample.messages).lower().replace("’", "'")
         found = (phrase for phrase, pattern in self._blocked if phrase in text and pattern.search(text))
         return next((f"has {phrase!r}" for phrase in found), None)
 
@@ -153,7 +154,7 @@ def _phrase_pattern(phrase: str) -> re.Pattern[str]:
 def length(sample: Sample) -> str | None:
     """Rejects questions and answers with too few or too many words."""
     fewest, most = LENGTHS[sample.task.partition("/")[0]]
-    for question, answer in sample.turns():
+    for question, answer in _turns(sample):
         if not QUESTION_WORDS[0] <= (n := len(words(question))) <= QUESTION_WORDS[1]:
             return f"a question of {n} words; {QUESTION_WORDS[0]} to {QUESTION_WORDS[1]} are allowed"
         if not fewest <= (n := len(words(answer))) <= most:
@@ -215,11 +216,16 @@ def leak(sample: Sample) -> str | None:
     """
     if not sample.task.startswith("qa/"):
         return None
-    for question, answer in sample.turns():
+    for question, answer in _turns(sample):
         given = words(answer)
         if len("".join(given)) >= 4 and not _ALTERNATIVES.search(question) and _within(given, words(question)):
             return f"the question has the answer {answer!r}"
     return None
+
+
+def _turns(sample: Sample) -> Iterator[tuple[str, str]]:
+    """Yields each question, without the words that were heard, with its answer."""
+    return ((without_transcript(question), answer) for question, answer in sample.turns())
 
 
 def _within(part: list[str], whole: list[str]) -> bool:
@@ -272,7 +278,7 @@ def _stem(word: str) -> str:
 
 def signature(sample: Sample) -> RMinHash:
     """Returns the MinHash (Broder 1997) of the triples of words in questions and answers."""
-    said = [w for m in sample.messages if m.role != "system" for w in ("", *words(m.content), "")]
+    said = [w for text in chain.from_iterable(_turns(sample)) for w in ("", *words(text), "")]
     made = RMinHash(num_perm=PERMUTATIONS, seed=1)
     made.update([" ".join(triple) for triple in zip(said, said[1:], said[2:], strict=False)])
     return made

@@ -27,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--format", choices=list(CLIP_READERS), help="format of SOURCE (default: recognised by its content)"
     )
+    top.add_argument(
+        "--split", default="train", metavar="NAME", help="split to read of a SOURCE that states splits (default: train)"
+    )
     top.add_argument("--strict", action="store_true", help="stop at the first broken row")
     top.add_argument("--limit", type=int, metavar="N", help="read the first N clips only")
     top.add_argument("--dry-run", action="store_true", help="show the first three prompts and write nothing")

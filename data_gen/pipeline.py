@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import os.path
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,8 +14,9 @@ from data_gen.filters import Filters
 from data_gen.generators.base import Draft, DraftBatch, Generator, SampleJudge
 from data_gen.store import Reject, Store
 from videollm.datasets.annotation_file import AnnotationFile, BrokenRows, ClipReader
-from videollm.datasets.clip import Clip
+from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import Provenance, Sample
+from videollm.datasets.video_files import is_picture
 from videollm.errors import DataError, VideoError, VideoLLMError
 
 
@@ -26,35 +29,43 @@ class WorkItem:
     item: str
 
 
-def read_clips(reader: ClipReader, source: AnnotationFile) -> Iterator[Clip]:
-    """Yields the clips of the source. A clip that repeats an id or has no video file is reported as broken."""
+def read_clips(reader: ClipReader, source: AnnotationFile, split: str, others: Counter[str]) -> Iterator[Clip]:
+    """Yields the clips of one split of the source, and those that state no split.
+
+    A clip that repeats an id or has no video file is reported as broken. `others` counts the clips of other splits.
+    """
     seen: set[str] = set()
     for clip in reader.clips(source):
+        if clip.split not in (None, split):
+            others[str(clip.split)] += 1
+            continue
         with source.broken.row(f"clip {clip.id}"):
             if clip.id in seen:
                 raise ValueError("an earlier clip has the same id")
             seen.add(clip.id)
-            if not clip.video.is_file():
+            if clip.video and not os.path.isfile(clip.video):
                 raise ValueError(f"{clip.video.parent} does not have its video file")
             yield clip
 
 
 def measure(clips: Iterable[Clip], broken: BrokenRows, duration_s: Callable[[Path], float]) -> Iterator[Clip]:
-    """Yields each clip with the duration of its file, if the annotation does not state it.
+    """Yields each clip with the duration of its video. Pictures and text alone have none.
 
     Notes are cut at that duration, because annotated spans are often rounded up. Clips whose file cannot be read are
     reported as broken.
     """
     for clip in clips:
         try:
-            length = clip.duration if clip.duration is not None else duration_s(clip.video)
+            length = duration_s(clip.video) if clip.video and not is_picture(clip.video) else None
         except VideoError as error:
             broken.add(f"clip {clip.id}", error.reason)
             continue
-        notes = tuple(
-            replace(n, end=length) if n.end is not None and n.end > length > (n.start or 0) else n for n in clip.notes
-        )
-        yield replace(clip, duration=length, notes=notes)
+        yield replace(clip, duration=length, notes=tuple(_cut(note, length) for note in clip.notes))
+
+
+def _cut(note: Note, length: float | None) -> Note:
+    ends_late = length is not None and note.end is not None and note.end > length > (note.start or 0)
+    return replace(note, end=length) if ends_late else note
 
 
 def plan(clips: Iterable[Clip], generator: Generator) -> Iterator[WorkItem]:
@@ -67,7 +78,7 @@ def plan(clips: Iterable[Clip], generator: Generator) -> Iterator[WorkItem]:
 
 def duration_s(path: Path) -> float:
     """Returns the duration of a video file in seconds."""
-    from videollm.video.decode import probe  # loads torch, which a source that states its durations does not need
+    from videollm.video.decoding import probe  # loads torch, which `--help` and pictures do not need
 
     return probe(path).duration_s
 
@@ -152,7 +163,7 @@ def to_sample(work: WorkItem, number: int, draft: Draft, folder: Path, name: str
     clip = work.clip
     return Sample(
         id=f"{work.key}-{number:03}",
-        video=Path(relpath(clip.video, folder)).as_posix(),
+        video=Path(relpath(clip.video, folder)).as_posix() if clip.video else "",
         start=clip.start,
         end=clip.end,
         task=draft.task,

@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,20 +36,27 @@ def make_instructions(options: argparse.Namespace, config: GeneratorConfig) -> N
     reader = choose_clip_reader(first_look, options.format)
     # The second reading has its own counter of broken rows, because each would otherwise be counted twice.
     second_look = AnnotationFile(first_look.path, first_look.videos)
-    clips = measure(itertools.islice(read_clips(reader, second_look), options.limit), broken, duration_s)
+    others: Counter[str] = Counter()
+    clips = itertools.islice(read_clips(reader, second_look, options.split, Counter()), options.limit)
+    clips = measure(clips, broken, duration_s)
     if config.generator == "semi" and not config.is_reviewed:
         _propose(options, clips, broken)
         return
     generator = build_generator(config)
     # The source is read once before anything is made, so that mistakes show before they cost and work can be counted.
-    keys = {work.key for work in plan(itertools.islice(read_clips(reader, first_look), options.limit), generator)}
+    first_clips = itertools.islice(read_clips(reader, first_look, options.split, others), options.limit)
+    keys = {work.key for work in plan(first_clips, generator)}
     _print_broken(broken)
+    left_out = ", ".join(f"{count} of {split}" for split, count in others.items())
+    if left_out:
+        print(f"clips of other splits than {options.split} left out: {left_out}", file=sys.stderr)
     if options.dry_run:
         for work in itertools.islice(plan(clips, generator), PREVIEWS):
             print(f"--- {work.key}\n{generator.preview(work.clip, work.item)}\n")
         return
     if not keys:
-        raise DataError(f"{options.source} gives the generator {generator.name} nothing to do")
+        hint = f"; it has no clip of the split {options.split}, say --split" if left_out else ""
+        raise DataError(f"{options.source} gives the generator {generator.name} nothing to do{hint}")
     with Store(options.out) as store:
         _fill(store, keys, clips, generator, options, config)
         page = datasheet.write(store, broken, shlex.join(["python", *sys.argv]))

@@ -1,11 +1,12 @@
 """The contract between generators, which make drafts of samples, and the pipeline, which checks and keeps them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from videollm.datasets.clip import Clip
-from videollm.datasets.schema import Message, Sample
+from videollm.datasets.clip import Clip, Note
+from videollm.datasets.schema import Message, Sample, format_time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,3 +74,21 @@ class Generator(Protocol):
 
 def turn(question: str, answer: str) -> tuple[Message, Message]:
     return Message("user", question), Message("assistant", answer)
+
+
+def with_transcript(question: str, heard: Sequence[Note]) -> str:
+    """Returns a question about speech below the words that are heard, with their times.
+
+    A model that does not hear can only answer such a question if it is given the words. Without them, it would learn to
+    make up what is said.
+    """
+    lines = [f'[{format_time(n.start or 0, 1)}-{format_time(n.end or n.start or 0, 1)}] "{n.text}"' for n in heard]
+    return "\n".join([*lines, question])
+
+
+def without_transcript(text: str) -> str:
+    """Returns a question without the lines that `with_transcript` put above it."""
+    return _HEARD.sub("", text)
+
+
+_HEARD = re.compile(r'^\[[\d:.]+-[\d:.]+\] ".*"\n', re.MULTILINE)

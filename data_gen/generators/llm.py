@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from data_gen.generators.base import Draft, DraftBatch, SampleVerdict, turn
+from data_gen.generators.base import Draft, DraftBatch, SampleVerdict, turn, with_transcript
 from data_gen.generators.replies import REPLY_FORMATS, ReplyError, parse
 from data_gen.generators.template import phrasings
 from data_gen.prompts import GenerationPrompt, prompts
@@ -70,7 +70,7 @@ class LlmGenerator:
         notes = annotation_notes(clip)
         seen = [note for note in notes if note.kind != "speech"]
         has = {
-            "": bool(notes),
+            "": bool(seen),
             "times": sum(note.start is not None for note in seen) > 1,
             "speech": len(seen) < len(notes),
         }
@@ -81,7 +81,9 @@ class LlmGenerator:
 
     def _messages(self, clip: Clip, prompt: GenerationPrompt) -> list[dict[str, str]]:
         language = LANGUAGES.get(clip.languages[0], clip.languages[0])
-        return prompt.render(annotation=annotation(clip), language=language, count=COUNT)
+        return prompt.render(
+            annotation=annotation(clip, heard=prompt.needs == "speech"), language=language, count=COUNT
+        )
 
     async def make(self, clip: Clip, item: str) -> DraftBatch:
         prompt, base = self.prompts[item], clip.languages[0]
@@ -197,28 +199,30 @@ class Conversation:
         self.completion_tokens += reply.completion_tokens
 
 
-def annotation_notes(clip: Clip) -> list[Note]:
-    """The notes of a prompt, in the first language of the clip, by time. Speech is joined to stretches of about
-    SPEECH_S seconds."""
+def annotation_notes(clip: Clip, *, heard: bool = True) -> list[Note]:
+    """The notes of a prompt, in the first language of the clip, by time.
+
+    heard: Whether speech is among them, joined to stretches of about SPEECH_S seconds.
+    """
     notes = [note for note in clip.notes if note.kind != "speech" and note.language == clip.languages[0]]
-    heard: list[Note] = []
-    for note in clip.notes_of("speech"):
-        last = heard[-1] if heard else None
+    stretches: list[Note] = []
+    for note in clip.notes_of("speech") if heard else []:
+        last = stretches[-1] if stretches else None
         if last and last.start is not None and note.end is not None and note.end - last.start <= SPEECH_S:
-            heard[-1] = Note(kind="speech", text=f"{last.text} {note.text}", start=last.start, end=note.end)
+            stretches[-1] = Note(kind="speech", text=f"{last.text} {note.text}", start=last.start, end=note.end)
         else:
-            heard.append(note)
-    notes = sorted([*notes, *heard], key=lambda note: -1.0 if note.start is None else note.start)
+            stretches.append(note)
+    notes = sorted([*notes, *stretches], key=lambda note: -1.0 if note.start is None else note.start)
     step = max(1.0, len(notes) / MOST_LINES)
     return [notes[int(i * step)] for i in range(min(len(notes), MOST_LINES))]
 
 
-def annotation(clip: Clip) -> str:
-    """The annotation as numbered lines that say what is seen or heard, and when."""
+def annotation(clip: Clip, *, heard: bool = True) -> str:
+    """The annotation as numbered lines that say what is seen, or heard unless `heard` is False, and when."""
     lines = []
     if end := clip.end or clip.duration:
         lines.append(f"(the video from {format_time(clip.start or 0, 1)} to {format_time(end, 1)})")
-    for number, note in enumerate(annotation_notes(clip), 1):
+    for number, note in enumerate(annotation_notes(clip, heard=heard), 1):
         span = "" if note.start is None else f"{format_time(note.start, 1)}-{format_time(note.end or note.start, 1)} "
         text = f'"{note.text}"' if note.kind == "speech" else note.text
         lines.append(f"{number}. {span}{KINDS[note.kind]}: {text}")
@@ -230,7 +234,7 @@ def _drafts(
 ) -> Iterator[Draft]:
     """Drafts from the entries of a reply. Their times come from the lines of the annotation that the model names,
     because times that a model writes itself are often wrong."""
-    language, notes = clip.languages[0], annotation_notes(clip)
+    language, notes = clip.languages[0], annotation_notes(clip, heard=prompt.needs == "speech")
 
     def times(lines: Sequence[int]) -> tuple[tuple[float, float], ...]:
         named = [notes[n - 1] for n in lines if 1 <= n <= len(notes)]
@@ -251,6 +255,11 @@ def _drafts(
         return rng.choice(ways.get(language, ways["en"]))
 
     match prompt.shape:
+        case "qa" if prompt.needs == "speech":
+            said = {number: note for number, note in enumerate(notes, 1) if note.kind == "speech"}
+            for e in entries:
+                named = [said[n] for n in e["lines"] if n in said] or [*said.values()]
+                yield draft(turn(with_transcript(e["question"], named), e["answer"]), e["lines"])
         case "qa":
             yield from (draft(turn(e["question"], e["answer"]), e["lines"]) for e in entries)
         case "choice":

@@ -127,12 +127,14 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     proposals = []
     for clip in clips:
+        if clip.video is None:
+            continue
         sampling = replace(config.sampling, start_s=clip.start, end_s=clip.end)
         video = encode_video(clip.video, encoder, sampling)
         captions = {c.start_s: c.text for c in dense_captions(model, video)} if model else {}
         for segment in video.segments(config, encoder.vocabulary):
             words = ", ".join(tag.word for tag in segment.tags)
-            key_frame = _save_key_frame(clip, float(segment.times_s[len(segment.times_s) // 2]), folder)
+            key_frame = _save_key_frame(clip.id, clip.video, float(segment.times_s[len(segment.times_s) // 2]), folder)
             proposals.append(
                 Proposal(
                     id=clip.id,
@@ -147,15 +149,15 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
     return len(proposals)
 
 
-def _save_key_frame(clip: Clip, time_s: float, folder: Path) -> Path:
+def _save_key_frame(id: str, video: Path, time_s: float, folder: Path) -> Path:
     from PIL import Image
 
     from videollm.config import SamplingConfig
     from videollm.video import decode
 
-    frame = decode(clip.video, SamplingConfig(times_s=(time_s,))).pixels[0]
+    frame = decode(video, SamplingConfig(times_s=(time_s,))).pixels[0]
     # Ids may hold slashes, and colons are not allowed in file names of Windows.
-    name = f"{clip.id}-{format_time(time_s, 1)}.jpg".replace("/", "_").replace(":", "_")
+    name = f"{id}-{format_time(time_s, 1)}.jpg".replace("/", "_").replace(":", "_")
     Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / name)
     return folder / name
 

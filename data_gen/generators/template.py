@@ -12,7 +12,7 @@ from itertools import pairwise
 from string import Template, ascii_uppercase
 from typing import TypeVar
 
-from data_gen.generators.base import Draft, DraftBatch, turn
+from data_gen.generators.base import Draft, DraftBatch, turn, with_transcript
 from videollm.datasets.clip import Clip, ClipQuestion, Note, NoteKind
 from videollm.datasets.schema import Message, format_time
 
@@ -132,17 +132,21 @@ def _in_order(notes: list[Note], phrase: _Phrase) -> str:
 
 
 def _speech(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
-    """Questions about stretches of speech of about SPEECH_S seconds."""
+    """Questions about stretches of speech of about SPEECH_S seconds, below the words of the stretch and of its
+    neighbours."""
     stretches: list[list[Note]] = []
     for note in clip.notes_of("speech", language=phrase.language):
         if stretches and (note.end or 0) - (stretches[-1][0].start or 0) <= SPEECH_S:
             stretches[-1].append(note)
         else:
             stretches.append([note])
-    for stretch in _some(stretches, EVENTS, phrase.rng):
+    for number in _some(range(len(stretches)), EVENTS, phrase.rng):
+        stretch = stretches[number]
+        heard = [note for near in stretches[max(0, number - 1) : number + 2] for note in near]
         span = stretch[0].start or 0.0, max(note.end or 0.0 for note in stretch)
         question = phrase("qa/speech", start=format_time(span[0]), end=format_time(span[1]))
-        yield phrase.draft("qa/speech", turn(question, " ".join(note.text for note in stretch)), [span])
+        asked = with_transcript(question, heard)
+        yield phrase.draft("qa/speech", turn(asked, " ".join(note.text for note in stretch)), [span])
 
 
 def _negatives(clip: Clip, phrase: _Phrase) -> Iterator[Draft]:
