@@ -43,7 +43,7 @@ def naive_tubelets(stem: MotionStem, tokens: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("t", "n"), [(1, 4), (5, 9), (6, 16)])
 def test_a_tubelet_is_four_frames_of_two_by_two_patches(t: int, n: int):
     torch.manual_seed(0)
-    stem = MotionStem(D, width=8, blocks=0)
+    stem = MotionStem(D, width=8, dilations=())
     tokens, times, mask = frames(t, n)
     with torch.no_grad():
         made, at, real = stem(tokens, times, mask)

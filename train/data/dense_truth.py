@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from data_gen.world.clip import Event, WorldClip
+from data_gen.world.splits import is_look_held_out
 from data_gen.world.vocabulary import COLOURS, KINDS, SYMMETRY
 from videollm.datasets.world_annotation import SHAPES
 
@@ -22,6 +23,10 @@ MOST = 4  # things that are counted at a moment
 FRAMES = 25  # of clips of 3 seconds at 8 frames a second, and one after their end
 ROLES = 3  # none, the subject of an event, the other thing that takes part
 _LEAST_ALPHA = 0.3  # of a thing that counts as seen
+# bool (shapes, colours): whether training shows this shape in this colour.
+SHOWN_LOOKS = torch.tensor(
+    [[True] * (len(COLOURS) + 1), *([True, *(not is_look_held_out(s, c) for c in COLOURS)] for s in SHAPES)]
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.data.dense_truth import FRAMES, KIND_COUNT, MOST, ROLES, EventTruth, FrameTruth
+from train.data.dense_truth import FRAMES, KIND_COUNT, MOST, ROLES, SHOWN_LOOKS, EventTruth, FrameTruth
 from videollm.models.world_tower import CELLS, COLOUR_COUNT, SHAPE_COUNT, TOKEN_PARTS
 
 Measures = dict[str, torch.Tensor]
+_SHAPES, _COLOURS = (1, 3, 5, 7), (2, 4, 6, 8)  # where `EventTruth.now` has those of its four things
 _STILL = 1e-3  # of scaled flow; below it, hardly anything moves
 _LEAST = 1e-6  # probability, so that its logarithm is finite
 _CONTRAST = 0.1  # of backgrounds, as a share of full white
@@ -28,9 +29,12 @@ def frame_loss(tokens: torch.Tensor, pixels: torch.Tensor, truth: FrameTruth) ->
     true = {name: value.flatten(2, 3) for name, value in vars(truth).items()}
     is_there = true["shape"] > 0
     true_flow = true["flow"] * flow.new_tensor(_FLOW)
+    shape_loss, colour_loss = apart(
+        shape.clamp(min=_LEAST).log(), colour.clamp(min=_LEAST).log(), true["shape"], true["colour"]
+    )
     losses = [
-        balanced(shape.clamp(min=_LEAST).log(), true["shape"]),
-        balanced(colour.clamp(min=_LEAST).log(), true["colour"]),
+        balanced(shape_loss, true["shape"]),
+        balanced(colour_loss, true["colour"]),
         F.smooth_l1_loss(place[is_there], true["place"][is_there]),
         F.smooth_l1_loss(turn[is_there], true["turn"][is_there]),
         F.smooth_l1_loss(flow[is_there], true_flow[is_there]),
@@ -77,7 +81,14 @@ class EventHeads(nn.Module):
         targets = [x.flatten(2, 3) for x in (truth.kind, truth.role, truth.shape, truth.colour, truth.span)]
         happens = targets[0] > 0
         losses = [
-            *(balanced(given, true) for given, true in zip((kind, role, shape, colour), targets, strict=False)),
+            *(
+                balanced(loss, true)
+                for loss, true in zip(
+                    (each(kind, targets[0]), each(role, targets[1]), *apart(shape, colour, targets[2], targets[3])),
+                    targets,
+                    strict=False,
+                )
+            ),
             F.smooth_l1_loss(span[happens], targets[4][happens]),
         ]
         return torch.stack(losses).sum(), {
@@ -105,7 +116,10 @@ class MomentHeads(nn.Module):
         moments = F.interpolate(tokens.mT, truth.now.shape[1]).mT
         names = self.read(moments).split(self.sizes, -1)
         happens = truth.now[..., 0] > 0
-        losses = [F.cross_entropy(x.flatten(0, 1), truth.now[..., k].flatten()) for k, x in enumerate(names)]
+        parts = truth.now.unbind(-1)
+        losses = [each(names[k], parts[k]).mean() for k in range(len(parts)) if k not in (*_SHAPES, *_COLOURS)]
+        for k, m in zip(_SHAPES, _COLOURS, strict=True):
+            losses += [x.mean() for x in apart(names[k], names[m], parts[k], parts[m])]
         is_right = torch.stack([x.argmax(-1) for x in names], -1) == truth.now
         return torch.stack(losses).sum(), {
             "event now": is_right[happens][:, :5].all(-1).float().mean(),
@@ -135,7 +149,8 @@ class ReadoutHeads(nn.Module):
     def forward(self, tokens: torch.Tensor, truth: EventTruth) -> tuple[torch.Tensor, Measures]:
         """Returns the loss, and how much is right."""
         *names, when = self.named(tokens)
-        losses = [F.cross_entropy(x.flatten(0, 1), truth.named[..., k].flatten()) for k, x in enumerate(names)]
+        true_kind, *true_looks = truth.named.unbind(-1)
+        losses = [each(names[0], true_kind).mean(), *(x.mean() for x in apart(*names[1:], *true_looks))]
         losses.append(F.smooth_l1_loss(when, truth.when))
         is_right = named_right(names, truth.named)
         return torch.stack(losses).sum(), {
@@ -150,10 +165,30 @@ def named_right(names: list[torch.Tensor], named: torch.Tensor) -> torch.Tensor:
     return torch.stack([x.argmax(-1) for x in names], -1) == named
 
 
-def balanced(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Returns the cross-entropy in which places with something (target above 0) weigh as much as all others."""
-    losses = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
-    something = target.flatten() > 0
+def each(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Returns the cross-entropy of each place, of the shape of `target`."""
+    return F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none").view_as(target)
+
+
+def apart(
+    shape: torch.Tensor, colour: torch.Tensor, true_shape: torch.Tensor, true_colour: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the cross-entropy of each place for shapes and for colours, from their logits.
+
+    The shapes that training never shows in the true colour are left out of the softmax, and so are the colours that it
+    never shows with the true shape. Otherwise the absence of a pair would count as evidence against it, and a model
+    would learn which shapes a colour excludes instead of what a shape looks like.
+    """
+    shown = SHOWN_LOOKS.to(shape.device)
+    return (
+        each(shape.masked_fill(~shown.T[true_colour], -torch.inf), true_shape),
+        each(colour.masked_fill(~shown[true_shape], -torch.inf), true_colour),
+    )
+
+
+def balanced(losses: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Returns the mean loss in which places with something (target above 0) weigh as much as all others."""
+    something = target > 0
     return mean(losses[something]) + mean(losses[~something])
 
 

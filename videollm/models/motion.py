@@ -7,6 +7,7 @@ Shapes: B segments, T frames, N tokens per frame, D encoder width, M moments, P 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -15,16 +16,16 @@ from videollm.errors import ConfigError
 from videollm.models.temporal_base import TemporalModule
 
 WIDTH = 128
-BLOCKS = 2
+DILATIONS = (1, 3)  # in time, of the residual convolutions: together they see four moments before and after
 
 
 class MotionBlock(nn.Module):
-    """A residual 3x3x3 convolution of (B,M,height,width,W)."""
+    """A residual 3x3x3 convolution of (B,M,height,width,W). dilation: the distance of its taps in moments."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, dilation: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.conv = nn.Conv3d(width, width, 3, padding=1)
+        self.conv = nn.Conv3d(width, width, 3, padding=(dilation, 1, 1), dilation=(dilation, 1, 1))
 
     def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """real: (B,M,1,1,1), 0 at padding, which the convolution reads as it reads what lies outside the segment."""
@@ -36,19 +37,19 @@ class MotionStem(nn.Module):
     """Turns the patches of frames into tubelets of 4 frames x 2x2 patches, at every second frame and patch.
 
     The frames of a tubelet are the two of its moment, one before and one after. Residual convolutions then mix
-    neighbouring tubelets.
+    tubelets nearby.
 
     Args:
         token_dim: D.
         width: W.
-        blocks: The number of residual convolutions.
+        dilations: The dilation in time of each residual convolution.
     """
 
-    def __init__(self, token_dim: int, width: int = WIDTH, blocks: int = BLOCKS):
+    def __init__(self, token_dim: int, width: int = WIDTH, dilations: Sequence[int] = DILATIONS):
         super().__init__()
         self.norm = nn.LayerNorm(token_dim)
         self.tubelets = nn.Conv3d(token_dim, width, (4, 2, 2), stride=2, padding=(1, 0, 0))
-        self.blocks = nn.ModuleList(MotionBlock(width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(MotionBlock(width, dilation) for dilation in dilations)
         self.output_norm = nn.LayerNorm(width)
 
     def forward(
