@@ -12,8 +12,6 @@ def serve(arguments: list[str]) -> NoReturn:
 
     A new process, because the library may not import the applications built on it.
     """
-    import uvicorn  # noqa: F401  # fails here, where the missing extra can still be named
-
     os.execv(sys.executable, [sys.executable, "-P", "-m", "serve", *arguments])
 
 
