@@ -23,10 +23,10 @@ from videollm.video import iter_frames
 SIZE, RATE, CLIP_S = (1280, 720), 30, 20
 
 
-def encode_clip(path: Path, size: tuple[int, int] = SIZE) -> None:
+def encode_clip(path: Path) -> None:
     """A textured picture that drifts and changes brightness, with some noise: so that it is neither trivial nor
     incompressible."""
-    noise, (width, height) = np.random.default_rng(0), size
+    noise, (width, height) = np.random.default_rng(0), SIZE
     rough = noise.integers(0, 256, (height // 20, width // 20, 3), np.uint8)
     texture = np.kron(rough, np.ones((20, 20, 1), np.uint8))
     with av.open(str(path), "w") as container:

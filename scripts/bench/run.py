@@ -60,10 +60,12 @@ def markdown(results: Results) -> str:
 
 
 def shown_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The comparisons and the rows that have a goal. A benchmark that has neither is shown whole."""
+    """The comparisons and the rows that have a goal. A benchmark that compares nothing is shown whole."""
     measured = [row for row in rows if row["value"] is not None]
     # A ratio has no unit, and a ratio is what carries from one machine to another.
-    return [row for row in measured if not row["unit"] or row["goal"] is not None] or measured
+    if all(row["unit"] for row in measured):
+        return measured
+    return [row for row in measured if not row["unit"] or row["goal"] is not None]
 
 
 def table_line(name: str, row: dict[str, Any]) -> str:

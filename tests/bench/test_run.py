@@ -60,11 +60,13 @@ def test_one_benchmark_leaves_the_others_results(project: Path):
 
 
 def test_a_benchmark_that_compares_nothing_is_told_whole(project: Path):
-    text = bench(project, "--only", "length", "--", "--model", "debug", "--minutes", "1", "--segments", "100").stdout
+    few = ("--minutes", "1", "--clips", "3", "--segments", "100")
+    text = bench(project, "--only", "length", "--", "--model", "debug", *few).stdout
     assert "| length | 1 min of video: from the file to one token |" in text
     rows = json.loads((project / "scripts/bench/results.json").read_text())["length"]["rows"]
     assert all(math.isfinite(r["value"]) and r["value"] > 0 for r in rows)
-    assert "; 120 frames in " in rows[0]["note"] and rows[2]["note"].startswith("10 videos, ")
+    assert "; 120 frames in " in rows[0]["note"] and rows[-1]["note"].startswith("10 videos, ")
+    assert rows[-2]["note"].startswith("3 clips of 4 s")
     told = [
         cells
         for cells in (project / "scripts/bench/README.md").read_text().splitlines()
