@@ -14,10 +14,10 @@ from data_gen.world.write import write_video
 from train import dense, stage2
 from train.configs.dense import DENSE
 from train.configs.stage2 import STAGE2
-from train.data.dense_truth import MOST, event_truth, frame_truth, stack
+from train.data.dense_truth import MOST, SHOWN_LOOKS, event_truth, frame_truth, stack
 from train.data.rendered import RenderedClip, RenderedClips
 from train.data.rendered_conversations import segment
-from train.tasks.dense_heads import frame_loss
+from train.tasks.dense_heads import apart, frame_loss
 from videollm.datasets.world_annotation import SHAPES
 from videollm.features.encode import encode_video
 from videollm.models.world_tower import TOKEN_PARTS
@@ -104,6 +104,17 @@ def test_tokens_that_state_the_truth_have_hardly_a_loss(clips: list[RenderedClip
     assert float(loss - measures["pixels"]) < 1e-4
     assert measures["shape"] == measures["colour"] == 1 and measures["place"] < 1e-6
     assert measures["flow"] > 0.999
+
+
+def test_no_pair_that_training_never_shows_is_pushed_away(clips: list[RenderedClip]):
+    shape, colour = (torch.zeros(1, size, requires_grad=True) for size in SHOWN_LOOKS.shape)
+    for losses in apart(shape, colour, torch.tensor([3]), torch.tensor([4])):
+        losses.sum().backward()
+    assert shape.grad is not None and colour.grad is not None
+    assert torch.equal(shape.grad[0] != 0, SHOWN_LOOKS[:, 4]) and torch.equal(colour.grad[0] != 0, SHOWN_LOOKS[3])
+    assert shape.grad[0, 3] < 0 and colour.grad[0, 4] < 0
+    seen = stack([event_truth(rendered.clip, 4) for rendered in clips])
+    assert SHOWN_LOOKS[seen.shape, seen.colour].all() and not SHOWN_LOOKS.all()
 
 
 def test_from_pixels_to_a_model_that_answers(tmp_path: Path):
