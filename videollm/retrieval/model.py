@@ -1,7 +1,7 @@
 """A retrieval model, which consists of a text tower, a visual tower, a head and a temperature, and its directory."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.published.key_mapping import load_official
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer, visual_tower
+from videollm.retrieval.files import CARD_FILE, CONFIG_FILE, FORMAT, WEIGHTS_FILE
 from videollm.retrieval.head import RetrievalHead, VideoRepr
 from videollm.retrieval.heads.lstm import LSTM
 from videollm.retrieval.heads.mug import MugSTAN
@@ -27,8 +28,6 @@ from videollm.retrieval.heads.transformer import TemporalTransformer
 from videollm.retrieval.heads.videoclip import BertConfig, BertText, VideoCLIP
 from videollm.retrieval.heads.xclip import XCLIP
 
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "card.md"
-FORMAT = "retrieval"
 MAX_LOGIT_SCALE, MIN_TEMPERATURE = 100.0, 0.01
 
 
@@ -221,12 +220,6 @@ def save(model: RetrievalModel, folder: Path, card: str) -> None:
     (folder / CARD_FILE).write_text(card)
 
 
-def is_there(folder: Path) -> bool:
-    """Whether the folder holds a model that `save` wrote."""
-    file = folder / CONFIG_FILE
-    return file.is_file() and json.loads(file.read_text()).get("format") == FORMAT
-
-
 def load(folder: Path, device: str | torch.device | None = "cpu") -> RetrievalModel:
     """Loads a model that `save` wrote, in evaluation mode.
 
@@ -240,7 +233,7 @@ def load(folder: Path, device: str | torch.device | None = "cpu") -> RetrievalMo
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} has no {name}: give a directory that `videollm import-official` wrote")
-    model = RetrievalModel(_config(folder, json.loads((folder / CONFIG_FILE).read_text())))
+    model = RetrievalModel(read_config(folder))
     # Shared parameters were saved under their first name. Every further name is mapped to it.
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     names = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
@@ -248,7 +241,9 @@ def load(folder: Path, device: str | torch.device | None = "cpu") -> RetrievalMo
     return model.to(resolve_device(device)).eval()
 
 
-def _config(folder: Path, fields: Mapping[str, Any]) -> RetrievalConfig:
+def read_config(folder: Path) -> RetrievalConfig:
+    """Returns the configuration of a model that `save` wrote. Raises CheckpointError if the file is of another kind."""
+    fields: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
     if fields.get("format") != FORMAT:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} does not describe a retrieval model: its format is {fields.get('format')!r}, "
