@@ -26,7 +26,9 @@ class RetrievalOptimizerConfig(ContrastiveOptimizerConfig):
 class RetrievalNetworkConfig:
     """The backbone, the head on it, and what is trained of both."""
 
-    backbone: str = option("", "CLIP to start from: local-dir:FOLDER of an open_clip model, or ARCHITECTURE:WEIGHTS.")
+    backbone: str = option(
+        "", "Dual encoder of open_clip to start from: local-dir:FOLDER of a model, or ARCHITECTURE:WEIGHTS."
+    )
     init: str = option("", "Directory of an earlier run to start from; it brings backbone and head.")
     head: str = option("mean", "Kind of retrieval head; see HeadConfig.kind in videollm/retrieval/model.py.")
     temporal: str = option("transformer", "Temporal part of the heads that have one; see HeadConfig.temporal.")
@@ -47,14 +49,17 @@ class RetrievalNetworkConfig:
         "learned", "Inverse temperature of the logits: learned, fixed at its start, or none."
     )
     temperature: float = option(0.01, "Initial temperature.")
+    bias: float = option(-10.0, "Initial bias of the logits of objective sigmoid.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalObjectiveConfig:
     """What the run minimises."""
 
-    objective: Literal["contrast", "recall"] = option(
-        "contrast", "contrast: InfoNCE; recall: REINFORCE on recall@recall_at, which needs a trained init."
+    objective: Literal["contrast", "sigmoid", "recall"] = option(
+        "contrast",
+        "contrast: InfoNCE; sigmoid: SigLIP's loss of single pairs; recall: REINFORCE on recall@recall_at, which needs "
+        "a trained init.",
     )
     sums: bool = option(False, "Add the losses of both directions, as STAN does, instead of averaging them.")
     false_captions: bool = option(False, "Add one wrong caption of each video to its batch as a hard negative.")
@@ -91,6 +96,10 @@ class RetrievalRecipe(ContrastiveConfig):
         yield (
             bool(objective.teachers) and network.head != "attentive",
             f"teachers teach frame weights, which head {network.head!r} does not have; set head attentive",
+        )
+        yield (
+            objective.objective == "sigmoid" and (objective.sums or bool(objective.teachers)),
+            "objective sigmoid has no directions to add (sums) and no teachers; leave these out",
         )
         yield bool(network.backbone and network.init), "backbone and init are both given; a run starts from one of them"
 

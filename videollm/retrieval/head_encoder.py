@@ -11,7 +11,7 @@ from videollm.config import EncoderConfig
 from videollm.device import upload
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.encoders.concepts import imagenet_concepts
-from videollm.encoders.images import resize_crop
+from videollm.encoders.images import RESIZE
 from videollm.encoders.segments import SegmentEncoder
 from videollm.encoders.zero_shot import fingerprint
 from videollm.errors import ConfigError
@@ -19,7 +19,8 @@ from videollm.retrieval import model as directory
 from videollm.retrieval.clip import TextTransformer
 from videollm.retrieval.files import LOCAL
 from videollm.retrieval.head import unit
-from videollm.retrieval.inputs import Words, normalise
+from videollm.retrieval.heads.videoclip import BertText
+from videollm.retrieval.inputs import normalise_for, resize_of, words_of
 
 
 class HeadEncoder(SegmentEncoder):
@@ -33,15 +34,13 @@ class HeadEncoder(SegmentEncoder):
         ConfigError: If the head is not indexable or has no visual tower.
     """
 
-    english_only = True
-
     def __init__(self, config: EncoderConfig, device: torch.device | str | None = None):
         self.device = torch.device(device or "cpu")
         folder = Path(config.pretrained.removeprefix(LOCAL))
         self.model = directory.load(folder, self.device).requires_grad_(False)
         head, visual, text = self.model.head, self.model.visual, self.model.text
         kind = self.model.config.head.kind
-        if visual is None or not isinstance(text, TextTransformer):
+        if visual is None or isinstance(text, BertText):
             raise ConfigError(
                 f"{folder}: head {kind!r} reads features of another network instead of frames, so that it cannot "
                 "index; give a model with a visual tower"
@@ -57,19 +56,20 @@ class HeadEncoder(SegmentEncoder):
         self.image_size, self.embed_dim = visual.config.image_size, visual.config.embed_dim
         self.by_frame = visual.config.patches == "2d" and not head.hidden_layers
         self.tokens_per_frame, self.token_dim = (1, self.embed_dim) if self.by_frame else (3, self.image_size**2)
-        self.words = Words(min(self.model.config.head.max_words, text.config.context - text.config.prompts))
+        self.visual, self.words = visual, words_of(text, self.model.config.head.max_words)
+        self.english_only = isinstance(text, TextTransformer)  # several of open_clip's models are multilingual
         self.scale = float(self.model.scale())
         self.vocabulary = imagenet_concepts().vocabulary
         # A joint tower reads a fixed number of frames, for which those of a segment are repeated or left out.
-        joint = visual.config.patches == "joint"
-        self.fixed = visual.config.frames * visual.config.tubelet if joint else 0
-        self.frames = self.fixed or self.model.config.head.max_frames
+        self.fixed = visual.config.patches == "joint"
+        self.frames = self.model.config.frames
 
     @torch.no_grad()
     def encode_frames(self, pixels: torch.Tensor) -> FrameFeatures:
-        images = resize_crop(upload(pixels, self.device), self.image_size)
+        images = RESIZE[resize_of(self.visual)](upload(pixels, self.device), self.image_size)
         if self.by_frame:
-            tokens = self.model.encode_frames(normalise(images)[None], self._all(len(images))).embed[0][:, None]
+            video = normalise_for(self.visual, images)[None]
+            tokens = self.model.encode_frames(video, self._all(len(images))).embed[0][:, None]
         else:
             tokens = images.round().to(torch.uint8).flatten(2)
         zeros = images.new_zeros(len(images), self.embed_dim + len(self.vocabulary.words))
@@ -87,7 +87,7 @@ class HeadEncoder(SegmentEncoder):
             frames = FrameFeatures(none[..., None], tokens[None, :, 0], none)
             return unit(self.model.head.encode_video(frames, mask).embed)
         pixels = tokens.unflatten(-1, (self.image_size, self.image_size))
-        return unit(self.model.encode_video(normalise(pixels)[None], mask).embed)
+        return unit(self.model.encode_video(normalise_for(self.visual, pixels)[None], mask).embed)
 
     def _all(self, frames: int) -> torch.Tensor:
         return torch.ones(1, frames, dtype=torch.bool, device=self.device)

@@ -28,13 +28,10 @@ def config_to_index(name: str) -> ModelConfig:
         from videollm.retrieval import model as heads  # imports open_clip, which takes seconds
 
         fields = heads.read_config(directory)
-        frames = fields.head.max_frames
-        if (vision := fields.vision) is not None and vision.patches == "joint":
-            frames = vision.frames * vision.tubelet
         return ModelConfig(
             name=directory.name,
             sampling=SamplingConfig(fps=FRAMES_PER_S),
-            segments=SegmentConfig(by="scene", frames=frames),
+            segments=SegmentConfig(by="scene", frames=fields.frames),
             encoder=EncoderConfig(kind="head", name=fields.head.kind, pretrained=place),
         )
     config = config_of(name)
