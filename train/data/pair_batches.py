@@ -9,6 +9,7 @@ import torch
 from train.configs.clip import ClipRecipe
 from train.configs.retrieval import RetrievalRecipe
 from train.core.gradcache import TensorBatch
+from train.data.augment import augmented
 from train.data.frames import FrameStore, frame_store
 from train.data.pairs import CaptionPair, VideoInterval
 from train.data.tower_features import TowerFeatureStore, feature_store
@@ -62,6 +63,8 @@ class PairBatches:
 
     def __call__(self, rows: list[int]) -> dict[str, TensorBatch]:
         batch = self.videos(self.video_of[rows].tolist()) | self.texts([self.pairs[i].caption for i in rows])
+        if kinds := self.recipe.dataset.augmentations:
+            batch["pixels"], batch["mask"] = augmented(batch["pixels"], batch["mask"], kinds)
         if self.recipe.objective.false_captions:
             batch |= self.texts([self._false(i) for i in rows], "false_")
         return {"batch": batch}
