@@ -20,7 +20,7 @@ _ADAPTER_CONFIG = "adapter/adapter_config.json"
 _MODULE = re.compile(r"[\w.]+")
 # Fields of an adapter that are compared with config.json, or that change nothing about the model.
 _FREE = {"peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "base_model_name_or_path", "revision"}
-_FREE |= {"peft_version", "inference_mode", "task_type", "init_lora_weights"}
+_FREE |= {"peft_version", "inference_mode", "task_type", "init_lora_weights", "use_dora"}
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -97,8 +97,9 @@ def check_adapter(directory: Path, config: LoraConfig, language_model: torch.nn.
     """
     path, found = directory / _ADAPTER_CONFIG, read_object(directory / _ADAPTER_CONFIG)
     targets = _targets(path, config, found.get("target_modules"))
-    for name, value in (("peft_type", "LORA"), ("r", config.r), ("lora_alpha", config.alpha)):
-        if found.get(name) != value:
+    same = {"peft_type": "LORA", "r": config.r, "lora_alpha": config.alpha, "use_dora": config.dora}
+    for name, value in same.items():
+        if found.get(name, False) != value:
             raise CheckpointError(f"{path}: {name} is {found.get(name)!r}, and config.json says {value!r}")
     from peft import LoraConfig as PeftLoraConfig
 
@@ -112,6 +113,8 @@ def check_adapter(directory: Path, config: LoraConfig, language_model: torch.nn.
     for name, module in adapted.items():
         expected[f"base_model.model.{name}.lora_A.weight"] = torch.Size((config.r, module.in_features))
         expected[f"base_model.model.{name}.lora_B.weight"] = torch.Size((module.out_features, config.r))
+        if config.dora:
+            expected[f"base_model.model.{name}.lora_magnitude_vector"] = torch.Size((module.out_features,))
     read_tensors(directory / ADAPTER, expected)
 
 

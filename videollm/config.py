@@ -16,7 +16,7 @@ from videollm.sampling_config import SamplingConfig as SamplingConfig
 from videollm.tower_config import TowerConfig
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-EncoderKind = Literal["lite", "open_clip", "internvideo2", "debug"]
+EncoderKind = Literal["lite", "open_clip", "internvideo2", "head", "aligner", "debug"]
 TemporalKind = Literal["qformer", "pool", "concat", "merge", "attentive", "video_llama", "video_chatgpt", "videochat2"]
 StemKind = Literal["none", "motion"]
 Resize = Literal["trained", "squash", "nearest"]
@@ -161,12 +161,15 @@ class LoraConfig:
         alpha: The scale. The adapter's output is multiplied by alpha / r.
         dropout: The probability of dropout in training.
         targets: Names of the adapted layers, or "all-linear".
+        dora: Whether the length of each row of the adapted weights is learned apart from its direction, which alone the
+            low-rank update then changes (DoRA, Liu et al. 2024).
     """
 
     r: int = 16
     alpha: int = 32
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
+    dora: bool = False
 
     def __post_init__(self) -> None:
         check_positive(r=self.r, alpha=self.alpha)
@@ -265,6 +268,7 @@ class ModelConfig:
 # Fields that were added later, and their defaults. At these they are left out of the hash, so that a model keeps the
 # hash that its saved sessions name.
 _LATER = {"senses": (), "class_token": False, "pixels": 0, "words": 0, "positions": 512, "instruction": ()}
+_LATER |= {"dora": False}
 _LATER |= {"stem": "none", "tower": None, "near_keyframes": False, "audio": dataclasses.asdict(AudioConfig())}
 
 

@@ -1,10 +1,13 @@
 """Metrics against reference implementations and published examples."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from videollm.datasets.item import Item
 from videollm.evaluate.metrics.aggregate import difference, interval, value_of
 from videollm.evaluate.metrics.agreement import cohen_kappa, pearson, spearman
 from videollm.evaluate.metrics.answers import abstains, chosen_letter, contains, exact, f1, yes_or_no
@@ -12,6 +15,7 @@ from videollm.evaluate.metrics.bleu import bleu_of, bleu_rows
 from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.evaluate.metrics.captions import cider, meteor, rouge_l
 from videollm.evaluate.metrics.spans import average_precision, iou, shared_length, union_length
+from videollm.evaluate.tasks.classify import Classify
 
 TEXTS = [
     "a man is playing a guitar on stage",
@@ -195,3 +199,15 @@ def test_a_difference_of_corpus_metrics_is_the_difference_of_their_values():
 )  # fmt: skip
 def test_the_letter_that_an_answer_chooses(text: str, letter: str | None):
     assert chosen_letter(text, "ABCD") == letter
+
+
+def test_mean_class_accuracy_counts_each_class_once():
+    """The right label of three items is class 0 and that of one class 2; no item has class 1."""
+    rows = np.array([[0.0, 1], [0, 1], [0, 0], [2, 0]])
+    assert value_of("mean_class", rows) == pytest.approx((2 / 3 + 0) / 2)
+    found = interval("mean_class", rows, ["a", "b", "c", "d"])  # samples lack a class now and then
+    assert found.low <= found.value <= found.high
+    assert Classify().score(
+        [Item(id=f"{i}", video=Path("v"), references=(right,), choices=("x", "y")) for i, right in enumerate("xxy")],
+        [{"labels": [["x", 0.9], ["y", 0.1]]}] * 3,
+    )["mean_class"].tolist() == [[0, 1], [0, 1], [1, 0]]

@@ -108,11 +108,14 @@ def changed(model: Model) -> Model:
         for name, parameter in model.llm.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
+            elif "lora_magnitude" in name:
+                parameter.mul_(1.5)
     return model
 
 
-def test_checkpoint_round_trip(tmp_path: Path):
-    model = changed(checkpoint.build(WITH_LORA, seed=3))
+@pytest.mark.parametrize("lora", [LoraConfig(r=4), LoraConfig(r=4, dora=True)], ids=["lora", "dora"])
+def test_checkpoint_round_trip(tmp_path: Path, lora: LoraConfig):
+    model = changed(checkpoint.build(replace(DEBUG, llm=replace(DEBUG.llm, lora=lora)), seed=3))
     model.llm.eval()
     checkpoint.save(model, tmp_path / "a", card="# A\n")
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
@@ -123,7 +126,7 @@ def test_checkpoint_round_trip(tmp_path: Path):
         "tokenizer",
     ]
     adapter = json.loads((tmp_path / "a" / "adapter" / "adapter_config.json").read_text())
-    assert adapter["base_model_name_or_path"] == "debug"
+    assert (adapter["base_model_name_or_path"], adapter["use_dora"]) == ("debug", lora.dora)
     merged = checkpoint.load(str(tmp_path / "a"))
     assert merged.config == model.config
     assert merged.processor(TALK).ids == model.processor(TALK).ids

@@ -73,6 +73,7 @@ def test_there_are_variants_of_each_large_recipe():
         ("debug_stage2", {"offload": True}, "offload needs ZeRO stage 2 or 3"),
         ("debug_stage2", {"batches": "length"}, "batches length needs data"),
         ("debug_stage2", {"lora_r": -1}, "lora_r is -1"),
+        ("debug_stage2", {"dora": True}, "dora is about a new adapter"),
         ("debug_stage2", {"neftune": -1.0}, "neftune is -1"),
         ("debug_stage2", {"itc": 1.0}, "InstructionRecipe has no field itc"),
         ("lite_stage2", {"load_in_4bit": True, "zero_stage": 3}, "cannot shard 4-bit"),

@@ -9,6 +9,7 @@ from train.configs.contrastive import CaptionDataConfig, ContrastiveConfig, Cont
 from videollm.retrieval.model import HeadConfig
 
 Tower = Literal["train", "freeze", "lora", "prompt"]
+AUGMENTATIONS = ("crop", "colour", "part", "speed", "drop")  # see `train.data.augment`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,9 @@ class RetrievalOptimizerConfig(ContrastiveOptimizerConfig):
 class RetrievalNetworkConfig:
     """The backbone, the head on it, and what is trained of both."""
 
-    backbone: str = option("", "CLIP to start from: local-dir:FOLDER of an open_clip model, or ARCHITECTURE:WEIGHTS.")
+    backbone: str = option(
+        "", "Dual encoder of open_clip to start from: local-dir:FOLDER of a model, or ARCHITECTURE:WEIGHTS."
+    )
     init: str = option("", "Directory of an earlier run to start from; it brings backbone and head.")
     head: str = option("mean", "Kind of retrieval head; see HeadConfig.kind in videollm/retrieval/model.py.")
     temporal: str = option("transformer", "Temporal part of the heads that have one; see HeadConfig.temporal.")
@@ -47,14 +50,17 @@ class RetrievalNetworkConfig:
         "learned", "Inverse temperature of the logits: learned, fixed at its start, or none."
     )
     temperature: float = option(0.01, "Initial temperature.")
+    bias: float = option(-10.0, "Initial bias of the logits of objective sigmoid.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalObjectiveConfig:
     """What the run minimises."""
 
-    objective: Literal["contrast", "recall"] = option(
-        "contrast", "contrast: InfoNCE; recall: REINFORCE on recall@recall_at, which needs a trained init."
+    objective: Literal["contrast", "sigmoid", "recall"] = option(
+        "contrast",
+        "contrast: InfoNCE; sigmoid: SigLIP's loss of single pairs; recall: REINFORCE on recall@recall_at, which needs "
+        "a trained init.",
     )
     sums: bool = option(False, "Add the losses of both directions, as STAN does, instead of averaging them.")
     false_captions: bool = option(False, "Add one wrong caption of each video to its batch as a hard negative.")
@@ -68,9 +74,25 @@ class RetrievalObjectiveConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrievalDataConfig(CaptionDataConfig):
+    """Captioned videos, and how their clips are changed while training."""
+
+    augment: str = option(
+        "",
+        f"Random changes of the clips in training, separated by commas: {', '.join(AUGMENTATIONS)}; empty: none.",
+    )
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """The names in `augment`."""
+        return tuple(name for name in self.augment.split(",") if name)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetrievalRecipe(ContrastiveConfig):
     """A retrieval head on a CLIP."""
 
+    dataset: RetrievalDataConfig = field(default_factory=RetrievalDataConfig)
     optimizer: RetrievalOptimizerConfig = field(default_factory=RetrievalOptimizerConfig)
     network: RetrievalNetworkConfig = field(default_factory=RetrievalNetworkConfig)
     objective: RetrievalObjectiveConfig = field(default_factory=RetrievalObjectiveConfig)
@@ -79,6 +101,12 @@ class RetrievalRecipe(ContrastiveConfig):
         yield from super().problems()
         network, objective, stage = self.network, self.objective, self.parallelism.zero_stage
         HeadConfig(kind=network.head, temporal=network.temporal)  # raises for kinds that do not exist
+        unknown = [name for name in self.dataset.augmentations if name not in AUGMENTATIONS]
+        yield bool(unknown), f"augment has {', '.join(unknown)}; choose from {', '.join(AUGMENTATIONS)}"
+        yield (
+            bool(self.dataset.augment) and network.visual == "freeze",
+            "augment changes frames, but the features of a frozen visual tower are kept; set visual to train or lora",
+        )
         yield (
             network.head == "videoclip",
             "head videoclip reads features of a 3D network and has a BERT of its own, which this training does not "
@@ -91,6 +119,10 @@ class RetrievalRecipe(ContrastiveConfig):
         yield (
             bool(objective.teachers) and network.head != "attentive",
             f"teachers teach frame weights, which head {network.head!r} does not have; set head attentive",
+        )
+        yield (
+            objective.objective == "sigmoid" and (objective.sums or bool(objective.teachers)),
+            "objective sigmoid has no directions to add (sums) and no teachers; leave these out",
         )
         yield bool(network.backbone and network.init), "backbone and init are both given; a run starts from one of them"
 
@@ -130,7 +162,7 @@ STAN = RetrievalRecipe(
         warmup_ratio=0.0,
     ),
     parallelism=ParallelismConfig(bf16=True),
-    dataset=CaptionDataConfig(epochs=10),
+    dataset=RetrievalDataConfig(epochs=10),
 )
 MUG_STAN = STAN.changed(name="mugstan_msrvtt_b32", head="mug")
 
@@ -141,7 +173,7 @@ WORLD = RetrievalRecipe(
     optimizer=RetrievalOptimizerConfig(learning_rate=1e-3, backbone_learning_rate=1e-3, weight_decay=0.05),
     parallelism=ParallelismConfig(bf16=True),
     checkpoints=CheckpointConfig(save_every=25, log_every=10),
-    dataset=CaptionDataConfig(fps=0, max_frames=8, max_words=32, epochs=5, batch_size=64),
+    dataset=RetrievalDataConfig(fps=0, max_frames=8, max_words=32, epochs=5, batch_size=64),
 )
 DEBUG = WORLD.changed(
     name="debug",

@@ -35,8 +35,16 @@ class TuningConfig:
         "What is trained: the projector and an adapter, the projector alone, the language model alone, or both (full).",
     )
     lora_r: int = option(0, "Rank of a new adapter, whose alpha is twice that; 0: as the model has it.")
+    dora: bool = option(
+        False, "DoRA: the new adapter learns the length of each row of a weight apart from its direction."
+    )
     load_in_4bit: bool = option(False, "QLoRA: hold the frozen language model in 4 bits.")
     neftune: float = option(0.0, "Alpha of the noise that is added to word embeddings (NEFTune); 0: none.")
+
+    @property
+    def new_adapter(self) -> LoraConfig:
+        """The adapter that `lora_r` and `dora` ask for."""
+        return LoraConfig(r=self.lora_r, alpha=2 * self.lora_r, dora=self.dora)
 
     @property
     def trains_language_model(self) -> bool:
@@ -75,6 +83,10 @@ class TuningRecipe(StageRecipe):
             tuning.load_in_4bit and self.parallelism.zero_stage == 3,
             "load_in_4bit with zero_stage 3: ZeRO-3 cannot shard 4-bit weights; use zero_stage 2, which shards the "
             "optimizer and the gradients of the adapter",
+        )
+        yield (
+            tuning.dora and not tuning.lora_r,
+            "dora is about a new adapter, but lora_r is 0; give a rank, such as 16",
         )
         yield tuning.lora_r < 0, f"lora_r is {tuning.lora_r}; it must be at least 0"
         yield (
@@ -119,7 +131,7 @@ class InstructionRecipe(TuningRecipe, PresetRecipe):
         config, tuning = super().model_config, self.tuning
         lora = None
         if tuning.tune == "adapter":
-            lora = LoraConfig(r=tuning.lora_r, alpha=2 * tuning.lora_r) if tuning.lora_r else self.base_config.llm.lora
+            lora = tuning.new_adapter if tuning.lora_r else self.base_config.llm.lora
         return replace(config, llm=replace(config.llm, lora=lora, load_in_4bit=tuning.load_in_4bit))
 
     @property
@@ -157,7 +169,7 @@ class HubRecipe(TuningRecipe):
     def lora(self) -> LoraConfig | None:
         """The new adapter, whose layers the model decides."""
         tuning = self.tuning
-        return LoraConfig(r=tuning.lora_r, alpha=2 * tuning.lora_r) if tuning.tune == "adapter" else None
+        return tuning.new_adapter if tuning.tune == "adapter" else None
 
     @property
     def dtype(self) -> Dtype:

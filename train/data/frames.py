@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from train.data.pairs import VideoInterval
 from videollm.config import SamplingConfig
-from videollm.encoders.images import resize_crop
+from videollm.encoders.images import RESIZE
 from videollm.video.decoding import decode
 
 FRAMES_FILE, TIMES_FILE = "frames.npy", "times.npy"
@@ -40,12 +40,20 @@ class FrameStore:
 
 
 def frame_store(
-    parts: Sequence[VideoInterval], *, fps: float | None, max_frames: int, size: int, cache: Path, threads: int = 2
+    parts: Sequence[VideoInterval],
+    *,
+    fps: float | None,
+    max_frames: int,
+    size: int,
+    cache: Path,
+    resize: str = "shortest",
+    threads: int = 2,
 ) -> FrameStore:
     """Decode the frames of many parts, or read them from `cache` where the same request was made before.
 
     A part gives `fps` frames a second, spread evenly over it where these exceed `max_frames`, and `max_frames` where
-    fps is None. Frames are resized to `size` on their shorter side and cropped to the centre. Raises VideoError, which
+    fps is None. Frames are resized to `size` on their shorter side and cropped to the centre, or as another `resize` of
+    `videollm.encoders.images.RESIZE` says. Raises VideoError, which
     names the file, for a file that cannot be read.
     """
     parts = tuple(dict.fromkeys(parts))
@@ -55,16 +63,22 @@ def frame_store(
         [str(p.video.resolve()), p.start, p.end, s and [s.st_size, s.st_mtime_ns]]
         for p, s in zip(parts, stat, strict=True)
     ]
-    asked = json.dumps([key, fps, max_frames, size])
+    asked = json.dumps([key, fps, max_frames, size, *([] if resize == "shortest" else [resize])])
     folder = cache / f"frames-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
     if not folder.is_dir():
-        _fill(folder, parts, sampling, max_frames, size, threads)
+        _fill(folder, parts, sampling, max_frames, size, RESIZE[resize], threads)
     pixels = np.load(folder / FRAMES_FILE, mmap_mode="r", allow_pickle=False)
     return FrameStore(folder.name, parts, pixels, np.load(folder / TIMES_FILE, allow_pickle=False))
 
 
 def _fill(
-    folder: Path, parts: Sequence[VideoInterval], sampling: SamplingConfig, max_frames: int, size: int, threads: int
+    folder: Path,
+    parts: Sequence[VideoInterval],
+    sampling: SamplingConfig,
+    max_frames: int,
+    size: int,
+    resize: Callable[[torch.Tensor, int], torch.Tensor],
+    threads: int,
 ) -> None:
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     unfinished.mkdir(parents=True)
@@ -75,7 +89,7 @@ def _fill(
     def read(row: int) -> None:
         part = parts[row]
         frames = decode(part.video, replace(sampling, start_s=part.start, end_s=part.end), short_side=size)
-        images = resize_crop(frames.pixels, size).round().to(torch.uint8)
+        images = resize(frames.pixels, size).round().to(torch.uint8)
         pixels[row, : len(frames)], times[row, : len(frames)] = images.numpy(), frames.times_s.numpy()
 
     with ThreadPoolExecutor(threads) as pool:

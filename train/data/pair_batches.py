@@ -9,29 +9,40 @@ import torch
 from train.configs.clip import ClipRecipe
 from train.configs.retrieval import RetrievalRecipe
 from train.core.gradcache import TensorBatch
+from train.data.augment import augmented
 from train.data.frames import FrameStore, frame_store
 from train.data.pairs import CaptionPair, VideoInterval
 from train.data.tower_features import TowerFeatureStore, feature_store
 from videollm.errors import ConfigError
 from videollm.retrieval.clip import VisionTransformer
-from videollm.retrieval.inputs import Words
+from videollm.retrieval.inputs import Words, resize_of
+from videollm.retrieval.open_clip_towers import OpenClipVision, OpenClipWords
 
 
 class PairBatches:
     """Batches of videos and captions: tokens, and frames or what the frozen tower made of them.
 
-    layers: how many of the tower's last hidden layers the head reads.
+    layers: how many of the tower's last hidden layers the head reads. words: the tokenizer of the text tower, CLIP's if
+    None.
     """
 
-    def __init__(self, pairs: Sequence[CaptionPair], recipe: RetrievalRecipe, tower: VisionTransformer, layers: int):
+    def __init__(
+        self,
+        pairs: Sequence[CaptionPair],
+        recipe: RetrievalRecipe,
+        tower: VisionTransformer | OpenClipVision,
+        layers: int,
+        words: Words | OpenClipWords | None = None,
+    ):
         self.pairs, self.recipe = pairs, recipe
         dataset = recipe.dataset
-        self.words = Words(dataset.max_words)
+        self.words = words or Words(dataset.max_words)
         self.frames = frame_store(
             [p.part for p in pairs],
             fps=dataset.fps or None,
             max_frames=dataset.max_frames,
             size=tower.config.image_size,
+            resize=resize_of(tower),
             cache=Path(dataset.cache),
         )
         row = {part: i for i, part in enumerate(self.frames.parts)}
@@ -52,6 +63,8 @@ class PairBatches:
 
     def __call__(self, rows: list[int]) -> dict[str, TensorBatch]:
         batch = self.videos(self.video_of[rows].tolist()) | self.texts([self.pairs[i].caption for i in rows])
+        if kinds := self.recipe.dataset.augmentations:
+            batch["pixels"], batch["mask"] = augmented(batch["pixels"], batch["mask"], kinds)
         if self.recipe.objective.false_captions:
             batch |= self.texts([self._false(i) for i in rows], "false_")
         return {"batch": batch}

@@ -14,8 +14,9 @@ import torch
 from tqdm import tqdm
 
 from train.data.frames import FrameStore
-from videollm.retrieval.clip import VisionTransformer
-from videollm.retrieval.inputs import normalise
+from videollm.retrieval.clip import VisionConfig, VisionTransformer
+from videollm.retrieval.inputs import normalise_for
+from videollm.retrieval.open_clip_towers import OpenClipVision
 
 _EMBED_FILE, _TOKENS_FILE = "embed.npy", "tokens.npy"
 _FRAMES_AT_ONCE = 256
@@ -35,14 +36,16 @@ class TowerFeatureStore:
 
 
 @torch.no_grad()
-def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cache: Path) -> TowerFeatureStore:
+def feature_store(
+    frames: FrameStore, tower: VisionTransformer | OpenClipVision, layers: int, cache: Path
+) -> TowerFeatureStore:
     """Encode the frames, or read the features from `cache` where the same tower encoded the same frames before.
 
     layers: the tokens of this many of the tower's last layers are kept.
     """
     digest = hashlib.sha256(f"{frames.key} {layers} {tower.config}".encode())
-    for parameter in tower.parameters():
-        digest.update(parameter.detach().cpu().numpy().tobytes())
+    for tensor in tower.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
     folder = cache / f"features-{digest.hexdigest()[:16]}"
     if not folder.is_dir():
         _fill(folder, frames, tower, layers)
@@ -50,21 +53,23 @@ def feature_store(frames: FrameStore, tower: VisionTransformer, layers: int, cac
     return TowerFeatureStore(embed, tokens)
 
 
-def _fill(folder: Path, frames: FrameStore, tower: VisionTransformer, layers: int) -> None:
+def _fill(folder: Path, frames: FrameStore, tower: VisionTransformer | OpenClipVision, layers: int) -> None:
     unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     unfinished.mkdir(parents=True)
     config, (videos, length) = tower.config, frames.pixels.shape[:2]
     open_memmap = np.lib.format.open_memmap
     embed = open_memmap(unfinished / _EMBED_FILE, "w+", np.float32, (videos, length, config.embed_dim))
-    shape = (videos, length, layers, 1 + config.grid**2, config.width)
+    patches, width = (1 + config.grid**2, config.width) if isinstance(config, VisionConfig) else (1, 0)
+    shape = (videos, length, layers, patches, width)
     tokens = open_memmap(unfinished / _TOKENS_FILE, "w+", np.int16, shape)
-    device = tower.proj.device
+    device = next(tower.parameters()).device
     step = max(1, _FRAMES_AT_ONCE // length)
+    tower.eval()  # it is frozen, and some towers of open_clip drop layers at random while training
     for start in tqdm(range(0, videos, step), "encoding", disable=None):
         rows = slice(start, start + step)
         pixels = torch.from_numpy(frames.pixels[rows].copy()).to(device)
         mask = torch.from_numpy(np.isfinite(frames.times_s[rows])).to(device)
-        found = tower(normalise(pixels), mask, layers)
+        found = tower(normalise_for(tower, pixels), mask, layers)
         embed[rows] = (found.embed * mask[..., None]).cpu().numpy()
         kept = (found.tokens * mask[..., None, None, None]).to(torch.bfloat16)
         tokens[rows] = kept.view(torch.int16).cpu().numpy()

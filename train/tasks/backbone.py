@@ -13,24 +13,37 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from videollm.encoders.open_clip import refusing_code
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.published.key_mapping import load_official
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
+from videollm.retrieval.heads.videoclip import BertText
 from videollm.retrieval.inputs import MEAN, STD
 from videollm.retrieval.model import RetrievalModel
+from videollm.retrieval.open_clip_towers import (
+    OpenClipText,
+    OpenClipTextConfig,
+    OpenClipVision,
+    OpenClipVisionConfig,
+)
 
 LOCAL = "local-dir:"
 
 
-def load_backbone(name: str) -> tuple[VisionTransformer, TextTransformer]:
-    """Returns the towers of a CLIP that is built as OpenAI's: QuickGELU, a class token, and the text's embedding at its
-    last token.
+VisualTower = VisionTransformer | OpenClipVision
+TextTower = TextTransformer | OpenClipText
+
+
+def load_backbone(name: str) -> tuple[VisualTower, TextTower]:
+    """Returns the towers of a dual encoder of open_clip.
+
+    Those of a CLIP that is built as OpenAI's (QuickGELU, a ViT with a class token) are the project's own, and any head
+    can be on them. Those of any other, such as a ResNet, ConvNeXt, EVA or SigLIP, are open_clip's.
 
     Args:
         name: `local-dir:FOLDER`, or open_clip's ARCHITECTURE:WEIGHTS, such as `ViT-B-32-quickgelu:openai`.
 
     Raises:
-        ConfigError: If the architecture is another one.
         CheckpointError: If weights are missing or do not fit.
     """
     architecture, _, weights = (name, "", "") if name.startswith(LOCAL) else name.partition(":")
@@ -43,13 +56,36 @@ def load_backbone(name: str) -> tuple[VisionTransformer, TextTransformer]:
         ) from error
     state = dict(model.state_dict())
     if not isinstance(model, open_clip.CLIP) or "visual.class_embedding" not in state or "QuickGELU" not in repr(model):
-        raise ConfigError(f"{name!r} is not built as OpenAI's CLIP with a ViT; try its -quickgelu variant")
+        return _open_clip_towers(architecture, weights)
     vision, text = VisionTransformer(_vision(model, state)), TextTransformer(_text(model, state))
     for tower, prefix in ((vision, "visual."), (text, "")):
         theirs = "visual." if prefix == "" else "(?!visual)"
         load_official(
             tower, state, {n: prefix + n for n in tower.state_dict()}, (f"{theirs}.*", "logit_.*", "attn_mask")
         )
+    return vision, text
+
+
+def _open_clip_towers(architecture: str, weights: str) -> tuple[OpenClipVision, OpenClipText]:
+    with refusing_code():  # a text tower may be one of transformers
+        model = open_clip.create_model(architecture, pretrained=weights or None, force_custom_text=True)
+    config, seen = open_clip.get_model_config(architecture), open_clip.get_model_preprocess_cfg(model)
+    size = seen["size"]
+    shared = {"embed_dim": config["embed_dim"], "quick_gelu": config.get("quick_gelu", False)}
+    vision = OpenClipVision(
+        OpenClipVisionConfig(
+            **shared,
+            vision_cfg=config["vision_cfg"] | {"timm_model_pretrained": False},
+            image_size=size if isinstance(size, int) else size[0],
+            mean=seen["mean"],
+            std=seen["std"],
+            resize=seen["resize_mode"],
+        )
+    )
+    text_cfg = config["text_cfg"] | ({"hf_model_pretrained": False} if "hf_model_name" in config["text_cfg"] else {})
+    text = OpenClipText(OpenClipTextConfig(**shared, text_cfg=text_cfg, tokenizer=architecture))
+    vision.model.load_state_dict(model.visual.state_dict())
+    text.model.load_state_dict(model.text.state_dict())
     return vision, text
 
 
@@ -84,15 +120,16 @@ def _text(model: open_clip.CLIP, state: dict[str, torch.Tensor]) -> TextConfig:
     )
 
 
-def towers(model: RetrievalModel) -> tuple[VisionTransformer, TextTransformer]:
+def towers(model: RetrievalModel) -> tuple[VisualTower, TextTower]:
     """Returns the visual and the text tower of a retrieval model. Raises ConfigError if it does not have both."""
-    if model.visual is None or not isinstance(model.text, TextTransformer):
+    if model.visual is None or isinstance(model.text, BertText):
         raise ConfigError("this model reads features of another network instead of frames, so it has no CLIP to train")
     return model.visual, model.text
 
 
-def save_backbone(folder: Path, vision: VisionTransformer, text: TextTransformer, logit_scale: torch.Tensor) -> None:
-    """Writes the towers as an open_clip model."""
+def save_backbone(folder: Path, vision: VisualTower, text: TextTower, logit_scale: torch.Tensor) -> None:
+    """Writes the towers, which are built as OpenAI's, as an open_clip model."""
+    assert isinstance(vision, VisionTransformer) and isinstance(text, TextTransformer)  # `build_clip` makes no others
     v, t = vision.config, text.config
     model_cfg = {
         "embed_dim": v.embed_dim,

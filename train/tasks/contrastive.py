@@ -28,8 +28,8 @@ from train.core.trainer import TaskTrainer
 from train.data.pairs import CaptionPair, GroupedSampler
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.retrieval.head import VideoRepr
-from videollm.retrieval.inputs import normalise
-from videollm.retrieval.losses import symmetric_cross_entropy
+from videollm.retrieval.inputs import normalise_for
+from videollm.retrieval.losses import sigmoid_loss, symmetric_cross_entropy
 from videollm.retrieval.model import MAX_LOGIT_SCALE, RetrievalModel
 
 EncodedRows = dict[str, torch.Tensor]  # the encoded batch, B rows each
@@ -69,6 +69,13 @@ class ContrastiveLoss(nn.Module):
         return symmetric_cross_entropy(logits) * (2 if self.sums else 1)
 
 
+class SigmoidContrast(ContrastiveLoss):
+    """SigLIP's loss over the batch of all ranks."""
+
+    def compare(self, rows: EncodedRows) -> torch.Tensor:
+        return sigmoid_loss(self.model.logits(texts_of(rows), videos_of(rows)))
+
+
 def encode(model: RetrievalModel, frames: FrameFeatures, batch: TensorBatch) -> EncodedRows:
     """Encodes the captions of a batch, and its videos from their frames."""
     text = model.encode_text(batch["ids"], batch["text_mask"])
@@ -84,7 +91,8 @@ def frame_features(model: RetrievalModel, batch: TensorBatch) -> FrameFeatures:
     """Returns the frames as the model's tower encodes them, or as they were kept, with the hidden layers that the
     head reads."""
     if "pixels" in batch:
-        return model.encode_frames(normalise(batch["pixels"]), batch["mask"])
+        assert model.visual is not None  # `towers` refuses models without
+        return model.encode_frames(normalise_for(model.visual, batch["pixels"]), batch["mask"])
     embed, tokens = batch["embed"], batch["tokens"]
     tokens = tokens[:, :, tokens.shape[2] - model.head.hidden_layers :]
     return FrameFeatures(tokens.float(), embed, embed.new_zeros(*embed.shape[:2], 0))

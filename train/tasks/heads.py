@@ -9,7 +9,7 @@ from torch import nn
 
 from train.configs.clip import ClipRecipe
 from train.configs.retrieval import RetrievalRecipe, Tower
-from train.tasks.backbone import load_backbone, towers
+from train.tasks.backbone import TextTower, VisualTower, load_backbone, towers
 from videollm.errors import ConfigError
 from videollm.retrieval import model as directory
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
@@ -31,17 +31,25 @@ def build_retrieval_model(recipe: RetrievalRecipe) -> RetrievalModel:
         raise ConfigError("backbone is empty; give local-dir:FOLDER (train/clip.py writes one) or ARCHITECTURE:WEIGHTS")
     vision, text = load_backbone(network.backbone)
     torch.manual_seed(recipe.seed)
-    prompts = {how: network.prompts if how == "prompt" else 0 for how in get_args(Tower)}
+    seen, read, sizes = vision.config, text.config, HeadConfig()
+    if isinstance(seen, VisionConfig) and isinstance(read, TextConfig):
+        prompts = {how: network.prompts if how == "prompt" else 0 for how in get_args(Tower)}
+        sizes = HeadConfig(heads=read.heads, mlp_width=read.mlp_width, context=read.context)
+        seen = replace(seen, prompts=prompts[network.visual])
+        read = replace(read, prompts=prompts[network.text])
+    elif network.head in ("xclip", "mug") or {network.visual, network.text} - {"train", "freeze"}:
+        raise ConfigError(
+            f"{network.backbone} is not built as OpenAI's CLIP with a ViT: its towers can be trained or frozen, with "
+            "no LoRA or prompts, and give no features of words, which xclip and mug read; choose another head"
+        )
     config = RetrievalConfig(
-        vision=replace(vision.config, prompts=prompts[network.visual]),
-        text=replace(text.config, prompts=prompts[network.text]),
-        head=HeadConfig(
+        vision=seen,
+        text=read,
+        head=replace(
+            sizes,
             kind=network.head,
             temporal=network.temporal,
             layers=network.layers,
-            heads=text.config.heads,
-            mlp_width=text.config.mlp_width,
-            context=text.config.context,
             depth=network.depth,
             across=network.across,
             max_words=dataset.max_words,
@@ -50,6 +58,7 @@ def build_retrieval_model(recipe: RetrievalRecipe) -> RetrievalModel:
         ),
         scale=network.scale,
         temperature=network.temperature,
+        bias=network.bias if recipe.objective.objective == "sigmoid" else None,
     )
     model = assemble(config, vision, text)
     for module in model.head.modules():
@@ -58,13 +67,15 @@ def build_retrieval_model(recipe: RetrievalRecipe) -> RetrievalModel:
     return model
 
 
-def assemble(config: RetrievalConfig, vision: VisionTransformer, text: TextTransformer) -> RetrievalModel:
+def assemble(config: RetrievalConfig, vision: VisualTower, text: TextTower) -> RetrievalModel:
     """Returns a retrieval model on trained towers. The towers are loaded before the head is built, because it copies
     from them."""
     model = RetrievalModel(config)
     for tower, trained in zip(towers(model), (vision, text), strict=True):
         tower.load_state_dict({**tower.state_dict(), **trained.state_dict()})  # prompts are new
     model.head = directory.build_head(config.head, vision.config.embed_dim, model.visual)
+    if not isinstance(text, TextTransformer):
+        return model
     if text.config.width == vision.config.embed_dim and config.head.layers <= text.config.layers:
         for module in model.head.modules():
             if isinstance(module, TemporalTransformer | TightTransformer):
@@ -99,9 +110,11 @@ def build_clip(recipe: ClipRecipe) -> RetrievalModel:
             temperature=own.temperature,
         )
     )
-    positions = towers(model)[0].positional_embedding
+    visual = towers(model)[0]
+    assert isinstance(visual, VisionTransformer)
     with torch.no_grad():
-        positions[1:] = 0.5 * waves(own.image // own.patch, own.width)  # row 0 belongs to the class token
+        # Row 0 belongs to the class token.
+        visual.positional_embedding[1:] = 0.5 * waves(own.image // own.patch, own.width)
     return model
 
 

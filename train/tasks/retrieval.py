@@ -19,13 +19,15 @@ from train.data.pair_batches import PairBatches
 from train.data.pairs import CaptionPair, GroupedSampler, read_pairs
 from train.tasks.adapters import add_lora, merge_lora
 from train.tasks.backbone import towers
-from train.tasks.contrastive import ContrastiveLoss, ContrastiveTask, frame_features
+from train.tasks.contrastive import ContrastiveLoss, ContrastiveTask, SigmoidContrast, frame_features
 from train.tasks.heads import build_retrieval_model
 from train.tasks.recall import RecallReward
+from videollm.errors import ConfigError
 from videollm.retrieval import metrics
 from videollm.retrieval import model as directory
 from videollm.retrieval.head import unit
 from videollm.retrieval.heads.teachclip import AttentiveAggregation
+from videollm.retrieval.inputs import words_of
 from videollm.retrieval.model import RetrievalModel
 
 
@@ -60,12 +62,20 @@ class RetrievalTask(ContrastiveTask):
         own = self.recipe.objective
         if own.objective == "recall":
             return RecallReward(self.model, recall_at=own.recall_at, samples=own.samples)
+        if own.objective == "sigmoid":
+            if self.model.logit_bias is None:
+                raise ConfigError(
+                    f"objective sigmoid needs a bias, which {self.recipe.network.init} lacks; start from a backbone "
+                    "or choose objective contrast"
+                )
+            return SigmoidContrast(self.model)
         return ContrastiveLoss(self.model, sums=own.sums)
 
     def _batches(self, pairs: Sequence[CaptionPair], layers: int) -> PairBatches:
         # The first rank decodes and encodes into the cache, which the others then read.
         with PartialState().main_process_first():
-            return PairBatches(pairs, self.recipe, towers(self.model)[0], layers)
+            visual, text = towers(self.model)
+            return PairBatches(pairs, self.recipe, visual, layers, words_of(text, self.recipe.dataset.max_words))
 
     def score(self) -> dict[str, float]:
         return evaluate(self.model, self.tested) if self.tested else {}
@@ -125,7 +135,7 @@ def parameter_groups(model: RetrievalModel, recipe: RetrievalRecipe) -> list[dic
     rates: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            backbone = id(parameter) in in_towers or name in ("logit_scale", "temperature")
+            backbone = id(parameter) in in_towers or name in ("logit_scale", "temperature", "logit_bias")
             fine = optimizer.attention_learning_rate if id(parameter) in attention else 0.0
             rate = optimizer.backbone_learning_rate if backbone else fine or optimizer.learning_rate
             rates.setdefault((rate, name.endswith("bias")), []).append(parameter)

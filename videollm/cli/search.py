@@ -190,10 +190,11 @@ def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
     from videollm.model import config_of
     from videollm.retrieval import model as heads
     from videollm.retrieval import rerank as by_head
+    from videollm.retrieval.files import is_there
 
     if options.query is None:
         raise ConfigError("--rerank compares moments with a text; give a text instead of --like")
-    if heads.is_there(Path(options.rerank)):
+    if is_there(Path(options.rerank)):
         again = by_head.rerank(heads.load(Path(options.rerank), options.device), options.query, found)
     elif (encoder := config_of(options.rerank).encoder).kind == "internvideo2":
         matcher: Any = build_encoder(encoder, options.device)

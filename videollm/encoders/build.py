@@ -18,6 +18,8 @@ ENCODERS: dict[EncoderKind, str] = {
     "lite": "videollm.encoders.lite:LiteEncoder",
     "open_clip": "videollm.encoders.open_clip:OpenClipEncoder",
     "internvideo2": "videollm.models.published.internvideo2_encoder:InternVideo2Encoder",
+    "head": "videollm.retrieval.head_encoder:HeadEncoder",
+    "aligner": "videollm.retrieval.aligner_encoder:AlignerEncoder",
     "debug": "videollm.encoders.debug:DebugEncoder",
 }
 AUDIO_ENCODERS: dict[AudioKind, str] = {"imagebind": "videollm.models.published.imagebind_audio:load_imagebind_audio"}

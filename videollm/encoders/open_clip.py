@@ -177,7 +177,7 @@ def _load(
         raise ConfigError(f"{source} has no weights {tag!r}; choose one of {', '.join(tags)}, {LOCAL}FOLDER or a file")
     recorded = open_clip.get_pretrained_cfg(source, tag)
     try:
-        with _refusing_code():  # a text tower or a tokenizer may be one of transformers
+        with refusing_code():  # a text tower or a tokenizer may be one of transformers
             model = open_clip.create_model(
                 source,
                 pretrained=tag or None,
@@ -196,7 +196,7 @@ def _load(
 
 
 @contextmanager
-def _refusing_code() -> Iterator[None]:
+def refusing_code() -> Iterator[None]:
     """Makes transformers raise ValueError where it would run code that comes with model files, or ask whether to.
 
     It is for libraries that call transformers themselves and do not pass `trust_remote_code=False`, or that pass what a

@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from time import monotonic
 
+from videollm.encoders.segments import SegmentEncoder
+from videollm.errors import ConfigError
 from videollm.live.memory import LiveSegment
 from videollm.live.window import format_date
 from videollm.retrieval.index import Index
@@ -20,6 +22,10 @@ class StreamIndexer:
     """
 
     def __init__(self, index: Index, name: str):
+        if isinstance(index.encoder, SegmentEncoder):
+            raise ConfigError(
+                f"{index.config.name} embeds whole segments, but a stream is indexed by its frames; use another model"
+            )
         self._table, self._name = index.table, name
         self._path = ""
         self._origin = 0.0

@@ -68,6 +68,10 @@ class Aligner(nn.Module):
             pad([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True),
         )
 
+    def reads_whole(self, text: str) -> bool:
+        """Whether a text fits with its start and end tokens, without being cut."""
+        return 1 + len(self._ids([text])[0]) <= MAX_WORDS
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer([f"{text}{self.tokenizer.eos_token}" for text in texts], add_special_tokens=False)[
             "input_ids"

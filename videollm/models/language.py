@@ -124,7 +124,12 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
 
     targets = config.targets if isinstance(config.targets, str) else list(config.targets)
     peft_config = PeftLoraConfig(
-        r=config.r, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=config.r,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        use_dora=config.dora,
+        task_type="CAUSAL_LM",
     )
     return get_peft_model(model, peft_config)  # type: ignore[return-value]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from videollm.config import SamplingConfig
 from videollm.datasets.schema import format_time
@@ -81,13 +82,15 @@ def _by_marginal_relevance(index: Index, found: list[Moment]) -> Iterator[Moment
 
 
 def _vectors(index: Index, found: list[Moment]) -> torch.Tensor:
-    """Returns the embeddings (N,E) of moments of the index."""
+    """Returns the embeddings (N,E) of moments of the index, of several vectors their mean."""
     vectors = index.vectors
     assert vectors is not None  # the moments come from it
-    rows = np.array([moment.row for moment in found])
-    at = np.flatnonzero(np.isin(vectors.ids, rows))
-    position = dict(zip(vectors.ids[at].tolist(), at.tolist(), strict=True))
-    return vectors.rows[[position[row] for row in rows.tolist()]]
+    at = np.flatnonzero(np.isin(vectors.ids, np.array([moment.row for moment in found])))
+    of_row: dict[int, list[int]] = {}
+    for row, position in zip(vectors.ids[at].tolist(), at.tolist(), strict=True):
+        of_row.setdefault(row, []).append(position)
+    means = [vectors.rows[of_row[moment.row]].mean(0) for moment in found if moment.row is not None]
+    return F.normalize(torch.stack(means), dim=-1)
 
 
 def without_cut(moment: Moment, longest_s: float) -> MontageShot:

@@ -16,8 +16,9 @@ from videollm.assets import cache_dir
 from videollm.config import ModelConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
+from videollm.encoders.segments import vectors_of
 from videollm.errors import ConfigError, SearchIndexError
-from videollm.model import config_of
+from videollm.retrieval.indexable import config_to_index
 from videollm.retrieval.indexer import COMMIT_VIDEOS, Indexer, IndexReport, Progress, load_encoder
 from videollm.retrieval.table import SegmentTable
 from videollm.retrieval.vectors import DerivedFileError, Vectors
@@ -61,19 +62,23 @@ class Index:
 
         Args:
             uri: Where the index is.
-            model: The model whose encoder, sampling and segmentation the index uses.
+            model: The model whose encoder, sampling and segmentation the index uses: a preset, a hub id or a checkpoint
+                directory, also one of a retrieval head or of an aligner (see `config_to_index`).
             exact_rows: The largest number of segments for which a new index is searched exactly.
             device: The device of the encoder, see `resolve_device`.
 
         Raises:
             SearchIndexError: If the index was made with another model.
+            ConfigError: If the model is a retrieval head that cannot be indexed.
         """
-        config = config_of(model)
+        config = config_to_index(model)
         encoder = build_encoder(config.encoder, device)
         made_with = {"model": model, "revision": encoder.revision, **_recipe(config)}
         place = _absolute(uri)
         with FileLock(_local_folder(place) / "create.lock"):  # two creations at once would conflict
-            table = SegmentTable.create(place, {**made_with, "exact_rows": exact_rows}, encoder.embed_dim)
+            vectors = vectors_of(encoder)
+            note = {**made_with, "exact_rows": exact_rows, "vectors": vectors}
+            table = SegmentTable.create(place, note, vectors * encoder.embed_dim)
         recorded = {**table.made_with, **_recipe(_recorded(table, config))}
         for name, value in made_with.items():
             if (there := recorded[name]) != value:
@@ -100,7 +105,7 @@ class Index:
             SearchIndexError: If there is no index, or this version cannot read it.
         """
         table = SegmentTable.open(_absolute(uri))
-        return cls(table, config_of(table.made_with["model"]), encoder, device)
+        return cls(table, config_to_index(table.made_with["model"]), encoder, device)
 
     @cached_property
     def encoder(self) -> FrameEncoder:
@@ -128,6 +133,7 @@ class Index:
         except DerivedFileError as error:
             if folder.exists():
                 logger.warning("%s; it is made again", error)
+        count *= self.table.vectors
         graph = count > self.table.made_with["exact_rows"]
         made = Vectors.write(folder, self.table.embeddings(), count, self.table.width, graph=graph)
         for old in self._local.glob("vectors-*"):

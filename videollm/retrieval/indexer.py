@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from videollm.config import ModelConfig
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.build import build_encoder
+from videollm.encoders.segments import embed_frames
 from videollm.errors import (
     FOREIGN,
     SearchIndexError,
@@ -30,7 +31,7 @@ from videollm.errors import (
     reason_of,
 )
 from videollm.features.encode import encode_video
-from videollm.model import config_of
+from videollm.retrieval.indexable import config_to_index
 from videollm.retrieval.missing import KEPT, emptied_folders, is_gone
 from videollm.retrieval.parallel import in_parallel
 from videollm.retrieval.sensed import sense_file
@@ -114,7 +115,7 @@ class Indexer:
         Raises SearchIndexError if there is no index, or its encoder has changed.
         """
         table = SegmentTable.open(uri)
-        config = config_of(table.made_with["model"])
+        config = config_to_index(table.made_with["model"])
         return cls(table, config, load_encoder(table, config, device), senses, device)
 
     def update(
@@ -306,7 +307,7 @@ class Indexer:
                 text="",
                 said="",
                 things="",
-                embedding=part.embed.float().cpu().numpy(),
+                embedding=embed_frames(self.encoder, part.tokens, part.embed[None], part.times_s).flatten().numpy(),
             )
             for n, part in enumerate(parts)
         ]

@@ -1,9 +1,12 @@
-"""The inputs of CLIP's towers: normalised pixels and token ids."""
+"""The inputs of the towers of a retrieval model: normalised pixels and token ids."""
 
 from collections.abc import Sequence
 
 import open_clip
 import torch
+
+from videollm.retrieval.clip import TextTransformer, VisionTransformer
+from videollm.retrieval.open_clip_towers import OpenClipText, OpenClipVision, OpenClipWords
 
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
@@ -31,3 +34,24 @@ class Words:
     def reads_whole(self, text: str) -> bool:
         """Whether a text fits with its start and end tokens, without being cut."""
         return len(self.tokenizer.encode(text)) + 2 <= self.length
+
+
+def normalise_for(visual: VisionTransformer | OpenClipVision, pixels: torch.Tensor) -> torch.Tensor:
+    """Returns pixels (...,3,S,S), 0 to 255, as float32, as a visual tower reads them."""
+    return visual.normalise(pixels) if isinstance(visual, OpenClipVision) else normalise(pixels)
+
+
+def resize_of(visual: VisionTransformer | OpenClipVision) -> str:
+    """Returns how frames become square for a visual tower, a name in `videollm.encoders.images.RESIZE`."""
+    return visual.config.resize if isinstance(visual, OpenClipVision) else "shortest"
+
+
+def words_of(text: TextTransformer | OpenClipText, length: int) -> Words | OpenClipWords:
+    """Returns the tokenizer of a text tower.
+
+    Texts have at most `length` tokens, or what the context of the tower leaves. For a tower of open_clip they have its
+    own length, because SigLIP reads padding too.
+    """
+    if isinstance(text, OpenClipText):
+        return OpenClipWords(text.tokenizer)
+    return Words(min(length, text.config.context - text.config.prompts))

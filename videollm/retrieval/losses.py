@@ -25,6 +25,16 @@ def symmetric_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
     return (F.cross_entropy(logits[: len(targets)], targets) + F.cross_entropy(logits.mT, targets)) / 2
 
 
+def sigmoid_loss(logits: torch.Tensor) -> torch.Tensor:
+    """Returns -Σ_ij log σ(y_ij z_ij) / N of logits z (N,N), where y is 1 on the diagonal and -1 elsewhere.
+
+    This is the loss of SigLIP (Zhai et al. 2023), whose logits have a bias. Logits may have more rows, as in
+    `symmetric_cross_entropy`.
+    """
+    signs = 2 * torch.eye(*logits.shape, device=logits.device, dtype=logits.dtype) - 1
+    return -F.logsigmoid(signs * logits).sum() / logits.shape[1]
+
+
 def text_to_video_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
     """Returns the CE over videos of logits (N,N) with rows of texts: T2VContraLoss of VideoCLIP (Xu et al. 2021)."""
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))

@@ -1,7 +1,7 @@
 """A retrieval model, which consists of a text tower, a visual tower, a head and a temperature, and its directory."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.published.key_mapping import load_official
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer, visual_tower
+from videollm.retrieval.files import CARD_FILE, CONFIG_FILE, FORMAT, WEIGHTS_FILE
 from videollm.retrieval.head import RetrievalHead, VideoRepr
 from videollm.retrieval.heads.lstm import LSTM
 from videollm.retrieval.heads.mug import MugSTAN
@@ -26,9 +27,14 @@ from videollm.retrieval.heads.tight import TightTransformer
 from videollm.retrieval.heads.transformer import TemporalTransformer
 from videollm.retrieval.heads.videoclip import BertConfig, BertText, VideoCLIP
 from videollm.retrieval.heads.xclip import XCLIP
+from videollm.retrieval.open_clip_towers import (
+    OpenClipText,
+    OpenClipTextConfig,
+    OpenClipVision,
+    OpenClipVisionConfig,
+)
 
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "card.md"
-FORMAT = "retrieval"
+TOKENIZER = "tokenizer"  # the folder of the tokenizer, and what config.json has in its place
 MAX_LOGIT_SCALE, MIN_TEMPERATURE = 100.0, 0.01
 
 
@@ -83,17 +89,28 @@ class RetrievalConfig:
         vision: The visual tower, or None if videos are given as features (VideoCLIP).
         text: The text tower.
         head: The head.
+        bias: What a learned number that is added to the logits starts at (SigLIP), or None for none. It changes no
+            ranking.
         scale: How scores become logits. "learned": multiplied by exp(s) with a learned s. "divisor": divided by a
             learned number, at least 0.01. "fixed": divided by `temperature`. "none": unchanged.
         temperature: The fixed divisor, or the initial value of the learned one; for "learned", s starts at
             -log(temperature).
     """
 
-    vision: VisionConfig | None
-    text: TextConfig | BertConfig
+    vision: VisionConfig | OpenClipVisionConfig | None
+    text: TextConfig | OpenClipTextConfig | BertConfig
     head: HeadConfig
     scale: Literal["learned", "divisor", "fixed", "none"] = "learned"
     temperature: float = 0.01
+    bias: float | None = None
+
+    @property
+    def frames(self) -> int:
+        """The number of frames of a video that the model is made for."""
+        vision = self.vision
+        if isinstance(vision, VisionConfig) and vision.patches == "joint":
+            return vision.frames * vision.tubelet
+        return self.head.max_frames
 
 
 class RetrievalModel(nn.Module):
@@ -102,16 +119,19 @@ class RetrievalModel(nn.Module):
     def __init__(self, config: RetrievalConfig):
         super().__init__()
         self.config = config
-        self.text = BertText(config.text) if isinstance(config.text, BertConfig) else TextTransformer(config.text)
-        self.visual = None if config.vision is None else visual_tower(config.vision)
+        self.text = _text_tower(config.text)
+        self.visual = None if config.vision is None else _visual_tower(config.vision)
         self.head = build_head(
-            config.head, config.text.width if config.vision is None else config.vision.embed_dim, self.visual
+            config.head,
+            config.text.width if isinstance(config.text, BertConfig) else config.text.embed_dim,
+            self.visual,
         )
         start = torch.tensor(config.temperature)
         if config.scale == "learned":
             self.logit_scale = nn.Parameter(-start.log())
         elif config.scale == "divisor":
             self.temperature = nn.Parameter(start)
+        self.logit_bias = None if config.bias is None else nn.Parameter(torch.tensor(config.bias))
 
     def encode_text(self, ids: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
         """Returns the features of texts, for ids (Nt,L), int64, and a mask (Nt,L), bool."""
@@ -141,14 +161,25 @@ class RetrievalModel(nn.Module):
         return 1.0 if self.config.scale == "none" else 1 / self.config.temperature
 
     def logits(self, text: TextFeatures, video: VideoRepr) -> torch.Tensor:
-        """Returns the scaled scores (Nt,Nv), which the loss reads."""
-        return self.scale() * self.head.score(text, video)
+        """Returns the scaled scores (Nt,Nv) with the bias if there is one, which the loss reads."""
+        logits = self.scale() * self.head.score(text, video)
+        return logits if self.logit_bias is None else logits + self.logit_bias
 
     def forward(
         self, ids: torch.Tensor, text_mask: torch.Tensor, video: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
         """Returns the logits (Nt,Nv) of ids, text_mask (Nt,L) and video, mask (Nv,T,...)."""
         return self.logits(self.encode_text(ids, text_mask), self.encode_video(video, mask))
+
+
+def _text_tower(config: TextConfig | OpenClipTextConfig | BertConfig) -> TextTransformer | OpenClipText | BertText:
+    if isinstance(config, BertConfig):
+        return BertText(config)
+    return OpenClipText(config) if isinstance(config, OpenClipTextConfig) else TextTransformer(config)
+
+
+def _visual_tower(config: VisionConfig | OpenClipVisionConfig) -> VisionTransformer | OpenClipVision:
+    return OpenClipVision(config) if isinstance(config, OpenClipVisionConfig) else visual_tower(config)
 
 
 def _transformer(config: HeadConfig, embed_dim: int) -> TemporalTransformer:
@@ -164,11 +195,11 @@ TEMPORAL: dict[str, Callable[[HeadConfig, int], MeanPooling]] = {
 }
 
 
-def _stan(config: HeadConfig, embed_dim: int, tower: VisionTransformer | None) -> STAN:
-    if tower is None or tower.config.patches == "joint":
+def _stan(config: HeadConfig, embed_dim: int, tower: VisionTransformer | OpenClipVision | None) -> STAN:
+    if not isinstance(tower, VisionTransformer) or tower.config.patches == "joint":
         raise ConfigError(
-            f"head {config.kind!r} reads the hidden layers of a frame-wise visual tower, which this model lacks; "
-            "give patches '2d' or '3d'"
+            f"head {config.kind!r} reads the hidden layers of a frame-wise visual tower as OpenAI's, which this model "
+            "lacks; choose another head, or give patches '2d' or '3d'"
         )
     return STAN(
         embed_dim, tower=tower, depth=config.depth, across=config.across, official_compat=config.official_compat
@@ -179,7 +210,7 @@ def _videoclip(config: HeadConfig) -> VideoCLIP:
     return VideoCLIP(config.bert or BertConfig(layers=6), config.feature_dim, config.official_compat)
 
 
-HEADS: dict[str, Callable[[HeadConfig, int, VisionTransformer | None], RetrievalHead]] = {
+HEADS: dict[str, Callable[[HeadConfig, int, VisionTransformer | OpenClipVision | None], RetrievalHead]] = {
     "mean": lambda c, e, _: TEMPORAL["mean"](c, e),
     "plain_mean": lambda _, e, __: PlainMean(e),
     "max": lambda _, e, __: MaxPooling(e),
@@ -195,7 +226,9 @@ HEADS: dict[str, Callable[[HeadConfig, int, VisionTransformer | None], Retrieval
 }
 
 
-def build_head(config: HeadConfig, embed_dim: int, tower: VisionTransformer | None = None) -> RetrievalHead:
+def build_head(
+    config: HeadConfig, embed_dim: int, tower: VisionTransformer | OpenClipVision | None = None
+) -> RetrievalHead:
     """Builds a head.
 
     Args:
@@ -211,20 +244,26 @@ def build_head(config: HeadConfig, embed_dim: int, tower: VisionTransformer | No
 
 
 def save(model: RetrievalModel, folder: Path, card: str) -> None:
-    """Writes a model to a folder: config.json, model.safetensors and card.md.
+    """Writes a model to a folder: config.json, model.safetensors and card.md, and the tokenizer of a text tower of
+    open_clip.
 
     Parameters that the head shares with the tower are written once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps({"format": FORMAT, **asdict(model.config)}, indent=2) + "\n")
-    save_file({n: p.detach().contiguous() for n, p in model.named_parameters()}, folder / WEIGHTS_FILE)
+    config = asdict(model.config)
+    if isinstance(model.text, OpenClipText):
+        model.text.save_tokenizer(folder / TOKENIZER)
+        config["text"]["tokenizer"] = TOKENIZER
+    (folder / CONFIG_FILE).write_text(json.dumps({"format": FORMAT, **config}, indent=2) + "\n")
+    tensors = dict(model.named_parameters()) | _buffers(model)
+    save_file({n: x.detach().contiguous() for n, x in tensors.items()}, folder / WEIGHTS_FILE)
     (folder / CARD_FILE).write_text(card)
 
 
-def is_there(folder: Path) -> bool:
-    """Whether the folder holds a model that `save` wrote."""
-    file = folder / CONFIG_FILE
-    return file.is_file() and json.loads(file.read_text()).get("format") == FORMAT
+def _buffers(model: RetrievalModel) -> dict[str, torch.Tensor]:
+    """Returns what a state dict has besides parameters, such as the statistics of batch normalisation."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    return {name: x for name, x in model.state_dict().items() if name not in parameters}
 
 
 def load(folder: Path, device: str | torch.device | None = "cpu") -> RetrievalModel:
@@ -240,15 +279,18 @@ def load(folder: Path, device: str | torch.device | None = "cpu") -> RetrievalMo
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} has no {name}: give a directory that `videollm import-official` wrote")
-    model = RetrievalModel(_config(folder, json.loads((folder / CONFIG_FILE).read_text())))
+    model = RetrievalModel(read_config(folder))
     # Shared parameters were saved under their first name. Every further name is mapped to it.
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     names = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    names |= {name: name for name in _buffers(model)}
     load_official(model, load_file(folder / WEIGHTS_FILE), names, ())
     return model.to(resolve_device(device)).eval()
 
 
-def _config(folder: Path, fields: Mapping[str, Any]) -> RetrievalConfig:
+def read_config(folder: Path) -> RetrievalConfig:
+    """Returns the configuration of a model that `save` wrote. Raises CheckpointError if the file is of another kind."""
+    fields: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
     if fields.get("format") != FORMAT:
         raise CheckpointError(
             f"{folder / CONFIG_FILE} does not describe a retrieval model: its format is {fields.get('format')!r}, "
@@ -256,10 +298,17 @@ def _config(folder: Path, fields: Mapping[str, Any]) -> RetrievalConfig:
         )
     head, vision, text = dict(fields["head"]), fields["vision"], fields["text"]
     bert = head.pop("bert")
+    if "text_cfg" in text:
+        text = OpenClipTextConfig(**text | {"tokenizer": f"local-dir:{folder / TOKENIZER}"})
+    else:
+        text = BertConfig(**text) if "max_positions" in text else TextConfig(**text)
+    if vision is not None:
+        vision = OpenClipVisionConfig(**vision) if "vision_cfg" in vision else VisionConfig(**vision)
     return RetrievalConfig(
-        vision=None if vision is None else VisionConfig(**vision),
-        text=BertConfig(**text) if "max_positions" in text else TextConfig(**text),
+        vision=vision,
+        text=text,
         head=HeadConfig(**head, bert=None if bert is None else BertConfig(**bert)),
         scale=fields["scale"],
         temperature=fields["temperature"],
+        bias=fields.get("bias"),
     )

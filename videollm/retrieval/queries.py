@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from videollm.config import SamplingConfig
 from videollm.encoders.base import FrameEncoder
+from videollm.encoders.segments import embed_frames
 from videollm.errors import ConfigError
 from videollm.features.encode import encode_video
 
@@ -86,4 +87,6 @@ def embed_media(path: str | os.PathLike[str], encoder: FrameEncoder, sampling: S
 
     Raises a `VideoError` if the file cannot be read.
     """
-    return F.normalize(encode_video(path, encoder, sampling).features.embed.float().mean(0), dim=0).cpu()
+    video = encode_video(path, encoder, sampling)
+    vectors = embed_frames(encoder, video.features.tokens, video.features.embed, video.times_s)
+    return F.normalize(vectors.mean(0), dim=0)

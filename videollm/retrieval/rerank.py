@@ -8,11 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from videollm.config import SamplingConfig
-from videollm.encoders.images import resize_crop
+from videollm.encoders.images import RESIZE
 from videollm.errors import ConfigError
-from videollm.retrieval.clip import TextTransformer
-from videollm.retrieval.inputs import Words, normalise
+from videollm.retrieval.clip import VisionTransformer
+from videollm.retrieval.heads.videoclip import BertText
+from videollm.retrieval.inputs import normalise_for, resize_of, words_of
 from videollm.retrieval.model import RetrievalModel
+from videollm.retrieval.open_clip_towers import OpenClipVision
 from videollm.retrieval.queries import Reader, split_text
 from videollm.retrieval.search import Moment
 from videollm.video.decoding import decode
@@ -30,17 +32,17 @@ def rerank(model: RetrievalModel, query: str, moments: Sequence[Moment]) -> list
         VideoError: If a video cannot be read any more.
         ConfigError: If the model reads features of another network instead of frames.
     """
-    if model.visual is None or not isinstance(model.text, TextTransformer):
+    if model.visual is None or isinstance(model.text, BertText):
         raise ConfigError(
             f"head {model.config.head.kind!r} reads features of another network instead of frames, so that it cannot "
             "re-rank; choose a model with a visual tower"
         )
     if not moments:
         return []
-    read = [_frames(model, moment, model.visual.config.image_size) for moment in moments]
+    read = [_frames(model.visual, model.config.head.max_frames, moment) for moment in moments]
     device = next(model.parameters()).device
     video = model.encode_video(*(torch.stack(x).to(device) for x in zip(*read, strict=True)))
-    words = Words(min(model.config.head.max_words, model.text.config.context - model.text.config.prompts))
+    words = words_of(model.text, model.config.head.max_words)
     parts, weights = _parts(query, words)
     texts = model.encode_text(*(x.to(device) for x in words(parts)))
     return _sorted(moments, weights @ model.head.score(texts, video).cpu())
@@ -91,9 +93,12 @@ def _sorted(moments: Sequence[Moment], scores: torch.Tensor) -> list[Moment]:
     return sorted(scored, key=lambda m: -m.score)
 
 
-def _frames(model: RetrievalModel, moment: Moment, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the pixels (T,3,S,S) of a moment, padded with zeros, and the mask (T,); T is `max_frames` of the head."""
-    length = model.config.head.max_frames
+def _frames(
+    visual: VisionTransformer | OpenClipVision, length: int, moment: Moment
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the pixels (T,3,S,S) of a moment, padded with zeros, and the mask (T,); T is `length`."""
+    size = visual.config.image_size
     sampling = SamplingConfig(frames=length, start_s=moment.start_s, end_s=moment.end_s)
-    pixels = normalise(resize_crop(decode(moment.path, sampling, short_side=size).pixels, size))
+    square = RESIZE[resize_of(visual)](decode(moment.path, sampling, short_side=size).pixels, size)
+    pixels = normalise_for(visual, square)
     return F.pad(pixels, (0,) * 7 + (length - len(pixels),)), torch.arange(length) < len(pixels)

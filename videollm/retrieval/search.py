@@ -31,7 +31,7 @@ class Moment:
     Attributes:
         path: The video.
         start_s, end_s: Start and end of the segment, in seconds.
-        score: The cosine of its embedding with the query, plus `bonus`.
+        score: The cosine of its embedding with the query, plus `bonus`. Of several vectors, the nearest counts.
         tags: The tags of the segment.
         text: Its subtitles.
         duration_s: The duration of the video, in seconds.
@@ -146,8 +146,8 @@ def search(
         return []
     sql = where.sql if where else None
     allowed = None if sql is None else torch.from_numpy(np.isin(vectors.ids, index.table.matching(sql)))
-    positions, cosines = vectors.search(embed[None], max(k, CANDIDATES), allowed)
-    scores = dict(zip(vectors.ids[positions[0].numpy()].tolist(), cosines[0].tolist(), strict=True))
+    positions, cosines = vectors.search(embed[None], max(k, CANDIDATES) * index.table.vectors, allowed)
+    scores = _greatest(vectors.ids[positions[0].numpy()], cosines[0])
     shares = index.table.matching_text(query, sql) if isinstance(query, str) else {}
     # Segments that were found by their subtitles alone need a cosine too, so that all scores are comparable.
     scores |= _cosines(vectors, embed, [row for row in shares if row not in scores])
@@ -181,4 +181,12 @@ def _moment(i: int, row: SegmentRow, score: float, bonus: float = 0.0) -> Moment
 def _cosines(vectors: Vectors, embed: torch.Tensor, ids: list[int]) -> dict[int, float]:
     """Returns the cosines of the rows with these ids with an embedding (E,), by id."""
     at = np.flatnonzero(np.isin(vectors.ids, ids))
-    return dict(zip(vectors.ids[at].tolist(), (vectors.rows[torch.from_numpy(at)] @ embed).tolist(), strict=True))
+    return _greatest(vectors.ids[at], vectors.rows[torch.from_numpy(at)] @ embed)
+
+
+def _greatest(ids: np.ndarray, cosines: torch.Tensor) -> dict[int, float]:
+    """Returns the greatest of the cosines (N,) that belong to each id (N,)."""
+    greatest: dict[int, float] = {}
+    for row, cosine in zip(ids.tolist(), cosines.tolist(), strict=True):
+        greatest[row] = max(cosine, greatest[row]) if row in greatest else cosine
+    return greatest

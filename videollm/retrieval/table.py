@@ -78,7 +78,7 @@ class SegmentRow:
         date: The modification time of the file, in seconds since 1970 (UTC).
         tags: Words with their probabilities.
         text: What is said during the segment, from subtitles or the sense `speech`.
-        embedding: A unit vector (E,), float32.
+        embedding: The unit vectors of the segment, one after the other (V*E,), float32.
         said: The same as `retrieval.words.folded` writes it.
         things: The objects that are seen at once, as `retrieval.sensed` writes them.
     """
@@ -124,7 +124,8 @@ class SegmentTable:
     Attributes:
         uri: Where the tables are.
         made_with: What the rows were made with, as JSON values: model, revision of the encoder, sampling and so on.
-        width: E, the width of the embeddings.
+        vectors: V, the number of vectors of a segment.
+        width: E, the width of the vectors.
     """
 
     def __init__(self, uri: str, segments: Any, videos: Any):
@@ -132,11 +133,14 @@ class SegmentTable:
         self._segments, self._videos = segments, videos
         self.schema: pa.Schema = segments.schema
         self.made_with: dict[str, Any] = json.loads((self.schema.metadata or {})[_NOTE])
-        self.width: int = self.schema.field("embedding").type.list_size
+        self.vectors: int = self.made_with.get("vectors", 1)
+        self.width: int = self.schema.field("embedding").type.list_size // self.vectors
 
     @classmethod
     def create(cls, uri: str, made_with: dict[str, Any], width: int) -> "SegmentTable":
-        """Opens the tables, and creates them if there are none; `made_with` and `width` apply only to new tables.
+        """Opens the tables, and creates them if there are none.
+
+        `made_with` and `width`, that of all vectors of a segment together, apply only to new tables.
 
         Raises SearchIndexError if this version cannot read the tables.
         """
@@ -257,11 +261,12 @@ class SegmentTable:
             table.optimize(cleanup_older_than=timedelta(days=7))
 
     def embeddings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields batches of row ids (B,), int64, and embeddings (B,E), float32."""
+        """Yields batches of row ids (B*V,), int64, in which each id stands V times, and vectors (B*V,E), float32."""
         for batch in self._segments.search().with_row_id(True).select(["embedding"]).to_batches():
             if batch.num_rows:
                 flat = batch["embedding"].flatten().to_numpy()
-                yield batch["_rowid"].to_numpy().astype(np.int64), flat.reshape(-1, self.width)
+                ids = batch["_rowid"].to_numpy().astype(np.int64)
+                yield ids.repeat(self.vectors), flat.reshape(-1, self.width)
 
     def matching(self, condition: str) -> np.ndarray:
         """Returns the row ids (B,), int64, of the segments that fulfil a SQL condition."""

@@ -1,7 +1,7 @@
 """Turns rows of scores, one an item, into the value of a metric and its confidence interval.
 
-The value of most metrics is the mean of their rows, and of some the median. Metrics of a whole corpus, such as BLEU,
-have rows of statistics: their value is a function of the sum of the rows.
+The value of most metrics is the mean of their rows. Metrics of a whole corpus, such as BLEU, have rows of statistics:
+their value is a function of the sum of the rows. That of a few, such as a median, is a function of all rows.
 
 Shapes: n items, s statistics, g groups.
 """
@@ -22,7 +22,19 @@ def _f1(rows: Rows) -> float:
     return float(2 * hits / (predicted + actual)) if predicted + actual else 0.0
 
 
-_MEDIANS = ("MdR", "MdR_video")
+def _mean_class(rows: Rows) -> float:
+    """Returns the accuracy averaged over the classes, from rows (n,2) of the number of an item's class, and whether its
+    answer is right."""
+    classes, right = rows.T
+    counts = np.bincount(classes.astype(int))
+    return float((np.bincount(classes.astype(int), right)[counts > 0] / counts[counts > 0]).mean())
+
+
+_OF_ROWS: dict[str, Callable[[Rows], float]] = {
+    "MdR": lambda rows: float(np.median(rows)),
+    "MdR_video": lambda rows: float(np.median(rows)),
+    "mean_class": _mean_class,
+}
 # n=n binds the order now: a plain closure would see the last n of the loop.
 _OF_SUMS: dict[str, Callable[[Rows], float]] = {f"BLEU{n}": (lambda rows, n=n: bleu_of(rows, n)) for n in ORDERS} | {
     "f1_yes": _f1
@@ -33,8 +45,8 @@ def value_of(metric: str, rows: Rows) -> float:
     """Returns the value of a metric from rows (n,...) without NaN. It is NaN if there are no rows."""
     if not len(rows):
         return float("nan")
-    if metric in _MEDIANS:
-        return float(np.median(rows))
+    if metric in _OF_ROWS:
+        return _OF_ROWS[metric](rows)
     return _OF_SUMS[metric](rows) if metric in _OF_SUMS else float(rows.mean())
 
 
@@ -70,13 +82,13 @@ def difference(metric: str, a: Rows, b: Rows, clusters: Sequence[str], seed: int
 def _resampled(metric: str, rows: Rows, groups: list[np.ndarray], seed: int) -> np.ndarray:
     """Returns the values (RESAMPLES,) of the metric on samples of g groups, or (0,) for fewer than two groups.
 
-    Medians need the rows of each sample. Other values only need sums of groups, which are computed once.
+    Some metrics need the rows of each sample. Others only need sums of groups, which are computed once.
     """
     drawn = draws(groups, seed)
     if not len(drawn):
         return np.empty(0)
-    if metric in _MEDIANS:
-        return np.array([np.median(rows[np.concatenate([groups[g] for g in draw])]) for draw in drawn])
+    if metric in _OF_ROWS:
+        return np.array([_OF_ROWS[metric](rows[np.concatenate([groups[g] for g in draw])]) for draw in drawn])
     if metric in _OF_SUMS:
         return np.array([_OF_SUMS[metric](total[None]) for total in sums(rows, groups, drawn)])
     return means(rows, groups, drawn)

@@ -17,7 +17,8 @@ class Classify:
     about = (
         "Zero-shot classification, as in `videollm classify`. The frame encoder compares the mean embedding of the "
         "frames with the embedding of each label. top1: the right label is the most probable one. top5: the right "
-        "label is among the five most probable. Chance: 1, or 5, divided by the number of labels."
+        "label is among the five most probable. mean_class: top1 of the items of each right label, averaged over these "
+        "labels. Chance: 1, or 5, divided by the number of labels."
     )
     # "shuffled" and "reversed" are left out because the mean over the frames does not depend on their order, and
     # "text_only" because there is nothing to compare the labels with.
@@ -39,7 +40,9 @@ class Classify:
         right = [item.references[0] for item in items]
         # A label that a prediction leaves out comes after all that it names.
         ranks = np.array([f.index(r) if r in f else np.inf for f, r in zip(labels, right, strict=True)])
-        return {"top1": (ranks < 1).astype(float), "top5": (ranks < 5).astype(float)}
+        top1, top5 = ((ranks < k).astype(float) for k in (1, 5))
+        classes = np.unique(right, return_inverse=True)[1]
+        return {"top1": top1, "top5": top5, "mean_class": np.stack((classes, top1), 1)}
 
     def chance(self, items: Sequence[Item]) -> dict[str, float]:
         return {f"top{k}": float(np.mean([min(1.0, k / len(item.choices)) for item in items])) for k in (1, 5)}
