@@ -1,12 +1,13 @@
-"""Find the inverse temperature of the `lite` encoder, at which zero-shot probabilities are calibrated.
+"""Find the inverse temperature of a `lite` encoder, at which zero-shot probabilities are calibrated.
 
-    python scripts/fit_scale.py
+    python scripts/fit_scale.py [lite-multilingual]
 
 CLIP's is trained; this one minimises the log loss of naming the one thing in simulated scenes, among 2 to 20 random
 classes. The expected calibration error (15 bins) is that of fresh scenes.
 """
 
 import random
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from data_gen.simulation.story import Noise, Simulator
 from videollm.encoders.build import build_encoder
 from videollm.encoders.concepts import CLASSES
-from videollm.presets import LITE
+from videollm.presets import LITE, preset
 from videollm.retrieval.classify import label_embeddings
 
 STORIES, BINS = 400, 15
@@ -23,7 +24,7 @@ STORIES, BINS = 400, 15
 def main() -> None:
     random.seed(0)
     torch.manual_seed(0)
-    encoder = build_encoder(LITE.encoder)
+    encoder = build_encoder(preset(*sys.argv[1:] or [LITE.name]).encoder)
     noise = Noise(other_probability=0.0, empty_probability=0.0)
     simulator = Simulator(encoder, LITE, list(range(CLASSES)), noise)  # type: ignore[arg-type]
     texts = label_embeddings(encoder.vocabulary.words[:CLASSES], encoder)

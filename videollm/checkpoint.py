@@ -119,17 +119,17 @@ def load(
         model = build(DEBUG, device)
         model.llm.eval()
         return model
-    directory = find(name)
+    directory, config = find(name), config_of(name)
+    if config.llm.source == hub.NONE:
+        raise CheckpointError(
+            f"{directory or name}: it encodes pictures and texts and does not answer; give it to videollm index or "
+            "search, or as --evidence-encoder"
+        )
     if directory is None:
         raise CheckpointError(
             f"preset {name!r} has no trained weights; train it and give the directory that training wrote"
         )
-    device, (config, _) = resolve_device(device), read_config(directory, name)
-    if config.llm.source == hub.NONE:
-        raise CheckpointError(
-            f"{directory}: it encodes pictures and texts and does not answer; give it to videollm index or search, or "
-            "as --evidence-encoder"
-        )
+    device = resolve_device(device)
     if config.llm.source == hub.ITS_OWN:
         if evidence_encoder is not None:
             config = replace(config, encoder=config_of(evidence_encoder).encoder)

@@ -66,7 +66,7 @@ class EncoderConfig:
     Args:
         kind: The kind of encoder.
         name, pretrained: The architecture and the tag of open_clip, or `local-dir:FOLDER`. In a checkpoint directory
-            `own:FOLDER` is a folder of it.
+            `own:FOLDER` is a folder of it. For "lite", `pretrained` is the asset of the sentence model, "" for MiniLM.
         dtype: The dtype of the weights.
         layer: The ViT layer whose outputs are the patch tokens. -1 is the last, and -2 the one before, which LLaVA
             uses.
@@ -181,7 +181,7 @@ class LanguageModelConfig:
 
     Args:
         source: `asset:NAME` (weights from a package), a directory, a hub id, `own:FOLDER` (of the checkpoint
-            directory), or `debug` (random and tiny).
+            directory), `debug` (random and tiny), or `none` for an encoder that does not answer.
         revision: The revision on the hub.
         dtype: The dtype of the weights.
         load_in_4bit: Whether to load 4-bit weights (NF4), which needs bitsandbytes.

@@ -29,6 +29,16 @@ LITE = ModelConfig(
     senses=("speech", "objects"),
 )
 
+# The text tower of this preset reads 100 languages. The language model of `lite` reads MiniLM's space only, so that
+# there is none here.
+LITE_MULTILINGUAL = ModelConfig(
+    name="lite-multilingual",
+    sampling=LITE.sampling,
+    segments=LITE.segments,
+    encoder=replace(LITE.encoder, pretrained="multilingual-e5-small"),
+    llm=LanguageModelConfig(source="none"),
+)
+
 DEBUG = ModelConfig(
     name="debug",
     sampling=SamplingConfig(fps=2.0),
@@ -74,7 +84,9 @@ CLIP_L14_QWEN = replace(
     prompt=PromptConfig(context=32768, max_new_tokens=1024),
 )
 
-PRESETS: dict[str, ModelConfig] = {c.name: c for c in (LITE, DEBUG, WORLD, CLIP_B32_SMOLLM2, CLIP_L14_QWEN)}
+PRESETS: dict[str, ModelConfig] = {
+    c.name: c for c in (LITE, LITE_MULTILINGUAL, DEBUG, WORLD, CLIP_B32_SMOLLM2, CLIP_L14_QWEN)
+}
 
 
 def preset(name: str) -> ModelConfig:

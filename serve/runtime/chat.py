@@ -18,7 +18,7 @@ from serve.runtime.tool_use import answer_grammar, offered_tools
 from serve.runtime.videos import RequestVideo, load_video
 from videollm.chat.answer import Answer, GenerationReceipt
 from videollm.chat.several import Share, divide, joined
-from videollm.chat.turn import Piece, PromptVideo, fit_to_context, generate_answer
+from videollm.chat.turn import Piece, PromptVideo, fit_to_context, generate_answer, system_text
 from videollm.cli.shapes import EvidenceJSON
 from videollm.errors import ContextOverflowError
 from videollm.inference.engine import Engine, PromptCache
@@ -186,7 +186,16 @@ def _ask(
     generation = _generation(chat, number, max_new_tokens)
     with _prefix(service, key, prompt) as cache:
         for item in generate_answer(
-            model, engine, prompt, question, share.videos, cache, generation, video_ms, submitted
+            model,
+            engine,
+            prompt,
+            question,
+            share.videos,
+            cache,
+            generation,
+            video_ms,
+            submitted,
+            system=system_text(share.messages),
         ):
             if isinstance(item, Answer):
                 _count(service, item, perf_counter() - started)

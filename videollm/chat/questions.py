@@ -12,11 +12,25 @@ from videollm.models.notes import plural
 from videollm.senses.detector import NAMES
 
 Asks = Literal[
-    "speech", "speaks", "when", "heard", "sound", "written", "count", "exists", "who", "describe", "greeting"
+    "speech",
+    "speaks",
+    "when",
+    "heard",
+    "sound",
+    "written",
+    "count",
+    "exists",
+    "which",
+    "who",
+    "describe",
+    "greeting",
+    "unknown",
 ]
 
 # Any of these may be asked for; which of them somebody is, the detector does not know.
-PEOPLE = frozenset({"person", "people", "anyone", "anybody", "someone", "somebody", "human", "human being"})
+PEOPLE = frozenset(
+    {"person", "persons", "people", "anyone", "anybody", "someone", "somebody", "human", "humans", "human being"}
+)
 KINDS_OF_PEOPLE = frozenset(
     {"man", "men", "woman", "women", "boy", "girl", "child", "children", "baby", "kid", "lady", "guy", "adult"}
 )
@@ -31,7 +45,11 @@ _EXISTS = tuple(
         rf"(?:do|can|could|did) (?:you|we) see {_ARTICLE}(.+?){_WHERE}",
         rf"(?:does|did) {_VIDEO} (?:show|contain|include|have) {_ARTICLE}(.+?){_WHERE}",
         rf"(?:do|does|did) {_ARTICLE}(.+?) appear{_WHERE}",
-        rf"(?:is|are) {_ARTICLE}(.+?) (?:visible|shown|present|seen|in {_VIDEO}){_WHERE}",
+        rf"(?:is|are|can|could) {_ARTICLE}(.+?) (?:visible|shown|present|(?:be )?seen|in (?:it|{_VIDEO})){_WHERE}",
+        rf"(?:is|are) (any(?:one|body)|some(?:one|body)|people) (?:there|here){_WHERE}",
+        r"is (?:it|this|that) (?:an?|the|some) (.+?)",
+        r"are (?:these|those|they) (.+?)",
+        r"any (.+?)",
     )
 )
 _COUNT = re.compile(
@@ -40,7 +58,29 @@ _COUNT = re.compile(
 )
 _WRITING = re.compile(r"\b(signs?|text|written|writing|labels?|screen|title|letters)\b")
 _READ = re.compile(r"\b(says?|written|writing|reads?|text)\b")
-_GREETING = re.compile(r"(?:hello|hi|hey|good (?:morning|afternoon|evening)|thanks|thank you)(?: there)?")
+_GREETING = re.compile(
+    r"(?:hello|hi|hey|good (?:morning|afternoon|evening)|thanks|thank you)(?: there)?"
+    r"|help|who are you|what (?:can|do) you (?:do|know)|what can i ask(?: you)?"
+)
+# What no sense and no score knows: what somebody or something does, looks like or feels, where it is, and why.
+_DOES = (
+    r"(?:doing|wearing|holding|carrying|eating|drinking|playing|cooking|making|using|feeling|thinking|riding"
+    r"|(?:look|point|mov|sitt|stand|walk|runn)ing|made of)"
+)
+_UNKNOWN = re.compile(
+    r"(?:why|where(?! in))\b.*|how (?:old|tall|big|large|small|heavy|far|fast|hot|cold|deep|high|expensive)\b.*"
+    rf"|(?:of )?(?:what|which) colou?rs?\b.*|(?:what|which|who) (?:is|are|was|were) (?!we\b|you\b).*\b{_DOES}\b.*"
+    r"|what (?:is|was) the (?:weather|season|mood|temperature)\b.*|what (?:time of (?:day|year)|season|year)\b.*"
+    r"|what (?:does|do|did) .+ (?:do|wear|hold|carry|eat|drink|feel|want|use|look like)(?: .*)?"
+)
+_ORDER = re.compile(r"\b(change\w*|first|last|before|after|then|longer|between)\b")
+_KIND = (
+    r"(?!(?:is|are|was|were|do|does|did|can|could|has|have|else|times?|parts?|things?|objects?|subjects?|items?)\b)"
+    r"([a-z]+(?: [a-z]+)?)"
+)
+_WHICH = re.compile(
+    rf"(?:what|which) (?:(?:kind|type|sort|species)s? of )?{_KIND} (?:is|are|was|were|can|do|does|appears?)\b.*"
+)
 _WORDS = re.compile(
     r"\b(said|says|saying|speaks?|speaking|spoken|speech|talks?|talking|talked|voices?|transcript|narrat\w+|dialog\w*"
     r"|conversation)\b|\bwhat (?:do|does|did) .* say\b"
@@ -50,11 +90,17 @@ _OTHER_SOUND = re.compile(r"\b(nois\w+|music|songs?|sing\w*|loud\w*)\b")
 _ANY_SOUND = re.compile(r"\b(anything|something|sounds?|audio)\b(?! of)")
 _YES_OR_NO = re.compile(r"(is|are|was|were|does|do|did|can|has|have)\b")
 _WHEN = re.compile(r"(when|at what time|from when)\b")
+_POLITE = re.compile(
+    r"(?:please |(?:can|could|would) you (?:please )?)"
+    r"(?=(?:describe|caption|summari[sz]e|write|give|tell|list|name|count|read)\b)"
+)
 _DESCRIBE = re.compile(
-    r"(?:please |can you |could you )?(?:describe|caption|summari[sz]e|"
+    r"(?:describe|caption|summari[sz]e|"
     r"(?:write|give) (?:me )?a (?:short )?(?:caption|description|summary))\b.*"
     r"|what(?:'s| is| does| do| can| are)? .*\b(?:in (?:it|this|the (?:video|clip|film))|show|shown here|see|visible|"
     r"happening|happens|going on|about|appears?)\b.*"
+    r"|what(?:'s| is) (?:it|this|that|(?:the )?(?:main )?(?:subject|topic))|what can be seen\b.*|what are we looking at"
+    r"|what (?:kind|sort|type) of thing is (?:it|this|that)|(?:what|which) things (?:appear|are (?:shown|visible))\b.*"
     r"|(?:tell me|list|name) .*"
 )
 _ONE_TIME = re.compile(r"\b(first|last|begin\w*|start\w*|end|ends|before|after|when|times?|timeline|each|at \d)\b")
@@ -66,8 +112,9 @@ _SINGULARS = {plural(name): name for name in NAMES}
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """asks: what for. thing: the words that it is about, in the singular where they name something the detector knows.
-    time_s: the one time that is asked about, None for the whole video. quoted: words in quotation marks."""
+    """asks: what for. thing: the words that it is about, in the singular where they name something the detector knows;
+    `one_by_one` divides several things. time_s: the one time that is asked about, None for the whole video. quoted:
+    words in quotation marks."""
 
     asks: Asks
     thing: str = ""
@@ -95,23 +142,33 @@ def read_question(text: str) -> Question | None:
     """The question, None where its form is not one of these."""
     time_s, quoted = asked_time(text), re.search('["\u201c](.+?)["\u201d]', text)
     words = " ".join(_CLOCK.sub("", text).lower().replace("\u2019", "'").strip(" ?.!\n").split())
+    words = _POLITE.sub("", words)
     if asks := _about_sound(words):
         return Question(asks, words, time_s, quoted[1] if quoted else "")
     if found := _COUNT.fullmatch(words):
         return None if _SCENES.search(found[1]) else Question("count", singular(found[1]), time_s)
-    for form in _EXISTS:
-        if found := form.fullmatch(words):
-            several = re.search(r" (?:or|and) ", found[1])
-            return None if several else Question("exists", singular(found[1]), time_s)
     if _GREETING.fullmatch(words):
         return Question("greeting")
+    for form in _EXISTS:
+        if found := form.fullmatch(words):
+            return Question("exists", singular(found[1]), time_s)
     if re.match(r"(?:what|which|read)\b", words) and _WRITING.search(words) and _READ.search(words):
         return Question("written", words, time_s)
+    if _UNKNOWN.fullmatch(words):
+        return Question("unknown")
     if re.match(r"who\b", words):
         return Question("who", time_s=time_s)
+    if (found := _WHICH.fullmatch(words)) and not _ORDER.search(words):
+        return Question("which", found[1], time_s)
     if _DESCRIBE.fullmatch(words) and not _ONE_TIME.search(words) and time_s is None:
         return Question("describe")
-    return None
+    return Question("unknown") if asks_yes_or_no(words) and not _ORDER.search(words) else None
+
+
+def is_description(text: str) -> bool:
+    """Whether a question asks for a description of the whole video."""
+    question = read_question(text)
+    return question is not None and question.asks == "describe"
 
 
 def _about_sound(words: str) -> Asks | None:
@@ -129,6 +186,11 @@ def _about_sound(words: str) -> Asks | None:
 
 def asks_yes_or_no(words: str) -> bool:
     return _YES_OR_NO.match(words) is not None
+
+
+def one_by_one(thing: str) -> list[str]:
+    """Each of the things that are asked for together, without articles: "cat or a dog" is "cat" and "dog"."""
+    return re.split(r"(?:,? (?:and|or)|,) (?:an?|any|some|the) ", thing)
 
 
 def singular(thing: str) -> str:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from videollm.chat.answer import Answer
-from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
+from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer, system_text
 from videollm.config import SamplingConfig
 from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache
@@ -112,6 +112,7 @@ class ChatSession:
             generation,
             self._video_ms,
             started,
+            system=system_text(messages),
         )
         for item in made:
             if isinstance(item, Answer):

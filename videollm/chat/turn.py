@@ -8,8 +8,9 @@ from time import perf_counter
 from typing import Any
 
 from videollm.chat.answer import Answer, Evidence, Receipt
-from videollm.chat.grounded import CANNOT_TELL, EVIDENCE, INTRODUCTION, Grounded, evidence_of, ground
-from videollm.chat.questions import asked_time, told_spans
+from videollm.chat.form import Form, declined, read_form
+from videollm.chat.grounded import CANNOT_TELL, EVIDENCE, HELP, INTRODUCTION, Grounded, evidence_of, ground
+from videollm.chat.questions import asked_time, is_description, told_spans
 from videollm.encoders.presence import LEAST_COSINE
 from videollm.errors import ContextOverflowError
 from videollm.features.encode import EncodedVideo, SegmentFeatures
@@ -23,6 +24,9 @@ NO_EVIDENCE = re.compile(r"(no|none|nothing|nobody|i cannot tell)\b", re.IGNOREC
 LAST_TURNS = 4  # are left out only if merging segments does not make enough room for them
 DROPPED_TURNS = 4  # are left out at a time, so that most turns can reuse the keys and values of the last
 VIDEO_WORDS = ("this video", "The video")
+# Tags that a model with senses is told have at least this probability. Of 41 photographs and clips that have no part in
+# any evaluation, 16 of 19 such tags were right, and 7 of 21 of those from 0.2 to 0.5.
+TOLD = 0.6
 REPLACEMENT = "\ufffd"  # tokenizers decode an incomplete character to it
 
 
@@ -38,7 +42,7 @@ class PromptVideo:
 
     def __init__(self, model: Model, video: EncodedVideo, before: int = 0):
         self.video, self.before = video, before
-        self.segments = video.segments(model.config, model.encoder.vocabulary)
+        self.segments = self._divided(model)
         self.total_segments = len(self.segments)
 
     @property
@@ -61,7 +65,15 @@ class PromptVideo:
         while count > max(1, share * len(self.segments)):
             count = count * 3 // 4
         if count < len(self.segments):
-            self.segments = self.video.segments(model.config, model.encoder.vocabulary, count)
+            self.segments = self._divided(model, count)
+
+    def _divided(self, model: Model, most: int | None = None) -> list[SegmentFeatures]:
+        config = model.config
+        if config.senses:
+            config = replace(
+                config, prompt=replace(config.prompt, tag_threshold=max(config.prompt.tag_threshold, TOLD))
+            )
+        return self.video.segments(config, model.encoder.vocabulary, most)
 
 
 def fit_to_context(
@@ -74,14 +86,17 @@ def fit_to_context(
     """Builds the prompt of a conversation so that an answer of `answer_tokens` fits behind it, or of as many tokens as
     the model reserves by default, if these are fewer.
 
-    The oldest turns are left out until it fits, except for the last few. Then neighbouring segments of `videos` are
+    A model with senses describes a video without regard to earlier turns, so that it always says the same. Otherwise
+    the oldest turns are left out until it fits, except for the last few. Then neighbouring segments of `videos` are
     merged, and at last the remaining turns are left out. Videos of turns that are left out stay.
 
     Raises ContextOverflowError if the last question does not fit with one segment per video.
     """
+    messages = _without_forms(model, messages)
     room = model.config.prompt.context - min(answer_tokens, model.config.prompt.max_new_tokens)
     turns = [number for number, message in enumerate(messages) if message.role == "user"]
-    dropped = 0
+    alone = len(turns) - 1 if model.config.senses and is_description(messages[turns[-1]].content) else 0
+    dropped = alone
     while len(prompt := _without_turns(model, messages, videos, turns, dropped, tools)) > room:
         old = len(turns) - LAST_TURNS - dropped
         if old > 0:
@@ -97,8 +112,20 @@ def fit_to_context(
                 f"{model.config.prompt.context} with {model.config.prompt.context - room} for the answer; ask a "
                 "shorter question"
             )
-    prompt.dropped_turns = dropped
+    prompt.dropped_turns = dropped - alone
     return prompt
+
+
+def system_text(messages: Sequence[Message]) -> str:
+    """Returns the text of the system message, or "" if there is none."""
+    return messages[0].content if messages[0].role == "system" else ""
+
+
+def _without_forms(model: Model, messages: Sequence[Message]) -> Sequence[Message]:
+    """Returns the messages without instructions that `Form` carries out, for a model that has senses."""
+    if not model.config.senses:
+        return messages
+    return [m if m.role == "assistant" else replace(m, content=read_form(m.content)[0]) for m in messages]
 
 
 def _without_turns(
@@ -140,6 +167,7 @@ def generate_answer(
     generation: GenerationConfig,
     video_ms: dict[str, float],
     started: float,
+    system: str = "",
 ) -> Generator[Piece | Answer]:
     """Yields a `Piece` for each token, then the `Answer`. Closing the generator stops the model.
 
@@ -153,7 +181,12 @@ def generate_answer(
         generation: How text is generated. The answer ends where the context does, if that is earlier.
         video_ms: Milliseconds of decoding, encoding and senses that the receipt of this turn counts.
         started: The value of `perf_counter()` when the question arrived.
+        system: The text of the system message, which may say in which form to answer.
     """
+    form = Form()
+    if model.config.senses and not generation.grammar:
+        question, form = read_form(question)
+        form = form.merged(read_form(system)[1])
     grounded = None if generation.grammar else _grounded(model, question, videos)
     room = model.config.prompt.context - len(prompt)
     generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, room))
@@ -171,7 +204,7 @@ def generate_answer(
             stopped_at = _first_stop(text, generation.stop)
             if stopped_at is not None:
                 break
-            certain = text[: _certain_length(text, held)]
+            certain = text[: _certain_length(text, held)] if form.is_free else ""
             certain = _called_picture(certain) if pictures else certain
             new = ""
             if certain.startswith(yielded) and not certain.endswith(REPLACEMENT):
@@ -185,7 +218,7 @@ def generate_answer(
     if grounded is not None and stopped_at is None:
         text = grounded.completed(text) if grounded.describes else grounded.text
         text = text[: _first_stop(text, generation.stop)]
-    text = _called_picture(text) if pictures else text
+    text = form.applied(_called_picture(text) if pictures else text)
     if text.startswith(yielded) and text != yielded:
         yield Piece(text[len(yielded) :], None)
     ended_s = perf_counter() - started
@@ -228,6 +261,10 @@ def _grounded(model: Model, question: str, videos: Sequence[PromptVideo]) -> Gro
     """The answer that findings and scores give, for a model that has senses and for at most one video."""
     if not model.config.senses or len(videos) > 1:
         return None
+    if not question:  # it was an instruction and nothing else
+        return Grounded(HELP)
+    if model.encoder.english_only and (refusal := declined(question)):
+        return Grounded(refusal)
     if not videos:
         return Grounded(INTRODUCTION)
     return ground(model.encoder, question, videos[0].video.findings, videos[0].segments)

@@ -1,10 +1,10 @@
 """The embedded encoder, which places ImageNet class posteriors in the space of sentence embeddings.
 
 EfficientNet-Lite0 gives a posterior over 1,000 classes for the whole frame and for four overlapping regions. Each
-posterior weights a mean of the MiniLM embeddings of the classes' names and definitions, as ConSE does (Norouzi et al.
-2014, https://arxiv.org/abs/1312.5650), so that a frame, a region and any English text can be compared. The encoder
-recognises what ImageNet-1k has names for: things, animals, food and some scenes. It hardly recognises people, actions
-or written text.
+posterior weights a mean of the sentence embeddings of the classes' names and definitions, as ConSE does (Norouzi et al.
+2014, https://arxiv.org/abs/1312.5650), so that a frame, a region and any text can be compared. The sentences are
+MiniLM's, which are English, or multilingual E5's; the posteriors are the same. The encoder recognises what ImageNet-1k
+has names for: things, animals, food and some scenes. It hardly recognises people, actions or written text.
 """
 
 import functools
@@ -23,20 +23,21 @@ from videollm.encoders.base import FrameFeatures, TextFeatures, batch_size
 from videollm.encoders.concepts import CLASSES, imagenet_concepts, membership
 from videollm.encoders.efficientnet import EfficientNetLite0, load_efficientnet
 from videollm.encoders.images import resize_crop
-from videollm.encoders.sentences import SentenceEncoder
+from videollm.encoders.sentences import E5, MINILM, SentenceEncoder, SentenceModel
 from videollm.errors import ConfigError
 
 NETWORK = "efficientnet_lite0"
 WINDOWS = (slice(0, 4), slice(3, 7))  # rows or columns of the 7x7 map that a region covers
+SENTENCES = {"": MINILM, E5.asset: E5}  # by `EncoderConfig.pretrained`
 
 
 class LiteEncoder:
-    """The FrameEncoder of the `lite` preset.
+    """The FrameEncoder of the presets `lite` and `lite-multilingual`.
 
     The tokens are the whole frame, then its regions top left, top right, bottom left and bottom right, all as unit
     vectors in the sentence space. Weights that are not cached are fetched.
 
-    Raises ConfigError if `config` names another network, and AssetError if weights cannot be fetched.
+    Raises ConfigError if `config` names another network or sentence model, and AssetError if weights cannot be fetched.
     """
 
     name = "lite"
@@ -44,22 +45,32 @@ class LiteEncoder:
     tokens_per_frame = 1 + len(WINDOWS) ** 2
     token_dim = 384
     embed_dim = 384
-    scale = 12.5  # found by scripts/fit_scale.py
-    english_only = True
+    scale = 12.5  # found by scripts/fit_scale.py with MiniLM; E5 takes the same and was not fitted
 
     def __init__(self, config: EncoderConfig | None = None, device: torch.device | str | None = None):
         config = config or EncoderConfig()
         if config.name != NETWORK:
             raise ConfigError(f"the lite encoder is {NETWORK}, not {config.name!r}; use kind='open_clip' for others")
+        if config.pretrained not in SENTENCES:
+            raise ConfigError(
+                f"the lite encoder has no sentence model {config.pretrained!r}; choose one of "
+                f"{', '.join(map(repr, SENTENCES))}"
+            )
+        self._sentences = SENTENCES[config.pretrained]
+        self.english_only = self._sentences.english_only
         self.device = torch.device(device or "cpu")
         self.dtype = resolve_dtype(config.dtype, self.device)
         concepts = imagenet_concepts()
         self.vocabulary = concepts.vocabulary
         self.revision = "-".join(
-            (assets.ASSETS["efficientnet-lite0"].key[:6], assets.ASSETS["all-minilm-l6-v2"].key[:6], concepts.sha[:6])
+            (
+                assets.ASSETS["efficientnet-lite0"].key[:6],
+                assets.ASSETS[self._sentences.asset].key[:6],
+                concepts.sha[:6],
+            )
         )
         self._weights = assets.fetch("efficientnet-lite0") / "model.safetensors"
-        text = load_file(_class_text() / "class_text.safetensors")
+        text = load_file(_class_text(self._sentences) / "class_text.safetensors")
         self.class_text = text["class_text"].to(self.device)  # (1000,384)
         self.centre = text["centre"].to(self.device)  # (384,)
         self._membership = membership(self.vocabulary).to(self.device)
@@ -125,10 +136,10 @@ class LiteEncoder:
     @functools.cached_property
     def sentences(self) -> SentenceEncoder:
         """The text tower."""
-        return SentenceEncoder(assets.fetch("all-minilm-l6-v2"), self.device)
+        return SentenceEncoder(self._sentences, self.device)
 
 
-def _class_text() -> Path:
+def _class_text(model: SentenceModel) -> Path:
     """Returns the folder with class_text (1000,384) and centre (384,), which is computed once.
 
     The row of a class is the mean embedding of its name, of "a photo of a NAME" and of its definition. centre is the
@@ -139,10 +150,10 @@ def _class_text() -> Path:
     def build(target: Path) -> None:
         words = concepts.vocabulary.words[:CLASSES]
         texts = [*words, *(f"a photo of a {word}" for word in words), *concepts.definitions]
-        sentences = SentenceEncoder(assets.fetch("all-minilm-l6-v2"), torch.device("cpu"))
+        sentences = SentenceEncoder(model, torch.device("cpu"))
         embed = sentences.embed(texts).view(3, CLASSES, -1).mean(0)
         centre = embed.mean(0)
         save_file({"class_text": embed - centre, "centre": centre}, target / "class_text.safetensors")
 
-    inputs = {"sentences": assets.ASSETS["all-minilm-l6-v2"].key, "concepts": concepts.sha, "recipe": 1}
+    inputs = {"sentences": assets.ASSETS[model.asset].key, "concepts": concepts.sha, "recipe": 1}
     return assets.derived("lite-class-text", inputs, build)

@@ -1,10 +1,12 @@
-"""Sentence embeddings of all-MiniLM-L6-v2 (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2).
+"""Sentence embeddings of all-MiniLM-L6-v2 (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2), which reads
+English, and of multilingual-e5-small (Wang et al. 2024, https://arxiv.org/abs/2402.05672).
 
 The network is written out here, because importing transformers' takes longer than a hundred sentences do.
 
 Shapes: B texts, L tokens, H width (384).
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,22 +15,47 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 
-MAX_TOKENS = 256  # the model was trained with at most so many
-WIDTH, HEADS, LAYERS, INNER = 384, 12, 6, 1536
+from videollm import assets
+
+WIDTH, HEADS, INNER = 384, 12, 1536  # of both models
 EPSILON = 1e-12
 
 
-class SentenceEncoder:
-    """English sentence embeddings, as sentence-transformers defines them: the normalised mean of the last hidden
-    states."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentenceModel:
+    """A model of sentences.
 
-    def __init__(self, directory: Path, device: torch.device):
+    Attributes:
+        asset: The asset with its weights.
+        max_tokens: The largest number of tokens of a text that it was trained with.
+        prefix: What each text began with in its training.
+        english_only: Whether it understands no other language.
+    """
+
+    asset: str
+    max_tokens: int
+    prefix: str = ""
+    english_only: bool = False
+
+
+MINILM = SentenceModel(asset="all-minilm-l6-v2", max_tokens=256, english_only=True)
+E5 = SentenceModel(asset="multilingual-e5-small", max_tokens=512, prefix="query: ")
+
+
+class SentenceEncoder:
+    """Sentence embeddings, as sentence-transformers defines them: the normalised mean of the last hidden states.
+
+    Raises AssetError if the weights cannot be fetched.
+    """
+
+    def __init__(self, model: SentenceModel, device: torch.device):
+        directory = assets.fetch(model.asset)
+        self.model = model
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._device = device
-        self.network = MiniLM().eval().requires_grad_(False).to(device)
-        self.network.load(directory / "model.safetensors")
+        self.network = SentenceBert.load(directory / "model.safetensors").to(device)
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -41,8 +68,8 @@ class SentenceEncoder:
         return tokens, mask, embed
 
     def reads_whole(self, text: str) -> bool:
-        """Returns whether the text has at most `MAX_TOKENS` tokens."""
-        return len(self._tokenizer.encode(text)) <= MAX_TOKENS
+        """Returns whether the text has at most `model.max_tokens` tokens."""
+        return len(self._tokenizer.encode(self.model.prefix + text)) <= self.model.max_tokens
 
     def embed(self, texts: list[str], batch_size: int = 64) -> torch.Tensor:
         """Returns unit vectors (B,384). Texts of similar length share a batch, because padding takes time."""
@@ -51,21 +78,31 @@ class SentenceEncoder:
         return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
 
     def _ids(self, text: str) -> list[int]:
-        """Returns the ids of at most `MAX_TOKENS` tokens. The last one always ends the sentence."""
-        ids = self._tokenizer.encode(text).ids
-        return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], ids[-1]]
+        """Returns the ids of at most `model.max_tokens` tokens. The last one always ends the sentence."""
+        ids, most = self._tokenizer.encode(self.model.prefix + text).ids, self.model.max_tokens
+        return ids if len(ids) <= most else [*ids[: most - 1], ids[-1]]
 
 
-class MiniLM(nn.Module):
-    """BERT (Devlin et al. 2019) with six layers, and the mean of its last hidden states."""
+class SentenceBert(nn.Module):
+    """BERT (Devlin et al. 2019), and the mean of its last hidden states."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: int, layers: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(30522, WIDTH)
+        self.words = nn.Embedding(words, WIDTH)
         self.positions = nn.Embedding(512, WIDTH)
         self.kinds = nn.Embedding(2, WIDTH)  # of a pair of sentences; only the first one's row is used
         self.norm = nn.LayerNorm(WIDTH, EPSILON)
-        self.layers = nn.ModuleList(MiniLMLayer() for _ in range(LAYERS))
+        self.layers = nn.ModuleList(SentenceBertLayer() for _ in range(layers))
+
+    @classmethod
+    def load(cls, file: Path) -> "SentenceBert":
+        """From a BERT state dict in a safetensors file. Weights keep their dtype: word embeddings may be float16."""
+        theirs = load_file(file)
+        layers = sum(name.endswith("intermediate.dense.weight") for name in theirs)
+        with torch.device("meta"):
+            network = cls(len(theirs["embeddings.word_embeddings.weight"]), layers)
+        network.load_state_dict({name: theirs[_bert_name(name)] for name in network.state_dict()}, assign=True)
+        return network.eval().requires_grad_(False)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, padded: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the hidden states (B,L,H) over the norm of their masked mean, and that mean as unit vectors (B,H).
@@ -75,7 +112,7 @@ class MiniLM(nn.Module):
             mask: bool (B,L), False at padding.
             padded: Whether there is any padding. Attention is faster without a mask.
         """
-        x = self.words(ids) + self.kinds.weight[0]
+        x = self.words(ids).float() + self.kinds.weight[0]
         x = self.norm(x + self.positions.weight[: ids.shape[1]])
         seen = mask[:, None, None] if padded else None
         for layer in self.layers:
@@ -84,14 +121,9 @@ class MiniLM(nn.Module):
         norm = mean.norm(dim=-1, keepdim=True)
         return x / norm[..., None], mean / norm
 
-    def load(self, file: Path) -> None:
-        """Fills the weights from a BERT state dict in a safetensors file."""
-        theirs = load_file(file)
-        self.load_state_dict({name: theirs[_bert_name(name)] for name in self.state_dict()})
-
 
 def _bert_name(name: str) -> str:
-    """Returns the name that a tensor of `MiniLM` has in BERT state dicts."""
+    """Returns the name that a tensor of `SentenceBert` has in BERT state dicts."""
     *layer, part, kind = name.split(".")
     where = f"encoder.layer.{layer[1]}" if layer else "embeddings"
     return f"{where}.{(_LAYER if layer else _EMBEDDINGS)[part]}.{kind}"
@@ -115,7 +147,7 @@ _LAYER = {
 }
 
 
-class MiniLMLayer(nn.Module):
+class SentenceBertLayer(nn.Module):
     """Attention and MLP, each added to its input and then normalised."""
 
     def __init__(self) -> None:

@@ -59,6 +59,14 @@ def select_tags(concepts: torch.Tensor, vocabulary: Vocabulary, *, k: int, thres
     return [Tag(vocabulary.words[i], probs[i]) for i in sorted(taken, key=lambda i: -probs[i])]
 
 
+def is_below(word: str, general: str, vocabulary: Vocabulary) -> bool:
+    """Returns whether a word of the vocabulary is `general` or below it in the hierarchy."""
+    if word == general:
+        return True
+    lineages, _ = _hierarchy(vocabulary)
+    return any(vocabulary.words[concept] == general for concept in lineages[vocabulary.words.index(word)])
+
+
 def concept_probabilities(embed: torch.Tensor, text_embed: torch.Tensor, scale: float | torch.Tensor) -> torch.Tensor:
     """Returns the zero-shot probabilities (T,C) of texts (C,E) for frames (T,E), given as unit vectors. Rows sum to 1.
 
