@@ -71,7 +71,7 @@ WORLD_FRAMES = DenseRecipe(
     losses=DenseLossWeights(frames=1.0),
     optimizer=StageOptimizerConfig(learning_rate=2.5e-3, weight_decay=0.02),
     checkpoints=CheckpointConfig(log_every=50, save_every=200),
-    dataset=DenseDataConfig(num_videos=60_000, batch_size=16, frames_of_clip=3),
+    dataset=DenseDataConfig(num_videos=100_000, batch_size=16, frames_of_clip=3),
 )
 WORLD_EVENTS = DenseRecipe(
     name="world_events",
@@ -81,6 +81,6 @@ WORLD_EVENTS = DenseRecipe(
     losses=DenseLossWeights(events=1.0, moments=1.0, readout=1.0),
     optimizer=StageOptimizerConfig(optimizer="muon", learning_rate=3e-3, weight_decay=0.02),
     checkpoints=CheckpointConfig(log_every=50, save_every=200),
-    dataset=DenseDataConfig(num_videos=28_000, batch_size=16),
+    dataset=DenseDataConfig(num_videos=36_000, batch_size=16),
 )
 DENSE: dict[str, DenseRecipe] = {r.name: r for r in (WORLD_FRAMES, WORLD_EVENTS)}

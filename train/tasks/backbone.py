@@ -70,6 +70,7 @@ def _open_clip_towers(architecture: str, weights: str) -> tuple[OpenClipVision, 
     with refusing_code():  # a text tower may be one of transformers
         model = open_clip.create_model(architecture, pretrained=weights or None, force_custom_text=True)
     config, seen = open_clip.get_model_config(architecture), open_clip.get_model_preprocess_cfg(model)
+    assert config is not None and isinstance(model, open_clip.CustomTextCLIP)
     size = seen["size"]
     shared = {"embed_dim": config["embed_dim"], "quick_gelu": config.get("quick_gelu", False)}
     vision = OpenClipVision(

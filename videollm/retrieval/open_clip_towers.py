@@ -65,7 +65,8 @@ class OpenClipVision(nn.Module):
     def __init__(self, config: OpenClipVisionConfig):
         super().__init__()
         self.config = config
-        self.model = _build_vision_tower(config.embed_dim, deepcopy(config.vision_cfg), config.quick_gelu)
+        settings: Any = deepcopy(config.vision_cfg)
+        self.model = _build_vision_tower(config.embed_dim, settings, config.quick_gelu)
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -99,7 +100,8 @@ class OpenClipText(nn.Module):
     def __init__(self, config: OpenClipTextConfig):
         super().__init__()
         self.config = config
-        self.model = _build_text_tower(config.embed_dim, deepcopy(config.text_cfg), config.quick_gelu)
+        settings: Any = deepcopy(config.text_cfg)
+        self.model = _build_text_tower(config.embed_dim, settings, config.quick_gelu)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> TextFeatures:
         """Returns tokens (B,L,E) and embed (B,E), not normalised, of ids (B,L), int64, with a mask (B,L), bool."""
