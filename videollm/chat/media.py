@@ -25,7 +25,7 @@ def media_conditions(model: Model, prompt: Prompt, answer: Sequence[int]) -> tup
     if not model.config.outputs.modalities:
         return ()
     starts: dict[int, Modality] = {ids[0]: modality for modality, ids in model.processor.signals.items()}
-    shown: list[Modality] = [starts[token] for token in answer if token in starts][:MOST_MEDIA]
+    shown: list[Modality] = [starts[token] for token in answer if token in starts]
     if not shown:
         return ()
     llm = model.llm
@@ -36,7 +36,7 @@ def media_conditions(model: Model, prompt: Prompt, answer: Sequence[int]) -> tup
     # Those of earlier answers come first.
     waiting: dict[Modality, int] = {starts[start]: prompt.ids.count(start) for start in starts}
     made = []
-    for modality in shown:
+    for modality in shown[:MOST_MEDIA]:
         number = waiting[modality]
         waiting[modality] += 1
         made.append(MediaCondition(modality, found[modality][number : number + 1]))
