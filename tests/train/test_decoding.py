@@ -1,16 +1,18 @@
-"""Any-to-any at toy size: encoding alignment, then decoding alignment, stopped and resumed."""
+"""Any-to-any at toy size: encoding alignment, decoding alignment, instruction tuning, and files beside an answer."""
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from scripts import tiny_pipeline
-from tests.train.rows import CAPTIONS, write_rows
-from train import decoding, stage1
+from tests.train.rows import CAPTIONS, SAMPLE, sample, write_rows
+from train import decoding, stage1, stage2
 from train.configs.decoding import DECODING
 from train.configs.stage2 import CHECKPOINT_STAGE2
 from train.data.conditions import ConditionCollator, text_encoders
@@ -18,6 +20,8 @@ from train.tasks.decoding import DecodingTask
 from train.tasks.video_llm import starting_model, trained_checkpoint
 from videollm import checkpoint
 from videollm.checkpoint import Model
+from videollm.cli import main
+from videollm.decoders.media import GENERATED
 from videollm.errors import ConfigError
 from videollm.models.processor import IGNORE, Message
 from videollm.output_config import MODALITIES
@@ -85,6 +89,45 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(folder: Path, aligned
     decoding.main(arguments(folder, "again", "--resume", "last"))
     whole, again = (load_file(path / "projector.safetensors") for path in (aligned, folder / "again"))
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_tuned_model_answers_with_files(folder: Path, aligned: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [
+        sample("purr", "qa", "Let me hear a cat.", "Listen. <audio>a cat purrs</audio>", video=""),
+        sample("cat", "qa", "Show me the start.", "Here. <image>a tabby cat</image>", end=4.0),
+    ]
+    data, tuned = folder / "shown.jsonl", folder / "tuned"
+    data.write_text("".join(row.to_json() + "\n" for row in rows))
+    words = ["checkpoint_stage2", "--init", str(aligned), "--tune", "adapter", "--lora-r", "16", "--data", str(data)]
+    words += ["--features", str(folder / "features")]
+    words += ["--output", str(tuned), "--batch-size", "2", "--epochs", "300", "--learning-rate", "5e-3"]
+    stage2.main(words)
+    capsys.readouterr()
+
+    # The toy language model is random and frozen, so that it does not learn where an answer ends.
+    said = [
+        "--model",
+        str(tuned),
+        "--max-new-tokens",
+        "8",
+        "--media-out",
+        str(folder / "media"),
+        "--steps",
+        "1",
+        "--seed",
+        "0",
+    ]
+    assert main(["ask", str(SAMPLE), "Show me the start.", "--end", "4", *said, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["text"] == "Here."
+    (file,) = answer["media"]
+    assert file["modality"] == "image"
+    with Image.open(file["path"]) as image:
+        assert GENERATED in image.info["XML:com.adobe.xmp"]
+    assert main(["ask", str(SAMPLE), "Show me the start.", "--end", "4", *said]) == 0
+    assert f"image: {folder / 'media/0002-image.png'}\n" in capsys.readouterr().out
+    assert main(["ask", str(SAMPLE), "Show it.", *said, "--video-decoder", "x"]) == 2
+    assert "shows no video" in capsys.readouterr().err
 
 
 def test_what_cannot_be_trained_is_refused(folder: Path, aligned: Path):
