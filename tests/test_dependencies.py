@@ -14,11 +14,11 @@ OWN = {"videollm", "train", "data_gen", "serve", "tests", "scripts"}
 # lmms-eval is installed without its dependencies (see pyproject.toml); _typeshed exists for type checkers only.
 UNDECLARED = {"lmms_eval", "_typeshed"}
 EXTRAS = {
-    "videollm": ("decord", "edit", "eval", "index", "mcp", "ocr", "ray", "serve"),
+    "videollm": ("decord", "edit", "eval", "generate", "index", "mcp", "ocr", "ray", "serve"),
     "train": ("train",),
     "data_gen": ("data", "ray"),
     "serve": ("serve",),
-    "tests": ("data", "dev", "edit", "eval", "index", "mcp", "ocr", "ray", "serve", "train"),
+    "tests": ("data", "dev", "edit", "eval", "generate", "index", "mcp", "ocr", "ray", "serve", "train"),
 }
 
 

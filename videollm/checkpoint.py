@@ -75,8 +75,9 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
         torch.default_generator.manual_seed(seed)
         if config.llm.lora is not None:
             language_model = add_lora(language_model, config.llm.lora)
-        llm = assemble(config, encoder, language_model)
-    return Model(config, encoder, Processor(load_tokenizer(config.llm), config), llm)
+        processor = Processor(load_tokenizer(config.llm), config)
+        llm = assemble(config, encoder, language_model, processor.first_signal)
+    return Model(config, encoder, processor, llm)
 
 
 def load(
@@ -201,13 +202,13 @@ def load_directory(
             language_model = language_model.merge_and_unload()
     embeddings: Any = language_model.get_input_embeddings()
     check_sizes(config, encoder, embeddings.weight, directory / "projector.safetensors")
-    llm = assemble(config, encoder, language_model)
-    load_projector(llm, directory / "projector.safetensors")
     own = directory / "tokenizer"
-    tokenizer = load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source)
+    processor = Processor(load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source), config)
+    llm = assemble(config, encoder, language_model, processor.first_signal)
+    load_projector(llm, directory / "projector.safetensors")
     llm.train(trainable)
     encoder = hearing(encoder, config.audio, directory / AUDIO, device)
-    return Model(config, encoder, Processor(tokenizer, config), llm)
+    return Model(config, encoder, processor, llm)
 
 
 def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable: bool = False) -> Any:
@@ -268,10 +269,16 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
         (directory / "card.md").write_text(card)
 
 
-def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) -> VideoLLM:
-    """Returns a model with an untrained projector between the encoder's features and the language model."""
+def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any, first_signal: int = 0) -> VideoLLM:
+    """Returns a model with an untrained projector between the encoder's features and the language model.
+
+    first_signal: `Processor.first_signal` of a model with outputs.
+    """
     wrapped = VideoLLMConfig(
-        model=config.to_dict(), token_dim=encoder.token_dim, tokens_per_frame=encoder.tokens_per_frame
+        model=config.to_dict(),
+        token_dim=encoder.token_dim,
+        tokens_per_frame=encoder.tokens_per_frame,
+        first_signal=first_signal,
     )
     llm = VideoLLM(wrapped, language_model)
     # The projector's output joins the word embeddings, wherever a device map has put those. `llm.to` would also move
@@ -282,4 +289,6 @@ def assemble(config: ModelConfig, encoder: FrameEncoder, language_model: Any) ->
     if llm.audio is not None:
         llm.audio.to(device)
         llm.audio_norm.to(device)
+    if llm.outputs is not None:
+        llm.outputs.to(device)
     return llm

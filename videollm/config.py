@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 from videollm.audio_config import AudioConfig
 from videollm.checks import check, check_choice, check_positive
+from videollm.output_config import OutputConfig
 from videollm.sampling_config import SamplingConfig as SamplingConfig
 from videollm.tower_config import TowerConfig
 
@@ -236,6 +237,7 @@ class ModelConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     temporal: TemporalConfig = field(default_factory=TemporalConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
+    outputs: OutputConfig = field(default_factory=OutputConfig)
     llm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     senses: tuple[str, ...] = ()  # see `split_sense`
@@ -270,6 +272,7 @@ class ModelConfig:
 _LATER = {"senses": (), "class_token": False, "pixels": 0, "words": 0, "positions": 512, "instruction": ()}
 _LATER |= {"dora": False}
 _LATER |= {"stem": "none", "tower": None, "near_keyframes": False, "audio": dataclasses.asdict(AudioConfig())}
+_LATER |= {"outputs": dataclasses.asdict(OutputConfig())}
 
 
 def _without_later(values: dict[str, Any]) -> dict[str, Any]:
@@ -287,6 +290,7 @@ _NESTED: dict[str, Any] = {
     "lora": LoraConfig,
     "tower": TowerConfig,
     "audio": AudioConfig,
+    "outputs": OutputConfig,
 }
 
 

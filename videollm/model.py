@@ -18,6 +18,7 @@ from videollm.encoders.build import build_encoder
 from videollm.encoders.pixels import PixelEncoder
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.audio import build_audio
+from videollm.models.outputs import MediaOutputs
 from videollm.models.processor import Processor
 from videollm.models.served import SHORT_SIDE, ServedLLM, ServedProcessor, served_config
 from videollm.models.temporal import build_temporal
@@ -213,6 +214,7 @@ def check_sizes(config: ModelConfig, encoder: FrameEncoder, embeddings: torch.Te
     frame_layers = temporal.frame_layers if temporal.kind == "video_llama" else 0
     layers = max(temporal.layers, frame_layers, temporal.tower.layers if temporal.tower else 0)
     layers = max(layers, config.audio.layers if config.audio.kind != "none" else 0)
+    layers = max(layers, config.outputs.layers if config.outputs.modalities else 0)
     if layers > tensors:
         raise CheckpointError(f"{path}: {tensors} tensors cannot be those of {layers} layers in config.json")
     width = embeddings.shape[1]
@@ -220,13 +222,17 @@ def check_sizes(config: ModelConfig, encoder: FrameEncoder, embeddings: torch.Te
         with torch.device("meta"):
             module = build_temporal(temporal, encoder.token_dim, width, encoder.tokens_per_frame)
             audio = build_audio(config.audio, width)
+            outputs = MediaOutputs(config.outputs, width, 0)
     except RuntimeError as error:  # sizes that no tensor can have
         raise CheckpointError(
-            f"{path}: does not have the sizes of {temporal} and {config.audio} in config.json ({error})"
+            f"{path}: does not have the sizes of {temporal}, {config.audio} and {config.outputs} in config.json "
+            f"({error})"
         ) from error
     expected = {f"temporal.{name}": tensor.shape for name, tensor in module.state_dict().items()}
     if audio is not None:
         expected |= {f"audio.{name}": tensor.shape for name, tensor in audio.state_dict().items()}
+    if config.outputs.modalities:
+        expected |= {f"outputs.{name}": tensor.shape for name, tensor in outputs.state_dict().items()}
     if temporal.output_norm:
         norms = ("visual_norm",) if audio is None else ("visual_norm", "audio_norm")
         expected |= {f"{norm}.{name}": torch.Size((width,)) for norm in norms for name in ("weight", "bias")}

@@ -11,6 +11,7 @@ import pytest
 
 from train.configs.base import Recipe, leaves
 from train.configs.clip import CLIPS
+from train.configs.decoding import DECODING
 from train.configs.dense import DENSE
 from train.configs.retrieval import RETRIEVAL
 from train.configs.rl import RL
@@ -24,9 +25,10 @@ from videollm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 FAMILIES: dict[str, Mapping[str, Recipe]] = {
-    "stage1": STAGE1, "stage2": STAGE2, "dense": DENSE, "clip": CLIPS, "retrieval": RETRIEVAL, "rl": RL
+    "stage1": STAGE1, "stage2": STAGE2, "decoding": DECODING, "dense": DENSE, "clip": CLIPS, "retrieval": RETRIEVAL,
+    "rl": RL,
 }  # fmt: skip
-STAGES = {**STAGE1, **STAGE2, **DENSE}
+STAGES = {**STAGE1, **STAGE2, **DECODING, **DENSE}
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -88,6 +90,9 @@ def test_there_are_variants_of_each_large_recipe():
         ("world_events", {"data": "x"}, "draws its clips"),
         ("world_frames", {"zero_stage": 3}, "zero_stage 3 does not fit"),
         ("lite_stage2", {"eval_data": "x"}, "eval_data needs data"),
+        ("debug_decoding", {"data": ""}, "data is empty"),
+        ("debug_decoding", {"workers": 1}, "set workers 0"),
+        ("debug_decoding", {"zero_stage": 3}, "would divide the rows of the signal tokens"),
     ],
 )
 def test_impossible_recipes_are_refused(name: str, changes: dict[str, Any], message: str):

@@ -21,6 +21,7 @@ from train.tasks.stages import read_rows, stage_card
 from train.tasks.video_llm import save_checkpoint, starting_model
 from videollm.checkpoint import Model
 from videollm.encoders.pixels import PixelEncoder
+from videollm.errors import ConfigError
 from videollm.models.processor import Message, Prompt
 
 
@@ -44,7 +45,22 @@ class InstructionTask(TrainingTask):
 
     def collator(self) -> Callable[[Any], dict[str, Any]]:
         """Returns what turns prompts into the arguments of the model."""
-        return PromptCollator(self.model.processor)
+        outputs = self.model.config.outputs
+        if not outputs.modalities:
+            return PromptCollator(self.model.processor)
+        if self.recipe.parallelism.zero_stage == 3:
+            raise ConfigError(
+                "zero_stage 3 would divide the rows of the signal tokens, which the language model reads; "
+                "use zero_stage 2"
+            )
+        if self.recipe.dataset.workers:
+            raise ConfigError(
+                f"workers is {self.recipe.dataset.workers}, but the training process itself encodes what answers show; "
+                "set workers 0"
+            )
+        from train.data.conditions import ConditionCollator, text_encoders  # imports diffusers
+
+        return ConditionCollator(self.model.processor, text_encoders(outputs))
 
     def save(self, output: Path, state: dict[str, torch.Tensor], card: str) -> None:
         """Writes what `videollm.load` reads. `state` has the trained tensors by the names of `module`."""
@@ -52,6 +68,8 @@ class InstructionTask(TrainingTask):
 
     def _simulate(self) -> None:
         dataset = self.recipe.dataset
+        if self.model.config.outputs.modalities:
+            raise ConfigError("data is empty; a model that shows learns it from rows, so give the file of such rows")
         if isinstance(self.model.encoder, PixelEncoder):
             self.rows = RenderedClips(dataset.num_videos, self.recipe.seed + 1)
             self.sampler = Draws(self._order((dataset.num_videos,)))

@@ -23,12 +23,14 @@ def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
     """Returns the model of a stage, built from the preset or with the weights of the checkpoint that stage 2 starts
     from.
 
-    Raises ConfigError if this checkpoint has an adapter and the recipe does not train one.
+    Raises ConfigError if this checkpoint has an adapter and the recipe does not train one, or has outputs and the
+    recipe trains all of the language model.
     """
     if not isinstance(recipe, InstructionRecipe):
         return fresh_model(recipe)
     model = preset_model(recipe) if recipe.network.model else loaded_model(recipe)
     if recipe.tuning.trains_language_model:
+        _refuse_outputs(model, recipe.tuning.init)
         model.llm.language_model.requires_grad_(True)
     if recipe.tuning.tune == "language_model":
         for module in (model.llm.temporal, model.llm.audio):
@@ -88,9 +90,19 @@ def _keep_adapter(tuning: TuningConfig) -> None:
 def trained_checkpoint(directory: Path) -> Model:
     """Returns a checkpoint to continue training: its adapter if it has one, else its whole language model."""
     model = checkpoint.load_directory(directory, rank_device(), trainable=True)
+    _refuse_outputs(model, str(directory))
     if model.config.llm.lora is None:
         model.llm.language_model.requires_grad_(True)
     return model
+
+
+def _refuse_outputs(model: Model, name: str) -> None:
+    """Raises ConfigError for a model that shows, whose signal tokens are rows beside those of the language model."""
+    if model.config.outputs.modalities:
+        raise ConfigError(
+            f"{name} shows {', '.join(model.config.outputs.modalities)}, which only stage 2 with tune adapter or "
+            "projector trains further"
+        )
 
 
 def fresh_model(recipe: PresetRecipe) -> Model:

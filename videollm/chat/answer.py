@@ -1,9 +1,13 @@
 """The answer to a question: its text, the parts of the video that support it, and how it was made."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from videollm.output_config import Modality
 from videollm.senses.finding import Finding
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,24 @@ class Receipt(GenerationReceipt):
     finish: Literal["stop", "length"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MediaCondition:
+    """Something that an answer shows, before a diffusion model has made it.
+
+    Attributes:
+        modality: What it is.
+        embeddings: The text condition (1,Q,C) of the diffusion model.
+    """
+
+    modality: Modality
+    embeddings: "torch.Tensor"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A text, the segments that support it, and how it was made."""
+    """A text, the segments that support it, how it was made, and what is shown beside it."""
 
     text: str
     evidence: tuple[Evidence, ...]
     receipt: Receipt
+    media: tuple[MediaCondition, ...] = ()

@@ -23,8 +23,9 @@ LLAMAS = ("smollm2-135m-instruct",)  # assets that `LlamaRunner` can run
 def load_to_chat(name: str, device: str | torch.device | None = None, **options: Any) -> Model:
     """Returns a trained model that answers, but computes no losses. Arguments and errors are those of `videollm.load`.
 
-    For a Llama from an asset on a CPU, the adapter is merged once and the result kept beside the assets, whence it is
-    memory-mapped: neither transformers' models nor PEFT are imported. Other models are loaded by `videollm.load`.
+    For a Llama from an asset on a CPU that answers with text alone, the adapter is merged once and the result kept
+    beside the assets, whence it is memory-mapped: neither transformers' models nor PEFT are imported. Other models are
+    loaded by `videollm.load`.
     """
     if options.get("server_url") is not None:
         return served_model(name, device, **options)
@@ -33,7 +34,7 @@ def load_to_chat(name: str, device: str | torch.device | None = None, **options:
     if is_plain and (directory := find(name)) is not None:
         config, towers = read_config(directory, name)
         asset = config.llm.source.removeprefix("asset:")
-        if asset in LLAMAS and not config.llm.load_in_4bit:
+        if asset in LLAMAS and not config.llm.load_in_4bit and not config.outputs.modalities:
             check_objects(directory)
             encoder = build_encoder(config.encoder, device)
             check_revision(directory, config, towers, encoder)

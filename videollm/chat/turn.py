@@ -10,6 +10,7 @@ from typing import Any
 from videollm.chat.answer import Answer, Evidence, Receipt
 from videollm.chat.form import Form, declined, read_form
 from videollm.chat.grounded import CANNOT_TELL, EVIDENCE, HELP, INTRODUCTION, Grounded, evidence_of, ground
+from videollm.chat.media import media_conditions
 from videollm.chat.questions import asked_time, is_description, told_spans
 from videollm.encoders.presence import LEAST_COSINE
 from videollm.errors import ContextOverflowError
@@ -254,7 +255,7 @@ def generate_answer(
         found = _evidence(model, question, described, videos)
         starts = {e.start_s for e in found}
         evidence = (*found, *(e for e in evidence if e.start_s not in starts))
-    yield Answer(text, evidence, receipt)
+    yield Answer(text, evidence, receipt, media_conditions(model, prompt, [token.id for token in tokens]))
 
 
 def _grounded(model: Model, question: str, videos: Sequence[PromptVideo]) -> Grounded | None:

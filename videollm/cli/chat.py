@@ -4,8 +4,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from videollm.cli.media import media_arguments, open_studio, write_media
 from videollm.cli.models import new_session, open_session
 from videollm.cli.options import (
     Commands,
@@ -30,6 +31,7 @@ from videollm.errors import ConfigError, VideoLLMError, reason_of
 if TYPE_CHECKING:
     from videollm.chat.answer import Answer
     from videollm.chat.session import ChatSession
+    from videollm.decoders.studio import MediaStudio
 
 CHAT_COMMANDS = "/evidence, /receipt, /video PATH, /save FILE, /quit"
 
@@ -42,7 +44,8 @@ def register(commands: Commands) -> None:
         sampling_arguments(),
         senses_arguments(),
     )
-    parser = add_command(commands, "ask", ask, "ask one question about a video", *one_video, generation_arguments())
+    talking = (*one_video, generation_arguments(), media_arguments())
+    parser = add_command(commands, "ask", ask, "ask one question about a video", *talking)
     parser.add_argument("video", nargs="?", help="leave it out with --index")
     parser.add_argument("question", type=plain_text)
     parser.add_argument("--index", metavar="DIR", help="ask about the videos of a search index; the answer cites them")
@@ -53,9 +56,7 @@ def register(commands: Commands) -> None:
         "its key is read from OPENAI_API_KEY",
     )
 
-    parser = add_command(
-        commands, "chat", chat, "talk about a video in the terminal", *one_video, generation_arguments()
-    )
+    parser = add_command(commands, "chat", chat, "talk about a video in the terminal", *talking)
     parser.add_argument("video")
 
     parser = add_command(commands, "caption", caption, "describe a video", *one_video)
@@ -85,12 +86,15 @@ def ask(options: Options) -> None:
             raise ConfigError(f"the question is missing; write it after the video: ask {options.question} 'QUESTION'")
         raise ConfigError("no video was given; name the video, or give --index DIR to ask about an indexed collection")
     on_text = None if options.json else print_piece
+    files: list[dict[str, Any]] = []
     if options.server:
         answer = _ask_server(options, on_text)
     else:
         session = open_session(options)
+        studio = open_studio(options, session.model)
         answer = session.ask(options.question, generation_of(options, session.model.config), on_text)
-    print_result(options, answer_json(answer), "\n" + _evidence_and_receipt(answer))
+        files = write_media(studio, answer)
+    print_result(options, _with_files(answer, files), f"\n{_listed(files)}{_evidence_and_receipt(answer)}")
 
 
 def _ask_server(options: Options, on_text: Callable[[str], None] | None) -> "Answer":
@@ -133,6 +137,7 @@ def _ask_index(options: Options) -> None:
 
 def chat(options: Options) -> None:
     session, answer = open_session(options), None
+    studio = open_studio(options, session.model)
     print(f"Ask about the video. {CHAT_COMMANDS}", file=sys.stderr)
     while True:
         try:
@@ -142,7 +147,7 @@ def chat(options: Options) -> None:
         if line == "/quit":
             return
         try:
-            session, answer = _chat_line(options, line, session, answer)
+            session, answer = _chat_line(options, line, session, answer, studio)
         except VideoLLMError as error:
             print(error, file=sys.stderr)  # the conversation goes on
         except OSError as error:
@@ -152,7 +157,7 @@ def chat(options: Options) -> None:
 
 
 def _chat_line(
-    options: Options, line: str, session: "ChatSession", answer: "Answer | None"
+    options: Options, line: str, session: "ChatSession", answer: "Answer | None", studio: "MediaStudio | None"
 ) -> "tuple[ChatSession, Answer | None]":
     """Carries out one line of the user and returns the session and the last answer after it."""
     command, _, argument = line.partition(" ")
@@ -166,8 +171,17 @@ def _chat_line(
         print(f"commands: {CHAT_COMMANDS}")
     elif line:
         answer = session.ask(line, generation_of(options, session.model.config), None if options.json else print_piece)
-        print(to_json(answer_json(answer)) if options.json else "")
+        files = write_media(studio, answer)
+        print(to_json(_with_files(answer, files)) if options.json else f"\n{_listed(files)}".removesuffix("\n"))
     return session, answer
+
+
+def _with_files(answer: "Answer", files: list[dict[str, Any]]) -> dict[str, Any]:
+    return answer_json(answer) | ({"media": files} if files else {})
+
+
+def _listed(files: list[dict[str, Any]]) -> str:
+    return "".join(f"{file['modality']}: {file['path']}\n" for file in files)
 
 
 def _save(session: "ChatSession", name: str) -> None:

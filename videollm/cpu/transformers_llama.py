@@ -17,13 +17,14 @@ def supports(language_model: nn.Module) -> bool:
     """Returns whether `LlamaRunner` computes what the model computes.
 
     It does for a Llama or Qwen2 on the CPU that is gated by SiLU and has full attention, fixed rotary frequencies and
-    plain weights (neither quantised nor with an adapter beside them).
+    plain weights (neither quantised nor with an adapter or rows of signal tokens beside them).
     """
     if type(language_model) not in (LlamaForCausalLM, Qwen2ForCausalLM):
         return False
     config: Any = language_model.config
     on_cpu = all(p.device.type == "cpu" for p in language_model.parameters())
     plain = all(type(m) is nn.Linear for m in language_model.modules() if isinstance(m, nn.Linear))
+    plain = plain and "forward" not in vars(language_model.lm_head)  # rows of signal tokens replace its forward
     full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
     fixed = config.rope_parameters.get("rope_type", "default") in FIXED_ROPE
     return on_cpu and plain and full and fixed and config.hidden_act == "silu"

@@ -8,8 +8,7 @@ template.
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jinja2 import TemplateError
@@ -20,98 +19,18 @@ from videollm.features.encode import SegmentFeatures
 from videollm.models.labels import IGNORE
 from videollm.models.layouts import LAYOUTS
 from videollm.models.notes import segment_note, video_note
-from videollm.models.visual_prompting import AUDIO_TOKEN_ID, VISUAL_TOKEN_ID, VisualBatch, VisualPrompting
+from videollm.models.outputs import signal_ids
+from videollm.models.prompt import Prompt, collate, shared_prefix
+from videollm.output_config import Modality
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+__all__ = ["IGNORE", "Message", "Processor", "Prompt", "collate", "shared_prefix"]
+
 SLOT = "\ue000{}\ue001"  # private-use characters, which stand for a message's text while the template is applied
 SLOTS = re.compile("\ue000(\\d+)\ue001")
-
-
-@dataclass(slots=True)
-class Prompt:
-    """A prompt of L tokens.
-
-    Attributes:
-        ids: The L token ids. Each segment has `queries` ids equal to `VISUAL_TOKEN_ID`. If it is heard, ids equal to
-            `AUDIO_TOKEN_ID` are beside them.
-        labels: The L labels, which are `IGNORE` outside answers.
-        segments: The segments in the order of the prompt.
-        dropped_turns: The number of turns of the conversation that were left out of the prompt.
-    """
-
-    ids: list[int] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    segments: list[SegmentFeatures] = field(default_factory=list)
-    dropped_turns: int = 0
-    # Text of a published layout that is tokenised as one piece with what follows, and which of its characters are
-    # learned.
-    _joined: str = ""
-    _learned: list[bool] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def add_visual(self, segment: SegmentFeatures, queries: int) -> None:
-        """Appends the placeholders of a segment's query tokens."""
-        self.ids += [VISUAL_TOKEN_ID] * queries
-        self.labels += [IGNORE] * queries
-        self.segments.append(segment)
-
-    def add_audio(self, queries: int) -> None:
-        """Appends the placeholders of the query tokens of a segment's audio. The segment is added by `add_visual`."""
-        self.ids += [AUDIO_TOKEN_ID] * queries
-        self.labels += [IGNORE] * queries
-
-    def add_ids(self, ids: list[int], *, learn: bool = False) -> None:
-        """Appends tokens, which are labels too if the model is to learn to write them."""
-        self.ids += ids
-        self.labels += ids if learn else [IGNORE] * len(ids)
-
-    @property
-    def visual_tokens(self) -> int:
-        """The number of tokens that stand for video."""
-        return self.ids.count(VISUAL_TOKEN_ID)
-
-    @property
-    def audio_tokens(self) -> int:
-        """The number of tokens that stand for sound."""
-        return self.ids.count(AUDIO_TOKEN_ID)
-
-    @property
-    def audio(self) -> list[torch.Tensor]:
-        """The features of the segments' audio that the prompt has placeholders for."""
-        return [s.audio for s in self.segments if s.audio is not None] if self.audio_tokens else []
-
-    def reusable(self, ids: list[int]) -> int:
-        """Returns how many leading tokens a model that has read `ids` need not read again.
-
-        The last token of the prompt is always read, because its logits are not kept.
-        """
-        return min(shared_prefix(ids, self.ids), len(self) - 1)
-
-    def inputs(self, llm: VisualPrompting, kept: int) -> torch.Tensor:
-        """Returns the embeddings (L,H) of the tokens after the first `kept`, which the language model reads.
-
-        The temporal module runs only for segments of which one of these tokens is.
-        """
-        if all(i >= 0 for i in self.ids[kept:]):
-            return llm.embed_words(self.ids[kept:])
-        first, known = 0, 0
-        if not self.audio_tokens:
-            queries = self.visual_tokens // len(self.segments)
-            known, begun = divmod(self.ids[:kept].count(VISUAL_TOKEN_ID), queries)
-            first = kept - begun  # the tokens of one segment stand side by side
-        ids, visual = torch.tensor(self.ids[first:], device=llm.device), self.visual(known)
-        return llm.embed_prompt(ids[None], visual.to(llm.device) if visual else None)[0, kept - first :]
-
-    def visual(self, first: int = 0) -> VisualBatch | None:
-        """Returns the features of the segments from number `first` on as one batch, or None if there is none."""
-        segments = self.segments[first:]
-        if not segments:
-            return None
-        return VisualBatch.pad([s.tokens for s in segments], [s.times_s for s in segments], self.audio)
+SHOWN = re.compile(r"<(image|video|audio)>(.+?)</\1>", re.DOTALL)  # what an answer shows, in instruction rows
 
 
 class Processor:
@@ -122,6 +41,7 @@ class Processor:
             question.
         end_of_turn: What the template puts after an answer.
         stop_ids: The token ids that end an answer.
+        signals: The ids of the signal tokens of each modality that the model shows.
     """
 
     new_prompt = Prompt
@@ -129,6 +49,7 @@ class Processor:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", config: ModelConfig):
         self.tokenizer: Any = tokenizer  # transformers types its methods by every form they may return
         self.config = config
+        self.signals = signal_ids(self.tokenizer, config.outputs)
         self.layout = LAYOUTS.get(config.prompt.layout)
         if self.layout is not None:
             self.tokenizer.chat_template = self.layout.template
@@ -185,12 +106,12 @@ class Processor:
             shown_here = [shown for at, shown in placed if at == i]
             answer = message.role == "assistant"
             if after_question:
-                self._add_text(prompt, message.content, learn=answer)
+                self._add_message(prompt, message)
             for shown in shown_here:
                 self._add_video(prompt, shown, length_s, message.content)
             self._add_text(prompt, gaps[i][1], special=True)
             if not after_question:
-                self._add_text(prompt, message.content, learn=answer)
+                self._add_message(prompt, message)
             if answer:
                 self._add_text(prompt, self.end_of_turn, special=True, learn=True)
                 after = after.removeprefix(self.end_of_turn)
@@ -206,6 +127,11 @@ class Processor:
         if self.layout is not None:
             self._end_joined(prompt)
         return prompt
+
+    @property
+    def first_signal(self) -> int:
+        """The id of the first signal token, or 0 for a model without outputs."""
+        return min((ids[0] for ids in self.signals.values()), default=0)
 
     def arguments(self, prompt: Prompt, device: torch.device) -> dict[str, Any]:
         """Returns the arguments of the model's forward pass on one prompt with an answer."""
@@ -253,6 +179,21 @@ class Processor:
                 self._add_text(prompt, " Sound:")
                 prompt.add_audio(self.config.audio.queries)
             self._add_text(prompt, "\n")
+
+    def _add_message(self, prompt: Prompt, message: Message) -> None:
+        """Adds the text of a message. In an answer, signal tokens take the places of `<image>TEXT</image>`,
+        `<video>TEXT</video>` and `<audio>TEXT</audio>` if the model shows that modality."""
+        text, answer, end = message.content, message.role == "assistant", 0
+        for match in SHOWN.finditer(text) if answer and self.signals else ():
+            modality = cast(Modality, match[1])
+            if modality in self.signals:
+                self._add_text(prompt, text[end : match.start()], learn=True)
+                if self.layout is not None:
+                    self._end_joined(prompt)
+                prompt.add_ids(self.signals[modality], learn=True)
+                prompt.shown.append((modality, match[2]))
+                end = match.end()
+        self._add_text(prompt, text[end:], learn=answer)
 
     def _add_text(self, prompt: Prompt, text: str, *, special: bool = False, learn: bool = False) -> None:
         if self.layout is not None:
@@ -319,32 +260,3 @@ class Processor:
         return self.tokenizer.apply_chat_template(
             messages, tools=list(tools) or None, tokenize=False, add_generation_prompt=generate
         )
-
-
-def shared_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
-    """Returns how many leading items of a and b are equal."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def collate(prompts: Sequence[Prompt], pad_id: int, device: torch.device | None = None) -> dict[str, Any]:
-    """Returns a right-padded batch of prompts with answers: the arguments of `VideoLLM.forward`, with labels.
-
-    Args:
-        prompts: The prompts, of any lengths.
-        pad_id: The token id at padding.
-        device: The device of the batch. None leaves it on the CPU, from where a Trainer moves it.
-    """
-
-    def pad(rows: list[list[int]], value: int) -> torch.Tensor:
-        return torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=value)
-
-    segments, audio = [s for p in prompts for s in p.segments], [clips for p in prompts for clips in p.audio]
-    batch = {
-        "input_ids": pad([p.ids for p in prompts], pad_id),
-        "labels": pad([p.labels for p in prompts], IGNORE),
-        "attention_mask": pad([[1] * len(p) for p in prompts], 0),
-        "visual": VisualBatch.pad([s.tokens for s in segments], [s.times_s for s in segments], audio)
-        if segments
-        else None,
-    }
-    return {name: x if x is None or device is None else x.to(device) for name, x in batch.items()}

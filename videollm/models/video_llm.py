@@ -4,6 +4,8 @@ Shapes: B prompts, L prompt tokens, S segments in the whole batch, T frames, N p
 Q query tokens per segment, H language-model width, V vocabulary size.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
@@ -13,7 +15,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from videollm.config import ModelConfig
 from videollm.models.labels import IGNORE
+from videollm.models.outputs import MediaOutputs
 from videollm.models.visual_prompting import VisualBatch, VisualPrompting
+from videollm.output_config import Modality
 
 
 class VideoLLMConfig(PretrainedConfig):
@@ -21,11 +25,27 @@ class VideoLLMConfig(PretrainedConfig):
 
     model_type = "videollm"
 
-    def __init__(self, model: dict[str, Any] | None = None, token_dim: int = 0, tokens_per_frame: int = 0, **kwargs):
+    def __init__(
+        self,
+        model: dict[str, Any] | None = None,
+        token_dim: int = 0,
+        tokens_per_frame: int = 0,
+        first_signal: int = 0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.model = model or {}
         self.token_dim = token_dim
         self.tokens_per_frame = tokens_per_frame
+        self.first_signal = first_signal  # the id of the first signal token of a model with outputs
+
+
+@dataclass
+class VideoLLMOutput(CausalLMOutputWithPast):
+    """What `VideoLLM.forward` returns. With conditions, `loss` is the sum of `text_loss` and `alignment_loss`."""
+
+    text_loss: torch.Tensor | None = None
+    alignment_loss: torch.Tensor | None = None
 
 
 class VideoLLM(VisualPrompting, PreTrainedModel):
@@ -48,12 +68,18 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
 
     def __init__(self, config: VideoLLMConfig, language_model: Any):
         super().__init__(config)
+        model = ModelConfig.from_dict(config.model)
         self.add_projector(
-            ModelConfig.from_dict(config.model),
+            model,
             config.token_dim,
             config.tokens_per_frame,
             language_model.get_input_embeddings().weight,
         )
+        self.outputs: MediaOutputs | None = None
+        if model.outputs.modalities:
+            width = language_model.get_input_embeddings().weight.shape[1]
+            self.outputs = MediaOutputs(model.outputs, width, config.first_signal)
+            self.outputs.extend(language_model)
         self.language_model = language_model
 
     def get_input_embeddings(self) -> nn.Module:
@@ -88,6 +114,7 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         position_ids: torch.Tensor | None = None,
+        conditions: Mapping[str, torch.Tensor] | None = None,
     ) -> CausalLMOutputWithPast:
         """Runs the language model on prompts whose visual tokens come from `visual`.
 
@@ -104,6 +131,8 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
             num_items_in_batch: The number that the sum of the tokens' losses is divided by. None takes the number of
                 labels in this batch.
             position_ids: The positions (B,L) of the tokens. None counts them.
+            conditions: For a model with outputs, the text conditions (K,Q,C) of what the prompts show, in their order,
+                by modality. The distance of its own conditions from these is then part of the loss.
         """
         if labels is None:
             return self._run(input_ids, visual, attention_mask, position_ids=position_ids)
@@ -118,8 +147,16 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
             logits_to_keep=keep,
             num_items_in_batch=count.clamp(min=1),  # without a label the loss would be 0 / 0
             position_ids=position_ids,
+            **({} if conditions is None else {"output_hidden_states": True}),
         )
-        return CausalLMOutputWithPast(loss=output.loss)
+        if conditions is None:
+            return CausalLMOutputWithPast(loss=output.loss)
+        assert self.outputs is not None, "conditions are for a model with outputs"
+        aligned = self.outputs.alignment_loss(output.hidden_states[-1], input_ids, conditions)
+        # The means of the batches of a step are weighted as their text is.
+        share = keep.sum() / count.clamp(min=1).to(keep.device)
+        loss = output.loss + share * aligned
+        return VideoLLMOutput(loss=loss, text_loss=output.loss.detach(), alignment_loss=aligned.detach())
 
     def labelled_logits(
         self,
@@ -153,6 +190,13 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
         """
         embeds = self.embed_prompt(input_ids, visual)
         return self.language_model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False, **kwargs)
+
+    @torch.inference_mode()
+    def conditions(self, input_ids: torch.Tensor, visual: VisualBatch | None = None) -> dict[Modality, torch.Tensor]:
+        """Returns the text conditions (K,Q,C) of what prompts (B,L) with their answers show, by modality."""
+        assert self.outputs is not None, "conditions are those of a model with outputs"
+        found = self._run(input_ids, visual, None, output_hidden_states=True, logits_to_keep=1)
+        return self.outputs.conditions(found.hidden_states[-1], input_ids)
 
     @torch.inference_mode()
     def generate(self, input_ids: torch.Tensor, visual: VisualBatch | None = None, **kwargs: Any) -> torch.Tensor:

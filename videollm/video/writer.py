@@ -22,11 +22,13 @@ class VideoWriter:
     """Writes H.264 pictures and, with `sound`, stereo AAC sound. Use it as a context manager.
 
     target: the file. fps: mean rate of the pictures, which players show and which sets the encoder's quality. quality:
-    constant rate factor of x264, from 0 (lossless) to 51.
+    constant rate factor of x264, from 0 (lossless) to 51. comment: what the file's metadata says of it.
     """
 
-    def __init__(self, target: Path, fps: float, *, sound: bool = False, quality: int = 23):
+    def __init__(self, target: Path, fps: float, *, sound: bool = False, quality: int = 23, comment: str = ""):
         self._output = av.open(str(target), "w", options={"movflags": "+faststart"})
+        if comment:
+            self._output.metadata["comment"] = comment
         self._pictures: VideoStream = self._output.add_stream(
             "libx264", rate=max(1, round(fps)), options={"crf": str(quality)}
         )

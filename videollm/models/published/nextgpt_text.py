@@ -7,18 +7,16 @@ Every piece of a text is tokenised by itself. A row is (ids, labels); a sentinel
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from videollm.models.labels import IGNORE
 from videollm.models.published.llama import BOS_ID
 from videollm.models.published.nextgpt_base import SENTINELS
+from videollm.output_config import LETTERS, Modality
 
-Modality = Literal["image", "video", "audio"]
 Tokenize = Callable[[str], list[int]]  # without BOS; the signal tokens, "<Img>" and "</Img>" are tokens
 Row = tuple[list[int], list[int]]
 
 SENTINEL = {modality: sentinel for sentinel, modality in SENTINELS.items()}
-LETTERS = {"image": "IMG", "video": "VID", "audio": "AUD"}
 CAPTION_REQUEST = "generate a caption"
 END = "\n###"
 ANSWER = "\n### Assistant: "

@@ -1,0 +1,1 @@
+"""Diffusion models that make what an answer shows: pictures, videos and sounds (extra `generate`)."""
