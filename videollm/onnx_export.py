@@ -17,7 +17,6 @@ from torch import nn
 from videollm import assets
 from videollm.checkpoint import load_directory
 from videollm.encoders.lite import LiteEncoder
-from videollm.encoders.sentences import MAX_TOKENS
 from videollm.errors import CheckpointError
 from videollm.models.visual_prompting import VisualBatch, VisualPrompting
 
@@ -113,11 +112,12 @@ def export_onnx(source: Path, target: Path) -> list[Path]:
         {name: {0: many, 1: many} for name in ("ids", "mask")},
         files[2],
     )
-    shutil.copy(assets.fetch("all-minilm-l6-v2") / "tokenizer.json", target)
+    sentences = encoder.sentences.model
+    shutil.copy(assets.fetch(sentences.asset) / "tokenizer.json", target)
     description = {
         "model": model.config.name,
         "frames": f"RGB; the shorter side resized to {side} pixels (bicubic, antialiased), the middle cut out",
-        "texts": f"tokenizer.json, at most {MAX_TOKENS} tokens, padding 0",
+        "texts": f"{sentences.prefix!r} and the text; tokenizer.json, at most {sentences.max_tokens} tokens, padding 0",
         "scale": encoder.scale,
         "concepts": encoder.vocabulary.words,
     }

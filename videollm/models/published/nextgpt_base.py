@@ -13,10 +13,10 @@ from videollm.models.output_projection import QFormerProjection, TransformerProj
 from videollm.models.published.key_mapping import bert_name
 from videollm.models.published.qformer_systems import qformer_config
 from videollm.models.published.system import Config, PublishedSystem, StateShapes, setting
-from videollm.output_config import MODALITIES
+from videollm.output_config import MODALITIES, Modality
 
 SHORT = ("img", "vid", "aud")  # the same in the names of settings
-SENTINELS = {-200: "image", -300: "video", -400: "audio"}  # stand for media among ids
+SENTINELS: dict[int, Modality] = {-200: "image", -300: "video", -400: "audio"}  # stand for media among ids
 HEADS = 4  # of the transformer projection
 
 
