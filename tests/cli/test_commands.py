@@ -88,10 +88,11 @@ def test_plan_counts_what_ask_then_uses():
     assert plan["fits"] and all(v >= 0 for v in (*plan["memory_mb"].values(), *plan["latency_s"].values()))
 
 
-def test_assets_lists_the_default_model_and_the_senses():
+def test_assets_lists_the_models_and_the_senses():
     names = {a["name"] for a in result("assets")["assets"]}
     assert names == {
         *("efficientnet-lite0", "all-minilm-l6-v2", "smollm2-135m-instruct"),  # lite
+        "multilingual-e5-small",  # lite-multilingual
         *("whisper-base", "ssd-mobilenet-v2", "pp-ocrv6-small", "centerface"),  # speech, objects, text, faces
     }
 
