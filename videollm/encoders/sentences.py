@@ -18,6 +18,8 @@ from torch import nn
 from videollm import assets
 
 WIDTH, HEADS, INNER = 384, 12, 1536  # of both models
+POSITIONS = 512
+KINDS = 2  # of a pair of sentences; only the first one's row is used
 EPSILON = 1e-12
 
 
@@ -88,9 +90,10 @@ class SentenceBert(nn.Module):
 
     def __init__(self, words: int, layers: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(words, WIDTH)
-        self.positions = nn.Embedding(512, WIDTH)
-        self.kinds = nn.Embedding(2, WIDTH)  # of a pair of sentences; only the first one's row is used
+        # Without random weights, which on the meta device take an import of torch.compile's modules.
+        self.words, self.positions, self.kinds = (
+            nn.Embedding.from_pretrained(torch.empty(rows, WIDTH)) for rows in (words, POSITIONS, KINDS)
+        )
         self.norm = nn.LayerNorm(WIDTH, EPSILON)
         self.layers = nn.ModuleList(SentenceBertLayer() for _ in range(layers))
 
