@@ -40,7 +40,8 @@ def measure_length(name: str, clip: str, minutes: int, folder: str) -> list[Row]
     session = ChatSession(model, path)
     first = session.ask("What is in this video?", ONE_TOKEN).receipt
     second = session.ask("What comes first?", ONE_TOKEN).receipt
-    spent = f"{first.ms['decode'] / 1000:.1f} s of decoding, {first.ms['encode'] / 1000:.1f} s of encoding"
+    parts = {name: ms for name, ms in first.ms.items() if name not in ("first_token", "total")}
+    spent = ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in parts.items())
     prompt = f"{first.frames} frames in {first.segments} segments, {first.prompt_tokens} tokens of prompt"
     note, of = f"{spent}; {prompt}", f"{minutes} min of video"
     return [
