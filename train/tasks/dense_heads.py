@@ -29,9 +29,8 @@ def frame_loss(tokens: torch.Tensor, pixels: torch.Tensor, truth: FrameTruth) ->
     true = {name: value.flatten(2, 3) for name, value in vars(truth).items()}
     is_there = true["shape"] > 0
     true_flow = true["flow"] * flow.new_tensor(_FLOW)
-    shape_loss, colour_loss = apart(
-        shape.clamp(min=_LEAST).log(), colour.clamp(min=_LEAST).log(), true["shape"], true["colour"]
-    )
+    log_shape, log_colour = (probabilities.clamp(min=_LEAST).log() for probabilities in (shape, colour))
+    shape_loss, colour_loss = apart(log_shape, log_colour, true["shape"], true["colour"])
     losses = [
         balanced(shape_loss, true["shape"]),
         balanced(colour_loss, true["colour"]),
@@ -80,17 +79,9 @@ class EventHeads(nn.Module):
         kind, role, shape, colour, span = self.read(tokens).split(self.sizes, -1)
         targets = [x.flatten(2, 3) for x in (truth.kind, truth.role, truth.shape, truth.colour, truth.span)]
         happens = targets[0] > 0
-        losses = [
-            *(
-                balanced(loss, true)
-                for loss, true in zip(
-                    (each(kind, targets[0]), each(role, targets[1]), *apart(shape, colour, targets[2], targets[3])),
-                    targets,
-                    strict=False,
-                )
-            ),
-            F.smooth_l1_loss(span[happens], targets[4][happens]),
-        ]
+        each_place = (each(kind, targets[0]), each(role, targets[1]), *apart(shape, colour, targets[2], targets[3]))
+        losses = [balanced(loss, true) for loss, true in zip(each_place, targets[:4], strict=True)]
+        losses.append(F.smooth_l1_loss(span[happens], targets[4][happens]))
         return torch.stack(losses).sum(), {
             "kind": right(kind, targets[0]),
             "camera": right(kind, targets[0].where(targets[1] == 0, 0)),
