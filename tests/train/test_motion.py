@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from train import dense, stage2
+from train.experiments import projectors
 from train.experiments.motion import KINDS, main
 from train.experiments.world_answers import SHUFFLES, TestClip, answered, controls
 from videollm import checkpoint
@@ -42,6 +44,21 @@ def test_what_is_there_is_not_made_again(out: Path, monkeypatch: pytest.MonkeyPa
     before = {p: p.stat().st_mtime_ns for p in (out / "test.jsonl", out / "words/config.json", out / "table.json")}
     main(["--out", str(out), "--scale", "0.001"])
     assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_projectors_share_the_trained_tower_and_stem(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compared = ("attentive, no stem", "merge")
+    monkeypatch.setattr(projectors, "PROJECTORS", {name: projectors.PROJECTORS[name] for name in compared})
+    projectors.main(["--motion", str(out), "--out", str(tmp_path), "--clips", "16"])
+    trained = load_file(out / "events" / "projector.safetensors")
+    for folder, has_stem in (("attentive-no_stem", False), ("merge", True)):
+        begun, ended = (load_file(tmp_path / folder / part / "projector.safetensors") for part in ("start", "events"))
+        assert all(torch.equal(ended[n], trained[n]) for n in ended if n.startswith("temporal.tower."))
+        stem = [n for n in begun if n.startswith("temporal.module.stem.")]
+        assert bool(stem) == has_stem and all(torch.equal(begun[n], trained[n]) for n in stem)
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert set(found) == set(compared) and found["merge"]["parameters"] != found["attentive, no stem"]["parameters"]
+    assert len((tmp_path / "table.md").read_text().splitlines()) == 2 + len(compared)
 
 
 def test_controls_move_frames_and_nothing_else():

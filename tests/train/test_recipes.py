@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from train.configs.base import Recipe, leaves
 from train.configs.clip import CLIPS
@@ -22,6 +23,8 @@ from train.core import command
 from train.core.arguments import deepspeed_config, training_arguments
 from train.core.command import parse
 from videollm.errors import ConfigError
+from videollm.models.motion import StemModule
+from videollm.models.temporal import build_temporal
 
 ROOT = Path(__file__).parents[2]
 FAMILIES: dict[str, Mapping[str, Recipe]] = {
@@ -85,7 +88,8 @@ def test_there_are_variants_of_each_large_recipe():
         ("world_stage2", {"zero_stage": 3, "optimizer": "adamw"}, "would divide the frozen projector"),
         ("hub_stage2", {"tune": "language_model", "data": "x"}, "use tune adapter, projector or full"),
         ("world_frames", {"frames": 0.0}, "no loss has a weight"),
-        ("world_frames", {"model": "lite"}, "has no tower and motion stem"),
+        ("world_frames", {"model": "lite"}, "has no tower to train"),
+        ("world_events", {"stem": "none"}, "the model has no motion stem"),
         ("world_frames", {"events": 1.0}, "events are seen in whole clips"),
         ("world_events", {"data": "x"}, "draws its clips"),
         ("world_frames", {"zero_stage": 3}, "zero_stage 3 does not fit"),
@@ -98,6 +102,15 @@ def test_there_are_variants_of_each_large_recipe():
 def test_impossible_recipes_are_refused(name: str, changes: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         STAGES[name].changed(**changes)
+
+
+def test_the_stem_is_one_word_of_a_gpu_recipe():
+    made = STAGE1["clip_b32_smollm2_stage1"].changed(stem="motion", temporal="attentive")
+    patches = 7 * 7  # of a ViT-B/32
+    module = build_temporal(made.model_config.temporal, 768, 2048, patches)
+    assert isinstance(module, StemModule)
+    tokens = module(torch.zeros(1, 8, patches, 768), torch.arange(8.0)[None], torch.ones(1, 8, dtype=torch.bool))
+    assert tokens.shape == (1, 32, 2048)
 
 
 def test_a_head_that_this_training_cannot_train_is_refused():

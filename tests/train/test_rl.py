@@ -93,14 +93,18 @@ def test_only_rows_that_can_be_checked_are_used(start: Path):
 
 
 def test_the_loss_is_the_weighted_log_probability_of_the_answers(start: Path):
+    """Against one pass for each answer alone."""
     made, rows = policy(start, reward, temperature=0.7)
-    asked, answers, weights = made.asked(rows[0]), [[70, 71, 1], [80, 1]], torch.tensor([0.5, -2.0])
-    whole = [Prompt([*asked.ids, *a], [*[IGNORE] * len(asked), *a], asked.segments) for a in answers]
-    expected = torch.zeros(())
-    for ids, weight in zip(answers, weights, strict=True):
-        row = torch.tensor([[*asked.ids, *ids]])
-        log_p = F.log_softmax(made.model.llm(row, asked.visual()).logits[0] / 0.7, -1)
-        expected = expected + weight * sum(log_p[len(asked) - 1 + i, token] for i, token in enumerate(ids)) / 5
+    answers, weights = [[[70, 71, 1], [80, 1]], [[90, 1], [70, 1]]], torch.tensor([[0.5, -2.0], [1.5, 0.25]])
+    expected, whole = torch.zeros(()), []
+    for row, drawn, own in zip(rows, answers, weights, strict=True):
+        asked = made.asked(row)
+        whole.append([Prompt([*asked.ids, *a], [*[IGNORE] * len(asked), *a], asked.segments) for a in drawn])
+        for ids, weight in zip(drawn, own, strict=True):
+            log_p = F.log_softmax(
+                made.model.llm(torch.tensor([[*asked.ids, *ids]]), asked.visual()).logits[0] / 0.7, -1
+            )
+            expected = expected + weight * sum(log_p[len(asked) - 1 + i, token] for i, token in enumerate(ids)) / 9
     torch.testing.assert_close(made.weighted_log_p(whole, weights), expected)
 
 

@@ -39,7 +39,7 @@ class DenseDataConfig(VideoDataConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DenseRecipe(PresetRecipe):
-    """Supervision of a temporal module with a tower and a motion stem, before any word is learnt."""
+    """Supervision of a temporal module with a tower, before any word is learnt."""
 
     init: str = option("", "Checkpoint directory of an earlier run to start from; empty: random weights.")
     losses: DenseLossWeights = field(default_factory=DenseLossWeights)
@@ -53,9 +53,10 @@ class DenseRecipe(PresetRecipe):
             not (sees_events or weights.frames > 0),
             "no loss has a weight; give one to frames, events, moments or readout",
         )
+        yield temporal.tower is None, f"model {self.network.model} has no tower to train; choose world"
         yield (
-            temporal.tower is None or temporal.stem == "none",
-            f"model {self.network.model} has no tower and motion stem to train; choose world",
+            temporal.stem == "none" and weights.events > 0,
+            f"events is {weights.events}, but the model has no motion stem, which they train; set stem to motion",
         )
         yield (
             self.dataset.frames_of_clip > 0 and sees_events,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from train.configs.base import DataConfig, OptimizerConfig, ParallelismConfig, Recipe, option
-from videollm.config import Dtype, ModelConfig, TemporalKind
+from videollm.config import Dtype, ModelConfig, StemKind, TemporalKind
 from videollm.features.shards import StoredDtype
 from videollm.presets import preset
 
@@ -28,6 +28,9 @@ class NetworkConfig(WeightsConfig):
         "", "Kind of temporal module instead of the preset's, at the same number of tokens."
     )
     queries: int = option(0, "Number of tokens of a segment instead of the preset's; 0: the preset's.")
+    stem: Literal[StemKind, ""] = option(
+        "", "Motion stem before the temporal module instead of the preset's: motion or none; it needs square frames."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +139,7 @@ class PresetRecipe(StageRecipe):
         llm = replace(config.llm, lora=None, **({"source": network.llm} if network.llm else {}))
         encoder = replace(config.encoder, **({"pretrained": network.encoder} if network.encoder else {}))
         kind, queries = network.temporal or config.temporal.kind, network.queries or config.temporal.queries
-        temporal = replace(config.temporal, kind=kind, queries=queries)
+        temporal = replace(config.temporal, kind=kind, queries=queries, stem=network.stem or config.temporal.stem)
         return replace(config, encoder=encoder, temporal=temporal, llm=llm)
 
     @property

@@ -36,7 +36,6 @@ from train.tasks.small_language_model import write_language_model
 from videollm import checkpoint
 from videollm.checkpoint import Model
 from videollm.evaluate.metrics.bootstrap import mean_interval
-from videollm.models.temporal import TEMPORAL
 from videollm.presets import preset
 
 ROOT = Path(__file__).parents[2]
@@ -52,12 +51,6 @@ WIDTH, LAYERS = 192, 2  # of the language model
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/motion"), metavar="DIR")
-    parser.add_argument(
-        "--temporal",
-        choices=TEMPORAL,
-        default=preset("world").temporal.kind,
-        help="kind of temporal module after the stem",
-    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and of training clips (default: 0)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of all clips, for a quick look (default: 1)")
     options = parser.parse_args(argv)
@@ -68,14 +61,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not (out / "words" / "config.json").exists():
         with timed(out, "words"):
             words(out / "words", round(2000 * options.scale), options.seed)
-    recipes = phases(out, options.temporal, options.seed, options.scale)
+    recipes = phases(out, options.seed, options.scale)
     for name, recipe in recipes.items():
         if not (Path(recipe.output) / "config.json").exists():
             with timed(out, name):
                 (dense if name in ("frames", "events") else stage2).train(recipe)  # type: ignore[arg-type]
     if not (out / "table.json").exists():
         with timed(out, "tests"):
-            found = {name: tested(out, name) for name in TESTS}
+            found = {name: tested(out, out, name) for name in TESTS}
         (out / "table.json").write_text(json.dumps(found, indent=2))
     report(out, json.loads((out / "table.json").read_text()))
     curves(out / "plot.png", Path(recipes["events"].output))
@@ -106,7 +99,7 @@ def words(folder: Path, count: int, seed: int) -> None:
     write_language_model(folder, texts, width=WIDTH, layers=LAYERS, seed=seed)
 
 
-def phases(out: Path, temporal: str, seed: int, scale: float) -> dict[str, Recipe]:
+def phases(out: Path, seed: int, scale: float) -> dict[str, Recipe]:
     """Returns the recipe of each phase, in order."""
 
     def placed(name: str, recipe: Any, init: str) -> Any:
@@ -114,7 +107,6 @@ def phases(out: Path, temporal: str, seed: int, scale: float) -> dict[str, Recip
             output=str(out / name),
             init=str(out / init) if init else "",
             llm=str(out / "words"),
-            temporal=temporal,
             seed=recipe.seed + 1000 * seed,
             num_videos=max(recipe.dataset.batch_size, round(recipe.dataset.num_videos * scale)),
             resume="last",
@@ -128,20 +120,25 @@ def phases(out: Path, temporal: str, seed: int, scale: float) -> dict[str, Recip
     }
 
 
-def tested(out: Path, split: str) -> dict[str, Any]:
+def tested(out: Path, files: Path, split: str) -> dict[str, Any]:
     """Returns what the readout names, what the model answers, and what the words alone tell.
 
     The clips are shown under each control if the split is the first of `TESTS`.
+
+    Args:
+        out: The directory of the trained models.
+        files: The directory with the clips and questions of the splits, and with the model of words alone.
+        split: One of `TESTS`.
     """
     config = preset(WORLD_STAGE2.network.model)
-    clips = world_answers.test_clips(out / "world" / split, out / f"{split}.jsonl", config)
+    clips = world_answers.test_clips(files / "world" / split, files / f"{split}.jsonl", config)
     kind = world_answers.kinds(clips)
     shown = world_answers.controls(clips)
     if split != TESTS[0]:
         shown = {"own": shown["own"]}
     right = world_answers.answers(checkpoint.load(str(out / "answers")), clips, shown)
     own = right["own"]
-    blind = world_answers.answered(checkpoint.load(str(out / "text")), clips, None)
+    blind = world_answers.answered(checkpoint.load(str(files / "text")), clips, None)
     videos = [str(number) for number, clip in enumerate(clips) for _ in clip.questions]
     intervals = {}
     for name in ("all", *KINDS):

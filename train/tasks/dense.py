@@ -52,14 +52,13 @@ class DenseModel(nn.Module):
     """A temporal module and the heads that read the truth from it.
 
     Args:
-        temporal: A module with a tower and a motion stem.
+        temporal: A module with a tower, and with a motion stem if there is a loss of events.
         width: H, the width of its tokens.
         weights: The weights of the losses, as in `DenseLossWeights`.
     """
 
     def __init__(self, temporal: TowerModule, width: int, weights: dict[str, float]):
         super().__init__()
-        assert isinstance(temporal.module, StemModule)
         self.temporal, self.weights = temporal, weights
         self.heads = nn.ModuleDict(
             {
@@ -71,8 +70,9 @@ class DenseModel(nn.Module):
         self.requires_grad_(False)
         learns_module = weights["moments"] > 0 or weights["readout"] > 0
         temporal.tower.requires_grad_(weights["frames"] > 0)
-        temporal.module.stem.requires_grad_(learns_module or weights["events"] > 0)
-        temporal.module.module.requires_grad_(learns_module)
+        temporal.module.requires_grad_(learns_module)
+        if isinstance(temporal.module, StemModule):
+            temporal.module.stem.requires_grad_(learns_module or weights["events"] > 0)
         for name, heads in self.heads.items():
             heads.requires_grad_(weights[name] > 0)
 
@@ -90,10 +90,13 @@ class DenseModel(nn.Module):
         if batch.frames is not None:
             add("frames", seen, visual.tokens, batch.frames)
         if batch.events is not None:
-            stem: Any = self.temporal.module
-            mixed, times_s, mask = stem.stem(*clean(seen, visual.times_s, visual.mask), visual.mask)
-            add("events", mixed, batch.events)
-            tokens = stem.module.compress(mixed, times_s, mask)
+            module: Any = self.temporal.module
+            inputs = (*clean(seen, visual.times_s, visual.mask), visual.mask)
+            if isinstance(module, StemModule):
+                inputs = module.stem(*inputs)
+                add("events", inputs[0], batch.events)
+                module = module.module
+            tokens = module.compress(*inputs)
             for name in ("moments", "readout"):
                 if self.weights[name]:
                     add(name, tokens, batch.events)

@@ -27,6 +27,7 @@ from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
 from train.data.conversations import Conversations
 from train.data.features import VideoFeatures
+from train.data.packing import PackedPrompt, collate_packed
 from train.data.rows import InstructionRows
 from train.tasks.video_llm import save_checkpoint, trained_checkpoint
 from videollm.checkpoint import Model
@@ -34,7 +35,7 @@ from videollm.datasets.schema import Sample
 from videollm.evaluate.metrics.answers import chosen_letter
 from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.evaluate.metrics.spans import iou
-from videollm.models.processor import IGNORE, Prompt, collate
+from videollm.models.processor import IGNORE, Prompt
 
 Reward = Callable[[Sample, str], float]
 
@@ -90,11 +91,10 @@ class Policy(nn.Module):
         rewards = torch.tensor([self.worth(s, answers) for s, answers in zip(samples, groups, strict=True)])
         self.curve.append(rewards.mean().item())
         whole = [
-            Prompt([*p.ids, *ids], [*[IGNORE] * len(p), *ids], p.segments)
+            [Prompt([*p.ids, *ids], [*[IGNORE] * len(p), *ids], p.segments) for ids in answers]
             for p, answers in zip(asked, groups, strict=True)
-            for ids in answers
         ]
-        return {"loss": -self.weighted_log_p(whole, advantages(rewards).flatten())}
+        return {"loss": -self.weighted_log_p(whole, advantages(rewards))}
 
     def asked(self, sample: Sample) -> Prompt:
         """Returns the prompt of a row, up to where its answer begins."""
@@ -124,15 +124,19 @@ class Policy(nn.Module):
         """Returns the reward of each answer."""
         return [self.reward(sample, self.model.processor.decode(ids)) for ids in answers]
 
-    def weighted_log_p(self, whole: Sequence[Prompt], weights: torch.Tensor) -> torch.Tensor:
-        """Returns the mean, over the tokens of all answers, of log p times the weight (answers,) of the answer."""
-        batch: dict[str, Any] = collate(whole, self.model.processor.tokenizer.pad_token_id)
+    def weighted_log_p(self, whole: Sequence[Sequence[Prompt]], weights: torch.Tensor) -> torch.Tensor:
+        """Returns the mean, over the tokens of all answers, of log p times the weight (questions, group) of the answer.
+
+        The answers to a question share one pass over its video.
+        """
+        packed = [PackedPrompt.of(group) for group in whole]
+        batch: dict[str, Any] = collate_packed(packed, self.model.processor.tokenizer.pad_token_id)
         batch = {k: None if v is None else v.to(self.model.device) for k, v in batch.items()}
         targets = batch["labels"][:, 1:]
-        labelled = targets != IGNORE
         logits = self.llm.labelled_logits(**batch) / self.drawing.temperature
-        log_p = -F.cross_entropy(logits, targets[labelled], reduction="none")
-        return (log_p * weights.to(log_p)[:, None].expand_as(labelled)[labelled]).mean()
+        log_p = -F.cross_entropy(logits, targets[targets != IGNORE], reduction="none")
+        lengths = torch.tensor([sum(k != IGNORE for k in prompt.labels) for group in whole for prompt in group])
+        return (log_p * weights.flatten().repeat_interleave(lengths).to(log_p)).mean()
 
     @torch.no_grad()
     def examine(self, samples: Sequence[Sample]) -> dict[str, list[float]]:

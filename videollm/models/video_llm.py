@@ -164,13 +164,17 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
         labels: torch.Tensor,
         visual: VisualBatch | None = None,
         attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Returns the float32 logits (n,V) that predict the n labels (B,L) that are not `IGNORE`, row by row.
 
-        The first position of each row has no logits, because no token comes before it.
+        The first position of each row has no logits, because no token comes before it. The other arguments are those of
+        `forward`.
         """
         _, keep = _next_labels(labels)
-        return self._run(input_ids, visual, attention_mask, logits_to_keep=keep).logits.float()
+        return self._run(
+            input_ids, visual, attention_mask, position_ids=position_ids, logits_to_keep=keep
+        ).logits.float()
 
     def _run(
         self,
