@@ -1,5 +1,6 @@
 """Dense truth of rendered clips, and the way from it to a model that answers, at toy size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import videollm
 from data_gen.world.truth import annotate
 from data_gen.world.vocabulary import COLOURS, KINDS
 from data_gen.world.write import write_video
+from tests.train.rows import sample
 from train import dense, stage2
 from train.configs.dense import DENSE
 from train.configs.stage2 import STAGE2
@@ -18,6 +20,7 @@ from train.data.dense_truth import MOST, SHOWN_LOOKS, event_truth, frame_truth, 
 from train.data.rendered import RenderedClip, RenderedClips
 from train.data.rendered_conversations import segment
 from train.tasks.dense_heads import apart, frame_loss
+from train.tasks.grpo import reward
 from videollm.datasets.world_annotation import SHAPES
 from videollm.features.encode import encode_video
 from videollm.models.world_tower import TOKEN_PARTS
@@ -35,6 +38,20 @@ def test_every_index_gives_one_clip_and_no_two_the_same():
     assert torch.equal(again.pixels(), CLIPS[7].pixels()) and again.turns(5) == CLIPS[7].turns(5)
     assert not torch.equal(CLIPS[8].pixels(), CLIPS[7].pixels())
     assert torch.equal(again.pixels(np.array([2, 3])), again.pixels()[2:4])
+
+
+def test_questions_that_can_be_checked_have_the_truth_of_the_clip(clips: list[RenderedClip]):
+    kinds = set()
+    for clip in clips[:20]:
+        spans = {(clip.clip.time_s(event.start), clip.clip.time_s(event.end)) for event in clip.clip.events}
+        for number, (asked, answer) in enumerate(clip.checked_turns()):
+            is_choice = "\nA. " in asked
+            kinds.add(is_choice)
+            row = sample(str(number), "choice/any" if is_choice else "locate/event", asked, answer)
+            worth = [reward(replace(row, answer_times=(span,)), answer) for span in spans]
+            assert max(worth) > 0.8, (asked, answer)  # times are written in tenths of a second
+            assert not is_choice or answer in asked.splitlines()
+    assert kinds == {True, False}
 
 
 def test_the_truth_is_that_of_the_annotation(clips: list[RenderedClip]):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from tests.train.rows import sample
 from train import rl
@@ -48,6 +49,7 @@ LOCATE = replace(
         (LOCATE, "From 0:08 to 0:04.", 0),
         (LOCATE, "At 0:05.", 0),
         (LOCATE, "From 0:04 to 0:08, then to 0:09.", 0),
+        (LOCATE, "From 0:04.0 to 0:08.0.0.0", 0),  # this is no time
     ],
 )
 def test_answers_are_worth_what_they_say(row, text: str, worth: float):
@@ -143,6 +145,8 @@ def test_the_command_writes_a_checkpoint_and_the_curve(start: Path, capsys: pyte
     assert "held-out reward, greedy: 0.000 to" in (start / "out/card.md").read_text()
     assert (start / "out/reward.png").read_bytes().startswith(b"\x89PNG")
     assert checkpoint.load(str(start / "out")).config.llm.source == "own:language_model"
+    before, after = (load_file(start / name / "projector.safetensors") for name in ("start", "out"))
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["questions"] == 2
 
 

@@ -64,6 +64,9 @@ class InstructionDataConfig(VideoDataConfig):
     hide_videos: bool = option(
         False, "Learn the words of rendered clips alone, which shows what questions tell without their video."
     )
+    checked: bool = option(
+        False, "Ask of rendered clips what train/rl.py can check: choices and spans of time, in its words."
+    )
     evaluate_rows: int = option(
         0, "Held-out questions that are answered by generation at each evaluation; 0: only the loss is computed."
     )
@@ -222,6 +225,10 @@ WORLD_TEXT = InstructionRecipe(
 WORLD_STAGE2 = WORLD_TEXT.changed(
     name="world_stage2", seed=20, init="runs/world_events", num_videos=24_000, hide_videos=False
 )
+# The form of choices and spans of time, which reinforcement (`train/rl.py world_rl`) starts from.
+WORLD_CHECKED = WORLD_STAGE2.changed(
+    name="world_checked", seed=30, init="runs/world_stage2", num_videos=6_000, checked=True
+)
 # The learning rate and batch of LLaVA-1.5's LoRA recipe (Liu et al. 2024), for GPUs.
 CLIP_B32_STAGE2 = InstructionRecipe(
     name="clip_b32_smollm2_stage2",
@@ -279,6 +286,7 @@ STAGE2: dict[str, TuningRecipe] = {
         LITE_STAGE2_LAST,
         WORLD_TEXT,
         WORLD_STAGE2,
+        WORLD_CHECKED,
         CHECKPOINT_STAGE2,
         HUB_STAGE2,
         *_LARGE,

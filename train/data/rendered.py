@@ -5,12 +5,14 @@ Shapes: F frames of a clip, S the side of a frame in pixels.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.data import Dataset
 
+from data_gen.generators.template import TemplateGenerator
 from data_gen.world.clip import WorldClip
 from data_gen.world.config import WorldConfig
 from data_gen.world.draw import frames
@@ -18,11 +20,14 @@ from data_gen.world.language import LANGUAGES
 from data_gen.world.meaning import in_order
 from data_gen.world.questions import ask
 from data_gen.world.scene import draw_clips
+from data_gen.world.truth import annotate
+from videollm.datasets.world import annotated_clip
 
 SPLIT = "train"
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (BT.601)
 ENGLISH = LANGUAGES[0]
 CAPTION_QUESTION = "What does this video show?"
+_CHECKED = TemplateGenerator(languages=("en",), tasks=("choice", "locate"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class RenderedClip:
     """A clip before it is painted. index: its number in its world, which seeds what is drawn of it at random."""
 
     clip: WorldClip
-    size: int
+    config: WorldConfig
     index: int
 
     def pixels(self, chosen: np.ndarray | None = None) -> torch.Tensor:
@@ -40,7 +45,7 @@ class RenderedClip:
         """
         count = self.clip.frame_count
         kept = self.clip if chosen is None else self.clip.variant(dropped=frozenset(range(count)) - {*chosen.tolist()})
-        painted = np.stack([*frames(kept, self.size, (), None)])
+        painted = np.stack([*frames(kept, self.config.size, (), None)])
         return halve_colours(torch.from_numpy(painted).movedim(-1, 1))
 
     def times_s(self) -> torch.Tensor:
@@ -58,6 +63,14 @@ class RenderedClip:
         caption = CAPTION_QUESTION, ENGLISH.short(in_order(self.clip, self.clip.events))
         chosen = [asked[int(k)] for k in rng.permutation(len(asked))[:count]]
         return [caption, *((ENGLISH.question(q, int(rng.integers(1000))), ENGLISH.reply(q.answer)) for q in chosen)]
+
+    def checked_turns(self) -> list[tuple[str, str]]:
+        """Returns the clip's questions whose answers `train/rl.py` can check, choices and spans of time, each with the
+        answer, in English, as `make_instructions.py` words them."""
+        name = f"{SPLIT}-{self.index}"
+        known = annotate(self.clip, self.config, clip_id=name, split=SPLIT, number=self.index, order_pair=None)
+        drafts = _CHECKED.drafts(annotated_clip(known, Path(known.video)))
+        return [(asked.content, answer.content) for asked, answer in (draft.messages for draft in drafts)]
 
 
 def halve_colours(pixels: torch.Tensor) -> torch.Tensor:
@@ -85,4 +98,4 @@ class RenderedClips(Dataset[RenderedClip]):
 
     def __getitem__(self, index: int) -> RenderedClip:
         (clip,) = draw_clips(self.config, SPLIT, index)
-        return RenderedClip(clip, self.config.size, index)
+        return RenderedClip(clip, self.config, index)

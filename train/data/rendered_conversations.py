@@ -19,17 +19,18 @@ class RenderedConversationCollator:
         model: The model, whose temporal module reads pixels.
         questions: The number of questions about each clip, beside its caption.
         hidden: Whether the clips are left out of the prompts, so that only words are learnt.
+        checked: Whether the questions are those that reinforcement can check, all of a clip's, without a caption.
     """
 
-    def __init__(self, model: Model, questions: int, hidden: bool):
-        self.processor, self.questions, self.hidden = model.processor, questions, hidden
+    def __init__(self, model: Model, questions: int, hidden: bool, checked: bool):
+        self.processor, self.questions, self.hidden, self.checked = model.processor, questions, hidden, checked
 
     def __call__(self, clips: Sequence[RenderedClip]) -> dict[str, Any]:
         return collate_packed([self.packed(clip) for clip in clips], self.processor.tokenizer.pad_token_id)
 
     def packed(self, clip: RenderedClip) -> PackedPrompt:
         segments = [] if self.hidden else [segment(clip)]
-        turns = clip.turns(self.questions)
+        turns = clip.checked_turns() if self.checked else clip.turns(self.questions)
         return PackedPrompt.of(
             [
                 self.processor([Message("user", asked), Message("assistant", answer)], segments)

@@ -3,7 +3,8 @@
 A group of answers is drawn to each question. The advantage of an answer is its reward minus the group's mean, divided
 by the group's standard deviation. Each drawing gives one step of the policy that drew it. Probability ratios are
 therefore 1, nothing is clipped, and the gradient is that of the mean of A log p over tokens. The distance to the
-starting model is not penalised (as in DAPO, Yu et al. 2025).
+starting model is not penalised (as in DAPO, Yu et al. 2025). Only the language model is trained: while the temporal
+module was trained too, answers of the world collapsed to one span for all clips.
 """
 
 import json
@@ -39,7 +40,7 @@ from videollm.models.processor import IGNORE, Prompt
 
 Reward = Callable[[Sample, str], float]
 
-_TIME = re.compile(r"(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)")
+_TIME = re.compile(r"(?<![\d:.])(?:(\d+):)?(\d+):(\d\d(?:\.\d+)?)(?![\d:]|\.\d)")  # 0:02.2.2 is none
 _OPTION = re.compile(r"^([A-Z])[.)] ", re.MULTILINE)
 
 

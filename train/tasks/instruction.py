@@ -73,7 +73,9 @@ class InstructionTask(TrainingTask):
         if isinstance(self.model.encoder, PixelEncoder):
             self.rows = RenderedClips(dataset.num_videos, self.recipe.seed + 1)
             self.sampler = Draws(self._order((dataset.num_videos,)))
-            self.collate = RenderedConversationCollator(self.model, dataset.questions, dataset.hide_videos)
+            self.collate = RenderedConversationCollator(
+                self.model, dataset.questions, dataset.hide_videos, dataset.checked
+            )
             return
         # Another seed than that of stage 1 makes stage 2 see other stories.
         self.rows, taxonomy = training_stories(self.model, dataset, self.recipe.seed + 1)

@@ -33,9 +33,7 @@ def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
         _refuse_outputs(model, recipe.tuning.init)
         model.llm.language_model.requires_grad_(True)
     if recipe.tuning.tune == "language_model":
-        for module in (model.llm.temporal, model.llm.audio):
-            if module is not None:
-                module.requires_grad_(False)
+        freeze_projector(model)
     return model
 
 
@@ -88,12 +86,21 @@ def _keep_adapter(tuning: TuningConfig) -> None:
 
 
 def trained_checkpoint(directory: Path) -> Model:
-    """Returns a checkpoint to continue training: its adapter if it has one, else its whole language model."""
+    """Returns a checkpoint whose language model is trained further: its adapter if it has one, else all of it. What
+    reads the videos stays as it is."""
     model = checkpoint.load_directory(directory, rank_device(), trainable=True)
     _refuse_outputs(model, str(directory))
     if model.config.llm.lora is None:
         model.llm.language_model.requires_grad_(True)
+    freeze_projector(model)
     return model
+
+
+def freeze_projector(model: Model) -> None:
+    """Leaves the temporal module and the audio branch as they are."""
+    for module in (model.llm.temporal, model.llm.audio):
+        if module is not None:
+            module.requires_grad_(False)
 
 
 def _refuse_outputs(model: Model, name: str) -> None:

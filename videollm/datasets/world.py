@@ -51,18 +51,7 @@ class World(ClipReader, ItemReader):
         for where, values in file.rows():
             with file.broken.row(where):
                 clip = WorldAnnotation.from_values(values)
-                yield Clip(
-                    id=clip.id,
-                    video=file.video(clip.video),
-                    source=self.name,
-                    notes=tuple(_notes(clip)),
-                    questions=tuple(_clip_questions(clip)),
-                    negatives=tuple(
-                        Note(kind="short", text=text, language=language)
-                        for captions in clip.negatives.values()
-                        for language, text in captions.items()
-                    ),
-                )
+                yield annotated_clip(clip, file.video(clip.video))
 
     def default_splits(self, root: Path) -> tuple[str, ...]:
         present = tuple(split for split, file in self.files.items() if (root / file).is_file())
@@ -82,6 +71,22 @@ class World(ClipReader, ItemReader):
                     perturbation=clip.perturbation or "none",
                 )
                 yield item
+
+
+def annotated_clip(clip: WorldAnnotation, video: Path) -> Clip:
+    """Returns what instruction data is made from. video: the file of the clip."""
+    return Clip(
+        id=clip.id,
+        video=video,
+        source=World.name,
+        notes=tuple(_notes(clip)),
+        questions=tuple(_clip_questions(clip)),
+        negatives=tuple(
+            Note(kind="short", text=text, language=language)
+            for captions in clip.negatives.values()
+            for language, text in captions.items()
+        ),
+    )
 
 
 def _notes(clip: WorldAnnotation) -> Iterator[Note]:
