@@ -1,0 +1,1 @@
+"""What writes instruction data from annotations: templates, language models, and both."""
