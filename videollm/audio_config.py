@@ -5,7 +5,7 @@ from typing import Literal
 
 from videollm.checks import check, check_choice, check_positive
 
-AudioKind = Literal["none", "imagebind"]
+AudioKind = Literal["none", "imagebind", "mel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,8 @@ class AudioConfig:
     """A frozen encoder of a video's audio, and the Q-Former that turns its features into tokens.
 
     Args:
-        kind: The kind of encoder. "none" turns the branch off: the model then sees the frames and hears nothing.
+        kind: The kind of encoder. "none" turns the branch off: the model then sees the frames and hears nothing. "mel"
+            is the spectrum itself, which has no weights.
         clips: The largest number of clips of a segment, which have learned positions.
         token_dim, encoder_heads: The width of the encoder's features of a clip, and its attention heads.
         queries: The number of tokens of a segment's audio.

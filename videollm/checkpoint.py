@@ -64,12 +64,12 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
         seed: The seed of the untrained parts.
     """
     device = resolve_device(device)
-    if config.audio.kind != "none":
+    if config.audio.kind == "imagebind":
         raise ConfigError(
             f"{config.name} hears, and what hears comes with a checkpoint: start from a directory that `videollm "
             "import-official` wrote, or set the kind of audio to none"
         )
-    encoder = build_encoder(config.encoder, device)
+    encoder = hearing(build_encoder(config.encoder, device), config.audio, Path(), device)
     language_model = load_language_model(config.llm, device)
     with torch.random.fork_rng(devices=[]):  # modules are initialised on the CPU; the state of GPUs stays as it is
         torch.default_generator.manual_seed(seed)

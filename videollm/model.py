@@ -239,10 +239,15 @@ def check_sizes(config: ModelConfig, encoder: FrameEncoder, embeddings: torch.Te
     check_tensors(path, expected, _AUDIO_BRANCH if audio is None else ())
 
 
-def load_projector(llm: VisualPrompting, path: Path) -> None:
-    """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit."""
+def load_projector(llm: VisualPrompting, path: Path, *, has_audio: bool = True) -> None:
+    """Loads everything outside the language model from `path`. Raises CheckpointError if tensors do not fit.
+
+    has_audio: whether the file has the audio branch of a model that hears.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; it has the weights of the projector")
     expected = {name: tensor.shape for name, tensor in projector_state(llm).items()}
+    if not has_audio:
+        expected = {name: shape for name, shape in expected.items() if not name.startswith(_AUDIO_BRANCH)}
     state = read_tensors(path, expected, _AUDIO_BRANCH if llm.audio is None else ())
     llm.load_state_dict(state, strict=False)  # the language model's own weights are already there

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from videollm.audio_config import AudioConfig
 from videollm.config import (
     EncoderConfig,
     LanguageModelConfig,
@@ -67,6 +68,13 @@ WORLD = ModelConfig(
     prompt=PromptConfig(system="", tags=0, context=512, max_new_tokens=64),
 )
 
+# The preset `world` with ears.
+WORLD_SOUND = replace(
+    WORLD,
+    name="world-sound",
+    audio=AudioConfig(kind="mel", clips=24, token_dim=64, queries=6, width=96, layers=2, heads=4, dropout=0.0),
+)
+
 CLIP_B32_SMOLLM2 = ModelConfig(
     name="clip_b32-smollm2_1.7b",
     sampling=SamplingConfig(fps=1.0),
@@ -85,7 +93,7 @@ CLIP_L14_QWEN = replace(
 )
 
 PRESETS: dict[str, ModelConfig] = {
-    c.name: c for c in (LITE, LITE_MULTILINGUAL, DEBUG, WORLD, CLIP_B32_SMOLLM2, CLIP_L14_QWEN)
+    c.name: c for c in (LITE, LITE_MULTILINGUAL, DEBUG, WORLD, WORLD_SOUND, CLIP_B32_SMOLLM2, CLIP_L14_QWEN)
 }
 
 

@@ -17,8 +17,9 @@ from serve.runtime.service import Service
 from serve.runtime.tool_use import answer_grammar, offered_tools
 from serve.runtime.videos import RequestVideo, load_video
 from videollm.chat.answer import Answer, GenerationReceipt
+from videollm.chat.prompt_video import PromptVideo
 from videollm.chat.several import Share, divide, joined
-from videollm.chat.turn import Piece, PromptVideo, fit_to_context, generate_answer, system_text
+from videollm.chat.turn import Piece, fit_to_context, generate_answer, system_text
 from videollm.cli.shapes import EvidenceJSON
 from videollm.errors import ContextOverflowError
 from videollm.inference.engine import Engine, PromptCache

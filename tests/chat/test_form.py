@@ -50,6 +50,7 @@ SEEN = 'A musical instrument, then a cat. 1 person, 2 dogs are seen. At 0:05 som
         ("Yes, 2 people.", "Yes"),
         ("No.", "No"),
         ("2 people at once, at most.", "2"),
+        ("1 boat is seen.", "Boat"),
         ("Nobody was seen.", "Nobody"),
         ("I cannot tell from this video.", "Unknown."),
         ('At 0:05 someone says: "Hello there."', 'At 0:05 someone says: "Hello there."'),

@@ -1,6 +1,5 @@
 """Answers from findings: exact counts, quotes with times, and what no sense knows."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,12 +35,14 @@ FOUND = Findings(
 class Words:
     """An encoder whose space has an axis for each word of its vocabulary; other words lie nowhere."""
 
+    name, revision = "words", "1"
+
     def __init__(self, vocabulary: Vocabulary | None = None) -> None:
         self.vocabulary = vocabulary or Vocabulary(tuple(f"word{i}" for i in range(50)), (-1,) * 50)
 
     def encode_text(self, texts: list[str]) -> TextFeatures:
-        found = [re.fullmatch(r"word(\d+)", text) for text in texts]
-        embed = torch.stack([torch.eye(50)[int(f[1])] if f else torch.zeros(50) for f in found])
+        words = self.vocabulary.words
+        embed = torch.stack([torch.eye(50)[words.index(t)] if t in words else torch.zeros(50) for t in texts])
         return TextFeatures(embed[:, None], torch.ones(len(texts), 1).bool(), embed)
 
 
@@ -50,7 +51,15 @@ def segments(findings: Findings, shown: int = 0) -> list[SegmentFeatures]:
     part = torch.zeros(1, 1, 50), torch.zeros(1)
     embeds = torch.eye(50)[shown], torch.eye(50)[49]
     return [
-        SegmentFeatures(4.0 * i, 4.0 * i + 4, *part, embeds[i], (), findings.part(4.0 * i, 4.0 * i + 4, first=i == 0))
+        SegmentFeatures(
+            4.0 * i,
+            4.0 * i + 4,
+            *part,
+            embeds[i],
+            (),
+            findings.part(4.0 * i, 4.0 * i + 4, first=i == 0),
+            concepts=embeds[i],
+        )
         for i in range(2)
     ]
 
@@ -117,6 +126,19 @@ def test_a_thing_is_there_if_tracked_or_near_and_denied_only_by_a_sense_that_kno
     assert ask("Is there a bear?", Findings(senses=("objects",), found=(seen("bear", 0, 4, 0.5),))) == CANNOT_TELL
 
 
+def test_a_thing_that_is_near_in_the_space_alone_is_not_affirmed():
+    """A word of the vocabulary is asked of the classifier too: a shark is near to fish."""
+
+    def told(prob: float) -> str:
+        embed = 0.4 * torch.eye(50)[0] + 0.917 * torch.eye(50)[9]
+        concepts = prob * torch.eye(50)[0] + (1 - prob) * torch.eye(50)[9]
+        near = [replace(s, embed=embed, concepts=concepts) for s in segments(NOTHING)]
+        found = ground(Words(), "Is there a word0?", NOTHING, near)  # type: ignore[arg-type]
+        return found.text if found else ""
+
+    assert told(0.001) == CANNOT_TELL and told(0.5) == "Yes."
+
+
 def test_several_things_are_told_one_by_one():
     assert ask("Is there a dog or a zebra?") == "Dog: Yes. Zebra: No."
     assert ask("Is there a person and a word7?") == f"Person: Yes, 2 people. Word7: {CANNOT_TELL}"
@@ -140,6 +162,18 @@ def test_a_kind_of_thing_is_answered_with_the_tags_below_it():
     assert which("animal", Tag("boat", 0.9), Tag("dog", 0.4)) == "Dog."
     assert which("animal", Tag("boat", 0.9), Tag("boat", 0.9)) == CANNOT_TELL
     assert which("vehicle", Tag("cat", 0.9), Tag("dog", 0.4)) == CANNOT_TELL
+    tracked = Findings(senses=("objects",), found=(seen("dog", 0, 4), seen("boat", 0, 4)))
+    found = ground(words, "What animal is shown?", tracked, segments(tracked))  # type: ignore[arg-type]
+    assert found and found.text == "1 dog." and [e.start_s for e in found.evidence] == [0.0]
+
+
+def test_a_thing_is_counted_as_it_is_described():
+    """The detector is not sure of it, and the frame encoder shows it too."""
+    words = Words(Vocabulary(("boat", *(f"word{i}" for i in range(1, 50))), (-1,) * 50))
+    unsure = Findings(senses=("objects",), found=(seen("boat", 0, 4, 0.62),))
+    for shown, answer in ((0, "1 boat."), (7, CANNOT_TELL)):
+        found = ground(words, "How many boats are there?", unsure, segments(unsure, shown))  # type: ignore[arg-type]
+        assert found and found.text == answer
 
 
 def test_what_nothing_knows_is_not_told():
@@ -195,6 +229,13 @@ def test_an_answer_has_the_form_that_is_asked_for(model: Model, video: EncodedVi
     shouting = ChatSession(model, replace(video, findings=FOUND), messages=[system])
     assert shouting.ask("How many dogs are there?").text == "1 DOG."
     assert session.ask("Answer in one word.").text == HELP
+
+
+def test_one_word_cites_what_it_is_about(model: Model, video: EncodedVideo):
+    seen_twice = Findings(senses=("objects",), found=(seen("dog", 4, 8), seen("boat", 8, 12)))
+    answer = ChatSession(model, replace(video, findings=seen_twice)).ask("What is it? In one word.")
+    about = {e.text for part in answer.evidence for e in part.findings}
+    assert answer.text in ("Dog", "Boat") and about == {answer.text.lower()}
 
 
 def test_earlier_turns_do_not_change_a_description(model: Model, video: EncodedVideo):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from videollm.chat.prompt_video import PromptVideo
 from videollm.chat.several import divide
-from videollm.chat.turn import PromptVideo
 from videollm.checkpoint import Model, load
 from videollm.config import SamplingConfig
 from videollm.features.encode import EncodedVideo, encode_video

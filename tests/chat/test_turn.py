@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from videollm.chat.answer import Answer
-from videollm.chat.turn import Piece, PromptVideo, fit_to_context, generate_answer
+from videollm.chat.prompt_video import PromptVideo
+from videollm.chat.turn import Piece, fit_to_context, generate_answer
 from videollm.checkpoint import Model, load
 from videollm.config import SamplingConfig
 from videollm.errors import ConfigError

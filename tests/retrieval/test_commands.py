@@ -41,6 +41,16 @@ def test_search_prints_moments_and_a_contact_sheet(films: Path, capsys: pytest.C
     assert found["sheet"] == str(sheet) and Image.open(sheet).format == "PNG"
 
 
+def test_a_score_below_0_is_shown_as_0(films: Path, capsys: pytest.CaptureFixture[str]):
+    scores, shown = [], []
+    for query in ("green", "a dog", "one two three", "night", "water"):
+        arguments = ["search", query, "--index", str(films / "idx"), "-k", "3"]
+        assert main(arguments) == 0
+        shown += [float(line.split()[0]) for line in capsys.readouterr().out.splitlines()]
+        scores += [moment["score"] for moment in said(capsys, *arguments)["moments"]]
+    assert min(scores) < 0 and shown == pytest.approx([max(0.0, score) for score in scores], abs=0.006)
+
+
 def test_ask_cites(films: Path, capsys: pytest.CaptureFixture[str]):
     found = said(capsys, "ask", "--index", films / "idx", "--model", "debug", "What is there?")
     assert found["citations"] and {"video", "start", "end", "score", "text"} == set(found["citations"][0])

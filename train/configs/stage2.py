@@ -32,7 +32,8 @@ class TuningConfig:
     )
     tune: Literal["adapter", "projector", "language_model", "full"] = option(
         "adapter",
-        "What is trained: the projector and an adapter, the projector alone, the language model alone, or both (full).",
+        "What is trained: the projector and an adapter, the projector alone, the language model alone (and an audio "
+        "branch that init lacks), or both (full).",
     )
     lora_r: int = option(0, "Rank of a new adapter, whose alpha is twice that; 0: as the model has it.")
     dora: bool = option(
@@ -229,6 +230,11 @@ WORLD_STAGE2 = WORLD_TEXT.changed(
 WORLD_CHECKED = WORLD_STAGE2.changed(
     name="world_checked", seed=30, init="runs/world_stage2", num_videos=6_000, checked=True
 )
+# The audio branch learns beside a language model that answers about clips already. Of each clip five questions about
+# sounds and these many others are asked.
+WORLD_SOUND = WORLD_STAGE2.changed(
+    name="world_sound", model="world-sound", seed=30, init="runs/world_stage2", num_videos=4_800, questions=3
+)
 # The learning rate and batch of LLaVA-1.5's LoRA recipe (Liu et al. 2024), for GPUs.
 CLIP_B32_STAGE2 = InstructionRecipe(
     name="clip_b32_smollm2_stage2",
@@ -287,6 +293,7 @@ STAGE2: dict[str, TuningRecipe] = {
         WORLD_TEXT,
         WORLD_STAGE2,
         WORLD_CHECKED,
+        WORLD_SOUND,
         CHECKPOINT_STAGE2,
         HUB_STAGE2,
         *_LARGE,

@@ -1,6 +1,6 @@
 """Clips of the rendered world as arrays, drawn while a run trains: no clip is seen twice, and no file is kept.
 
-Shapes: F frames of a clip, S the side of a frame in pixels.
+Shapes: F frames of a clip, S the side of a frame in pixels, N samples of sound.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from data_gen.world.language import LANGUAGES
 from data_gen.world.meaning import in_order
 from data_gen.world.questions import ask
 from data_gen.world.scene import draw_clips
+from data_gen.world.sound_questions import ask_sounds
+from data_gen.world.sounds import Sound, draw_sounds, samples
 from data_gen.world.truth import annotate
 from videollm.datasets.world import annotated_clip
 
@@ -32,11 +34,13 @@ _CHECKED = TemplateGenerator(languages=("en",), tasks=("choice", "locate"))
 
 @dataclass(frozen=True, slots=True)
 class RenderedClip:
-    """A clip before it is painted. index: its number in its world, which seeds what is drawn of it at random."""
+    """A clip before it is painted. index: its number in its world, which seeds what is drawn of it at random. sounds:
+    what is heard in it."""
 
     clip: WorldClip
     config: WorldConfig
     index: int
+    sounds: tuple[Sound, ...] = ()
 
     def pixels(self, chosen: np.ndarray | None = None) -> torch.Tensor:
         """Returns uint8 (F,3,S,S), with colours at half the resolution, as video files store them.
@@ -55,6 +59,10 @@ class RenderedClip:
     def rng(self) -> np.random.Generator:
         return np.random.default_rng(self.index)
 
+    def samples(self) -> torch.Tensor:
+        """Returns the sound of the clip, float32 (N,), 16,000 samples a second."""
+        return torch.from_numpy(samples(self.clip, self.sounds, self.rng()))
+
     def turns(self, count: int) -> list[tuple[str, str]]:
         """Returns the clip's short caption and `count` of its questions at random, each with the answer, in English, as
         `make_instructions.py` words them."""
@@ -72,6 +80,10 @@ class RenderedClip:
         drafts = _CHECKED.drafts(annotated_clip(known, Path(known.video)))
         return [(asked.content, answer.content) for asked, answer in (draft.messages for draft in drafts)]
 
+    def sound_turns(self) -> list[tuple[str, str, str]]:
+        """Returns the questions about the clip's sounds, see `ask_sounds`."""
+        return ask_sounds(self.clip, self.sounds, self.rng())
+
 
 def halve_colours(pixels: torch.Tensor) -> torch.Tensor:
     """Returns uint8 pixels (F,3,S,S) whose colours, but not their brightness, are those of squares of 2x2 pixels
@@ -86,11 +98,11 @@ class RenderedClips(Dataset[RenderedClip]):
     """The world of `seed`: clips of one or two things at 64 pixels and 8 frames a second, 3 seconds each.
 
     Every index gives a clip, and always the same one. `make_world.py` draws test clips from seed 0, which training must
-    not use.
+    not use. With `sound`, events are heard.
     """
 
-    def __init__(self, count: int, seed: int):
-        self.count = count
+    def __init__(self, count: int, seed: int, *, sound: bool = False):
+        self.count, self.sound = count, sound
         self.config = WorldConfig(seed=seed, size=64, fps=Fraction(8), seconds=(3.0, 3.0), things=(1, 2))
 
     def __len__(self) -> int:
@@ -98,4 +110,5 @@ class RenderedClips(Dataset[RenderedClip]):
 
     def __getitem__(self, index: int) -> RenderedClip:
         (clip,) = draw_clips(self.config, SPLIT, index)
-        return RenderedClip(clip, self.config, index)
+        sounds = draw_sounds(clip, np.random.default_rng([self.config.seed, index])) if self.sound else ()
+        return RenderedClip(clip, self.config, index, sounds)

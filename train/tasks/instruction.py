@@ -20,7 +20,6 @@ from train.data.simulated import StoryConversationCollator, training_stories
 from train.tasks.stages import read_rows, stage_card
 from train.tasks.video_llm import save_checkpoint, starting_model
 from videollm.checkpoint import Model
-from videollm.encoders.pixels import PixelEncoder
 from videollm.errors import ConfigError
 from videollm.models.processor import Message, Prompt
 
@@ -70,8 +69,9 @@ class InstructionTask(TrainingTask):
         dataset = self.recipe.dataset
         if self.model.config.outputs.modalities:
             raise ConfigError("data is empty; a model that shows learns it from rows, so give the file of such rows")
-        if isinstance(self.model.encoder, PixelEncoder):
-            self.rows = RenderedClips(dataset.num_videos, self.recipe.seed + 1)
+        if self.model.config.encoder.pixels:
+            sound = self.model.config.audio.kind != "none"
+            self.rows = RenderedClips(dataset.num_videos, self.recipe.seed + 1, sound=sound)
             self.sampler = Draws(self._order((dataset.num_videos,)))
             self.collate = RenderedConversationCollator(
                 self.model, dataset.questions, dataset.hide_videos, dataset.checked

@@ -16,6 +16,7 @@ from videollm.checkpoint import Model
 from videollm.device import resolve_dtype
 from videollm.errors import ConfigError
 from videollm.export import FOLDER
+from videollm.model import config_of
 from videollm.models.language import add_lora
 
 
@@ -33,7 +34,9 @@ def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
         _refuse_outputs(model, recipe.tuning.init)
         model.llm.language_model.requires_grad_(True)
     if recipe.tuning.tune == "language_model":
-        freeze_projector(model)
+        model.llm.temporal.requires_grad_(False)
+        if model.llm.audio is not None and _hears(recipe.tuning.init):
+            model.llm.audio.requires_grad_(False)
     return model
 
 
@@ -47,12 +50,18 @@ def preset_model(recipe: InstructionRecipe) -> Model:
         recipe = recipe.changed(llm=str(init / FOLDER))  # the checkpoint has a language model of its own
     model = fresh_model(recipe)
     if tuning.init:
-        checkpoint.load_projector(model.llm, init / "projector.safetensors")
+        hears = model.llm.audio is None or _hears(tuning.init)
+        checkpoint.load_projector(model.llm, init / "projector.safetensors", has_audio=hears)
         adapter = init / "adapter" / "adapter_model.safetensors"
         if adapter.is_file():
             _keep_adapter(tuning)
             set_peft_model_state_dict(model.llm.language_model, load_file(adapter))
     return model
+
+
+def _hears(init: str) -> bool:
+    """Whether the checkpoint that stage 2 starts from has an audio branch."""
+    return bool(init) and config_of(init).audio.kind != "none"
 
 
 def loaded_model(recipe: InstructionRecipe) -> Model:

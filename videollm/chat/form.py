@@ -54,7 +54,7 @@ _FORMS = {
 _IMPERATIVE = re.compile(r"\b(answer|reply|respond|write|say|describe|summari[sz]e|caption|tell|list|name)\b", re.I)
 _ARTICLE = re.compile(r"(?:a|an|the|some|perhaps)\s+", re.I)
 _SEEN = r" (?:is|are|was|were) seen\b"
-_COUNT = re.compile(r"(\d+) [\w ]+?(?: at once, at most)?\.")
+_COUNT = re.compile(rf"(\d+) (?!.*{_SEEN})[\w ]+?(?: at once, at most)?\.")
 
 
 @dataclass(frozen=True, slots=True)

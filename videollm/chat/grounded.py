@@ -81,10 +81,21 @@ def ground(
     if asked.asks == "exists":
         return _exists(encoder, asked, findings, segments)
     if asked.asks == "which":
-        return _which(encoder, asked.thing, segments)
+        return _which(encoder, asked.thing, findings, segments)
     if asked.asks == "describe":
         return _described(encoder, findings, segments)
-    return _people_or_count(asked, findings, segments)
+    return _people_or_count(encoder, asked, findings, segments)
+
+
+def _counts(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> dict[str, int]:
+    """How many of each thing are seen: of those that the detector is sure of, and of those of which it is less sure
+    and the frame encoder shows them too."""
+    sure = object_counts(findings)
+    return {
+        name: count
+        for name, count in object_counts(findings, LEAST_AGREED).items()
+        if name in sure or _shown(encoder, name, segments)
+    }
 
 
 def _sound(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
@@ -130,7 +141,9 @@ def _written(findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounde
     return Grounded(f'At {format_time(lines[0].start_s)} it reads: "{text}"', _evidence(lines, segments))
 
 
-def _people_or_count(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+def _people_or_count(
+    encoder: FrameEncoder, asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]
+) -> Grounded:
     """ "Who is there?", "How many ... are there?" and "Is there a man?"."""
     person = asked.asks == "who" or is_person(asked.thing)
     name = "person" if person else asked.thing
@@ -138,7 +151,7 @@ def _people_or_count(asked: Question, findings: Findings, segments: Sequence[Seg
         return Grounded(CANNOT_TELL)
     if "objects" not in findings.senses:
         return Grounded(NOT_LOOKED)
-    count = object_counts(findings).get(name, 0)
+    count = _counts(encoder, findings, segments).get(name, 0)
     if not count:
         return Grounded(NOBODY if person else CANNOT_TELL)
     number = counted(name, count)
@@ -162,7 +175,7 @@ def _exists(
     answers = {}
     for name in map(singular, one_by_one(asked.thing)):
         one = replace(asked, thing=name)
-        found = _people_or_count(one, findings, segments) if is_person(name) else None
+        found = _people_or_count(encoder, one, findings, segments) if is_person(name) else None
         answers[name] = found or _thing(encoder, name, findings, segments)
     if len(answers) == 1:
         return answers.popitem()[1]
@@ -170,35 +183,47 @@ def _exists(
     return Grounded(text, tuple(dict.fromkeys(e for answer in answers.values() for e in answer.evidence))[:EVIDENCE])
 
 
-def _which(encoder: FrameEncoder, kind: str, segments: Sequence[SegmentFeatures]) -> Grounded:
-    """ "What animal is shown?": the tags below the word in the encoder's vocabulary."""
+def _which(encoder: FrameEncoder, kind: str, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+    """ "What animal is shown?": the tags below the word in the encoder's vocabulary, or else the things that are seen.
+
+    Names of the detector that the vocabulary does not have are below nothing.
+    """
     found = _tagged(encoder, kind, segments)
     names = dict.fromkeys(tag.word for _, tag in found if tag.word != kind)
-    if not names:
+    if names:
+        text = ", then ".join(names)
+        return Grounded(f"{text[0].upper()}{text[1:]}.", _best(found))
+    known = encoder.vocabulary.words
+    counts = {
+        name: count
+        for name, count in _counts(encoder, findings, segments).items()
+        if name in known and is_below(name, kind, encoder.vocabulary)
+    }
+    if not counts:
         return Grounded(CANNOT_TELL)
-    text = ", then ".join(names)
-    return Grounded(f"{text[0].upper()}{text[1:]}.", _best(found))
+    return Grounded(f"{listed(counts)}.", _evidence([f for f in findings.of("object") if f.text in counts], segments))
+
+
+def evidence_for(
+    encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequence[SegmentFeatures]
+) -> tuple[Evidence, ...]:
+    """The segments that show a thing: by tracks that are sure enough to be told, by the frame encoder, or by tags."""
+    if thing in object_counts(findings):
+        return _evidence([f for f in findings.of("object") if f.text == thing], segments)
+    return _shown(encoder, thing, segments) or _best(_tagged(encoder, thing, segments))
 
 
 def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
-    tracks = [f for f in findings.of("object") if f.text == thing]
-    if thing in object_counts(findings):
-        return Grounded("Yes.", _evidence(tracks, segments))
-    if shown := _shown(encoder, thing, segments) or _best(_tagged(encoder, thing, segments)):
+    if shown := evidence_for(encoder, thing, findings, segments):
         return Grounded("Yes.", shown)
+    tracks = [f for f in findings.of("object") if f.text == thing]
     looked = "objects" in findings.senses and thing in NAMES and not tracks
     unlikely = looked and float(presence(encoder, thing, _embeds(segments))[0].max()) < UNLIKELY
     return Grounded("No." if unlikely else CANNOT_TELL)
 
 
 def _described(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded | None:
-    said, sure = findings.of("speech"), object_counts(findings)
-    # The detector alone is not sure enough of some things, but the frame encoder agrees.
-    counts = {
-        name: count
-        for name, count in object_counts(findings, LEAST_AGREED).items()
-        if name in sure or _shown(encoder, name, segments)
-    }
+    said, counts = findings.of("speech"), _counts(encoder, findings, segments)
     if not counts and not said:
         return None
     seen = [f for f in findings.of("object") if f.text in counts]
@@ -240,8 +265,12 @@ def _best(tagged: Sequence[tuple[SegmentFeatures, Tag]]) -> tuple[Evidence, ...]
 
 
 def _shown(encoder: FrameEncoder, words: str, segments: Sequence[SegmentFeatures]) -> tuple[Evidence, ...]:
-    best = shown_in(encoder, words, _embeds(segments))[:EVIDENCE]
-    return tuple(evidence_of(segments[number], score) for number, score in best)
+    known = [(segment, segment.concepts) for segment in segments if segment.concepts is not None]
+    if not known:
+        return ()
+    seen, concepts = zip(*known, strict=True)
+    best = shown_in(encoder, words, _embeds(seen), torch.stack(concepts))[:EVIDENCE]
+    return tuple(evidence_of(seen[number], score) for number, score in best)
 
 
 def _embeds(segments: Sequence[SegmentFeatures]) -> torch.Tensor:

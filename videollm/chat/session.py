@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from videollm.chat.answer import Answer
-from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer, system_text
+from videollm.chat.prompt_video import PromptVideo
+from videollm.chat.turn import fit_to_context, generate_answer, system_text
 from videollm.config import SamplingConfig
 from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from videollm.chat.answer import Answer, Evidence
-from videollm.chat.turn import PromptVideo
+from videollm.chat.prompt_video import PromptVideo
 from videollm.models.processor import Message
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")

@@ -2,19 +2,28 @@
 
 import re
 from collections.abc import Generator, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 from videollm.chat.answer import Answer, Evidence, Receipt
 from videollm.chat.form import Form, declined, read_form
-from videollm.chat.grounded import CANNOT_TELL, EVIDENCE, HELP, INTRODUCTION, Grounded, evidence_of, ground
+from videollm.chat.grounded import (
+    CANNOT_TELL,
+    EVIDENCE,
+    HELP,
+    INTRODUCTION,
+    Grounded,
+    evidence_for,
+    evidence_of,
+    ground,
+)
 from videollm.chat.media import media_conditions
+from videollm.chat.prompt_video import PromptVideo
 from videollm.chat.questions import asked_time, is_description, told_spans
 from videollm.encoders.presence import LEAST_COSINE
 from videollm.errors import ContextOverflowError
-from videollm.features.encode import EncodedVideo, SegmentFeatures
+from videollm.features.encode import SegmentFeatures
 from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
 from videollm.model import Model
@@ -25,56 +34,7 @@ NO_EVIDENCE = re.compile(r"(no|none|nothing|nobody|i cannot tell)\b", re.IGNOREC
 LAST_TURNS = 4  # are left out only if merging segments does not make enough room for them
 DROPPED_TURNS = 4  # are left out at a time, so that most turns can reuse the keys and values of the last
 VIDEO_WORDS = ("this video", "The video")
-# Tags that a model with senses is told have at least this probability. Of 41 photographs and clips that have no part in
-# any evaluation, 16 of 19 such tags were right, and 7 of 21 of those from 0.2 to 0.5.
-TOLD = 0.6
 REPLACEMENT = "\ufffd"  # tokenizers decode an incomplete character to it
-
-
-class PromptVideo:
-    """A video in a conversation, divided into segments.
-
-    Attributes:
-        before: The number of the message that the video is placed before.
-        segments: The segments that the model sees.
-        total_segments: The number of segments before any were merged.
-        is_picture: Whether the file is a still picture.
-    """
-
-    def __init__(self, model: Model, video: EncodedVideo, before: int = 0):
-        self.video, self.before = video, before
-        self.segments = self._divided(model)
-        self.total_segments = len(self.segments)
-
-    @property
-    def is_picture(self) -> bool:
-        return self.video.info.fps == 0.0
-
-    def moved(self, before: int) -> "PromptVideo":
-        """Returns the video placed before another message."""
-        other = copy(self)
-        other.before = before
-        return other
-
-    def merge(self, model: Model, share: float) -> None:
-        """Merges neighbouring segments until at most this share of them is left, and at least one.
-
-        The number falls in fixed steps of a quarter. Turns of one conversation then mostly merge to the same number,
-        and the next turn can reuse the keys and values of the last.
-        """
-        count = len(self.segments)
-        while count > max(1, share * len(self.segments)):
-            count = count * 3 // 4
-        if count < len(self.segments):
-            self.segments = self._divided(model, count)
-
-    def _divided(self, model: Model, most: int | None = None) -> list[SegmentFeatures]:
-        config = model.config
-        if config.senses:
-            config = replace(
-                config, prompt=replace(config.prompt, tag_threshold=max(config.prompt.tag_threshold, TOLD))
-            )
-        return self.video.segments(config, model.encoder.vocabulary, most)
 
 
 def fit_to_context(
@@ -255,6 +215,10 @@ def generate_answer(
         found = _evidence(model, question, described, videos)
         starts = {e.start_s for e in found}
         evidence = (*found, *(e for e in evidence if e.start_s not in starts))
+        if form.one_word and len(videos) == 1:
+            (video,) = videos
+            about = evidence_for(model.encoder, text.strip(".").lower(), video.video.findings, video.segments)
+            evidence = about or evidence
     yield Answer(text, evidence, receipt, media_conditions(model, prompt, [token.id for token in tokens]))
 
 

@@ -22,7 +22,7 @@ from videollm.cli.options import (
     sampling_of,
     senses_arguments,
 )
-from videollm.cli.output import format_span, hide_progress_bars, print_piece, print_result, to_json
+from videollm.cli.output import format_score, format_span, hide_progress_bars, print_piece, print_result, to_json
 from videollm.cli.shapes import CaptionJSON, CitationJSON, answer_json
 from videollm.datasets.video_files import VIDEO_SUFFIXES
 from videollm.device_arguments import loading_options
@@ -223,7 +223,7 @@ def plan(options: Options) -> None:
 
 
 def _evidence_and_receipt(answer: "Answer") -> str:
-    spans = [f"{format_span(e)} ({e.score:.2f})" for e in answer.evidence]
+    spans = [f"{format_span(e)} ({format_score(e.score)})" for e in answer.evidence]
     r = answer.receipt
     frames = f"{r.frames} frames" if r.thinned_from is None else f"{r.frames} of {r.thinned_from} frames"
     heard = "" if r.audio_tokens is None else f" + {r.audio_tokens} audio"

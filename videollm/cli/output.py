@@ -53,6 +53,11 @@ def format_span(span: TimeSpan) -> str:
     return f"{format_time(span.start_s)}-{format_time(span.end_s)}"
 
 
+def format_score(score: float) -> str:
+    """0.35. Below 0 nothing matches, which is shown as 0.00."""
+    return f"{max(0.0, score):.2f}"
+
+
 def format_tags(tags: "Sequence[Tag]") -> str:
     """cat 93%, sofa 40%"""
     return ", ".join(f"{tag.word} {round(100 * tag.prob)}%" for tag in tags)

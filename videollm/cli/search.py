@@ -20,6 +20,7 @@ from videollm.cli.options import (
 )
 from videollm.cli.output import (
     format_path,
+    format_score,
     format_span,
     format_tags,
     hide_progress_bars,
@@ -209,7 +210,7 @@ def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
 def _line(moment: "Moment") -> str:
     subtitles = f' "{moment.text}"' if moment.text else ""
     place = f"{format_span(moment):13} {format_path(moment.path)}"
-    return f"{moment.score:5.2f}  {place}  {format_tags(moment.tags)}{subtitles}"
+    return f"{format_score(moment.score):>5}  {place}  {format_tags(moment.tags)}{subtitles}"
 
 
 def _panels(found: "list[Moment]") -> "list[Panel]":
@@ -217,7 +218,7 @@ def _panels(found: "list[Moment]") -> "list[Panel]":
 
     panels = []
     for n, moment in enumerate(found, 1):
-        title = f"{n}  {moment.score:.2f}  {format_span(moment)}  {Path(moment.path).name}"
+        title = f"{n}  {format_score(moment.score)}  {format_span(moment)}  {Path(moment.path).name}"
         middle_s = (moment.start_s + moment.end_s) / 2
         panels.append(Panel(moment.path, middle_s, title, format_tags(moment.tags)))
     return panels

@@ -15,7 +15,7 @@ from videollm.cli.options import (
     sampling_arguments,
     senses_arguments,
 )
-from videollm.cli.output import format_span, format_tags, print_result, print_with_sheet, to_json
+from videollm.cli.output import format_score, format_span, format_tags, print_result, print_with_sheet, to_json
 from videollm.cli.shapes import PartJSON, tags_json
 from videollm.errors import ConfigError
 
@@ -84,7 +84,7 @@ def moments(options: Options) -> None:
     encoder, _, video = encode(options)
     found = ground(video, options.query, encoder, options.k)
     rows = [{"start": s.start_s, "end": s.end_s, "score": s.score} for s in found]
-    print_result(options, {"moments": rows}, "\n".join(f"{s.score:5.2f}  {format_span(s)}" for s in found))
+    print_result(options, {"moments": rows}, "\n".join(f"{format_score(s.score):>5}  {format_span(s)}" for s in found))
 
 
 def cut(options: Options) -> None:

@@ -22,7 +22,10 @@ ENCODERS: dict[EncoderKind, str] = {
     "aligner": "videollm.retrieval.aligner_encoder:AlignerEncoder",
     "debug": "videollm.encoders.debug:DebugEncoder",
 }
-AUDIO_ENCODERS: dict[AudioKind, str] = {"imagebind": "videollm.models.published.imagebind_audio:load_imagebind_audio"}
+AUDIO_ENCODERS: dict[AudioKind, str] = {
+    "imagebind": "videollm.models.published.imagebind_audio:load_imagebind_audio",
+    "mel": "videollm.models.mel_encoder:load_mel",
+}
 
 
 def build_encoder(config: EncoderConfig, device: torch.device | str | None = None) -> FrameEncoder:

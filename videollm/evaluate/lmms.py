@@ -14,7 +14,8 @@ from typing import Any
 
 from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
-from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
+from videollm.chat.prompt_video import PromptVideo
+from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import load
 from videollm.errors import ConfigError
 from videollm.features.cache import FeatureCache

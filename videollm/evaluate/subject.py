@@ -13,7 +13,8 @@ import torch
 
 from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
-from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
+from videollm.chat.prompt_video import PromptVideo
+from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import Model
 from videollm.datasets.item import Item
 from videollm.errors import ConfigError

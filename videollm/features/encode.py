@@ -44,7 +44,8 @@ class SegmentFeatures:
 
     tokens (T,N,D) at times_s (T,) in seconds. embed (E,): the unit vector that search compares with texts. tags: what
     the frames show in words, with probabilities. findings: what the senses found at that time. audio: features of the
-    clips of audio that begin in it (S,A), None where nothing is heard.
+    clips of audio that begin in it (S,A), None where nothing is heard. concepts (C,): the mean probability of each
+    entry of the encoder's vocabulary, None where it is not known.
     """
 
     start_s: float
@@ -55,6 +56,12 @@ class SegmentFeatures:
     tags: tuple[Tag, ...]
     findings: Findings = NOTHING
     audio: torch.Tensor | None = None
+    concepts: torch.Tensor | None = None
+
+
+def _spread(parts: torch.Tensor, most: int) -> torch.Tensor:
+    """Returns at most `most` of the rows, evenly spread."""
+    return parts[torch.linspace(0, len(parts) - 1, min(len(parts), most)).round().long()]
 
 
 def segment_features(
@@ -73,10 +80,20 @@ def segment_features(
     made = []
     for span in spans:
         part, times = features[span.frames], times_s[span.frames]
-        keep = torch.linspace(0, len(part) - 1, min(len(part), max_frames)).round().long()
-        tags = select_tags(part.concepts.float(), vocabulary, k=prompt.tags, threshold=prompt.tag_threshold)
+        concepts = part.concepts.float()
+        tags = select_tags(concepts, vocabulary, k=prompt.tags, threshold=prompt.tag_threshold)
         embed = F.normalize(part.embed.float().mean(0), dim=0)
-        made.append(SegmentFeatures(span.start_s, span.end_s, part.tokens[keep], times[keep], embed, tuple(tags)))
+        made.append(
+            SegmentFeatures(
+                span.start_s,
+                span.end_s,
+                _spread(part.tokens, max_frames),
+                _spread(times, max_frames),
+                embed,
+                tuple(tags),
+                concepts=concepts.mean(0),
+            )
+        )
     return made
 
 
@@ -113,7 +130,9 @@ class EncodedVideo:
             dataclasses.replace(
                 s,
                 findings=self.findings.part(s.start_s, end_s, first=i == 0),
-                audio=None if self.audio is None or not (heard := self.audio.part(start_s, end_s)) else heard.tokens,
+                audio=None
+                if self.audio is None or not (heard := self.audio.part(start_s, end_s))
+                else _spread(heard.tokens, config.audio.clips),
             )
             for i, (s, start_s, end_s) in enumerate(zip(made, starts_s, ends_s, strict=True))
         ]

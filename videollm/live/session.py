@@ -10,7 +10,8 @@ from time import perf_counter
 import torch
 
 from videollm.chat.answer import Answer, Receipt
-from videollm.chat.turn import PromptVideo, fit_to_context, generate_answer
+from videollm.chat.prompt_video import PromptVideo
+from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.encoders.base import FrameFeatures
 from videollm.errors import VideoRangeError
 from videollm.inference.engine import Engine, LocalEngine, PromptCache

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from videollm.config import SamplingConfig
 from videollm.datasets.schema import format_time
-from videollm.encoders.presence import shown_in
+from videollm.encoders.presence import near_to
 from videollm.errors import ConfigError, VideoError
 from videollm.features.segments import scene_cuts, thumbnails
 from videollm.retrieval.index import Index
@@ -34,7 +34,7 @@ def choose_shots(
     read with the reasons.
 
     Moments are taken by maximal marginal relevance (Carbonell and Goldstein 1998): those that match the text, and are
-    unlike those already taken. A moment that does not show the text (`encoders.presence`) and whose subtitles do not
+    unlike those already taken. A moment that is not near the text (`encoders.presence`) and whose subtitles do not
     say it, or of less than half of the best score, is not taken, so that the shots may last less. A shot is the longest
     part of its moment without a cut, at most 5 s. The shots are in the order of their videos and times, and those that
     follow each other are one.
@@ -43,8 +43,8 @@ def choose_shots(
     """
     found = [moment for moment in search(index, about, CANDIDATES) if Path(moment.path).is_file()]
     if isinstance(about, str) and found:
-        shown = {number for number, _ in shown_in(index.encoder, about, _vectors(index, found))}
-        found = [moment for number, moment in enumerate(found) if number in shown or moment.bonus]
+        near = {number for number, _ in near_to(index.encoder, about, _vectors(index, found))}
+        found = [moment for number, moment in enumerate(found) if number in near or moment.bonus]
     if not found or found[0].score <= 0:
         what = repr(about) if isinstance(about, str) else "it"
         raise ConfigError(f"no video of the index shows {what}; use other words, or index more videos")

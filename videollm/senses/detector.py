@@ -25,6 +25,7 @@ FIRST_MAP = 13  # the block whose expanded activations are the first feature map
 OVERLAP = 0.6  # two boxes of one class that overlap more than this are one object
 INSIDE = 0.85  # a box of which this share lies within a better one of its class is a part of it
 
+# COCO's names, but "plant" for "potted plant", because the detector finds it in bushes too.
 # fmt: off
 NAMES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -33,7 +34,7 @@ NAMES = (
     "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
     "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
     "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
-    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone",
+    "plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone",
     "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear",
     "hair drier", "toothbrush",
 )
