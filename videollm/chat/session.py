@@ -113,6 +113,7 @@ class ChatSession:
             self._video_ms,
             started,
             system=system_text(messages),
+            made=self.model.config.outputs.modalities,
         )
         for item in made:
             if isinstance(item, Answer):
