@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from train.configs.augment import RowAugmentConfig
 from train.configs.base import CheckpointConfig, option
 from train.configs.stages import (
     ZERO_VARIANTS,
@@ -57,7 +58,7 @@ class TuningConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructionDataConfig(VideoDataConfig):
+class InstructionDataConfig(RowAugmentConfig, VideoDataConfig):
     """Conversations about videos, images or nothing, or simulated videos."""
 
     batches: Literal["shuffled", "length"] = option(
@@ -83,6 +84,7 @@ class TuningRecipe(StageRecipe):
     def problems(self) -> Iterator[tuple[bool, str]]:
         yield from super().problems()
         tuning, dataset = self.tuning, self.dataset
+        yield from dataset.augment_problems(dataset.data, dataset.features)
         yield (
             tuning.load_in_4bit and self.parallelism.zero_stage == 3,
             "load_in_4bit with zero_stage 3: ZeRO-3 cannot shard 4-bit weights; use zero_stage 2, which shards the "
