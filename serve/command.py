@@ -25,6 +25,7 @@ from serve.runtime.service import Service
 from serve.security.connections import limited
 from serve.web.app import close_tabs
 from videollm.checkpoint import load
+from videollm.cli.media import decoding_arguments, given_decoders
 from videollm.cli.options import senses_arguments
 from videollm.device_arguments import add_device_arguments, add_engine_arguments, loading_options
 from videollm.errors import VideoLLMError
@@ -38,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="videollm serve",
         description="Serve a model: a web page, and an OpenAI-style HTTP API.",
-        parents=[senses_arguments()],
+        parents=[senses_arguments(), decoding_arguments("it is not made")],
         allow_abbrev=False,
     )
     top.add_argument("--model", default="lite", help="a preset, a checkpoint directory or a hub id (default: lite)")
@@ -122,6 +123,9 @@ def config_of(options: argparse.Namespace) -> ServerConfig:
         cors_origins=tuple(options.cors_origin or ()),
         trusted_hosts=tuple(name.lower() for name in options.trusted_host or ()),
         cameras=dict(options.camera or ()),
+        decoders=given_decoders(options),
+        steps=options.steps,
+        size=options.size,
         limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videollm.errors import ConfigError
+from videollm.output_config import Modality
 
 MiB = 1 << 20
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -80,6 +81,8 @@ class ServerConfig:
         trusted_hosts: Names of this server in front of a proxy, such as videos.example.org. Requests under other names
             than these and loopback's are then refused.
         cameras: Sources of streams by the names under which requests may watch them, whatever their addresses.
+        decoders: The diffusers pipelines that make what a model with outputs shows, as directories or hub ids.
+        steps, size: How they make it, see `videollm.decoders.pipeline.DecodingConfig`.
         limits: The most that requests may take.
 
     Raises:
@@ -100,6 +103,9 @@ class ServerConfig:
     cors_origins: tuple[str, ...] = ()
     trusted_hosts: tuple[str, ...] = ()
     cameras: dict[str, str] = field(default_factory=dict)
+    decoders: dict[Modality, str] = field(default_factory=dict)
+    steps: int = 40
+    size: int | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -119,7 +125,11 @@ class ServerConfig:
             raise ConfigError(f"port is {self.port}; it must be from 0 (any free one) to 65535")
         if self.media_root is not None and not self.media_root.is_dir():
             raise ConfigError(f"media root {self.media_root} is not a folder; give one that exists")
-
+        if self.decoders and self.engine != "local":
+            raise ConfigError(
+                f"engine {self.engine} does not tell the hidden states that pictures, videos and sounds are made from; "
+                "leave the decoders out, or take engine local"
+            )
         if not self.whisper.startswith("asset:") and not Path(self.whisper).is_dir():
             raise ConfigError(f"Whisper model {self.whisper} is not a folder; give one, or leave the default")
 

@@ -3,7 +3,7 @@
     config.json            ModelConfig, and the revision of the frame encoder it was trained with
     projector.safetensors  the temporal module and everything else that was trained outside the language model
     audio_encoder/         the encoder of audio, in a model that hears
-    adapter/               LoRA weights of the language model (PEFT), if it has any
+    adapter/               an adapter of the language model (PEFT), if it has one
     language_model/        the language model itself, in an exported checkpoint, whose config says "own:language_model"
     tokenizer/             the tokenizer, unless it comes with an asset or is inside language_model/
     card.md                data, recipe, metrics and licence
@@ -47,7 +47,7 @@ from videollm.model import (
 from videollm.models.hub import load as hub
 from videollm.models.hub.adapter import adapted, is_adapter, with_adapter
 from videollm.models.hub.model import HubLLM
-from videollm.models.language import DeviceMap, add_lora, load_language_model, load_tokenizer
+from videollm.models.language import DeviceMap, add_adapter, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.presets import DEBUG
@@ -74,7 +74,7 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
     with torch.random.fork_rng(devices=[]):  # modules are initialised on the CPU; the state of GPUs stays as it is
         torch.default_generator.manual_seed(seed)
         if config.llm.lora is not None:
-            language_model = add_lora(language_model, config.llm.lora)
+            language_model = add_adapter(language_model, config.llm.lora)
         processor = Processor(load_tokenizer(config.llm), config)
         llm = assemble(config, encoder, language_model, processor.first_signal)
     return Model(config, encoder, processor, llm)
@@ -218,11 +218,11 @@ def load_adapter(language_model: torch.nn.Module, directory: Path, *, trainable:
     adapter = directory / "adapter"
     if not (directory / ADAPTER).is_file():
         raise CheckpointError(
-            f"{directory}: config.json has a LoRA adapter, but adapter/ is missing; copy it from where it was trained"
+            f"{directory}: config.json has an adapter, but adapter/ is missing; copy it from where it was trained"
         )
     config = read_config(directory)[0].llm.lora
     if config is None:
-        raise CheckpointError(f"{directory}: config.json has no LoRA adapter")
+        raise CheckpointError(f"{directory}: config.json has no adapter")
     check_adapter(directory, config, language_model)
     # torch_device is where the file is read to. By default PEFT reads to a GPU if there is one, wherever the model is.
     return PeftModel.from_pretrained(

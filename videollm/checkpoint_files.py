@@ -6,21 +6,23 @@ Each problem is one CheckpointError that names the file and what is wrong in it:
 import json
 import re
 from collections.abc import Collection
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from videollm.adapter_kinds import ADAPTERS, is_named
 from videollm.config import LoraConfig
 from videollm.errors import CheckpointError
 
 ADAPTER = "adapter/adapter_model.safetensors"
 _ADAPTER_CONFIG = "adapter/adapter_config.json"
 _MODULE = re.compile(r"[\w.]+")
-# Fields of an adapter that are compared with config.json, or that change nothing about the model.
-_FREE = {"peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "base_model_name_or_path", "revision"}
-_FREE |= {"peft_version", "inference_mode", "task_type", "init_lora_weights", "use_dora"}
+# Fields of an adapter that are checked apart, or that change nothing about the model.
+_FREE = {"lora_dropout", "target_modules", "base_model_name_or_path", "revision"}
+_FREE |= {"peft_version", "inference_mode", "task_type", "init_lora_weights", "init_ia3_weights"}
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -96,32 +98,38 @@ def check_adapter(directory: Path, config: LoraConfig, language_model: torch.nn.
     Raises CheckpointError, also for a kind of adapter that `save` does not write.
     """
     path, found = directory / _ADAPTER_CONFIG, read_object(directory / _ADAPTER_CONFIG)
-    targets = _targets(path, config, found.get("target_modules"))
-    same = {"peft_type": "LORA", "r": config.r, "lora_alpha": config.alpha, "use_dora": config.dora}
-    for name, value in same.items():
-        if found.get(name, False) != value:
+    targets, kind = _targets(path, config, found.get("target_modules")), ADAPTERS[config.kind]
+    settings = kind.settings(config, list(targets))
+    wanted, plain = settings.to_dict(), type(settings)().to_dict()
+    for name in kind.fields:
+        value = _plain(wanted[name])
+        if _plain(found.get(name, plain[name])) != value:
             raise CheckpointError(f"{path}: {name} is {found.get(name)!r}, and config.json says {value!r}")
-    from peft import LoraConfig as PeftLoraConfig
-
-    plain = PeftLoraConfig().to_dict()
     for name, value in found.items():
-        if name not in _FREE and value and value != plain.get(name):
+        if name not in {*kind.fields, *_FREE} and value and value != plain.get(name):
             raise CheckpointError(f"{path}: {name} is {value!r}; a checkpoint has {plain.get(name)!r}")
     linear: dict[str, Any] = {n: m for n, m in language_model.named_modules() if hasattr(m, "in_features")}
-    adapted = {n: m for n, m in linear.items() if f".{n}".endswith(tuple(f".{target}" for target in targets))}
-    expected: dict[str, torch.Size] = {}
-    for name, module in adapted.items():
-        expected[f"base_model.model.{name}.lora_A.weight"] = torch.Size((config.r, module.in_features))
-        expected[f"base_model.model.{name}.lora_B.weight"] = torch.Size((module.out_features, config.r))
-        if config.dora:
-            expected[f"base_model.model.{name}.lora_magnitude_vector"] = torch.Size((module.out_features,))
+    expected = {
+        f"base_model.model.{layer}.{name}": torch.Size(shape)
+        for layer, module in linear.items()
+        if is_named(layer, targets)
+        for name, shape in kind.tensors(config, layer, module.in_features, module.out_features).items()
+    }
     read_tensors(directory / ADAPTER, expected)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of PEFT's configuration as JSON has it, with names in order."""
+    if isinstance(value, set | list):
+        return sorted(map(str, value))
+    return value.value if isinstance(value, Enum) else value
 
 
 def _targets(path: Path, config: LoraConfig, found: Any) -> tuple[str, ...]:
     """Returns the names of the adapted modules. A text would be a regular expression, which can take for ever."""
     if not isinstance(found, list) or not all(isinstance(name, str) and _MODULE.fullmatch(name) for name in found):
         raise CheckpointError(f"{path}: target_modules is {str(found)[:100]!r}; it must be a list of names of modules")
-    if config.targets != "all-linear" and {*found} != {*config.targets}:
-        raise CheckpointError(f"{path}: target_modules are {sorted(found)}, and config.json says {config.targets}")
+    wanted = ADAPTERS[config.kind].targets(config)
+    if wanted != "all-linear" and {*found} != {*wanted}:
+        raise CheckpointError(f"{path}: target_modules are {sorted(found)}, and config.json says {wanted}")
     return tuple(found)

@@ -17,6 +17,7 @@ from videollm.sampling_config import SamplingConfig as SamplingConfig
 from videollm.tower_config import TowerConfig
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+AdapterName = Literal["lora", "dora", "ia3"]
 EncoderKind = Literal["lite", "open_clip", "internvideo2", "head", "aligner", "debug"]
 TemporalKind = Literal["qformer", "pool", "concat", "merge", "attentive", "video_llama", "video_chatgpt", "videochat2"]
 StemKind = Literal["none", "motion"]
@@ -155,24 +156,27 @@ class TemporalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Low-rank adapters on the linear layers of the language model (PEFT).
+    """Adapters on the linear layers of the language model (PEFT), which are low-rank unless `kind` says otherwise.
 
     Args:
         r: The rank.
         alpha: The scale. The adapter's output is multiplied by alpha / r.
         dropout: The probability of dropout in training.
-        targets: Names of the adapted layers, or "all-linear".
-        dora: Whether the length of each row of the adapted weights is learned apart from its direction, which alone the
-            low-rank update then changes (DoRA, Liu et al. 2024).
+        targets: Names of the adapted layers, or "all-linear", which for ia3 are keys, values and what the feed-forward
+            block ends with.
+        kind: "lora"; "dora", which learns the length of each row of the adapted weights apart from its direction, which
+            alone the low-rank update then changes (Liu et al. 2024); or "ia3", which has no rank, scale and dropout,
+            and learns a factor of each key, value and activation (Liu et al. 2022).
     """
 
     r: int = 16
     alpha: int = 32
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
-    dora: bool = False
+    kind: AdapterName = "lora"
 
     def __post_init__(self) -> None:
+        check_choice("adapter kind", self.kind, AdapterName)
         check_positive(r=self.r, alpha=self.alpha)
 
 
@@ -270,7 +274,7 @@ class ModelConfig:
 # Fields that were added later, and their defaults. At these they are left out of the hash, so that a model keeps the
 # hash that its saved sessions name.
 _LATER = {"senses": (), "class_token": False, "pixels": 0, "words": 0, "positions": 512, "instruction": ()}
-_LATER |= {"dora": False}
+_LATER |= {"kind": "lora"}
 _LATER |= {"stem": "none", "tower": None, "near_keyframes": False, "audio": dataclasses.asdict(AudioConfig())}
 _LATER |= {"outputs": dataclasses.asdict(OutputConfig())}
 
@@ -294,7 +298,17 @@ _NESTED: dict[str, Any] = {
 }
 
 
+def _with_kind(adapter: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields of an adapter that was written before `kind` took the place of `dora`."""
+    if "dora" not in adapter:
+        return adapter
+    kept = {name: value for name, value in adapter.items() if name != "dora"}
+    return kept | {"kind": "dora" if adapter["dora"] else "lora"}
+
+
 def _build(cls: Any, values: dict[str, Any], where: str) -> Any:
+    if cls is LoraConfig:
+        values = _with_kind(values)
     known = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - known)
     check(not unknown, f"{where} has unknown fields {', '.join(unknown)}; known are {', '.join(sorted(known))}")

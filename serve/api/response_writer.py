@@ -2,12 +2,13 @@
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from time import time
 from typing import Any, Literal
 
 from serve.api.errors import APIError
 from serve.api.schemas.chat import ChatMessage, ChunkDelta
+from serve.api.schemas.media import ShownPart
 from serve.api.schemas.responses import (
     IncompleteDetails,
     InputTokens,
@@ -19,7 +20,7 @@ from serve.api.schemas.responses import (
     ResponseUsage,
 )
 from serve.api.schemas.tools import SentFunctionCall, SentToolCall
-from serve.api.streams import AnswerStream
+from serve.api.streams import AnswerStream, shown_parts
 from serve.api.tool_calls import GrowingReply, call_id
 from serve.runtime.chat import PreparedChat, evidence_json, make_receipt
 from serve.runtime.service import Service
@@ -43,7 +44,7 @@ class ResponseWriter:
     async def whole(self, stream: AnswerStream) -> ResponseObject:
         async for _, item in stream:
             if isinstance(item, Answer):
-                return self._response(item)
+                return self._response(item, await shown_parts(self.service, self.chat, item))
         raise RuntimeError("the stream ended without an answer")
 
     async def events(self, stream: AnswerStream) -> AsyncIterator[str]:
@@ -59,7 +60,7 @@ class ResponseWriter:
                 last = reply.grow("", complete=True)
                 for event in self._grown(last if last or self._added else ChunkDelta(content="")):
                     yield event
-                done = self._response(item)
+                done = self._response(item, await shown_parts(self.service, self.chat, item))
                 for index, output in enumerate(done.output):
                     for event in self._ended(index, output):
                         yield event
@@ -118,7 +119,7 @@ class ResponseWriter:
         item_id = own.replace("call_", "fc_")
         return OutputFunctionCall(id=item_id, call_id=own, name=call.name, arguments=call.arguments, status=status)
 
-    def _response(self, answer: Answer | None) -> ResponseObject:
+    def _response(self, answer: Answer | None, media: Sequence[ShownPart] = ()) -> ResponseObject:
         request = self.request
         response = ResponseObject(
             id=self.id,
@@ -150,6 +151,7 @@ class ResponseWriter:
         if content or not calls:
             response.output.insert(0, self._message(response.status, OutputText(text=content)))
         response.evidence = [] if calls else evidence_json(answer)
+        response.media = list(media)
         response.receipt = make_receipt(self.chat, answer)
         response.usage = ResponseUsage(
             input_tokens=receipt.prompt_tokens,

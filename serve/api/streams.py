@@ -20,8 +20,9 @@ from serve.api.schemas.chat import (
     TokenLogprob,
     TopLogprob,
 )
+from serve.api.schemas.media import ShownPart, shown_part
 from serve.api.tool_calls import GrowingReply, finish_reason, tool_call
-from serve.runtime.chat import PreparedChat, evidence_json, make_receipt
+from serve.runtime.chat import PreparedChat, evidence_json, generated_files, make_receipt
 from serve.runtime.service import Service
 from videollm.chat.answer import Answer, Receipt
 from videollm.chat.turn import Piece
@@ -60,6 +61,7 @@ class ChatCompletionWriter:
                     finish_reason=finish_reason(answer.receipt, calls),
                     logprobs=self._logprobs(tokens[number]),
                     evidence=[] if calls else evidence_json(answer),
+                    media=await shown_parts(self.service, self.chat, answer, number),
                 )
             )
         return ChatCompletion(
@@ -86,6 +88,7 @@ class ChatCompletionWriter:
                         delta=reply.grow("", complete=True) or ChunkDelta(),
                         finish_reason=finish_reason(item.receipt, reply.calls),
                         evidence=[] if reply.calls else evidence_json(item),
+                        media=await shown_parts(self.service, self.chat, item, number),
                     )
                     yield self._chunk(last, receipt=make_receipt(self.chat, item) if number == 0 else None)
                     continue
@@ -119,6 +122,12 @@ class ChatCompletionWriter:
         tokenizer = self.service.model.processor.tokenizer
         made = list(token_bytes(tokenizer, token))
         return TopLogprob(token=tokenizer.decode([token]), logprob=max(logprob, LEAST_LOGPROB), bytes=made)
+
+
+async def shown_parts(service: Service, chat: PreparedChat, answer: Answer, number: int = 0) -> list[ShownPart]:
+    """Returns what an answer shows beside its text. number: of the answer among those to the request."""
+    files = await generated_files(service, chat, answer, number)
+    return [shown_part(file.modality, file.data, file.problem) for file in files]
 
 
 def _usage(receipts: list[Receipt]) -> ChatUsage:

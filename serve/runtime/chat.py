@@ -12,6 +12,7 @@ from serve.api.schemas.chat import ChatReceipt, ChatRequest
 from serve.api.schemas.media import ImagePart, url_of
 from serve.config import Limits
 from serve.runtime.conversation import read_conversation
+from serve.runtime.generated import GeneratedFile
 from serve.runtime.progress import OnProgress, silent
 from serve.runtime.service import Service
 from serve.runtime.tool_use import answer_grammar, offered_tools
@@ -197,20 +198,25 @@ def _ask(
             video_ms,
             submitted,
             system=system_text(share.messages),
+            made=service.generator.modalities,
         ):
             if isinstance(item, Answer):
                 _count(service, item, perf_counter() - started)
             yield item
 
 
-def _generation(chat: PreparedChat, number: int, max_new_tokens: int) -> GenerationConfig:
+def _seed(chat: PreparedChat, number: int) -> int | None:
     """Answers to one request differ in their seed, which for the first is the request's own."""
+    return None if chat.request.seed is None else (chat.request.seed + number) % SEEDS
+
+
+def _generation(chat: PreparedChat, number: int, max_new_tokens: int) -> GenerationConfig:
     request = chat.request
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         temperature=request.temperature,
         top_p=request.top_p,
-        seed=None if request.seed is None else (request.seed + number) % SEEDS,
+        seed=_seed(chat, number),
         stop=request.stops,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         frequency_penalty=request.frequency_penalty,
@@ -250,6 +256,11 @@ def make_receipt(chat: PreparedChat, answer: Answer) -> ChatReceipt:
         top_p=request.top_p,
         seed=request.seed,
     )
+
+
+async def generated_files(service: Service, chat: PreparedChat, answer: Answer, number: int = 0) -> list[GeneratedFile]:
+    """Returns what an answer shows. number: of the answer among those to the request."""
+    return await service.generator.files(answer, _seed(chat, number)) if answer.media else []
 
 
 def evidence_json(answer: Answer) -> list[EvidenceJSON]:

@@ -15,6 +15,8 @@ from serve.api.errors import APIError
 from serve.config import Limits
 from serve.security.auth import account_of
 
+GENERATED = "generated"  # the purpose of a file that an answer shows
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:

@@ -21,7 +21,7 @@ class StoredResponse:
 
     @property
     def nbytes(self) -> int:
-        return sum(map(_size, self.messages))
+        return sum(map(_size, self.messages)) + sum(len(part.model_dump_json()) for part in self.reply.media)
 
 
 class ResponseStore:

@@ -13,6 +13,7 @@ from serve.runtime.decoding import SandboxedDecoder
 from serve.runtime.executor import ExecutorEngine, ModelExecutor
 from serve.runtime.files import FileStore
 from serve.runtime.folder import TemporaryFolder
+from serve.runtime.generated import MediaGenerator
 from serve.runtime.live import StreamRegistry
 from serve.runtime.media import MediaLoader
 from serve.runtime.metrics import Metrics
@@ -44,10 +45,12 @@ class Service:
 
     Attributes:
         used_senses: The senses that look at the videos of requests and listen to them, see `split_sense`.
+        generator: Makes what answers show beside their text.
         tool_format: How the model writes calls of functions, None where it knows none.
         has_ended: False where `close` has not waited for a computation that takes too long.
 
-    Raises SearchIndexError where the configured index does not exist or was made with another encoder.
+    Raises SearchIndexError where the configured index does not exist or was made with another encoder, and what
+    `MediaGenerator` raises.
     """
 
     def __init__(self, config: ServerConfig, model: Model):
@@ -60,6 +63,7 @@ class Service:
         self.folder = self._temporary.path
         (self.folder / "files").mkdir()
         (self.folder / "media").mkdir()
+        self.generator = MediaGenerator(config, model, self.folder / "generated")
         limits = config.limits
         self.metrics = Metrics()
         self.concurrency = ConcurrencyLimiter(limits.waiting, share_of(limits.waiting, len(config.api_keys)))
@@ -106,7 +110,7 @@ class Service:
 
     async def close(self) -> None:
         await self.streams.close()
-        for executor in {self.executor, self.answer_executor}:
+        for executor in {self.executor, self.answer_executor, self.generator.executor}:
             self.has_ended &= await asyncio.to_thread(executor.close, CLOSE_S)
         await self.decoder.close()
         self._temporary.close()

@@ -9,22 +9,34 @@ from typing import Any
 
 import gradio as gr
 
+from serve.api.errors import APIError
 from serve.api.schemas.chat import ChatMessage, ChatRequest
 from serve.api.schemas.media import ImagePart, ImageUrl, TextPart, VideoPart, VideoUrl
-from serve.runtime.chat import PreparedChat, evidence_json, make_receipt, prepare_chat, stream_answers
+from serve.runtime.chat import (
+    PreparedChat,
+    evidence_json,
+    generated_files,
+    make_receipt,
+    prepare_chat,
+    stream_answers,
+)
+from serve.runtime.files import GENERATED
+from serve.runtime.generated import GeneratedFile
 from serve.web import render
 from serve.web.answering import UPDATE_S, Answering
 from serve.web.context import MESSAGE_S, PageError, PageSettings, action
-from serve.web.conversation import PageConversation, PageMedia
+from serve.web.conversation import PageConversation, PageMedia, ShownFile
 from serve.web.progress import Progress, WatchedWork
 from serve.web.sessions import PageSession
 from serve.web.view_actions import SAME, Update, ViewActions
 from videollm.chat.answer import Answer
 from videollm.cli.shapes import EvidenceJSON
+from videollm.output_config import Modality
 
 OTHER_TEMPERATURE = 0.8  # least temperature of an answer that shall differ from an earlier one
 OTHER_TRIES = 3  # generations until it does
 SEEDS = 2**31
+SHOWN_NAMES: dict[Modality, str] = {"image": "picture.png", "video": "video.mp4", "audio": "sound.wav"}
 LATIN = "\u024f"  # the last Latin letter of those that European languages use
 
 
@@ -217,7 +229,7 @@ class Actions(ViewActions):
             async for latest in self._stream(asked, replace(chat, request=other)):
                 yield latest
             turn = latest.turns[-1]
-            if turn.answer != unlike:
+            if turn.answer != unlike or turn.shown:
                 return
             if turn.receipt is not None and turn.receipt.completion_tokens == 0:
                 break  # the answer was found and not generated
@@ -230,12 +242,28 @@ class Actions(ViewActions):
                 if isinstance(item, Answer):
                     evidence = sorted(evidence_json(item), key=lambda one: (one.video, one.start))
                     receipt = make_receipt(chat, item)
-                    yield asked.with_answer(answer=item.text, evidence=evidence, receipt=receipt)
+                    if item.media:
+                        yield asked.with_answer(answer=item.text)  # making them takes longer than the text
+                    shown = tuple(
+                        self._keep(chat.owner, one) for one in await generated_files(self.service, chat, item)
+                    )
+                    yield asked.with_answer(answer=item.text, evidence=evidence, shown=shown, receipt=receipt)
                     return
                 text += item.text
                 if text and perf_counter() - updated > UPDATE_S:
                     updated = perf_counter()
                     yield asked.with_answer(answer=text)
+
+    def _keep(self, owner: str, made: GeneratedFile) -> ShownFile:
+        """Stores what an answer shows, as an upload is stored."""
+        if made.problem:
+            return ShownFile(made.modality, "", made.problem)
+        try:
+            with self.service.files.receive(owner, len(made.data)) as target:
+                target.write(made.data)
+                return ShownFile(made.modality, target.keep(SHOWN_NAMES[made.modality], GENERATED).id)
+        except APIError as error:  # the session has no room for more files
+            return ShownFile(made.modality, "", str(error))
 
     def _request(self, session: PageSession, asked: PageConversation, settings: PageSettings) -> ChatRequest:
         """Returns the API's request for the answer to the last question. Raises PageError."""

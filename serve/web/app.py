@@ -108,8 +108,9 @@ def create_page(service: Service) -> FastAPI:
         session: PageSession = request.state.session
         stored = service.files.get(session.owner, file_id)
         guessed = mimetypes.guess_type(stored.name)[0] or ""
-        # The browser is told a type of video or picture or none: uploaded HTML must not run as a page of this server.
-        kind = guessed if guessed.startswith("video/") or guessed in PICTURES else "application/octet-stream"
+        # The browser is told a type of media or none: uploaded HTML must not run as a page of this server.
+        is_media = guessed.startswith(("video/", "audio/")) or guessed in PICTURES
+        kind = guessed if is_media else "application/octet-stream"
         return FileResponse(stored.path, media_type=kind, headers={"Cache-Control": "private, no-cache"})
 
     @page.get("/clip/{name}")

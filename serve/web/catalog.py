@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.api.errors import APIError
-from serve.runtime.files import FileStore, StoredFile
+from serve.runtime.files import GENERATED, FileStore, StoredFile
 from serve.runtime.service import Service
 from serve.web.conversation import PageMedia
 from serve.web.labels import Labels
@@ -59,7 +59,8 @@ class VideoCatalog:
 
     def choices(self, owner: str, labels: Labels) -> list[Choice]:
         """Returns the uploads of this owner, the latest first, and the shared videos. No two have the same label."""
-        uploads = [(file.id, file.name) for file in self._files.owned_by(owner) if not file.linked]
+        owned = self._files.owned_by(owner)
+        uploads = [(file.id, file.name) for file in owned if not file.linked and file.purpose != GENERATED]
         shared = [(name, self._label(name, labels)) for name in self.shared]
         return list(_distinct([*reversed(uploads), *shared[:MAX_LISTED]]))
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from serve.api.schemas.chat import ChatReceipt
 from videollm.cli.shapes import CaptionJSON, EvidenceJSON
 from videollm.datasets.schema import format_time
+from videollm.output_config import Modality
 from videollm.video.subtitles import Cue, write_subtitles
 
 TITLE_CHARACTERS = 80  # of the first question, which names a conversation
@@ -39,6 +40,21 @@ class PageMedia:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownFile:
+    """Something generated that an answer shows.
+
+    Attributes:
+        modality: What it is.
+        file: The id of its file, which is deleted as an upload is.
+        problem: Why there is no file, or "".
+    """
+
+    modality: Modality
+    file: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PageTurn:
     """A question and its answer.
 
@@ -46,6 +62,7 @@ class PageTurn:
         media: What was added to the conversation with this question.
         status: "pending" while the answer is generated, then "done", or "stopped" if it was not completed.
         evidence_html: How the evidence is shown.
+        shown: What the answer shows beside its text.
         receipt: None unless the answer was completed.
         rating: 1 for a good answer, -1 for a bad one, 0 without a rating.
     """
@@ -57,6 +74,7 @@ class PageTurn:
     status: Literal["pending", "done", "stopped"] = "pending"
     evidence_html: str = ""
     evidence: list[EvidenceJSON] = field(default_factory=list)
+    shown: tuple[ShownFile, ...] = ()
     receipt: ChatReceipt | None = None
     rating: int = 0
 

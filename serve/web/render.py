@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from serve.api.schemas.videos import CaptionReply, SummaryReply
 from serve.runtime.senses import SensedVideo
 from serve.web.catalog import Choice
-from serve.web.conversation import PageConversation, PageMedia, PageTurn, as_json, as_markdown, subtitles
+from serve.web.conversation import PageConversation, PageMedia, PageTurn, ShownFile, as_json, as_markdown, subtitles
 from serve.web.history import HistoryEntry
 from serve.web.labels import ENGLISH, LANGUAGES, Labels
 from serve.web.progress import Progress
@@ -231,6 +231,11 @@ def timeline(cells: Sequence[PreviewCell], labels: Labels) -> str:
 def evidence(cells: Sequence[EvidenceCell], labels: Labels, *, several: bool) -> str:
     """several: whether the conversation has several videos, so that each cell must say which it is from."""
     return _render("evidence", cells=cells, labels=labels, several=several) if cells else ""
+
+
+def shown(files: Sequence[ShownFile], labels: Labels) -> str:
+    """What an answer shows beside its text."""
+    return _render("shown", files=files, labels=labels)
 
 
 def saves(conversation: PageConversation, labels: Labels) -> str:

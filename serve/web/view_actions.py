@@ -305,6 +305,8 @@ class ViewActions(TabActions):
             content.append(gr.HTML(render.note(self.labels.stopped)))
         if turn.receipt is not None and turn.receipt.dropped_turns:
             content.append(gr.HTML(render.note(self.labels.dropped_turns.format(count=turn.receipt.dropped_turns))))
+        if turn.shown:
+            content.append(gr.HTML(render.shown(turn.shown, self.labels)))
         if turn.evidence_html:
             content.append(gr.HTML(turn.evidence_html))
         return content

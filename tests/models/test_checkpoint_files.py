@@ -113,3 +113,12 @@ def test_every_damage_is_one_error_that_names_the_file(name: str, saved: Path, t
 
 def test_an_undamaged_one_loads(saved: Path):
     assert checkpoint.load_directory(saved).config.llm.lora is not None
+
+
+def test_the_inner_layers_of_an_ia3_are_checked(tmp_path: Path):
+    ia3 = LoraConfig(kind="ia3")
+    checkpoint.save(checkpoint.build(replace(DEBUG, llm=replace(DEBUG.llm, lora=ia3))), tmp_path)
+    checkpoint.load_directory(tmp_path)
+    fields(SETTINGS, feedforward_modules="((.*)*)*x")(tmp_path)
+    with pytest.raises(CheckpointError, match="feedforward_modules"):
+        checkpoint.load_directory(tmp_path)

@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from videollm import checkpoint
+from videollm.adapter_kinds import ADAPTERS
 from videollm.checkpoint import Model
-from videollm.config import LanguageModelConfig, LoraConfig, ModelConfig, TemporalConfig
+from videollm.config import AdapterName, LanguageModelConfig, LoraConfig, ModelConfig, TemporalConfig
 from videollm.errors import CheckpointError, ConfigError
 from videollm.features.encode import SegmentFeatures
+from videollm.inference.engine import LocalEngine, PromptCache
+from videollm.inference.sampling import GenerationConfig
+from videollm.models.language import add_adapter
 from videollm.models.processor import IGNORE, Message, Prompt, collate
 from videollm.models.visual_prompting import VISUAL_TOKEN_ID
 from videollm.presets import DEBUG, PRESETS
@@ -108,13 +113,14 @@ def changed(model: Model) -> Model:
         for name, parameter in model.llm.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(std=0.1)
-            elif "lora_magnitude" in name:
+            elif "lora_magnitude" in name or "ia3_l" in name:
                 parameter.mul_(1.5)
     return model
 
 
-@pytest.mark.parametrize("lora", [LoraConfig(r=4), LoraConfig(r=4, dora=True)], ids=["lora", "dora"])
-def test_checkpoint_round_trip(tmp_path: Path, lora: LoraConfig):
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_checkpoint_round_trip(tmp_path: Path, kind: AdapterName):
+    lora = LoraConfig(r=4, kind=kind)
     model = changed(checkpoint.build(replace(DEBUG, llm=replace(DEBUG.llm, lora=lora)), seed=3))
     model.llm.eval()
     checkpoint.save(model, tmp_path / "a", card="# A\n")
@@ -126,7 +132,8 @@ def test_checkpoint_round_trip(tmp_path: Path, lora: LoraConfig):
         "tokenizer",
     ]
     adapter = json.loads((tmp_path / "a" / "adapter" / "adapter_config.json").read_text())
-    assert (adapter["base_model_name_or_path"], adapter["use_dora"]) == ("debug", lora.dora)
+    assert adapter["base_model_name_or_path"] == "debug" and adapter.get("use_dora", False) == (kind == "dora")
+    assert adapter["peft_type"] == ("IA3" if kind == "ia3" else "LORA")
     merged = checkpoint.load(str(tmp_path / "a"))
     assert merged.config == model.config
     assert merged.processor(TALK).ids == model.processor(TALK).ids
@@ -134,11 +141,35 @@ def test_checkpoint_round_trip(tmp_path: Path, lora: LoraConfig):
     want = model.llm(torch.tensor([p.ids]), p.visual()).logits
     got = merged.llm(torch.tensor([p.ids]), p.visual()).logits
     assert torch.allclose(want, got, atol=1e-5)
+    bare = checkpoint.build(DEBUG, seed=3).llm.eval()(torch.tensor([p.ids]), p.visual()).logits
+    assert not torch.allclose(want, bare, atol=1e-2)  # the adapter changes something
+    naive = model.llm.generate(torch.tensor([p.ids]), p.visual(), max_new_tokens=8, do_sample=False)[0].tolist()
+    engine = LocalEngine(merged.llm, merged.processor.stop_ids)
+    said = [token.id for token in engine.stream(p, PromptCache(), GenerationConfig(max_new_tokens=8))]
+    assert said and said == naive[: len(said)]
     again = checkpoint.load_directory(tmp_path / "a", trainable=True)
-    assert any("lora_A" in n and q.requires_grad for n, q in again.llm.named_parameters())
+    learned = "ia3_l" if kind == "ia3" else "lora_A"
+    assert any(learned in n and q.requires_grad for n, q in again.llm.named_parameters())
     checkpoint.save(again, tmp_path / "b")
     a, b = (load_file(tmp_path / d / "projector.safetensors") for d in "ab")
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_an_adapter_of_before_its_kind_had_a_word():
+    values = WITH_LORA.to_dict()
+    kind = values["llm"]["lora"].pop("kind")
+    values["llm"]["lora"]["dora"] = False
+    old = ModelConfig.from_dict(values)
+    assert kind == "lora" and old == WITH_LORA and old.sha == WITH_LORA.sha
+    values["llm"]["lora"]["dora"] = True
+    dora = ModelConfig.from_dict(values).llm.lora
+    assert dora == LoraConfig(r=4, kind="dora")
+
+
+def test_a_model_without_the_layers_of_ia3():
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=16)
+    with pytest.raises(ConfigError, match=r"a GPT2LMHeadModel has none of the layers .*; take lora"):
+        add_adapter(GPT2LMHeadModel(config), LoraConfig(kind="ia3"))
 
 
 def broken(tmp_path: Path, what: str) -> Path:

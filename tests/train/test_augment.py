@@ -1,11 +1,27 @@
 """Random changes of the clips that training sees."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from tests.train.rows import CAPTIONS, sample, write_rows
+from train import stage1, stage2
+from train.configs.base import Recipe
 from train.configs.retrieval import RETRIEVAL
-from train.data.augment import CHANGES, augmented
+from train.configs.stage1 import STAGE1
+from train.configs.stage2 import STAGE2
+from train.data.augment import CHANGES, augmented, drawn_change
+from train.data.conversations import Conversations
+from train.data.features import VideoFeatures
+from train.data.rows import InstructionRows
+from videollm import checkpoint
 from videollm.errors import ConfigError
+from videollm.presets import DEBUG
 
 
 def clips() -> tuple[torch.Tensor, torch.Tensor]:
@@ -39,6 +55,68 @@ def test_a_crop_is_a_part_of_the_frame_and_the_same_part_of_all_frames():
     changed, _ = augmented(ramp, torch.ones(1, 2, dtype=torch.bool), ["crop"])
     assert torch.equal(changed[0, 0], changed[0, 1])
     assert int(changed.max()) - int(changed.min()) < 15
+
+
+def test_pieces_of_a_clip_are_changed_as_the_whole_and_keep_their_form():
+    clip = torch.randint(256, (6, 3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    state = torch.get_rng_state()
+    change = drawn_change(["crop", "colour"], 7)
+    assert torch.equal(state, torch.get_rng_state())
+    whole = change(clip)
+    assert whole.shape == clip.shape and not torch.equal(whole, clip)
+    assert torch.equal(torch.cat([change(clip[:4]), change(clip[4:])]), whole)
+    assert torch.equal(drawn_change(["crop", "colour"], 7)(clip), whole)
+    assert not torch.equal(drawn_change(["crop", "colour"], 8)(clip), whole)
+
+
+def test_each_draw_of_a_row_sees_another_change_of_its_video(tmp_path: Path):
+    rows = InstructionRows([str(write_rows(tmp_path / "rows.jsonl"))])
+    model = checkpoint.build(DEBUG)
+    plain = VideoFeatures(encoder=model.encoder, config=model.config)
+    changed = replace(plain, changes=("crop", "colour"))
+    first, again, other = (tokens(changed, rows, draw) for draw in (3, 3, 3 + len(rows)))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first, tokens(plain, rows, 3))
+    assert torch.equal(tokens(plain, rows, 3), tokens(plain, rows, 3 + len(rows)))
+
+
+def tokens(features: VideoFeatures, rows: InstructionRows, draw: int) -> torch.Tensor:
+    model = checkpoint.build(DEBUG)
+    visual = Conversations(rows, features, model.processor, 2048)[draw].visual()
+    assert visual is not None
+    return visual.tokens
+
+
+@pytest.mark.parametrize("stage", [stage1, stage2], ids=["stage1", "stage2"])
+def test_a_stage_trains_on_changed_frames_and_resumes_exactly(stage: ModuleType, tmp_path: Path):
+    rows = [sample(str(i), "caption/short", "Describe it.", *CAPTIONS[i][2:], end=2.0) for i in range(4)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(row.to_json() + "\n" for row in rows))
+    name = f"debug_{stage.__name__.rpartition('.')[2]}"
+    fixed = [name, "--data", str(data), "--features", "none", "--workers", "0", "--batch-size", "2"]
+    fixed += ["--epochs", "1", "--save-every", "1", *(["--init", ""] if stage is stage2 else [])]
+
+    def train(output: str, *more: str) -> dict[str, torch.Tensor]:
+        stage.main([*fixed, "--output", str(tmp_path / output), *more])
+        return load_file(tmp_path / output / "projector.safetensors")
+
+    plain, changed = train("plain"), train("changed", "--augment", "crop,colour")
+    shutil.copytree(tmp_path / "changed/checkpoint-1", tmp_path / "again/checkpoint-1")
+    again = train("again", "--augment", "crop,colour", "--resume", "last")
+    assert all(torch.equal(changed[name], again[name]) for name in changed)
+    assert not all(torch.equal(changed[name], plain[name]) for name in changed)
+    assert "crop,colour" in (tmp_path / "changed/card.md").read_text()
+
+
+@pytest.mark.parametrize("recipe", [STAGE1["debug_stage1"], STAGE2["debug_stage2"]], ids=lambda recipe: recipe.name)
+def test_what_a_stage_cannot_augment_is_refused(recipe: Recipe):
+    for changes, message in (
+        ({"augment": "speed", "data": "x", "features": "none"}, "augment has speed; choose from crop, colour"),
+        ({"augment": "crop", "features": "none"}, "give data, or leave augment out"),
+        ({"augment": "crop", "data": "x"}, "set features none and workers 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            recipe.changed(**changes)
 
 
 def test_what_cannot_be_augmented_is_refused():

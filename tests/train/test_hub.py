@@ -104,6 +104,17 @@ def test_an_adapter_is_trained_asked_and_merged(bases: Path, family: str):
     assert "training loss" in (output / "card.md").read_text() and (output / "loss.png").is_file()
 
 
+def test_an_ia3_is_trained_and_merged(bases: Path):
+    stage2.main(arguments(bases, "qwen2_vl", "ia3", "--adapter", "ia3", "--lora-r", "0", "--learning-rate", "0.3"))
+    first, second, third, fourth = losses(bases / "ia3")  # of two epochs
+    assert third + fourth < first + second
+    named = {name.rpartition(".ia3_l")[0].rpartition(".")[2] for name in weights(bases / "ia3")}
+    assert named == {"k_proj", "v_proj", "down_proj"} and not any("vis" in name for name in weights(bases / "ia3"))
+    proof = export(bases / "ia3", bases / "ia3-merged", "float32")
+    assert proof.merging < 1e-5 * proof.largest_logit
+    assert answer(bases / "ia3") == answer(bases / "ia3-merged")
+
+
 @pytest.mark.parametrize(
     ("family", "stage"),
     [

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from train.configs.augment import PICTURE_CHANGES, TIME_CHANGES, AugmentConfig
 from train.configs.base import CheckpointConfig, ParallelismConfig, option
 from train.configs.contrastive import CaptionDataConfig, ContrastiveConfig, ContrastiveOptimizerConfig
 from videollm.retrieval.model import HeadConfig
 
 Tower = Literal["train", "freeze", "lora", "prompt"]
-AUGMENTATIONS = ("crop", "colour", "part", "speed", "drop")  # see `train.data.augment`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +74,8 @@ class RetrievalObjectiveConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalDataConfig(CaptionDataConfig):
+class RetrievalDataConfig(AugmentConfig, CaptionDataConfig):
     """Captioned videos, and how their clips are changed while training."""
-
-    augment: str = option(
-        "",
-        f"Random changes of the clips in training, separated by commas: {', '.join(AUGMENTATIONS)}; empty: none.",
-    )
-
-    @property
-    def augmentations(self) -> tuple[str, ...]:
-        """The names in `augment`."""
-        return tuple(name for name in self.augment.split(",") if name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +91,7 @@ class RetrievalRecipe(ContrastiveConfig):
         yield from super().problems()
         network, objective, stage = self.network, self.objective, self.parallelism.zero_stage
         HeadConfig(kind=network.head, temporal=network.temporal)  # raises for kinds that do not exist
-        unknown = [name for name in self.dataset.augmentations if name not in AUGMENTATIONS]
-        yield bool(unknown), f"augment has {', '.join(unknown)}; choose from {', '.join(AUGMENTATIONS)}"
+        yield from self.dataset.unknown_changes(PICTURE_CHANGES + TIME_CHANGES)
         yield (
             bool(self.dataset.augment) and network.visual == "freeze",
             "augment changes frames, but the features of a frozen visual tower are kept; set visual to train or lora",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from train.configs.augment import RowAugmentConfig
 from train.configs.base import CheckpointConfig, option
 from train.configs.stages import (
     ZERO_VARIANTS,
@@ -34,7 +35,7 @@ class AlignmentLossWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignmentDataConfig(VideoDataConfig):
+class AlignmentDataConfig(RowAugmentConfig, VideoDataConfig):
     """Captioned rows, or simulated videos."""
 
     batches: Literal["shuffled", "alike"] = option(
@@ -56,6 +57,7 @@ class AlignmentRecipe(PresetRecipe):
     def problems(self) -> Iterator[tuple[bool, str]]:
         yield from super().problems()
         dataset, weights = self.dataset, self.loss_weights
+        yield from dataset.augment_problems(dataset.data, dataset.features)
         yield not weights, f"no loss has a weight; give a weight to one of {', '.join(vars(self.losses))}"
         yield dataset.overlapped and not dataset.data, "overlapped needs data: simulated captions have no times"
         yield (

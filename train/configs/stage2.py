@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from train.configs.augment import RowAugmentConfig
 from train.configs.base import CheckpointConfig, option
 from train.configs.stages import (
     ZERO_VARIANTS,
@@ -17,7 +18,8 @@ from train.configs.stages import (
     WeightsConfig,
     zero_variant,
 )
-from videollm.config import Dtype, LoraConfig, ModelConfig
+from videollm.adapter_kinds import ADAPTERS
+from videollm.config import AdapterName, Dtype, LoraConfig, ModelConfig
 from videollm.model import base, config_of
 
 
@@ -35,17 +37,20 @@ class TuningConfig:
         "What is trained: the projector and an adapter, the projector alone, the language model alone (and an audio "
         "branch that init lacks), or both (full).",
     )
-    lora_r: int = option(0, "Rank of a new adapter, whose alpha is twice that; 0: as the model has it.")
-    dora: bool = option(
-        False, "DoRA: the new adapter learns the length of each row of a weight apart from its direction."
+    adapter: AdapterName = option(
+        "lora",
+        "Kind of a new adapter: lora; dora, which learns lengths of rows apart; ia3, which learns factors alone.",
     )
+    lora_r: int = option(0, "Rank of a new lora or dora, whose alpha is twice that; 0: as the model has it.")
     load_in_4bit: bool = option(False, "QLoRA: hold the frozen language model in 4 bits.")
     neftune: float = option(0.0, "Alpha of the noise that is added to word embeddings (NEFTune); 0: none.")
 
     @property
-    def new_adapter(self) -> LoraConfig:
-        """The adapter that `lora_r` and `dora` ask for."""
-        return LoraConfig(r=self.lora_r, alpha=2 * self.lora_r, dora=self.dora)
+    def new_adapter(self) -> LoraConfig | None:
+        """The adapter that `adapter` and `lora_r` ask for, None for the one that the model has."""
+        if not ADAPTERS[self.adapter].ranked:
+            return LoraConfig(kind=self.adapter)
+        return LoraConfig(r=self.lora_r, alpha=2 * self.lora_r, kind=self.adapter) if self.lora_r else None
 
     @property
     def trains_language_model(self) -> bool:
@@ -54,7 +59,7 @@ class TuningConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructionDataConfig(VideoDataConfig):
+class InstructionDataConfig(RowAugmentConfig, VideoDataConfig):
     """Conversations about videos, images or nothing, or simulated videos."""
 
     batches: Literal["shuffled", "length"] = option(
@@ -83,15 +88,18 @@ class TuningRecipe(StageRecipe):
     def problems(self) -> Iterator[tuple[bool, str]]:
         yield from super().problems()
         tuning, dataset = self.tuning, self.dataset
+        yield from dataset.augment_problems(dataset.data, dataset.features)
         yield (
             tuning.load_in_4bit and self.parallelism.zero_stage == 3,
             "load_in_4bit with zero_stage 3: ZeRO-3 cannot shard 4-bit weights; use zero_stage 2, which shards the "
             "optimizer and the gradients of the adapter",
         )
+        ranked = ADAPTERS[tuning.adapter].ranked
         yield (
-            tuning.dora and not tuning.lora_r,
+            tuning.adapter == "dora" and not tuning.lora_r,
             "dora is about a new adapter, but lora_r is 0; give a rank, such as 16",
         )
+        yield not ranked and tuning.lora_r > 0, f"an adapter {tuning.adapter} has no rank; give lora_r 0"
         yield tuning.lora_r < 0, f"lora_r is {tuning.lora_r}; it must be at least 0"
         yield (
             tuning.load_in_4bit and tuning.trains_language_model,
@@ -113,8 +121,8 @@ class InstructionRecipe(TuningRecipe, PresetRecipe):
         yield from super().problems()
         yield (
             self.tuning.tune == "adapter" and self.model_config.llm.lora is None,
-            f"tune is adapter, but {self.network.model or self.tuning.init} has no LoRA; give lora_r, or tune "
-            "projector or full",
+            f"tune is adapter, but {self.network.model or self.tuning.init} has none; give lora_r, or tune projector "
+            "or full",
         )
         yield (
             self.tuning.tune == "language_model" and self.parallelism.zero_stage == 3,
@@ -135,7 +143,7 @@ class InstructionRecipe(TuningRecipe, PresetRecipe):
         config, tuning = super().model_config, self.tuning
         lora = None
         if tuning.tune == "adapter":
-            lora = tuning.new_adapter if tuning.lora_r else self.base_config.llm.lora
+            lora = tuning.new_adapter or self.base_config.llm.lora
         return replace(config, llm=replace(config.llm, lora=lora, load_in_4bit=tuning.load_in_4bit))
 
     @property
@@ -157,7 +165,7 @@ class HubRecipe(TuningRecipe):
         yield not self.dataset.data, "data is empty; give the file of instruction rows to train on"
         yield self.dataset.batches == "length", "batches length needs features of known sizes; use batches shuffled"
         yield (
-            tuning.tune == "adapter" and not tuning.lora_r,
+            tuning.tune == "adapter" and tuning.new_adapter is None,
             "tune is adapter and lora_r is 0; give the rank, such as 16",
         )
         yield (

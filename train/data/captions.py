@@ -55,9 +55,10 @@ class Captions(Dataset[CaptionedSegment]):
         return self.pair(sample, sample.messages[-1].content, draw)
 
     def pair(self, sample: Sample, text: str, draw: int) -> CaptionedSegment:
-        (segment,) = self.features.video(sample).segments(self.features.config, self.features.encoder.vocabulary, 1)
+        video = self.features.video(sample, draw)
+        (segment,) = video.segments(self.features.config, self.features.encoder.vocabulary, 1)
         messages = (Message("user", sample.messages[-2].content), Message("assistant", text))
-        prompt = self.prompts.prompt(sample, messages) if self.prompts else None
+        prompt = self.prompts.prompt(sample, messages, draw) if self.prompts else None
         return CaptionedSegment(
             text, segment, (number(f"{sample.video} {sample.start} {sample.end}"), number(text)), draw, prompt
         )

@@ -25,12 +25,13 @@ class Conversations(Dataset[Prompt]):
         return len(self.rows)
 
     def __getitem__(self, draw: int) -> Prompt:
-        return self.prompt(self.rows[draw % len(self.rows)])
+        return self.prompt(self.rows[draw % len(self.rows)], draw=draw)
 
-    def prompt(self, sample: Sample, messages: Sequence[Message] | None = None) -> Prompt:
-        """messages: instead of the row's own. Raises DataError where the text alone exceeds the limit."""
+    def prompt(self, sample: Sample, messages: Sequence[Message] | None = None, draw: int = 0) -> Prompt:
+        """messages: instead of the row's own. draw: see `VideoFeatures.video`. Raises DataError where the text alone
+        exceeds the limit."""
         messages, config = messages or sample.messages, self.features.config
-        video = self.features.video(sample) if sample.video else None
+        video = self.features.video(sample, draw) if sample.video else None
         vocabulary = self.features.encoder.vocabulary
         segments = video.segments(config, vocabulary) if video else []
         while len(prompt := self.processor(messages, segments)) > self.limit:

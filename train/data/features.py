@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from accelerate import PartialState
 from tqdm import tqdm
 
+from train.data.augment import drawn_change
 from train.data.rows import InstructionRows
 from videollm.config import ModelConfig, SamplingConfig
 from videollm.datasets.schema import Sample
@@ -31,11 +32,16 @@ PROBED = 64  # videos whose lengths estimate the size of the features
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFeatures:
-    """The features of rows' videos, as `encoder` makes them. shards: where they are kept; None: nowhere."""
+    """The features of rows' videos, as `encoder` makes them.
+
+    shards: where they are kept; None: nowhere. changes: random changes of frames, names in `train.data.augment`; only
+    without shards.
+    """
 
     encoder: FrameEncoder
     config: ModelConfig
     shards: FeatureShards | None = None
+    changes: tuple[str, ...] = ()
 
     @classmethod
     def at(cls, where: str, encoder: FrameEncoder, config: ModelConfig, dtype: StoredDtype = "auto") -> "VideoFeatures":
@@ -43,11 +49,14 @@ class VideoFeatures:
         shards = None if where == NONE else FeatureShards(where, dtype)
         return cls(encoder=encoder, config=config, shards=shards)
 
-    def video(self, sample: Sample) -> EncodedVideo:
-        """The row's part of its video. Raises DataError, which names the row, for a video that cannot be used."""
+    def video(self, sample: Sample, draw: int = 0) -> EncodedVideo:
+        """The row's part of its video. draw: decides what is drawn at random for it.
+
+        Raises DataError, which names the row, for a video that cannot be used.
+        """
         sampling = self.sampling(sample)
         try:
-            video = self._encoded(sample.video, sampling)
+            video = self._encoded(sample.video, sampling, draw)
         except VideoError as error:
             raise DataError(f"row {sample.id}: {error}") from error
         if (sampling.start_s, sampling.end_s) == (sample.start, sample.end):
@@ -76,10 +85,11 @@ class VideoFeatures:
             rows.keep([i for i in range(len(rows)) if i not in reasons])
         return len(reasons)
 
-    def _encoded(self, path: str, sampling: SamplingConfig) -> EncodedVideo:
+    def _encoded(self, path: str, sampling: SamplingConfig, draw: int) -> EncodedVideo:
         if self.shards is not None:
             return stored_video(path, self.encoder, sampling, self.shards)
-        video = encode_video(path, self.encoder, sampling)
+        change = drawn_change(self.changes, draw) if self.changes else None
+        video = encode_video(path, self.encoder, sampling, change=change)
         # On the CPU, as features from shards are: the trainer moves whole batches.
         return EncodedVideo.from_saved(video.metadata(), {k: x.cpu() for k, x in video.tensors().items()})
 

@@ -1,5 +1,6 @@
 """Stage 1, which aligns the tokens of the temporal module with words. The language model is frozen."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,20 @@ class AlignmentTask(TrainingTask):
         dataset = self.recipe.dataset
         rows, held_out, features = read_rows(self.recipe, self.model, is_caption)
 
-        def captions(some: InstructionRows, kind: type[Captions]) -> Captions:
-            context = self.model.config.prompt.context
-            prompts = Conversations(some, features, untagged(self.model), context)
-            return kind(some, features, prompts if self.recipe.losses.caption else None)
+        def captions(some: InstructionRows, kind: type[Captions], changes: tuple[str, ...]) -> Captions:
+            context, seen = self.model.config.prompt.context, replace(features, changes=changes)
+            prompts = Conversations(some, seen, untagged(self.model), context)
+            return kind(some, seen, prompts if self.recipe.losses.caption else None)
 
         if dataset.overlapped:
-            pairs = captions(rows, Narrations)
+            pairs = captions(rows, Narrations, dataset.augmentations)
             order = self._order((len(pairs),))
         else:
-            pairs = captions(rows, Captions)
+            pairs = captions(rows, Captions, dataset.augmentations)
             embeds = pairs.embeds() if dataset.batches == "alike" else None
             order = self._order(tuple(rows.sizes), weights=rows.weights, embeds=embeds)
         self.rows, self.sampler = pairs, Draws(order)
-        self.held_out = captions(held_out, Captions) if held_out else None
+        self.held_out = captions(held_out, Captions, ()) if held_out else None
         losses = frozenset(self.recipe.loss_weights)
         self.collate = PairCollator(self.model.processor.tokenizer, self.module.aligner, losses)
 

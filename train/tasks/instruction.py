@@ -1,6 +1,7 @@
 """Stage 2, instruction tuning. The temporal module and the language model, or an adapter of it, learn to answer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class InstructionTask(TrainingTask):
         dataset = self.recipe.dataset
         rows, held_out, features = read_rows(self.recipe, self.model, None)
         limit = dataset.conversation_tokens or self.model.config.prompt.context
-        prompts = Conversations(rows, features, self.model.processor, limit)
+        changed = replace(features, changes=dataset.augmentations)
+        prompts = Conversations(rows, changed, self.model.processor, limit)
         lengths = prompts.lengths() if dataset.batches == "length" else None
         self.rows = prompts
         self.sampler = Draws(self._order(tuple(rows.sizes), weights=rows.weights, lengths=lengths))

@@ -16,8 +16,8 @@ from videollm.checkpoint import Model
 def read_rows(
     recipe: StageRecipe, model: Model, only: Callable[..., bool] | None
 ) -> tuple[InstructionRows, InstructionRows | None, VideoFeatures]:
-    """Returns rows to train on, held-out rows, and the features of both. Features that are kept and missing are
-    computed."""
+    """Returns rows to train on, held-out rows, and the features of both, without changes of frames. Features that are
+    kept and missing are computed."""
     dataset = recipe.dataset
     where = dataset.features or str(Path(recipe.output) / "features")
     features = VideoFeatures.at(where, model.encoder, model.config, dataset.feature_dtype)

@@ -17,7 +17,7 @@ from videollm.device import resolve_dtype
 from videollm.errors import ConfigError
 from videollm.export import FOLDER
 from videollm.model import config_of
-from videollm.models.language import add_lora
+from videollm.models.language import add_adapter
 
 
 def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
@@ -79,9 +79,9 @@ def loaded_model(recipe: InstructionRecipe) -> Model:
     if (own := model.config.llm.lora) is not None:
         _keep_adapter(tuning)
         if config.llm.lora != own:
-            raise ConfigError(f"{tuning.init} has an adapter of rank {own.r}; leave lora_r {tuning.lora_r} out")
+            raise ConfigError(f"{tuning.init} has an adapter of its own; leave adapter and lora_r out")
     elif config.llm.lora is not None:
-        model.llm.language_model = add_lora(language_model, config.llm.lora)
+        model.llm.language_model = add_adapter(language_model, config.llm.lora)
     return replace(model, config=config)
 
 

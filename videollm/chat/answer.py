@@ -94,11 +94,11 @@ class MediaCondition:
 
     Attributes:
         modality: What it is.
-        embeddings: The text condition (1,Q,C) of the diffusion model.
+        embeddings: The text condition (1,Q,C) of the diffusion model, or None if nobody is going to make it.
     """
 
     modality: Modality
-    embeddings: "torch.Tensor"
+    embeddings: "torch.Tensor | None"
 
 
 @dataclass(frozen=True, slots=True)

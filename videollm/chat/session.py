@@ -114,6 +114,7 @@ class ChatSession:
             self._video_ms,
             started,
             system=system_text(messages),
+            made=self.model.config.outputs.modalities,
         )
         for item in made:
             if isinstance(item, Answer):

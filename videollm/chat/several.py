@@ -111,4 +111,5 @@ def joined(answers: Sequence[tuple[Share, Answer]]) -> Answer:
     evidence: list[Evidence] = [
         replace(one, video=share.number) for share, answer in answers for one in answer.evidence
     ]
-    return Answer("\n".join(share.name + answer.text for share, answer in answers), tuple(evidence), receipt)
+    text = "\n".join(share.name + answer.text for share, answer in answers)
+    return Answer(text, tuple(evidence), receipt, tuple(one for _, answer in answers for one in answer.media))

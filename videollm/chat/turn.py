@@ -1,7 +1,8 @@
 """One turn of a conversation about any number of videos: fits the prompt to the context and streams the answer."""
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -29,6 +30,7 @@ from videollm.inference.sampling import GenerationConfig, Token
 from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 from videollm.models.served import ServedPrompt
+from videollm.output_config import Modality
 
 NO_EVIDENCE = re.compile(r"(no|none|nothing|nobody|i cannot tell)\b", re.IGNORECASE)
 LAST_TURNS = 4  # are left out only if merging segments does not make enough room for them
@@ -129,6 +131,7 @@ def generate_answer(
     video_ms: dict[str, float],
     started: float,
     system: str = "",
+    made: Collection[Modality] = (),
 ) -> Generator[Piece | Answer]:
     """Yields a `Piece` for each token, then the `Answer`. Closing the generator stops the model.
 
@@ -143,6 +146,7 @@ def generate_answer(
         video_ms: Milliseconds of decoding, encoding and senses that the receipt of this turn counts.
         started: The value of `perf_counter()` when the question arrived.
         system: The text of the system message, which may say in which form to answer.
+        made: What the caller makes of that which a model with outputs shows.
     """
     form = Form()
     if model.config.senses and not generation.grammar:
@@ -219,7 +223,7 @@ def generate_answer(
             (video,) = videos
             about = evidence_for(model.encoder, text.strip(".").lower(), video.video.findings, video.segments)
             evidence = about or evidence
-    yield Answer(text, evidence, receipt, media_conditions(model, prompt, [token.id for token in tokens]))
+    yield Answer(text, evidence, receipt, media_conditions(model, prompt, [token.id for token in tokens], made))
 
 
 def _grounded(model: Model, question: str, videos: Sequence[PromptVideo]) -> Grounded | None:

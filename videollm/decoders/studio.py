@@ -1,6 +1,7 @@
 """Makes what answers show, and writes it to a folder."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,18 +31,33 @@ class MediaStudio:
         self.sources, self.folder, self.config, self.device = sources, folder, config, device
         self._decoders: dict[Modality, MediaDecoder] = {}
 
-    def write(self, conditions: Iterable[tuple[Modality, torch.Tensor]]) -> list[tuple[Modality, Path]]:
+    def load(self) -> None:
+        """Loads all pipelines now. Raises CheckpointError and ConfigError, see `MediaDecoder`."""
+        for modality in self.sources:
+            self._decoder(modality)
+
+    def write(
+        self, conditions: Iterable[tuple[Modality, torch.Tensor]], seed: int | None = None
+    ) -> list[tuple[Modality, Path]]:
         """Makes the medium of each condition (1,Q,C) and writes it to a new file. Returns the files.
+
+        Args:
+            conditions: The modality and the text condition of each medium.
+            seed: The seed of the noise. None takes that of the configuration.
 
         Raises ConfigError if a pipeline does not fit or a file cannot be written, and CheckpointError if a pipeline
         cannot be loaded.
         """
-        return [(modality, self._write(modality, condition)) for modality, condition in conditions]
+        config = self.config if seed is None else replace(self.config, seed=seed)
+        return [(modality, self._write(modality, condition, config)) for modality, condition in conditions]
 
-    def _write(self, modality: Modality, condition: torch.Tensor) -> Path:
+    def _decoder(self, modality: Modality) -> MediaDecoder:
         if modality not in self._decoders:
             self._decoders[modality] = MediaDecoder(self.sources[modality], modality, self.device)
-        made = self._decoders[modality](condition, self.config)
+        return self._decoders[modality]
+
+    def _write(self, modality: Modality, condition: torch.Tensor, config: DecodingConfig) -> Path:
+        made = self._decoder(modality)(condition, config)
         number = 1
         while (target := self.folder / f"{number:04}-{modality}{made.suffix}").exists():
             number += 1

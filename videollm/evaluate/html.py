@@ -9,10 +9,20 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from videollm.evaluate.markdown import AS_IT_IS_LABEL, facts, further_metrics, metrics_in_tables, number, score_table
+from videollm.evaluate.markdown import (
+    AS_IT_IS_LABEL,
+    CURVES_TITLE,
+    curve_table,
+    facts,
+    further_metrics,
+    metrics_in_tables,
+    number,
+    score_table,
+)
 
 _LABELS_PX, _BARS_PX, _VALUES_PX, _ROW_PX = 190, 520, 80, 26  # widths of a plot's three columns, height of a row
 _CHANCE_LABEL_PX = 28  # below the bars
+_LINES_PX, _MARGIN_PX, _LINE_KINDS = 260, 12, 4  # height of a plot of lines, and of what is around it; their colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,30 @@ class BarPlot:
     width: int = _LABELS_PX + _BARS_PX + _VALUES_PX
 
 
+@dataclass(frozen=True, slots=True)
+class PlotLine:
+    """A line. points: of an SVG polyline, in pixels. kind: the CSS class."""
+
+    name: str
+    points: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinePlot:
+    """Lines over an axis from 0 to 1, in pixels."""
+
+    across: str
+    up: str
+    lines: list[PlotLine]
+    left: int = _LABELS_PX
+    right: int = _LABELS_PX + _BARS_PX
+    top: int = _MARGIN_PX
+    bottom: int = _MARGIN_PX + _LINES_PX
+    width: int = _LABELS_PX + _BARS_PX + _VALUES_PX
+    height: int = 2 * _MARGIN_PX + _LINES_PX + _ROW_PX
+
+
 def page(title: str, reports: Sequence[Mapping[str, Any]]) -> str:
     """The page of all the reports, one below the other."""
     # Labels, answers and file names come from data sets and models: autoescape keeps them from becoming markup.
@@ -62,6 +96,11 @@ def _shown(report: Mapping[str, Any]) -> dict[str, Any]:
     for name, groups in report["slices"].items():
         labelled = {f"{value} ({found[headline]['items']})": found[headline] for value, found in groups.items()}
         sections.append({"title": f"By {name}", "plot": bar_plot(headline, labelled)})
+    if curves := curve_table(report):
+        found = report["precision_recall"]
+        lines = {name: one["precision"] for name, one in found["overall"].items()}
+        plot = line_plot("recall", "precision", found["recall"], lines)
+        sections.append({"title": CURVES_TITLE, "table": _table(*curves), "plot": None, "lines": plot})
     for title, found in report.get("sections", {}).items():
         sections.append({"title": title, "table": found, "plot": None})
     return {
@@ -102,6 +141,19 @@ def bar_plot(
     bottom = _ROW_PX * len(bars)
     height = bottom + (4 if chance is None else _CHANCE_LABEL_PX)
     return BarPlot(metric, drawn, None if chance is None else x(chance), height, bottom)
+
+
+def line_plot(across: str, up: str, x: Sequence[float], lines: Mapping[str, Sequence[float]]) -> LinePlot:
+    """A line for each list of values from 0 to 1. across, up: what the axes are called. x: from 0 to 1."""
+
+    def place(share: float, value: float) -> str:
+        return f"{_LABELS_PX + _BARS_PX * share:.1f},{_MARGIN_PX + _LINES_PX * (1 - value):.1f}"
+
+    drawn = [
+        PlotLine(name, " ".join(map(place, x, values)), f"line{number % _LINE_KINDS}")
+        for number, (name, values) in enumerate(lines.items())
+    ]
+    return LinePlot(across, up, drawn)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:

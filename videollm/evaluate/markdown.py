@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 AS_IT_IS_LABEL = "video as it is"
+CURVES_TITLE = "Precision and recall"
+RECALLS = (0.1, 0.25, 0.5, 0.75, 0.9)  # at which a table has the precision
+MOST_CLASSES = 20  # rows of a table of classes
 
 
 def number(value: float | None) -> str:
@@ -39,6 +42,25 @@ def further_metrics(report: Mapping[str, Any]) -> tuple[list[str], list[list[str
     return (["", AS_IT_IS_LABEL], rows) if rows else None
 
 
+def curve_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]] | None:
+    """Head and rows of precision and recall, None for a task whose predictions have no scores. Of many classes, the
+    best and the worst are named."""
+    if (found := report.get("precision_recall")) is None:
+        return None
+    classes = sorted(found["classes"].items(), key=lambda one: -one[1]["average_precision"])
+    if len(classes) > MOST_CLASSES:
+        classes = [*classes[: MOST_CLASSES // 2], *classes[-(MOST_CLASSES // 2) :]]
+    at = [found["recall"].index(recall) for recall in RECALLS]
+    rows = [
+        [name, f"{one['positives']}", number(one["average_precision"]), *(number(one["precision"][i]) for i in at)]
+        for name, one in [*found["overall"].items(), *classes]
+    ]
+    if found["mAP"] is not None:
+        empty = [""] * len(at)
+        rows.insert(len(found["overall"]), [f"mAP, {len(found['classes'])} labels", "", number(found["mAP"]), *empty])
+    return ["", "right", "AP", *(f"P at R {recall}" for recall in RECALLS)], rows
+
+
 def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Model, weights, data, predictions and cost that the scores belong to, as pairs of name and value."""
     model, data = report["model"], report["data"]
@@ -71,6 +93,8 @@ def text(report: Mapping[str, Any]) -> str:
     for name, groups in report["slices"].items():
         rows = [[v, str(f[metrics[0]]["items"]), *(spread(f[m]) for m in metrics[:3])] for v, f in groups.items()]
         lines += ["", f"## By {name}", "", *table(["", "items", *metrics[:3]], rows)]
+    if curves := curve_table(report):
+        lines += ["", f"## {CURVES_TITLE}", "", *table(*curves)]
     for title, found in report.get("sections", {}).items():
         lines += ["", f"## {title}", "", *table(found["head"], found["rows"])]
     return "\n".join(lines) + "\n"

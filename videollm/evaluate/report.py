@@ -16,18 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from videollm.datasets.item import SLICES, Item
+from videollm.datasets.item import SLICES, Item, Prediction
 from videollm.errors import DataError
 from videollm.evaluate.html import page
 from videollm.evaluate.markdown import text
 from videollm.evaluate.metrics.aggregate import Rows, interval
 from videollm.evaluate.metrics.bootstrap import LEVEL, RESAMPLES
+from videollm.evaluate.metrics.precision_recall import Curve, Curves
 from videollm.evaluate.question_only import QUESTION_ONLY, question_only
 from videollm.evaluate.run import Row
-from videollm.evaluate.tasks.base import Task
+from videollm.evaluate.tasks.base import ScoredTask, Task
 from videollm.evaluate.views import AS_IT_IS, CONTROLS, WHOLE_VIDEO
 
 REPORT_FILE, SCORES_FILE = "report.json", "scores.jsonl"
+CURVE_POINTS = 101  # of recall, as in COCO
 Report = dict[str, Any]
 
 
@@ -102,6 +104,9 @@ def build(
             **{p: version(p) for p in ("videollm", "torch", "transformers", "numpy")},
         },
     }
+    if isinstance(task, ScoredTask):
+        there = _there(items, predictions[AS_IT_IS])
+        report["precision_recall"] = _plain(_curves(task.curves(*_answered(items, predictions[AS_IT_IS], there))))
     per_item = [
         {
             "id": item.id,
@@ -137,16 +142,51 @@ def _write(out: Path, values: Mapping[str, Any], reports: Sequence[Report]) -> N
 def _rows(task: Task, items: Sequence[Item], rows: Mapping[str, Row]) -> dict[str, Rows]:
     """Returns the rows of all items by metric. An item on which the model failed has NaN: it is counted as a failure
     and never scored."""
-    there = [i for i, item in enumerate(items) if item.id in rows and rows[item.id].error is None]
+    there = _there(items, rows)
     if not there:
         reasons = {row.error for row in rows.values()}
         raise DataError(f"the model failed on every item: {'; '.join(sorted(filter(None, reasons)))[:300]}")
-    found = task.score([items[i] for i in there], [rows[items[i].id].prediction or {} for i in there])
+    found = task.score(*_answered(items, rows, there))
     spread = {}
     for metric, values in found.items():
         spread[metric] = np.full((len(items), *values.shape[1:]), np.nan)
         spread[metric][there] = values
     return spread
+
+
+def _there(items: Sequence[Item], rows: Mapping[str, Row]) -> list[int]:
+    """Returns the positions of the items that have a prediction."""
+    return [i for i, item in enumerate(items) if item.id in rows and rows[item.id].error is None]
+
+
+def _answered(
+    items: Sequence[Item], rows: Mapping[str, Row], there: Sequence[int]
+) -> tuple[list[Item], list[Prediction]]:
+    """Returns the items at these positions with their predictions."""
+    return [items[i] for i in there], [rows[items[i].id].prediction or {} for i in there]
+
+
+def _curves(found: Curves) -> dict[str, Any]:
+    """Returns curves as the report has them: the precision that is reached at each recall of a grid."""
+    grid = np.linspace(0, 1, CURVE_POINTS)
+
+    def plain(curves: Mapping[str, Curve]) -> dict[str, Any]:
+        return {
+            name: {
+                "positives": one.positives,
+                "predictions": one.predictions,
+                "average_precision": one.average_precision,
+                "precision": one.at(grid).tolist(),
+            }
+            for name, one in curves.items()
+        }
+
+    return {
+        "mAP": found.mean_average_precision,
+        "recall": grid.tolist(),
+        "overall": plain(found.overall),
+        "classes": plain(found.classes),
+    }
 
 
 def _slice_names(items: Sequence[Item]) -> list[str]:

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -183,17 +183,23 @@ def encode_video(
     encoder: FrameEncoder,
     sampling: SamplingConfig,
     cache: FeatureCache | FeatureShards | None = None,
+    change: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> EncodedVideo:
     """Decode and encode a video piece by piece, so that memory holds its features but not its pixels.
 
     cache: where features of the same content, encoder and sampling are read if they are there, and written if not.
+    change: what becomes of the frames (T,3,H,W) of each piece before they are encoded, without a cache.
     Raises the `VideoError` family.
     """
+    assert cache is None or change is None, "a cache does not tell changed frames from others"
     info = probe(path)
     key = cache_key(info.content_sha, encoder.name, encoder.revision, sampling, encoder.image_size)
     if cache is not None and (entry := cache.get(key)):
         return EncodedVideo.from_saved({**entry.meta, "info": dataclasses.asdict(info)}, entry.tensors)
-    video = encode_frames(info, iter_frames(path, sampling, short_side=encoder.image_size), encoder, sampling)
+    pieces = iter_frames(path, sampling, short_side=encoder.image_size)
+    if change is not None:
+        pieces = (dataclasses.replace(piece, pixels=change(piece.pixels)) for piece in pieces)
+    video = encode_frames(info, pieces, encoder, sampling)
     if isinstance(encoder, HearingEncoder) and info.has_audio:
         video = with_audio(video, iter_audio(path), encoder, sampling)
     if cache is not None:

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from videollm import assets
+from videollm.adapter_kinds import ADAPTERS
 from videollm.config import LanguageModelConfig, LoraConfig
 from videollm.device import resolve_device, resolve_dtype
 from videollm.errors import CheckpointError, ConfigError
@@ -117,21 +118,24 @@ def reachable(source: str) -> Iterator[None]:
         ) from error
 
 
-def add_lora(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
-    """Wraps `model` with a trainable LoRA adapter. The base weights stay frozen."""
-    from peft import LoraConfig as PeftLoraConfig
+def add_adapter(model: PreTrainedModel, config: LoraConfig) -> PreTrainedModel:
+    """Wraps `model` with a trainable adapter. The base weights stay frozen.
+
+    Raises ConfigError if the model has none of the layers that the adapter is for.
+    """
     from peft import get_peft_model
 
-    targets = config.targets if isinstance(config.targets, str) else list(config.targets)
-    peft_config = PeftLoraConfig(
-        r=config.r,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=targets,
-        use_dora=config.dora,
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, peft_config)  # type: ignore[return-value]
+    kind = ADAPTERS[config.kind]
+    settings = kind.settings(config, kind.targets(config))
+    try:
+        return get_peft_model(model, settings)  # type: ignore[return-value]
+    except ValueError as error:
+        if "arget modules" not in str(error):
+            raise
+        raise ConfigError(
+            f"a {type(model).__name__} has none of the layers {kind.targets(config)} that the adapter {config.kind} is "
+            "for; take lora"
+        ) from error
 
 
 def resolve_source(config: LanguageModelConfig) -> str:

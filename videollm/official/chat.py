@@ -16,7 +16,7 @@ from videollm.encoders.audio import AudioEncoder, HearingEncoder
 from videollm.encoders.build import build_encoder
 from videollm.errors import CheckpointError
 from videollm.model import Model
-from videollm.models.language import add_lora, reachable
+from videollm.models.language import add_adapter, reachable
 from videollm.models.processor import Processor
 from videollm.models.published.files import read
 from videollm.models.published.key_mapping import load_official
@@ -115,7 +115,7 @@ def write(
     encoder = build_encoder(config.encoder, "cpu")
     tokenizer, language_model = load_llm(Path(config.llm.source))
     if config.llm.lora is not None:
-        language_model = add_lora(language_model, config.llm.lora)
+        language_model = add_adapter(language_model, config.llm.lora)
     video_llm = assemble(config, encoder, language_model)
     adapter = _load_adapter(language_model, state)
     projector = nn.ModuleDict({"temporal": video_llm.temporal})

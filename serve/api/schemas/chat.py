@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from serve.api.schemas.base import CallerOptions, Items, ReplyModel, RequestModel, TextOr
-from serve.api.schemas.media import ContentPart, UsedVideo, VideoOptions
+from serve.api.schemas.media import ContentPart, ShownPart, UsedVideo, VideoOptions
 from serve.api.schemas.tools import (
     FunctionTool,
     FunctionToolCall,
@@ -137,11 +137,14 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class ChatChoice(ReplyModel):
+    """An answer. `media` is what a model with outputs shows."""
+
     index: int
     message: AssistantMessage
     finish_reason: FinishReason
     logprobs: ChoiceLogprobs | None
     evidence: list[EvidenceJSON]
+    media: list[ShownPart]
 
 
 class CachedTokens(ReplyModel):
@@ -172,13 +175,14 @@ class ChunkDelta(ReplyModel):
 
 
 class ChunkChoice(ReplyModel):
-    """A part of an answer. The last chunk of an answer has `evidence`."""
+    """A part of an answer. The last chunk of an answer has `evidence` and `media`."""
 
     index: int
     delta: ChunkDelta
     finish_reason: FinishReason | None = None
     logprobs: ChoiceLogprobs | None = None
     evidence: list[EvidenceJSON] | None = None
+    media: list[ShownPart] | None = None
 
 
 class ChatChunk(ReplyModel):

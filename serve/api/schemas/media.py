@@ -1,10 +1,12 @@
 """The names of videos and pictures in requests, and the description of the used videos in replies."""
 
+import base64
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from serve.api.schemas.base import ReplyModel, RequestModel
+from videollm.output_config import Modality
 
 Detail = Literal["low", "auto", "high"]
 
@@ -117,3 +119,67 @@ class UsedVideo(ReplyModel):
     times: list[float]
     senses: list[str]
     starts_at: str | None = None
+
+
+class GeneratedUrl(ReplyModel):
+    """url: a data: URL."""
+
+    url: str
+
+
+class GeneratedSound(ReplyModel):
+    """data: a file in base64."""
+
+    data: str
+    format: Literal["wav"] = "wav"
+
+
+class GeneratedPart(ReplyModel):
+    """What an answer shows beside its text. `generated` marks it, as the metadata of the file do."""
+
+    generated: Literal[True] = True
+
+
+class GeneratedImagePart(GeneratedPart):
+    """A PNG."""
+
+    type: Literal["image_url"] = "image_url"
+    image_url: GeneratedUrl
+
+
+class GeneratedVideoPart(GeneratedPart):
+    """An MP4."""
+
+    type: Literal["video_url"] = "video_url"
+    video_url: GeneratedUrl
+
+
+class GeneratedAudioPart(GeneratedPart):
+    """A WAV."""
+
+    type: Literal["input_audio"] = "input_audio"
+    input_audio: GeneratedSound
+
+
+class RefusalPart(ReplyModel):
+    """Why something that an answer would show was not made."""
+
+    type: Literal["refusal"] = "refusal"
+    refusal: str
+
+
+ShownPart = GeneratedImagePart | GeneratedVideoPart | GeneratedAudioPart | RefusalPart
+
+
+def shown_part(modality: Modality, data: bytes, problem: str = "") -> ShownPart:
+    """Returns a file that was generated as a part of an answer, or the problem where there is none."""
+    if problem:
+        return RefusalPart(refusal=problem)
+    text = base64.b64encode(data).decode()
+    match modality:
+        case "image":
+            return GeneratedImagePart(image_url=GeneratedUrl(url=f"data:image/png;base64,{text}"))
+        case "video":
+            return GeneratedVideoPart(video_url=GeneratedUrl(url=f"data:video/mp4;base64,{text}"))
+        case "audio":
+            return GeneratedAudioPart(input_audio=GeneratedSound(data=text))

@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from serve.api.errors import APIError
 from serve.api.schemas.base import Items, ReplyModel, RequestModel, TextOr
 from serve.api.schemas.chat import CachedTokens, ChatMessage, ChatReceipt, ChatRequest, SamplingOptions
-from serve.api.schemas.media import Detail
+from serve.api.schemas.media import Detail, ShownPart
 from serve.api.schemas.tools import (
     Function,
     FunctionTool,
@@ -312,6 +312,7 @@ class ResponseObject(ReplyModel):
     truncation: Literal["auto", "disabled"]
     usage: ResponseUsage | None = None
     evidence: list[EvidenceJSON] = Field(default_factory=list)
+    media: list[ShownPart] = Field(default_factory=list)
     receipt: ChatReceipt | None = None
 
 

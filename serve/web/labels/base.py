@@ -67,6 +67,8 @@ class Labels:
     sent_in_english: str
     english_only: str
     dropped_turns: str
+    generated: str
+    save_shown: str
     evidence: str
     copy: str
     clip: str

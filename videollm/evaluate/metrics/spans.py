@@ -27,9 +27,22 @@ def best_iou(found: Sequence[Any], right: Sequence[Span]) -> float:
 def average_precision(found: Sequence[Sequence[float]], right: Sequence[Span], at: float) -> float:
     """Returns the average precision, 0 to 1, of predicted spans [start, end, score] at the IoU threshold `at`.
 
-    As in the evaluations of QVHighlights and ActivityNet, predictions are matched in the order of their scores. Each
-    takes the right span with the largest IoU among those that are not taken yet. Precision is interpolated: the
-    precision at a recall is the maximum over all higher recalls.
+    Precision is interpolated: the precision at a recall is the maximum over all higher recalls.
+    """
+    hits = [hit for _, hit in matched(found, right, at)]
+    true = np.cumsum(hits)
+    precision = np.concatenate([[0.0], true / np.arange(1, len(hits) + 1), [0.0]])
+    recall = np.concatenate([[0.0], true / len(right), [1.0]])
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    steps = np.flatnonzero(recall[1:] != recall[:-1]) + 1
+    return float(((recall[steps] - recall[steps - 1]) * precision[steps]).sum())
+
+
+def matched(found: Sequence[Sequence[float]], right: Sequence[Span], at: float) -> list[tuple[float, bool]]:
+    """Returns the score of each predicted span [start, end, score], the highest first, and whether it is right.
+
+    As in the evaluations of QVHighlights and ActivityNet, each takes the right span with the largest IoU among those
+    that are not taken yet, if that is at least `at`.
     """
     taken: set[int] = set()
     hits = []
@@ -37,13 +50,8 @@ def average_precision(found: Sequence[Sequence[float]], right: Sequence[Span], a
         fits = sorted(((iou(span, r), n) for n, r in enumerate(right)), key=lambda pair: -pair[0])
         match = next((n for fit, n in fits if fit >= at and n not in taken), None)
         taken |= {match} if match is not None else set()
-        hits.append(match is not None)
-    true = np.cumsum(hits)
-    precision = np.concatenate([[0.0], true / np.arange(1, len(hits) + 1), [0.0]])
-    recall = np.concatenate([[0.0], true / len(right), [1.0]])
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    steps = np.flatnonzero(recall[1:] != recall[:-1]) + 1
-    return float(((recall[steps] - recall[steps - 1]) * precision[steps]).sum())
+        hits.append((span[2], match is not None))
+    return hits
 
 
 def union_length(spans: Sequence[Sequence[Any]]) -> float:

@@ -5,10 +5,11 @@ To add a task, write a class with this protocol in a module of this package and 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from videollm.datasets.item import Item, Prediction
 from videollm.evaluate.metrics.aggregate import Rows
+from videollm.evaluate.metrics.precision_recall import Curves
 from videollm.evaluate.subject import Subject
 
 
@@ -51,4 +52,13 @@ class Task(Protocol):
 
     def chance(self, items: Sequence[Item]) -> Mapping[str, float]:
         """Returns the expected value of each metric for guesses that ignore the videos, if it can be computed."""
+        ...
+
+
+@runtime_checkable
+class ScoredTask(Task, Protocol):
+    """A task whose predictions have scores, so that a threshold decides what is predicted."""
+
+    def curves(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> Curves:
+        """Returns precision and recall over all thresholds."""
         ...

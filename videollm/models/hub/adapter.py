@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from videollm.adapter_kinds import ADAPTERS
 from videollm.config import LoraConfig, ModelConfig
 from videollm.errors import CheckpointError
 from videollm.models.hub.model import HubLLM
-from videollm.models.language import add_lora
+from videollm.models.language import add_adapter
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -54,13 +55,12 @@ def with_adapter(llm: HubLLM, name: str, adapter: Path, *, trainable: bool = Fal
 
 
 def with_new_adapter(llm: HubLLM, config: LoraConfig) -> HubLLM:
-    """Returns the model with an untrained adapter on all linear layers of its language model.
+    """Returns the model with an untrained adapter on the linear layers of its language model.
 
-    The vision tower and the projector get none.
+    The vision tower and the projector get none. Raises ConfigError, see `add_adapter`.
     """
-    model = llm.language_model
+    model, kind = llm.language_model, ADAPTERS[config.kind]
     decoder = {id(module) for module in model.get_decoder().modules()}
-    targets = [
-        name for name, module in model.named_modules() if id(module) in decoder and hasattr(module, "in_features")
-    ]
-    return HubLLM(add_lora(model, replace(config, targets=tuple(targets))))
+    linear = (name for name, part in model.named_modules() if id(part) in decoder and hasattr(part, "in_features"))
+    targets = [name for name in linear if kind.adapts(name)]
+    return HubLLM(add_adapter(model, replace(config, targets=tuple(targets))))
