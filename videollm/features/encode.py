@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -32,7 +32,7 @@ from videollm.features.segments import Segment, merge_segments, scene_cuts, segm
 from videollm.features.shards import FeatureShards
 from videollm.senses.finding import NOTHING, Findings
 from videollm.video.audio import AudioPiece, iter_audio
-from videollm.video.decoding import iter_frames, probe
+from videollm.video.decoding import View, iter_views, probe
 from videollm.video.frames import Frames, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -159,27 +159,48 @@ class EncodedVideo:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Onlooker:
+    """Something else that looks at a video while it is decoded. add: is called with each piece of the frames of `view`,
+    in order of time."""
+
+    view: View
+    add: Callable[[Frames], None]
+
+
 def encode_video(
     path: str | os.PathLike[str],
     encoder: FrameEncoder,
     sampling: SamplingConfig,
     cache: FeatureCache | FeatureShards | None = None,
+    onlookers: Sequence[Onlooker] = (),
 ) -> EncodedVideo:
     """Decode and encode a video piece by piece, so that memory holds its features but not its pixels.
 
     cache: where features of the same content, encoder and sampling are read if they are there, and written if not.
-    Raises the `VideoError` family.
+    onlookers: are given their frames of the same decoding, and none where the features are in the cache. Their time
+    counts as decoding. Raises the `VideoError` family.
     """
     info = probe(path)
     key = cache_key(info.content_sha, encoder.name, encoder.revision, sampling, encoder.image_size)
     if cache is not None and (entry := cache.get(key)):
         return EncodedVideo.from_saved({**entry.meta, "info": dataclasses.asdict(info)}, entry.tensors)
-    video = encode_frames(info, iter_frames(path, sampling, short_side=encoder.image_size), encoder, sampling)
+    views = iter_views(path, [View(sampling, encoder.image_size), *(onlooker.view for onlooker in onlookers)])
+    video = encode_frames(info, _first_view(views, onlookers), encoder, sampling)
     if isinstance(encoder, HearingEncoder) and info.has_audio:
         video = with_audio(video, iter_audio(path), encoder, sampling)
     if cache is not None:
         cache.put(key, video.tensors(), video.metadata())
     return video
+
+
+def _first_view(views: Iterable[tuple[int, Frames]], onlookers: Sequence[Onlooker]) -> Iterator[Frames]:
+    """Yields the pieces of the first view. Those of the others go to the onlookers."""
+    for number, frames in views:
+        if number:
+            onlookers[number - 1].add(frames)
+        else:
+            yield frames
 
 
 def with_audio(
