@@ -1,8 +1,10 @@
 """What length and number cost: python scripts/bench/length.py [--minutes 1 10 60] [--clips 1000]
 
 Length: `--model` is asked two questions about a new video of each length in minutes (1280x720, H.264, sampled at the
-default rate). Each length runs once, in a process of its own, whose model is loaded and warm. Number: an index is made
-of short clips, and a search runs among each number of segments, which have random embeddings and no subtitles.
+default rate). Each length runs once, in a process of its own, whose model is loaded as `videollm ask` loads it, and
+warm. The peak of memory also counts files that are mapped, weights and libraries, which processes share. Number: an
+index is made of short clips, and a search runs among each number of segments, which have random embeddings and no
+subtitles.
 """
 
 import argparse
@@ -17,8 +19,8 @@ import torch
 from long_video import encode_clip, peak_bytes, repeat_clip
 from report import Row, describe_machine, publish, timed
 
+from videollm.chat.load import load_to_chat
 from videollm.chat.session import ChatSession
-from videollm.checkpoint import load
 from videollm.inference.sampling import GenerationConfig
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import search
@@ -35,7 +37,7 @@ REPEATS = 20
 def measure_length(name: str, clip: str, minutes: int, folder: str) -> list[Row]:
     path = Path(folder) / "long.mp4"
     repeat_clip(Path(clip), path, minutes)
-    model = load(name)
+    model = load_to_chat(name)
     ChatSession(model, clip).ask("What is this?", ONE_TOKEN)  # warms up
     session = ChatSession(model, path)
     first = session.ask("What is in this video?", ONE_TOKEN).receipt

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from videollm.cpu import openvino_networks
+from videollm.senses.boxes import nms
 
 SIDE = 300
 GRIDS = (19, 10, 5, 3, 2, 1)  # cells along a side of the six feature maps
@@ -166,13 +167,11 @@ class SSDMobileNetV2(nn.Module):
     @torch.inference_mode()
     def detect(self, pixels: torch.Tensor, least: float) -> list[list[tuple[str, float, torch.Tensor]]]:
         """For each picture the objects with a score of at least `least`: name, score, box (4,)."""
-        from torchvision.ops import batched_nms  # takes seconds, and the names above are read without it
-
         boxes, scores = self(pixels)
         boxes, found = boxes.clamp(0, 1), []
         for box, score in zip(boxes, scores, strict=True):
             anchor, number = (score >= least).nonzero(as_tuple=True)
-            kept = batched_nms(box[anchor], score[anchor, number], number, OVERLAP)
+            kept = nms(box[anchor], score[anchor, number], OVERLAP, number)
             kept = kept[~_inside_another(box[anchor[kept]], number[kept])]
             objects = [(COCO.get(int(number[k]) + 1), float(score[anchor[k], number[k]]), box[anchor[k]]) for k in kept]
             found.append([(name, value, where.cpu()) for name, value, where in objects if name is not None])

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torchvision.ops import nms
 
 from videollm import assets
 from videollm.config import SamplingConfig
 from videollm.cpu.openvino_runtime import import_openvino
+from videollm.senses.boxes import nms
 from videollm.senses.finding import Finding
 from videollm.senses.following import Following
 from videollm.video.decoding import iter_frames
