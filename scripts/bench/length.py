@@ -1,12 +1,15 @@
 """What length and number cost: python scripts/bench/length.py [--minutes 1 10 60] [--clips 1000]
 
 Length: `--model` is asked two questions about a new video of each length in minutes (1280x720, H.264, sampled at the
-default rate). Each length runs once, in a process of its own, whose model is loaded and warm. Number: an index is made
-of short clips, and a search runs among each number of segments, which have random embeddings and no subtitles.
+default rate). Each length runs once, in a process of its own (`ask_once.py`). The peak of memory also counts files that
+are mapped, weights and libraries, which processes share. Number: an index is made of short clips, and a search runs
+among each number of segments, which have random embeddings and no subtitles.
 """
 
 import argparse
-import multiprocessing
+import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -14,12 +17,9 @@ from statistics import median
 import av
 import numpy as np
 import torch
-from long_video import encode_clip, peak_bytes, repeat_clip
+from long_video import encode_clip, repeat_clip
 from report import Row, describe_machine, publish, timed
 
-from videollm.chat.session import ChatSession
-from videollm.checkpoint import load
-from videollm.inference.sampling import GenerationConfig
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import search
 from videollm.retrieval.table import SegmentRow, VideoRow
@@ -27,27 +27,25 @@ from videollm.retrieval.table import SegmentRow, VideoRow
 GOALS_S = {1: 2, 10: 8, 60: 30}  # from the file to one token, by minutes
 GOAL_MB, GOAL_CLIPS = 1500, 10  # peak of memory; clips indexed in a second
 CLIP_SIZE, CLIP_S, CLIP_RATE = (320, 240), 4, 25
-ONE_TOKEN = GenerationConfig(max_new_tokens=1)
 EACH, SEGMENT_S = 10, 4.0  # segments of a video, and their length
 REPEATS = 20
 
 
-def measure_length(name: str, clip: str, minutes: int, folder: str) -> list[Row]:
-    path = Path(folder) / "long.mp4"
-    repeat_clip(Path(clip), path, minutes)
-    model = load(name)
-    ChatSession(model, clip).ask("What is this?", ONE_TOKEN)  # warms up
-    session = ChatSession(model, path)
-    first = session.ask("What is in this video?", ONE_TOKEN).receipt
-    second = session.ask("What comes first?", ONE_TOKEN).receipt
-    parts = {name: ms for name, ms in first.ms.items() if name not in ("first_token", "total")}
+def measure_length(name: str, clip: Path, minutes: int, folder: Path) -> list[Row]:
+    repeat_clip(clip, folder / "long.mp4", minutes)
+    command = [sys.executable, str(Path(__file__).with_name("ask_once.py")), name, str(clip), str(folder / "long.mp4")]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    first, second = found["first"], found["second"]
+    parts = {name: ms for name, ms in first["ms"].items() if name not in ("first_token", "total")}
     spent = ", ".join(f"{name} {ms / 1000:.1f} s" for name, ms in parts.items())
-    prompt = f"{first.frames} frames in {first.segments} segments, {first.prompt_tokens} tokens of prompt"
+    prompt = f"{first['frames']} frames in {first['segments']} segments, {first['prompt_tokens']} tokens of prompt"
     note, of = f"{spent}; {prompt}", f"{minutes} min of video"
+    first_s, second_s = first["ms"]["total"] / 1000, second["ms"]["total"] / 1000
+    memory = f"of which {found['private_bytes'] / 1e6:.0f} MB are in no file, at the end"
     return [
-        Row("length", f"{of}: from the file to one token", first.ms["total"] / 1000, "s", note, GOALS_S.get(minutes)),
-        Row("length", f"{of}: one token of a second answer", second.ms["total"] / 1000, "s"),
-        Row("length", f"{of}: peak of memory", peak_bytes() / 1e6, "MB", goal=GOAL_MB),
+        Row("length", f"{of}: from the file to one token", first_s, "s", note, GOALS_S.get(minutes)),
+        Row("length", f"{of}: one token of a second answer", second_s, "s"),
+        Row("length", f"{of}: peak of memory", found["peak_bytes"] / 1e6, "MB", memory, GOAL_MB),
     ]
 
 
@@ -105,8 +103,7 @@ def main() -> None:
         clip = Path(folder) / "clip.mp4"
         encode_clip(clip)
         for minutes in options.minutes:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                rows += pool.apply(measure_length, (options.model, str(clip), minutes, folder))
+            rows += measure_length(options.model, clip, minutes, Path(folder))
         rows.append(measure_clips(options.model, options.clips, Path(folder)))
         rows += [measure_number(options.model, segments, Path(folder) / str(segments)) for segments in options.segments]
     publish(rows, describe_machine(torch.float32, 2048), options.out)

@@ -12,7 +12,7 @@ from timm.models.efficientnet import tf_efficientnet_lite0
 
 from videollm import assets
 from videollm.config import EncoderConfig
-from videollm.encoders import openvino
+from videollm.cpu import openvino_networks
 from videollm.encoders.efficientnet import load_efficientnet
 from videollm.encoders.images import resize_crop
 from videollm.encoders.lite import LiteEncoder
@@ -64,7 +64,7 @@ def test_the_network_is_the_published_one(lite: LiteEncoder, shots: torch.Tensor
 
 def test_openvino_computes_what_pytorch_does(lite: LiteEncoder, shots: torch.Tensor, monkeypatch: pytest.MonkeyPatch):
     fast = lite.logits(shots)
-    monkeypatch.setattr(openvino, "serves", lambda device, dtype: False)
+    monkeypatch.setattr(openvino_networks, "serves", lambda device, dtype: False)
     plain = LiteEncoder(EncoderConfig(dtype="float32"))
     torch.testing.assert_close(fast, plain.logits(shots), atol=1e-4, rtol=1e-4)
     for a, b in zip(lite.encode_frames(shots).concepts, plain.encode_frames(shots).concepts, strict=True):

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 
+from videollm.config import SamplingConfig
+from videollm.encoders.debug import DebugEncoder
 from videollm.features import observe as observing
 from videollm.features.cache import FeatureCache
-from videollm.features.observe import find
+from videollm.features.encode import encode_video
+from videollm.features.observe import encode_and_observe, find
+from videollm.video import pyav
 from videollm.video.audio import AudioPiece
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
@@ -24,6 +29,30 @@ def test_objects_are_found_once_and_then_kept(tmp_path: Path, monkeypatch: pytes
     assert {"cat", "cup"} <= {f.text for f in first.of("object")}
     assert again.found == first.found and first.ms.keys() == {"objects", "speech"}
     assert not first.sound and first.senses == ("objects", "speech") and not first.problems
+
+
+@pytest.mark.slow
+def test_a_new_video_is_decoded_once_for_encoder_and_senses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    encoder, sampling = DebugEncoder(), SamplingConfig(fps=2)
+    alone = find(SAMPLE, ("objects",), device="cpu")
+    decoded: list[int] = []
+    pictures = pyav._pictures
+    monkeypatch.setattr(pyav, "_pictures", lambda *given: decoded.append(1) or pictures(*given))
+    cache = FeatureCache(tmp_path)
+    video = encode_and_observe(SAMPLE, encoder, sampling, ("objects",), cache, "cpu")
+    assert len(decoded) == 1
+    assert video.findings.found == alone.found and video.findings.ms["objects"] > 0
+    torch.testing.assert_close(video.features.embed, encode_video(SAMPLE, encoder, sampling).features.embed)
+    again = encode_and_observe(SAMPLE, encoder, sampling, ("objects",), cache, "cpu")
+    assert len(decoded) == 2 and again.findings.found == alone.found  # the second was for `encode_video`
+
+
+@pytest.mark.slow
+def test_a_video_whose_features_are_kept_is_decoded_for_the_senses(tmp_path: Path):
+    cache = FeatureCache(tmp_path)
+    encode_video(SAMPLE, DebugEncoder(), SamplingConfig(fps=2), cache)
+    video = encode_and_observe(SAMPLE, DebugEncoder(), SamplingConfig(fps=2), ("objects",), cache, "cpu")
+    assert {"cat", "cup"} <= {f.text for f in video.findings.of("object")} and video.ms["decode"] == 0
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 
 from videollm.config import LoraConfig
 from videollm.models.labels import IGNORE
-from videollm.models.language import add_lora
+from videollm.models.language import add_adapter
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
 from videollm.models.visual_prompting import VISUAL_TOKEN_ID, VisualBatch
 from videollm.presets import DEBUG
@@ -82,7 +82,7 @@ def tiny(family: str) -> PreTrainedModel:
 def composed(family: str, lora: bool = False) -> VideoLLM:
     language_model = tiny(family)
     if lora:
-        language_model = add_lora(language_model, LoraConfig(r=2, targets="all-linear"))
+        language_model = add_adapter(language_model, LoraConfig(r=2, targets="all-linear"))
         for name, parameter in language_model.named_parameters():
             if "lora_B" in name:  # LoRA starts as the identity
                 torch.nn.init.normal_(parameter, std=0.1)

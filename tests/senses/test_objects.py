@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from videollm.cli import main
 from videollm.config import SamplingConfig
+from videollm.cpu import openvino_networks
 from videollm.senses.detector import COCO, SSDMobileNetV2, _anchors
 from videollm.senses.drawing import box_at
 from videollm.senses.objects import ObjectSense, most_at_once
@@ -39,6 +40,15 @@ def test_the_detector_does_not_mind_what_else_is_in_the_batch(sense: ObjectSense
         one_box, one_score = sense.model(pixels[at : at + 1])
         torch.testing.assert_close(one_box[0], boxes[at], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(one_score[0], scores[at], atol=1e-4, rtol=1e-4)
+
+
+def test_openvino_computes_what_pytorch_does(sense: ObjectSense, monkeypatch: pytest.MonkeyPatch):
+    pixels = decode(SAMPLE, SamplingConfig(frames=3)).pixels
+    fast = sense.model(pixels)
+    assert "_compiled" in vars(sense.model)
+    monkeypatch.setattr(openvino_networks, "serves", lambda device, dtype: False)
+    for a, b in zip(fast, sense.model(pixels), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
 def test_the_network_is_the_published_one():

@@ -18,6 +18,7 @@ from tests.video.conftest import CLIPS, VFR_TICKS
 from videollm.config import SamplingConfig
 from videollm.errors import ConfigError, VideoDecodeError, VideoRangeError
 from videollm.video import Frames, decode, iter_frames, probe
+from videollm.video.decoding import View, iter_views
 
 DECORD_READS = [
     "mp4", "one group", "no b-frames", "offset mp4", "offset mkv", "variable rate mp4", "variable rate mkv",
@@ -238,6 +239,19 @@ def test_pieces_join_to_the_whole(chunk, clip):
     assert [len(part) for part in parts[:-1]] == [chunk] * (len(parts) - 1)
     assert torch.equal(torch.cat([part.pixels for part in parts]), whole.pixels)
     assert torch.equal(torch.cat([part.times_s for part in parts]), whole.times_s)
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+@pytest.mark.parametrize("name", ["mp4", "open groups", "rotated mov"])
+def test_views_of_one_decoding_are_those_of_several(name, decoder, clip):
+    samplings = [SamplingConfig(fps=8), SamplingConfig(fps=3, decoder=decoder), SamplingConfig(frames=2, start_s=1.0)]
+    views = [View(sampling, side) for sampling, side in zip(samplings, (None, 40, 60), strict=True)]
+    pieces = list(iter_views(clip(name), views, chunk=5))
+    for number, view in enumerate(views):
+        alone = decode(clip(name), view.sampling, short_side=view.short_side)
+        together = [frames for n, frames in pieces if n == number]
+        assert torch.equal(torch.cat([frames.pixels for frames in together]), alone.pixels)
+        assert torch.equal(torch.cat([frames.times_s for frames in together]), alone.times_s)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from videollm.chat.turn import fit_to_context, generate_answer, system_text
 from videollm.config import SamplingConfig
 from videollm.errors import CheckpointError
 from videollm.features.cache import FeatureCache
-from videollm.features.encode import EncodedVideo, SegmentFeatures, encode_video
-from videollm.features.observe import observe
+from videollm.features.encode import EncodedVideo, SegmentFeatures
+from videollm.features.observe import encode_and_observe
 from videollm.inference.engine import Engine, PromptCache
 from videollm.inference.engines import make_engine
 from videollm.inference.sampling import GenerationConfig
@@ -54,9 +54,9 @@ class ChatSession:
         self.model = model
         self.engine = engine or make_engine(model)
         if not isinstance(video, EncodedVideo):
-            encoded = encode_video(video, model.encoder, sampling or model.config.sampling.bounded(), features)
             wanted = model.config.senses if senses is None else senses
-            video = observe(encoded, video, wanted, features, model.device)
+            frames = sampling or model.config.sampling.bounded()
+            video = encode_and_observe(video, model.encoder, frames, wanted, features, model.device)
         self.video = video
         self.messages = list(messages or [])
         asked = [number for number, message in enumerate(self.messages) if message.role == "user"]

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Generator, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from videollm import assets
 from videollm.config import EncoderConfig
+from videollm.cpu import openvino_networks
 from videollm.device import resolve_dtype, upload
-from videollm.encoders import openvino
 from videollm.encoders.base import FrameFeatures, TextFeatures, batch_size
 from videollm.encoders.concepts import CLASSES, imagenet_concepts, membership
 from videollm.encoders.efficientnet import EfficientNetLite0, load_efficientnet
+from videollm.encoders.efficientnet_graph import feature_maps
 from videollm.encoders.images import resize_crop
 from videollm.encoders.sentences import E5, MINILM, SentenceEncoder, SentenceModel
 from videollm.errors import ConfigError
@@ -86,8 +87,9 @@ class LiteEncoder:
     @functools.cached_property
     def _maps(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """A function of pictures float32 (T,3,224,224) that returns the network's last feature maps (T,1280,7,7)."""
-        if openvino.serves(self.device, self.dtype):
-            return openvino.compiled(self.network, self.image_size)
+        if openvino_networks.serves(self.device, self.dtype):
+            run = openvino_networks.compiled(functools.partial(feature_maps, self.network), self.image_size)
+            return lambda images: run(images)[0]
         return lambda images: self.network.layers(images.to(self.dtype, memory_format=torch.channels_last)).float()
 
     @property

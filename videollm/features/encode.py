@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -32,7 +32,7 @@ from videollm.features.segments import Segment, merge_segments, scene_cuts, segm
 from videollm.features.shards import FeatureShards
 from videollm.senses.finding import NOTHING, Findings
 from videollm.video.audio import AudioPiece, iter_audio
-from videollm.video.decoding import iter_frames, probe
+from videollm.video.decoding import View, iter_views, probe
 from videollm.video.frames import Frames, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -178,25 +178,37 @@ class EncodedVideo:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Onlooker:
+    """Something else that looks at a video while it is decoded. add: is called with each piece of the frames of `view`,
+    in order of time."""
+
+    view: View
+    add: Callable[[Frames], None]
+
+
 def encode_video(
     path: str | os.PathLike[str],
     encoder: FrameEncoder,
     sampling: SamplingConfig,
     cache: FeatureCache | FeatureShards | None = None,
     change: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    onlookers: Sequence[Onlooker] = (),
 ) -> EncodedVideo:
     """Decode and encode a video piece by piece, so that memory holds its features but not its pixels.
 
     cache: where features of the same content, encoder and sampling are read if they are there, and written if not.
     change: what becomes of the frames (T,3,H,W) of each piece before they are encoded, without a cache.
-    Raises the `VideoError` family.
+    onlookers: are given their frames of the same decoding, and none where the features are in the cache. Their time
+    counts as decoding. Raises the `VideoError` family.
     """
     assert cache is None or change is None, "a cache does not tell changed frames from others"
     info = probe(path)
     key = cache_key(info.content_sha, encoder.name, encoder.revision, sampling, encoder.image_size)
     if cache is not None and (entry := cache.get(key)):
         return EncodedVideo.from_saved({**entry.meta, "info": dataclasses.asdict(info)}, entry.tensors)
-    pieces = iter_frames(path, sampling, short_side=encoder.image_size)
+    views = iter_views(path, [View(sampling, encoder.image_size), *(onlooker.view for onlooker in onlookers)])
+    pieces = _first_view(views, onlookers)
     if change is not None:
         pieces = (dataclasses.replace(piece, pixels=change(piece.pixels)) for piece in pieces)
     video = encode_frames(info, pieces, encoder, sampling)
@@ -205,6 +217,15 @@ def encode_video(
     if cache is not None:
         cache.put(key, video.tensors(), video.metadata())
     return video
+
+
+def _first_view(views: Iterable[tuple[int, Frames]], onlookers: Sequence[Onlooker]) -> Iterator[Frames]:
+    """Yields the pieces of the first view. Those of the others go to the onlookers."""
+    for number, frames in views:
+        if number:
+            onlookers[number - 1].add(frames)
+        else:
+            yield frames
 
 
 def with_audio(

@@ -9,24 +9,30 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from videollm import assets
-from videollm.config import SenseName, split_sense
+from videollm.config import SamplingConfig, SenseName, split_sense
+from videollm.encoders.base import FrameEncoder
 from videollm.errors import AssetError, CheckpointError, VideoError
 from videollm.features.cache import FeatureCache
-from videollm.features.encode import EncodedVideo
+from videollm.features.encode import EncodedVideo, Onlooker, encode_video
 from videollm.senses.finding import NOTHING, Finding, Findings, finding_from
 from videollm.senses.windows import thinned
 from videollm.video.audio import iter_audio
-from videollm.video.decoding import probe
-from videollm.video.frames import VideoInfo
+from videollm.video.decoding import View, probe
+from videollm.video.frames import Frames, VideoInfo
 from videollm.video.subtitles import embedded_subtitles, read_subtitles, subtitle_files
+
+if TYPE_CHECKING:  # see `_objects`
+    from videollm.senses.following import Following
 
 FPS, MAX_FRAMES = 1.0, 300
 
@@ -52,17 +58,37 @@ class SenseKind:
         return f"{hashlib.sha256(repr((str(Path(directory).resolve()), stamps)).encode()).hexdigest()}-{self.revision}"
 
 
+class LookingSense:
+    """A sense that looks at frames while they are decoded for others. ms: what its looking took."""
+
+    def __init__(self, sense: Any):
+        self.ms = 0.0
+        self._following: Following = sense.following()
+        self.onlooker = Onlooker(View(sense.sampling, sense.short_side), self._add)
+
+    def _add(self, frames: Frames) -> None:
+        started = perf_counter()
+        self._following.add(frames)
+        self.ms += 1000 * (perf_counter() - started)
+
+    def findings(self) -> list[Finding] | None:
+        """What was found, None where no frames came."""
+        return self._following.findings() if self._following.frames else None
+
+
 def find(
     path: str | os.PathLike[str],
     senses: Sequence[str],
     cache: FeatureCache | None = None,
     device: Device = None,
+    looks: Mapping[str, LookingSense] = MappingProxyType({}),
 ) -> Findings:
     """What `senses` find in a video, in order of time.
 
     senses: see `videollm.config.split_sense`. cache: where findings of the same content and sense are read if they are
-    there, and written if not. A sense whose weights cannot be fetched or loaded, or that cannot read the file, is left
-    out and named in `problems`. Raises the VideoError family where the video itself cannot be opened.
+    there, and written if not. looks: of senses that have looked already. A sense whose weights cannot be fetched or
+    loaded, or that cannot read the file, is left out and named in `problems`. Raises the VideoError family where the
+    video itself cannot be opened.
     """
     if not senses:
         return NOTHING
@@ -73,34 +99,58 @@ def find(
     problems: dict[str, str] = {}
     sound = info.has_audio
     for sense in senses:
-        name, directory = split_sense(sense)
+        name, _ = split_sense(sense)
         started = perf_counter()
         try:
             said = _subtitles(path) if name == "speech" else []
             sound = sound or bool(said)
             if name not in HEARING or (info.has_audio and not said):
-                found += _remembered(path, info, name, directory, cache, device)
+                found += _remembered(path, info, sense, cache, device, looks.get(sense))
             found += said
             used.append(name)
         except (AssetError, CheckpointError, VideoError) as error:
             problems[name] = str(error)
-        ms[name] = round(1000 * (perf_counter() - started), 1)
+        looked_ms = looks[sense].ms if sense in looks else 0.0
+        ms[name] = round(1000 * (perf_counter() - started) + looked_ms, 1)
     ordered = tuple(sorted(found, key=lambda f: f.start_s))
     return Findings(senses=tuple(used), found=ordered, sound=sound, ms=ms, problems=problems)
 
 
-def observe(
-    video: EncodedVideo,
+def encode_and_observe(
     path: str | os.PathLike[str],
+    encoder: FrameEncoder,
+    sampling: SamplingConfig,
     senses: Sequence[str],
     cache: FeatureCache | None = None,
     device: Device = None,
 ) -> EncodedVideo:
-    """The encoded video of `path` with what `senses` find in the part that was encoded. See `find`."""
+    """Returns an encoded video with what `senses` find in the part that was encoded.
+
+    The senses that look at frames get those of the decoding for the encoder, so that a new video is decoded once. See
+    `videollm.features.encode.encode_video` and `find`.
+    """
+    looks = _looks(path, senses, cache, device)
+    video = encode_video(path, encoder, sampling, cache, onlookers=[look.onlooker for look in looks.values()])
     if not senses:
         return video
-    findings = find(path, senses, cache, device)
-    return replace(video, findings=part_of(video, findings), ms={**video.ms, **findings.ms})
+    findings = find(path, senses, cache, device, looks)
+    decode_ms = round(video.ms["decode"] - sum(look.ms for look in looks.values()), 1)
+    return replace(video, findings=part_of(video, findings), ms={**video.ms, "decode": decode_ms, **findings.ms})
+
+
+def _looks(
+    path: str | os.PathLike[str], senses: Sequence[str], cache: FeatureCache | None, device: Device
+) -> dict[str, LookingSense]:
+    """Returns the senses that look at frames and whose findings are not in the cache. `find` says why others fail."""
+    looks: dict[str, LookingSense] = {}
+    for sense in senses:
+        if split_sense(sense)[0] not in LOOKING or (cache is not None and cache.get(_key(probe(path), sense))):
+            continue
+        try:
+            looks[sense] = LookingSense(_loaded(sense, device))
+        except AssetError:
+            continue
+    return looks
 
 
 def part_of(video: EncodedVideo, findings: Findings) -> Findings:
@@ -111,19 +161,30 @@ def part_of(video: EncodedVideo, findings: Findings) -> Findings:
 
 
 def _remembered(
-    path: Path, info: VideoInfo, name: SenseName, directory: str, cache: FeatureCache | None, device: Device
+    path: Path, info: VideoInfo, sense: str, cache: FeatureCache | None, device: Device, look: LookingSense | None
 ) -> list[Finding]:
-    key = hashlib.sha256(f"{info.content_sha} {name} {SENSES[name].key(directory)}".encode()).hexdigest()
+    key = _key(info, sense)
     if cache is not None and (entry := cache.get(key)):
         return [finding_from(row) for row in entry.meta["findings"]]
-    found = list(_loaded(name, directory, str(device) if device is not None else None)(path))
+    found = look.findings() if look is not None else None
+    if found is None:
+        found = list(_loaded(sense, device)(path))
     if cache is not None:
         cache.put(key, {}, {"findings": [asdict(f) for f in found]})
     return found
 
 
+def _key(info: VideoInfo, sense: str) -> str:
+    name, directory = split_sense(sense)
+    return hashlib.sha256(f"{info.content_sha} {name} {SENSES[name].key(directory)}".encode()).hexdigest()
+
+
+def _loaded(sense: str, device: Device) -> Any:
+    return _loaded_on(*split_sense(sense), str(device) if device is not None else None)
+
+
 @functools.cache
-def _loaded(name: SenseName, directory: str, device: str | None) -> Callable[[Path], Iterable[Finding]]:
+def _loaded_on(name: SenseName, directory: str, device: str | None) -> Callable[[Path], Iterable[Finding]]:
     """A sense with its weights, which stay in memory: a server asks for the same one again and again."""
     return SENSES[name].load(directory, device)
 
@@ -176,3 +237,4 @@ SENSES: dict[SenseName, SenseKind] = {
     "sounds": SenseKind(_sounds, None),
 }
 HEARING: tuple[SenseName, ...] = ("speech", "sounds")  # senses that find nothing where there is no sound
+LOOKING: tuple[SenseName, ...] = ("objects", "faces")  # senses that look at frames piece by piece, see `LookingSense`

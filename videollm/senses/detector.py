@@ -6,13 +6,19 @@ norms are folded into the convolutions when the weights are converted, see `vide
 Shapes: T pictures, A anchors, K classes.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
+
+from videollm.cpu import openvino_networks
+from videollm.senses.boxes import nms
 
 SIDE = 300
 GRIDS = (19, 10, 5, 3, 2, 1)  # cells along a side of the six feature maps
@@ -71,11 +77,15 @@ class InvertedResidual(nn.Module):
         self.project = ConvRelu(wide, out, relu=False)
         self.adds_input = stride == 1 and channels == out
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def outputs(self, x: Any, convolve: "Convolve") -> tuple[Any, Any]:
         """The block's output, and its expanded activations."""
-        wide = self.expand(x) if self.expand else x
-        out = self.project(self.depthwise(wide))
+        wide = convolve(self.expand, x) if self.expand else x
+        out = convolve(self.project, convolve(self.depthwise, wide))
         return (x + out if self.adds_input else out), wide
+
+
+# Applies a convolution to a tensor, or to the node of one in a graph.
+Convolve = Callable[[nn.Module, Any], Any]
 
 
 class SSDMobileNetV2(nn.Module):
@@ -105,36 +115,64 @@ class SSDMobileNetV2(nn.Module):
     @classmethod
     def load(cls, directory: Path) -> "SSDMobileNetV2":
         """From a directory that `videollm.assets.fetch` gives."""
-        model = cls()
-        model.load_state_dict(load_file(directory / "model.safetensors"))
+        with torch.device("meta"):
+            model = cls()
+        model.anchors = _anchors()
+        # The file stays memory-mapped: what runs the network keeps weights in an order of its own.
+        model.load_state_dict(load_file(directory / "model.safetensors"), assign=True)
         return model.eval().requires_grad_(False)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """pixels: uint8 (T,3,H,W), RGB. Boxes (T,A,4), left, top, right, bottom as fractions of the picture, and the
         probability of each of COCO's numbers from 1 (T,A,90)."""
         small = F.interpolate(pixels.float(), (SIDE, SIDE), mode="bilinear", align_corners=False)
-        x, maps = self.stem(small / 127.5 - 1), []
+        found = self._network(small / 127.5 - 1)
+        offsets = torch.cat([_flat(m, 4) for m in found[: len(GRIDS)]], 1)
+        logits = torch.cat([_flat(m, CLASSES) for m in found[len(GRIDS) :]], 1)
+        return _decode(offsets, self.anchors), logits.sigmoid()[..., 1:]
+
+    @property
+    def _network(self) -> Callable[[torch.Tensor], list[torch.Tensor]]:
+        """A function of pictures (T,3,300,300), scaled to [-1,1], that returns what `head_outputs` does."""
+        if openvino_networks.serves(self.anchors.device, self.stem.conv.weight.dtype):
+            return self._compiled
+        return lambda pictures: self.head_outputs(pictures, lambda layer, x: layer(x))
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[[torch.Tensor], list[torch.Tensor]]:
+        def graph(operations: Any, pictures: Any) -> list[Any]:
+            def convolve(layer: nn.Module, x: Any) -> Any:
+                if isinstance(layer, ConvRelu):
+                    return openvino_networks.convolution(operations, layer.conv, x, relu=layer.relu)
+                assert isinstance(layer, nn.Conv2d)  # a head
+                return openvino_networks.convolution(operations, layer, x, relu=False)
+
+            return self.head_outputs(pictures, convolve)
+
+        return openvino_networks.compiled(graph, SIDE)
+
+    def head_outputs(self, pictures: Any, convolve: Convolve) -> list[Any]:
+        """The offsets of boxes (T,4 a box,rows,columns) for each feature map, then the logits of classes for each."""
+        x, maps = convolve(self.stem, pictures), []
         for number, block in enumerate(self.blocks):
-            x, wide = block(x)
+            assert isinstance(block, InvertedResidual)
+            x, wide = block.outputs(x, convolve)
             if number == FIRST_MAP:
                 maps.append(wide)
-        maps.append(self.last(x))
+        maps.append(convolve(self.last, x))
         for extra in self.extras:
-            maps.append(extra(maps[-1]))
-        offsets = torch.cat([_flat(head(m), 4) for head, m in zip(self.boxes, maps, strict=True)], 1)
-        logits = torch.cat([_flat(head(m), CLASSES) for head, m in zip(self.classes, maps, strict=True)], 1)
-        return _decode(offsets, self.anchors), logits.sigmoid()[..., 1:]
+            assert isinstance(extra, nn.Sequential)
+            maps.append(functools.reduce(lambda x, layer: convolve(layer, x), list(extra), maps[-1]))
+        return [convolve(head, m) for heads in (self.boxes, self.classes) for head, m in zip(heads, maps, strict=True)]
 
     @torch.inference_mode()
     def detect(self, pixels: torch.Tensor, least: float) -> list[list[tuple[str, float, torch.Tensor]]]:
         """For each picture the objects with a score of at least `least`: name, score, box (4,)."""
-        from torchvision.ops import batched_nms  # takes seconds, and the names above are read without it
-
         boxes, scores = self(pixels)
         boxes, found = boxes.clamp(0, 1), []
         for box, score in zip(boxes, scores, strict=True):
             anchor, number = (score >= least).nonzero(as_tuple=True)
-            kept = batched_nms(box[anchor], score[anchor, number], number, OVERLAP)
+            kept = nms(box[anchor], score[anchor, number], OVERLAP, number)
             kept = kept[~_inside_another(box[anchor[kept]], number[kept])]
             objects = [(COCO.get(int(number[k]) + 1), float(score[anchor[k], number[k]]), box[anchor[k]]) for k in kept]
             found.append([(name, value, where.cpu()) for name, value, where in objects if name is not None])

@@ -7,18 +7,17 @@ Shapes: T pictures, H rows, W columns, N faces.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torchvision.ops import nms
 
 from videollm import assets
 from videollm.config import SamplingConfig
 from videollm.cpu.openvino_runtime import import_openvino
+from videollm.senses.boxes import nms
 from videollm.senses.finding import Finding
-from videollm.senses.objects import follow
+from videollm.senses.following import Following
 from videollm.video.decoding import iter_frames
 from videollm.video.frames import Frames
 
@@ -51,8 +50,14 @@ class FaceSense:
 
     def follow(self, pieces: Iterable[Frames]) -> list[Finding]:
         """The faces in decoded frames."""
-        tracks = follow(self.detect, pieces)
-        return [replace(track.finding, kind="face") for track in tracks]
+        following = self.following()
+        for frames in pieces:
+            following.add(frames)
+        return following.findings()
+
+    def following(self) -> Following:
+        """Follows faces in decoded frames that come one piece after the other."""
+        return Following(self.detect, "face")
 
     def detect(self, pixels: torch.Tensor, least: float) -> list[list[tuple[str, float, torch.Tensor]]]:
         """The faces of each picture, uint8 (T,3,H,W), RGB, with a score of at least `least`: name, score, box (4,) as

@@ -1,7 +1,7 @@
 """Objects: people and the other 79 things of COCO, where they are and how many of them there are."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from pathlib import Path
 
@@ -12,19 +12,12 @@ from videollm.config import SamplingConfig
 from videollm.device import resolve_device
 from videollm.senses.detector import SIDE, SSDMobileNetV2
 from videollm.senses.finding import Finding
-from videollm.senses.tracks import Detection, ObjectTrack, Tracker
+from videollm.senses.following import Following
+from videollm.senses.tracks import ObjectTrack
 from videollm.video.decoding import iter_frames
 from videollm.video.frames import Frames
 
 ASSET = "ssd-mobilenet-v2"
-BATCH = 8  # pictures that the detector sees at a time
-# An object is believed where it is seen this well in one frame and this well in the others; of 24 real clips one had a
-# false person, none of six with people was missed.
-BELIEVED, SEEN = 0.5, 0.35
-
-
-# Objects in pictures (T,3,H,W) with a score of at least the second argument: name, score, box (4,) of each picture's.
-Detect = Callable[[torch.Tensor, float], list[list[tuple[str, float, torch.Tensor]]]]
 
 
 class ObjectSense:
@@ -54,25 +47,18 @@ class ObjectSense:
 
     def follow(self, pieces: Iterable[Frames]) -> list[ObjectTrack]:
         """The objects in decoded frames."""
-        return follow(lambda pixels, least: self.model.detect(pixels.to(self.model.anchors.device), least), pieces)
+        following = self.following()
+        for frames in pieces:
+            following.add(frames)
+        return following.tracks()
 
+    def following(self) -> Following:
+        """Follows objects in decoded frames that come one piece after the other."""
+        return Following(self.detect, "object")
 
-def follow(detect: Detect, pieces: Iterable[Frames]) -> list[ObjectTrack]:
-    """What `detect` finds in decoded frames, as tracks in the order of appearance."""
-    tracker, times = Tracker(), []
-    for frames in pieces:
-        for at in range(0, len(frames), BATCH):
-            found = detect(frames.pixels[at : at + BATCH], SEEN)
-            for time_s, objects in zip(frames.times_s[at : at + BATCH].tolist(), found, strict=True):
-                times.append(time_s)
-                tracker.add(time_s, [Detection(n, s, tuple(box.tolist())) for n, s, box in objects])
-    step_s = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
-    # One frame is not enough where there are more: what flickers is mostly something else.
-    least = min(2, len(times))
-    believed = [t for t in tracker.tracks if len(t.times_s) >= least and t.best.score >= BELIEVED]
-    for number, track in enumerate(believed, 1):
-        track.number, track.step_s = number, step_s
-    return believed
+    def detect(self, pixels: torch.Tensor, least: float) -> list[list[tuple[str, float, torch.Tensor]]]:
+        """The objects of each picture, uint8 (T,3,H,W), RGB. See `SSDMobileNetV2.detect`."""
+        return self.model.detect(pixels.to(self.model.anchors.device), least)
 
 
 def most_at_once(tracks: Sequence[ObjectTrack]) -> dict[str, int]:

@@ -18,10 +18,10 @@ import onnxruntime
 import torch
 from scipy import ndimage
 from torch.nn import functional as F
-from torchvision.ops import box_iou
 
 from videollm import assets
 from videollm.config import SamplingConfig
+from videollm.senses.boxes import box_iou
 from videollm.senses.finding import Finding
 from videollm.video.decoding import iter_frames
 from videollm.video.frames import Frames

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torchvision.ops import box_iou
 
+from videollm.senses.boxes import box_iou
 from videollm.senses.finding import Finding
 
 LEAST_OVERLAP = 0.2  # of two boxes that are one object; at 2 frames a second a walking person moves by half their width

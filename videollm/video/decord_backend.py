@@ -7,7 +7,7 @@ for which decord's count, clock or orientation disagree with the packets. decord
 only the default decoder counts it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,7 +17,13 @@ from videollm.video.pyav import Scan
 _CLOCK_S = 0.002  # decord rounds times to float32; Matroska counts milliseconds
 
 
-def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray | None]:
+def read(scan: Scan, views: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Yields the frames of each view, one view after the other. See `videollm.video.pyav.read`."""
+    for number, (wanted, size) in enumerate(views):
+        yield from ((number, image) for image in _read(scan, wanted, size))
+
+
+def _read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yields the frames with the numbers `wanted`, which increase, as uint8 (height,width,3).
 
     Args:

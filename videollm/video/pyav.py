@@ -14,7 +14,7 @@ shown.
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -270,36 +270,44 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(scan: Scan, wanted: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray | None]:
-    """Yields the frames with the numbers `wanted`, which increase, as uint8 (height,width,3), or None for a lost frame.
+def read(scan: Scan, views: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Yields the frames of each view in order, as the number of the view and uint8 (height,width,3), or None for a lost
+    frame. Each frame is decoded once.
 
     A frame is lost if it does not decode, or if anything since the key frame that it depends on does not. FFmpeg would
     return a repaired picture for it, which may show what was never filmed.
 
     Args:
         scan: The scan of the file.
-        wanted: The numbers of the frames in the order of showing.
-        size: The (width, height) of the frames as shown.
+        views: Of each view, the numbers of its frames in the order of showing, which increase, and the (width, height)
+            of the frames as shown.
     """
     if scan.container == tiles.CONTAINER:
-        yield tiles.resized(tiles.read(scan.info.path), size)
+        picture = tiles.read(scan.info.path)
+        yield from ((number, tiles.resized(picture, size)) for number, (_, size) in enumerate(views))
         return
     orientation = scan.orientation
-    width, height = size[::-1] if orientation.transpose else size
-    scaler = VideoReformatter()
-    needed = scan.packet[wanted]
+    sizes = [size[::-1] if orientation.transpose else size for _, size in views]
+    scalers = [VideoReformatter() for _ in views]
+    all_wanted = np.unique(np.concatenate([wanted for wanted, _ in views]))
+    wanted_by = [np.isin(all_wanted, wanted, assume_unique=True) for wanted, _ in views]
+    needed = scan.packet[all_wanted]
     done = 0
     for careful in (False, True):
         try:
             for frame in _pictures(scan, needed[done:], careful):
                 done += 1
-                if frame is None:
-                    yield None
-                    continue
-                image = scaler.reformat(
-                    frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC, threads=1
-                ).to_ndarray()
-                yield orientation.apply(image)
+                for number, is_wanted in enumerate(wanted_by):
+                    if not is_wanted[done - 1]:
+                        continue
+                    if frame is None:
+                        yield number, None
+                        continue
+                    width, height = sizes[number]
+                    image = scalers[number].reformat(
+                        frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC, threads=1
+                    )
+                    yield number, orientation.apply(image.to_ndarray())
             return
         except DoubtError:
             continue
