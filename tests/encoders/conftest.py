@@ -6,6 +6,7 @@ from typing import Any
 
 import open_clip
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from videollm.config import EncoderConfig
@@ -24,6 +25,7 @@ def write_model(folder: Path, weights: bool = True, **changes: Any) -> EncoderCo
         json.dumps({"model_cfg": model, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}})
     )
     if weights:
+        torch.manual_seed(0)
         made = open_clip.create_model(f"local-dir:{folder}")
         save_file({k: v.contiguous() for k, v in made.state_dict().items()}, folder / "open_clip_model.safetensors")
     return EncoderConfig(kind="open_clip", name="tiny", pretrained=f"local-dir:{folder}", dtype="float32")
