@@ -70,7 +70,7 @@ def test_one_word_in_the_config_puts_the_stem_before_any_kind():
         assert isinstance(module, StemModule) and module.stem.tubelets.out_channels == WIDTH
         assert module(*frames(7, 16)).shape == (2, 5, 12)
     with_stem = {name for name, preset in PRESETS.items() if preset.temporal.stem != "none"}
-    assert with_stem == {"world"}
+    assert with_stem == {"world", "world-sound"}
 
 
 def test_a_grid_that_is_no_square_is_refused():
