@@ -62,6 +62,7 @@ SLOW = (
     "test_examples.py",
     "test_export.py",
     "test_gpu_checks.py",
+    "test_onnx_export.py",
     "test_project.py",
     "test_readmes.py",
     "train/test_clip.py",
@@ -77,6 +78,7 @@ SLOW = (
     "train/test_retrieval_losses.py",
     "train/test_rl.py",
     "train/test_stages.py",
+    "train/test_world_sound.py",
     "vllm",
 )
 

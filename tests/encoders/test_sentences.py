@@ -34,17 +34,20 @@ def e5() -> SentenceEncoder:
     return SentenceEncoder(E5, torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_a_sentence_is_near_its_translations(e5: SentenceEncoder):
     embed = e5.embed([*DOG, *STOCKS])
     nearest = (embed @ embed.T).fill_diagonal_(-1).argmax(1)
     assert (nearest < 5).tolist() == [True] * 5 + [False] * 5
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing(e5: SentenceEncoder):
     alone = torch.cat([e5([text])[2] for text in DOG])
     torch.testing.assert_close(e5(list(DOG))[2], alone, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_text_begins_as_in_the_models_training(e5: SentenceEncoder):
     tokens, _, _ = e5(["dog"])
     assert tokens.shape[1] == len(e5._tokenizer.encode("query: dog").ids) == 6  # <s> que ry : dog </s>

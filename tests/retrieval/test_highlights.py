@@ -76,6 +76,7 @@ def test_an_index_that_shows_nothing_of_it_is_said(library):
         choose_shots(library[1], -library[2], 5)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_lists(tmp_path: Path):
     made = result(
         *("reel", str(SAMPLES), "--index", str(tmp_path / "idx"), "--about", "a cup of coffee"),
