@@ -34,9 +34,7 @@ def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
         _refuse_outputs(model, recipe.tuning.init)
         model.llm.language_model.requires_grad_(True)
     if recipe.tuning.tune == "language_model":
-        model.llm.temporal.requires_grad_(False)
-        if model.llm.audio is not None and _hears(recipe.tuning.init):
-            model.llm.audio.requires_grad_(False)
+        freeze_projector(model, audio=_hears(recipe.tuning.init))
     return model
 
 
@@ -105,11 +103,11 @@ def trained_checkpoint(directory: Path) -> Model:
     return model
 
 
-def freeze_projector(model: Model) -> None:
-    """Leaves the temporal module and the audio branch as they are."""
-    for module in (model.llm.temporal, model.llm.audio):
-        if module is not None:
-            module.requires_grad_(False)
+def freeze_projector(model: Model, audio: bool = True) -> None:
+    """Leaves the temporal module as it is, and the audio branch too unless `audio` is False."""
+    model.llm.temporal.requires_grad_(False)
+    if audio and model.llm.audio is not None:
+        model.llm.audio.requires_grad_(False)
 
 
 def _refuse_outputs(model: Model, name: str) -> None:
