@@ -30,6 +30,7 @@ from videollm.chat.questions import Question, is_person, one_by_one, read_questi
         ("What can you do?", Question("greeting")),
         ("What happens in the video?", Question("describe")),
         ("What is in this video?", Question("describe")),
+        ("What is shown?", Question("describe")),
         ("Describe the video.", Question("describe")),
         ("What can you see?", Question("describe")),
         ("Can you describe the clip in one sentence?", Question("describe")),

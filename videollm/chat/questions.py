@@ -99,7 +99,8 @@ _DESCRIBE = re.compile(
     r"(?:write|give) (?:me )?a (?:short )?(?:caption|description|summary))\b.*"
     r"|what(?:'s| is| does| do| can| are)? .*\b(?:in (?:it|this|the (?:video|clip|film))|show|shown here|see|visible|"
     r"happening|happens|going on|about|appears?)\b.*"
-    r"|what(?:'s| is) (?:it|this|that|(?:the )?(?:main )?(?:subject|topic))|what can be seen\b.*|what are we looking at"
+    r"|what(?:'s| is) (?:it|this|that|shown|(?:the )?(?:main )?(?:subject|topic))|what can be seen\b.*"
+    r"|what are we looking at"
     r"|what (?:kind|sort|type) of thing is (?:it|this|that)|(?:what|which) things (?:appear|are (?:shown|visible))\b.*"
     r"|(?:tell me|list|name) .*"
 )
