@@ -45,6 +45,7 @@ SLOW = (
     "evaluate/test_run.py",
     "evaluate/test_side_by_side.py",
     "evaluate/test_trust.py",
+    "live/test_objects.py",
     "live/test_soak.py",
     "live/test_sources.py",
     "live/test_watch.py",

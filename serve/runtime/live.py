@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from threading import Thread
@@ -20,6 +21,7 @@ from serve.security.fetch import Resolve, is_public, resolve
 from videollm.cli.live_shapes import event_json
 from videollm.errors import VideoLLMError
 from videollm.live.memory import LiveSegment
+from videollm.live.objects import SENSE
 from videollm.live.session import WINDOW_S
 from videollm.live.source import StreamSource
 from videollm.live.standing import Alert
@@ -182,6 +184,10 @@ class StreamRegistry:
         webhook = await self._webhook(service, request.webhook)
         stream = WatchedStream(owner, request, asyncio.get_running_loop())
         engine, _ = service.blocking_engine_for(owner)
+        objects = None
+        if SENSE in service.used_senses:
+            with suppress(APIError):  # the log has said why; the stream is watched without
+                objects = await service.sense_loader.load(SENSE)
         make = partial(
             LiveWatcher,
             service.model,
@@ -192,6 +198,7 @@ class StreamRegistry:
             compute=service.executor.run_blocking,
             memory_bytes=limits.decode_bytes,
             on_frame=stream.pictures.add,
+            objects=objects,
         )
         with api_errors("source"):
             stream.start(await service.executor.run(make), webhook)

@@ -96,7 +96,7 @@ async def _stream(service: Service, url: str, owner: str, options: VideoOptions,
         end=video.end_s,
         detail=None,
         times=[round(t, 3) for t in video.times_s.tolist()],
-        senses=[],
+        senses=list(video.findings.senses),
         starts_at=date_json(parts[0].start),
     )
     # The sampling is that of no file; the times of the window make the key one of its own.

@@ -24,6 +24,7 @@ from serve.web.progress import Progress
 from videollm.cli.shapes import TagsJSON
 from videollm.datasets.schema import format_time
 from videollm.live.window import format_clock
+from videollm.models.notes import counted
 from videollm.senses.objects import most_at_once
 from videollm.video.subtitles import Cue, write_subtitles
 
@@ -129,6 +130,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "clock": format_clock,
+        "counted": counted,
         "clock_of": lambda date: date[11:19],  # of an ISO date
         "number": lambda value: f"{value:g}",
         "percent": lambda value: f"{value:.0%}",

@@ -150,11 +150,12 @@ def test_standing_questions_report_once(model: Model):
         "cat",
     ]
     waits = StandingQuestion("a lamp appears", model.encoder)
-    shown = model.encoder.encode_text(["lamp"]).embed.expand(8, -1)
-    hidden = -shown  # as far from the words as can be
+    lamp = model.encoder.encode_text(["lamp"]).embed.expand(8, -1)
+    # The other is as far from the words as can be.
+    shown, hidden = (FrameFeatures(embed[:, None], embed, torch.zeros(8, 1)) for embed in (lamp, -lamp))
     assert waits.see([1.0], shown[:1]) == []  # one frame is no evidence
     (begins,) = waits.see([2.0, 3.0, 4.0], shown[:3])
     assert (begins.state, begins.time) == ("begins", 1.0) and begins.score > 0.85
-    assert waits.see([5.0, 6.0, 7.0], torch.cat([hidden[:2], shown[:1]])) == []  # it flickers
+    assert waits.see([5.0, 6.0, 7.0], FrameFeatures.cat([hidden[:2], shown[:1]])) == []  # it flickers
     (ends,) = waits.see([8.0, 9.0, 10.0, 11.0], hidden[:4])
     assert (ends.state, ends.time) == ("ends", 8.0)

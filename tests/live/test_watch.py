@@ -57,6 +57,8 @@ def test_a_file_is_watched_at_its_own_speed(tmp_path: Path):
     segments, began = of("segment"), at(of("segment")[0], "start")
     words = [segment["tags"][0][0] for segment in segments if segment["tags"]]
     assert list(dict.fromkeys(words)) == ["cat", "espresso", "rocket"]
+    assert any(segment["objects"].get("cup") == 1 for segment in segments)
+    assert not any("person" in segment["objects"] for segment in segments)
     assert 11 < at(segments[-1], "end") - began < 14 and events[-1]["event"] == "ended"
 
     begins, ends = of("alert")

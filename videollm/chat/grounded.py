@@ -164,7 +164,7 @@ def _people_or_count(
     elif person and asked.thing not in PEOPLE:
         text = f"{number}; I cannot tell how many of them fit."
     else:
-        text = f"{number}{' at once, at most' if len(seen) > count else ''}."
+        text = f"{number}{' at once, at most' if len({f.track for f in seen}) > count else ''}."
     return Grounded(text, _evidence(seen, segments))
 
 

@@ -19,13 +19,15 @@ from videollm.cli.options import (
 )
 from videollm.cli.output import hide_progress_bars, print_result, to_json
 from videollm.device_arguments import loading_options
-from videollm.errors import ConfigError, VideoFormatError
+from videollm.errors import AssetError, ConfigError, VideoFormatError
 
 if TYPE_CHECKING:
     from videollm.live.indexing import StreamIndexer
     from videollm.live.source import StreamSource
     from videollm.live.watcher import LiveWatcher
     from videollm.live.webhook import Webhook
+    from videollm.model import Model
+    from videollm.senses.objects import ObjectSense
 
 
 def register(commands: Commands) -> None:
@@ -77,6 +79,11 @@ def register(commands: Commands) -> None:
     parser.add_argument("--clips", type=Path, metavar="DIR", help="save a clip around each moment that --when reports")
     parser.add_argument("--captions", type=Path, metavar="VTT", help="describe each segment, and write WebVTT captions")
     parser.add_argument("--index", metavar="DIR", help="write all segments to a search index")
+    parser.add_argument(
+        "--senses",
+        choices=["objects", "none"],
+        help="objects: find people and 79 kinds of things, and follow them (default: objects if the model uses them)",
+    )
 
 
 def watch(options: Options) -> None:
@@ -113,6 +120,7 @@ def watch(options: Options) -> None:
             index=index,
             clips=options.clips,
             give_up_s=options.give_up,
+            objects=_objects(options, model),
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             # In another thread, because the queue that it writes to may be locked by the one that is interrupted.
@@ -128,6 +136,21 @@ def watch(options: Options) -> None:
                 _send(value, alerts, webhook)
     if isinstance(event, StreamEnded) and event.failed:
         raise VideoFormatError(source.name, event.reason)
+
+
+def _objects(options: Options, model: "Model") -> "ObjectSense | None":
+    """Returns what looks for people and things. Without its weights, nobody does, which is said."""
+    from videollm.live.objects import SENSE
+    from videollm.senses.objects import ObjectSense
+
+    if SENSE not in (model.config.senses if options.senses is None else (options.senses,)):
+        return None
+
+    try:
+        return ObjectSense(device=model.device)
+    except AssetError as error:
+        print(f"without people and things: {error}", file=sys.stderr)
+        return None
 
 
 def _stream_indexer(options: Options, source: "StreamSource") -> "StreamIndexer":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from videollm.cli.output import format_tags
 from videollm.cli.shapes import tags_json
+from videollm.models.notes import listed, object_counts
 
 if TYPE_CHECKING:
     from videollm.live.memory import LiveSegment
@@ -46,7 +47,8 @@ def event_json(event: "WatchEvent") -> dict[str, Any]:
 
 
 def segment_json(segment: "LiveSegment") -> dict[str, Any]:
-    return {**_span(segment.start, segment.end), "tags": tags_json(segment.tags), "text": segment.text}
+    seen = object_counts(segment.findings)
+    return {**_span(segment.start, segment.end), "tags": tags_json(segment.tags), "objects": seen, "text": segment.text}
 
 
 def alert_json(alert: "Alert") -> dict[str, Any]:
@@ -84,8 +86,8 @@ def event_line(event: "WatchEvent") -> str:
 
     match event:
         case LiveSegment():
-            seen = f"{format_clock(event.start)}  {format_tags(event.tags) or 'unclear'}"
-            return f"{seen}  {event.text}" if event.text else seen
+            seen = "; ".join(filter(None, (listed(object_counts(event.findings)), format_tags(event.tags))))
+            return "  ".join(filter(None, (format_clock(event.start), seen or "unclear", event.text)))
         case Alert():
             said = f": {event.answer}" if event.answer else f" ({event.score:.2f})"
             return f"{format_clock(event.time)}  ALERT {event.when}: {event.state}{said}"

@@ -53,13 +53,23 @@ def shown_in(
 
     concepts: The probability of each word of the vocabulary in each segment (S,C), float32 on the CPU.
     """
-    embed = encoder.encode_text([words]).embed[0].float().cpu()
-    nearness, concept = (vocabulary_embeddings(encoder) @ embed).max(0)
-    evidence = concepts[:, concept].clamp(min=LEAST_PROB).log()
-    relation = (nearness - RELATED).clamp(min=0) / (1 - RELATED)
-    cosines = segments @ embed
-    logits = COSINE * cosines + KNOWN * nearness + CONCEPT * relation * evidence + CONSTANT
-    return _best(cosines, logits.sigmoid() >= SHOWN)
+    shows = Presence(encoder, words)
+    return _best(segments @ shows.embed, shows.probabilities(segments, concepts) >= SHOWN)
+
+
+class Presence:
+    """The probability that a segment or a frame shows what `words` name. It was fitted to the encoder of `lite`."""
+
+    def __init__(self, encoder: FrameEncoder, words: str):
+        self.embed = encoder.encode_text([words]).embed[0].float().cpu()  # (E,)
+        self._nearness, self._concept = (vocabulary_embeddings(encoder) @ self.embed).max(0)
+
+    def probabilities(self, shown: torch.Tensor, concepts: torch.Tensor) -> torch.Tensor:
+        """Returns probabilities (S,) for embeddings (S,E) and the probabilities of concepts (S,C), float32, CPU."""
+        evidence = concepts[:, self._concept].clamp(min=LEAST_PROB).log()
+        relation = (self._nearness - RELATED).clamp(min=0) / (1 - RELATED)
+        logits = COSINE * (shown @ self.embed) + KNOWN * self._nearness + CONCEPT * relation * evidence + CONSTANT
+        return logits.sigmoid()
 
 
 def _best(cosines: torch.Tensor, chosen: torch.Tensor) -> list[tuple[int, float]]:

@@ -7,7 +7,9 @@ from videollm.encoders.segments import SegmentEncoder
 from videollm.errors import ConfigError
 from videollm.live.memory import LiveSegment
 from videollm.live.window import format_date
+from videollm.models.notes import object_counts
 from videollm.retrieval.index import Index
+from videollm.retrieval.sensed import repeated
 from videollm.retrieval.table import SegmentRow, VideoRow
 
 COMMIT_SEGMENTS, COMMIT_S = 64, 30.0  # what a process that is killed loses at most
@@ -29,6 +31,7 @@ class StreamIndexer:
         self._table, self._name = index.table, name
         self._path = ""
         self._origin = 0.0
+        self._senses: tuple[str, ...] = ()
         self._rows: list[SegmentRow] = []
         self._count = self._commits = 0
         self._committed = monotonic()
@@ -36,7 +39,7 @@ class StreamIndexer:
     def add(self, segment: LiveSegment) -> None:
         if not self._path:
             self._path, self._origin = f"{self._name} since {format_date(segment.start)}", segment.start
-        end_s = segment.end - self._origin
+        end_s, self._senses = segment.end - self._origin, segment.findings.senses
         self._rows.append(
             SegmentRow(
                 path=self._path,
@@ -49,6 +52,7 @@ class StreamIndexer:
                 tags=[asdict(tag) for tag in segment.tags],
                 text="",  # what is said, to which nobody listens
                 embedding=segment.embed.numpy(),
+                things=repeated(object_counts(segment.findings)),
             )
         )
         self._count += 1
@@ -59,7 +63,7 @@ class StreamIndexer:
         """Writes what was added. A search finds it from now on."""
         if not self._rows:
             return
-        video = VideoRow(self._path, 0, 0, "", "", self._rows[-1].end_s, self._count, "", "")
+        video = VideoRow(self._path, 0, 0, "", "", self._rows[-1].end_s, self._count, "", ",".join(self._senses))
         self._table.append(video, self._rows)
         self._rows, self._committed = [], monotonic()
         self._commits += 1

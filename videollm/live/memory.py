@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from videollm.config import PromptConfig
 from videollm.encoders.base import FrameFeatures, Vocabulary
 from videollm.encoders.tags import Tag, select_tags
+from videollm.live.objects import merged
+from videollm.senses.finding import NOTHING, Findings
 
 RECENT = 32  # newest segments, which are not merged while others can be
 TEXT_CHARACTERS = 400  # of a merged segment's text
@@ -27,6 +29,7 @@ class LiveSegment:
         features: The features of its frames, on the CPU.
         tags: What the frames show in words, with probabilities.
         text: A description, empty if none was made.
+        findings: The people and things that are seen in it, with the same times.
         merged: The number of segments that it was merged from.
     """
 
@@ -36,6 +39,7 @@ class LiveSegment:
     features: FrameFeatures
     tags: tuple[Tag, ...]
     text: str = ""
+    findings: Findings = NOTHING
     merged: int = 1
 
     @property
@@ -117,6 +121,7 @@ class StreamMemory:
             features,
             tags_of(features, self._vocabulary, self._prompt),
             " ".join(texts)[:TEXT_CHARACTERS],
+            merged(first.findings, second.findings),
             first.merged + second.merged,
         )
 

@@ -4,7 +4,7 @@ Shapes: T frames, H and W pixels.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import torch
@@ -17,11 +17,13 @@ from videollm.errors import VideoRangeError
 from videollm.inference.engine import Engine, LocalEngine, PromptCache
 from videollm.inference.sampling import GenerationConfig
 from videollm.live.memory import LiveSegment, StreamMemory
+from videollm.live.objects import LiveObjects
 from videollm.live.segmenter import LiveSegmenter
 from videollm.live.window import LiveWindow, asked_window, format_clock, with_clock_times
 from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 from videollm.models.visual_prompting import VISUAL_TOKEN_ID, VisualPrompting
+from videollm.senses.objects import ObjectSense
 
 # The rolling window holds at least the last minute. It grows to half as much again before its oldest part leaves it,
 # because all that stays must then be read anew: the keys and values of a segment depend on what is before it.
@@ -61,18 +63,29 @@ class LiveSession:
         name: What the stream is called.
         fps: The rate at which frames come.
         engine: What runs the language model. None runs it in this process.
+        objects: What finds people and things. None: nobody looks for them.
     """
 
-    def __init__(self, model: Model, name: str, fps: float, *, engine: Engine | None = None):
+    def __init__(
+        self, model: Model, name: str, fps: float, *, engine: Engine | None = None, objects: ObjectSense | None = None
+    ):
         self.model, self.name = model, name
         self.engine = engine or LocalEngine(model.llm, model.processor.stop_ids)
         config, vocabulary = model.config, model.encoder.vocabulary
         self.memory = StreamMemory(vocabulary, config.prompt, config.segments.frames)
         self._segmenter = LiveSegmenter(model.encoder, config, fps)
+        self._objects = LiveObjects(objects, fps) if objects is not None else None
         self._rolling: list[LiveSegment] = []
         self._cache = PromptCache()
         self._read = 0  # tokens at the beginning of the cache that stand for complete segments
         self.latest = 0.0  # time of the latest frame
+
+    def look(self, pixels: torch.Tensor, times: Sequence[float]) -> list[dict[str, float]] | None:
+        """Looks for people and things in frames uint8 (T,3,H,W), before these are added.
+
+        Returns the best score of each name in each frame; None where nobody looks.
+        """
+        return self._objects.see(pixels, times) if self._objects is not None else None
 
     def add(self, pixels: torch.Tensor, times: Sequence[float], features: FrameFeatures) -> list[LiveSegment]:
         """Takes frames uint8 (T,3,H,W), their wall-clock times and features. Returns the segments that are complete."""
@@ -85,8 +98,17 @@ class LiveSession:
 
     def segments(self, start: float, end: float = float("inf")) -> list[LiveSegment]:
         """Returns the segments that have a part between two times, with the one that is not complete yet."""
-        last = self._segmenter.open_segment()
+        last = self._open_segment()
         return [*self.memory.between(start, end), *([last] if last and last.end > start and last.start < end else ())]
+
+    def _open_segment(self) -> LiveSegment | None:
+        segment = self._segmenter.open_segment()
+        return self._with_objects(segment) if segment is not None else None
+
+    def _with_objects(self, segment: LiveSegment) -> LiveSegment:
+        if self._objects is None:
+            return segment
+        return replace(segment, findings=self._objects.between(segment.start, segment.end))
 
     def ask(self, question: str, since: float | None = None, generation: GenerationConfig | None = None) -> LiveAnswer:
         """Answers a question about the last minute, or about the time that `since` or the question names.
@@ -144,7 +166,7 @@ class LiveSession:
             self._keep(end)
 
     def _ask_rolling(self, question: str, generation: GenerationConfig | None) -> LiveAnswer:
-        last = self._segmenter.open_segment()
+        last = self._open_segment()
         parts = [*self._rolling, *([last] if last else ())]
         if not parts:
             return self.ask_about(question, parts)
@@ -167,6 +189,9 @@ class LiveSession:
         self._cache.ids, self._read = self._cache.ids[:length], length
 
     def _remember(self, segments: list[LiveSegment]) -> list[LiveSegment]:
+        segments = [self._with_objects(segment) for segment in segments]
+        if self._objects is not None and segments:
+            self._objects.forget(segments[-1].end)
         for segment in segments:
             self.memory.add(segment)
             self._rolling.append(segment)

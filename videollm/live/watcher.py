@@ -35,6 +35,7 @@ from videollm.live.source import StreamSource
 from videollm.live.standing import Alert, StandingQuestion
 from videollm.live.window import format_date
 from videollm.model import Model
+from videollm.senses.objects import ObjectSense
 
 if TYPE_CHECKING:
     from videollm.live.indexing import StreamIndexer
@@ -80,6 +81,7 @@ class LiveWatcher:
         give_up_s: The seconds without a frame after which a source counts as ended.
         memory_bytes: The memory of the process that reads the source.
         on_frame: Is called with each frame that was looked at.
+        objects: What finds people and things. None: nobody looks for them.
     """
 
     def __init__(
@@ -96,17 +98,18 @@ class LiveWatcher:
         give_up_s: float = GIVE_UP_S,
         memory_bytes: int = MEMORY_BYTES,
         on_frame: Callable[[StreamFrame], None] | None = None,
+        objects: ObjectSense | None = None,
     ):
         self.source, self.describe, self.index, self.clips = source, describe, index, clips
-        self.session = LiveSession(model, source.name, source.fps, engine=engine)
-        self.standing = [StandingQuestion(text, model.encoder) for text in standing]
+        self.session = LiveSession(model, source.name, source.fps, engine=engine, objects=objects)
+        known = {"detects": objects is not None, "fitted": bool(model.config.senses)}
+        self.standing = [StandingQuestion(text, model.encoder, **known) for text in standing]
         self._encoder, self._compute, self._on_frame = model.encoder, compute or _call, on_frame
         self._events: queue.Queue[Any] = queue.Queue(WAITING_EVENTS)
         self._can_clip = self._stopping = False
         self.lag_s = 0.0
-        self.reader = StreamReader(
-            source, model.encoder.image_size, self._events, give_up_s=give_up_s, memory_bytes=memory_bytes
-        )
+        short_side = max(model.encoder.image_size, objects.short_side if objects is not None else 0)
+        self.reader = StreamReader(source, short_side, self._events, give_up_s=give_up_s, memory_bytes=memory_bytes)
 
     def ask(self, question: LiveQuestion) -> None:
         """Has a question answered, from any thread. A `LiveAnswer` or `LiveProblem` follows."""
@@ -194,7 +197,8 @@ class LiveWatcher:
         """Encodes frames. Returns the segments that are complete, and what the standing questions see."""
         pixels, times = torch.stack([frame.pixels for frame in frames]), [frame.time for frame in frames]
         features = self._encoder.encode_frames(pixels).to("cpu")
-        alerts = [alert for question in self.standing for alert in question.see(times, features.embed)]
+        objects = self.session.look(pixels, times)
+        alerts = [alert for question in self.standing for alert in question.see(times, features, objects)]
         return self.session.add(pixels, times, features), alerts
 
     def _complete(self, segments: list[LiveSegment]) -> Iterator[WatchEvent]:

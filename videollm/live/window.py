@@ -11,6 +11,7 @@ from videollm.config import ModelConfig
 from videollm.encoders.base import FrameFeatures, Vocabulary
 from videollm.features.encode import EncodedVideo, SegmentFeatures
 from videollm.live.memory import LiveSegment
+from videollm.senses.finding import Findings
 from videollm.video.frames import VideoInfo
 
 NOW_S = 8.0  # before the latest frame: what "now" means
@@ -55,7 +56,15 @@ class LiveWindow(EncodedVideo):
             end_s=end_s,
             lost=0,
             ms={"decode": 0.0, "encode": 0.0},
+            findings=_findings(parts, origin),
         )
+
+
+def _findings(parts: Sequence[LiveSegment], origin: float) -> Findings:
+    """What was found in segments, with times that count from `origin`. An object has a finding in each segment."""
+    found = (f for part in parts for f in part.findings.found)
+    shifted = tuple(replace(f, start_s=f.start_s - origin, end_s=f.end_s - origin) for f in found)
+    return replace(parts[-1].findings, found=shifted)
 
 
 @dataclass(frozen=True, slots=True)

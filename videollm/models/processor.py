@@ -83,8 +83,8 @@ class Processor:
             segments: The segments of a video that is placed before the first user message.
             videos: Further videos, each as the number of the message that it is placed before, and its segments.
             tools: Functions that the model may call, in the form of OpenAI's API. See `videollm.models.tool_format`.
-            length_s: The length of the videos that the prompt states, in seconds; None states their own. Prompts about
-                a stream that grows then have the same beginning.
+            length_s: The length of the videos that the prompt states, in seconds; None states their own, and what the
+                senses found in all of a video. Prompts about a stream that grows then have the same beginning.
         """
         added = 0
         if messages[0].role != "system" and self.config.prompt.system:
@@ -170,7 +170,7 @@ class Processor:
                 self._add_text(prompt, after, special=True)
             return
         head = f"Video {format_time(segments[-1].end_s - segments[0].start_s if length_s is None else length_s)}"
-        note = video_note([s.findings for s in segments])
+        note = video_note([s.findings for s in segments]) if length_s is None else ""
         self._add_text(prompt, f"{head}; {note}\n" if note else f"{head}\n")
         for segment in segments:
             self._add_text(prompt, self.segment_text(segment))

@@ -37,7 +37,7 @@ class SensedFile:
 
     def things(self, start_s: float, end_s: float) -> str:
         """The objects that are seen from `start_s` to `end_s`, in the form that `things_condition` compares."""
-        return _repeated(object_counts(self.findings.part(start_s, end_s)))
+        return repeated(object_counts(self.findings.part(start_s, end_s)))
 
     def added_to(self, row: SegmentRow, texts: CueTexts) -> SegmentRow:
         """Returns a row of the index with what is said and seen during its segment. texts: those of the cues."""
@@ -86,10 +86,10 @@ def wanted_things(text: str) -> str:
         raise ConfigError(f"no thing is named {name!r}; choose from {', '.join(NAMES)}")
     if at_least and not (number.isdecimal() and int(number) > 0):
         raise ConfigError(f"{text!r} asks for {number!r} of them; write a whole number from 1, as in {name}>=2")
-    return _repeated({name: int(number) if at_least else 1})
+    return repeated({name: int(number) if at_least else 1})
 
 
-def _repeated(counts: dict[str, int]) -> str:
+def repeated(counts: dict[str, int]) -> str:
     """Each name as often as it is seen at once, so that a condition of SQL is a search for a part of the text."""
     names = [name for name in sorted(counts) for _ in range(counts[name])]
     return f";{';'.join(names)};" if names else ""

@@ -3,7 +3,7 @@
 Shapes: T pictures, H rows, W columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,7 +18,13 @@ BATCH = 8  # pictures that a detector sees at a time
 BELIEVED, SEEN = 0.5, 0.35
 
 # Objects in pictures (T,3,H,W) with a score of at least the second argument: name, score, box (4,) of each picture's.
-Detect = Callable[[torch.Tensor, float], list[list[tuple[str, float, torch.Tensor]]]]
+DetectedObject = tuple[str, float, torch.Tensor]
+Detect = Callable[[torch.Tensor, float], list[list[DetectedObject]]]
+
+
+def detections(objects: Sequence[DetectedObject]) -> list[Detection]:
+    """The objects of one picture for a `Tracker`."""
+    return [Detection(name, score, tuple(box.tolist())) for name, score, box in objects]
 
 
 class Following:
@@ -33,7 +39,7 @@ class Following:
             found = self._detect(frames.pixels[at : at + BATCH], SEEN)
             for time_s, objects in zip(frames.times_s[at : at + BATCH].tolist(), found, strict=True):
                 self._times.append(time_s)
-                self._tracker.add(time_s, [Detection(n, s, tuple(box.tolist())) for n, s, box in objects])
+                self._tracker.add(time_s, detections(objects))
 
     @property
     def frames(self) -> int:

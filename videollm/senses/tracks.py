@@ -4,6 +4,7 @@ A greedy assignment by intersection over union, as SORT (Bewley et al. 2016, htt
 its motion model: at one or two frames a second motion is not smooth enough to predict.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -72,6 +73,7 @@ class Tracker:
 
     def __init__(self) -> None:
         self.tracks: list[ObjectTrack] = []
+        self._last = 0  # number of the latest track
 
     def add(self, time_s: float, detections: Sequence[Detection]) -> None:
         running = [t for t in self.tracks if t.missed <= MISSED]
@@ -85,7 +87,15 @@ class Tracker:
             matched.add(detection)
         for number, detection in enumerate(detections):
             if number not in matched:
-                self.tracks.append(ObjectTrack(len(self.tracks) + 1, detection.name, [time_s], [detection]))
+                self._last += 1
+                self.tracks.append(ObjectTrack(self._last, detection.name, [time_s], [detection]))
+
+    def forget(self, before_s: float) -> None:
+        """Drops what was seen before a time, so that memory is bounded where frames come without end."""
+        for track in self.tracks:
+            old = bisect_left(track.times_s, before_s)
+            del track.times_s[:old], track.detections[:old]
+        self.tracks = [track for track in self.tracks if track.times_s]
 
     @staticmethod
     def _matches(running: Sequence[ObjectTrack], detections: Sequence[Detection]) -> list[tuple[ObjectTrack, int]]:

@@ -25,6 +25,7 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HLSServer]:
 @pytest.fixture(scope="module")
 def watching(start: Start, camera: HLSServer) -> Server:
     options = ["--model", "debug", "--camera", f"door={camera.url}", "--allow-remote", "--streams", "2"]
+    options += ["--senses", "objects"]
     return start(*options, VIDEOLLM_API_KEYS=f"{KEY},{OTHER}")
 
 
@@ -72,6 +73,7 @@ def test_a_camera_is_watched_and_asked_about(watching: Server, camera: HLSServer
     used = answer["receipt"]["videos"][0]
     assert answer["choices"][0]["finish_reason"] and used["frames"] >= 8 and used["duration"] <= 45
     assert used["starts_at"][:10] == segment["start"][:10]
+    assert segment["objects"] == {} and used["senses"] == ["objects"]  # looked for in empty pictures
 
     now = call(watching, "GET", f"/streams/{made['id']}").json()
     assert now["status"] == "connected" and now["counts"]["frames"] >= 8 and now["bytes"] > 0 and now["lag_s"] < 30
