@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from data_gen.simulation.story import Story
 from videollm.encoders.base import Vocabulary
 from videollm.features.encode import format_time
+from videollm.models.nouns import noun
 
 CANNOT_TELL = "I cannot tell from this video."
 NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
@@ -30,22 +31,6 @@ class Shot:
     name: str | None
     start_s: float
     end_s: float
-
-
-def noun(word: str) -> str:
-    """The word with its article: "a cat", "an acorn"; none before plurals and mass nouns."""
-    last = word.split()[-1]
-    plural = last.endswith("s") and not last.endswith(("ss", "us", "is")) and last not in SINGULARS
-    if plural or last in MASS_NOUNS:
-        return word
-    vowel = word[0] in "aeiou" and not word.startswith(("uni", "one"))
-    return f"{'an' if vowel or word.startswith('hour') else 'a'} {word}"
-
-
-SINGULARS = frozenset(["triceratops", "flandres", "pyrenees", "malinois"])
-MASS_NOUNS = frozenset(
-    ["armor", "bread", "broccoli", "cattle", "clothing", "cookware", "equipment", "food", "fruit", "furniture"]
-) | {"guacamole", "mail"}
 
 
 class Taxonomy:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from videollm.chat.grounded import CANNOT_TELL, HELP, INTRODUCTION, NOBODY, NOT_HEARD, ground
+from videollm.chat.answer import CANNOT_TELL, NOBODY
+from videollm.chat.grounded import HELP, INTRODUCTION, NOT_HEARD, ground
 from videollm.chat.session import ChatSession
 from videollm.chat.turn import fit_to_context, generate_answer
 from videollm.checkpoint import Model, load

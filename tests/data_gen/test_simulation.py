@@ -5,13 +5,14 @@ import random
 import pytest
 import torch
 
-from data_gen.simulation.questions import CANNOT_TELL, KINDS, Questioner, Taxonomy, noun, shots
+from data_gen.simulation.questions import CANNOT_TELL, KINDS, Questioner, Taxonomy, shots
 from data_gen.simulation.story import Scene, Simulator, Story
 from train.data.simulated import simulated, split_classes
 from videollm import checkpoint
 from videollm.encoders.base import Vocabulary
 from videollm.encoders.tags import Tag
 from videollm.features.encode import SegmentFeatures
+from videollm.models.nouns import noun
 from videollm.presets import DEBUG
 
 VOCABULARY = Vocabulary(("poodle", "tabby", "mug", "dog", "animal"), (3, 4, -1, 4, -1))

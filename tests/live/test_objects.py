@@ -83,7 +83,7 @@ def test_counts_are_answered_from_tracks(model: Model, sense: ObjectSense, clip:
 def test_what_is_seen_costs_no_segment_a_second_reading(model: Model, sense: ObjectSense, clip: Frames):
     session = watched(model, sense, clip, times_played=2)
     session.read_ahead()
-    receipt = session.ask("What comes last?").receipt
+    receipt = session.ask("And then?").receipt
     assert receipt.cached_tokens == session._read > 0.6 * receipt.prompt_tokens
 
 

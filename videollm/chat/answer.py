@@ -1,13 +1,19 @@
 """The answer to a question: its text, the parts of the video that support it, and how it was made."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from videollm.models.notes import listed
+from videollm.models.nouns import noun
 from videollm.output_config import Modality
 from videollm.senses.finding import Finding
 
 if TYPE_CHECKING:
     import torch
+
+CANNOT_TELL = "I cannot tell from this video."
+NOBODY, NOT_LOOKED = "Nobody was seen.", "I cannot tell: nobody looked for people and things (the sense is off)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +115,43 @@ class Answer:
     evidence: tuple[Evidence, ...]
     receipt: Receipt
     media: tuple[MediaCondition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """An answer that findings and scores give, without the language model.
+
+    Attributes:
+        text: The answer, or what `completed` adds to the language model's.
+        evidence: Where it comes from.
+        counts: With a description, the things that were seen.
+        words: With a description, the words of tags, each with those that may stand for it.
+    """
+
+    text: str
+    evidence: tuple[Evidence, ...] = ()
+    counts: dict[str, int] | None = None
+    words: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def describes(self) -> bool:
+        return self.counts is not None
+
+    def completed(self, text: str) -> str:
+        """Returns the language model's description with the people, things and words that it lacks."""
+        words = [word for word, kin in self.words.items() if not any(_names(text, one) for one in kin)]
+        counts = {
+            name: count for name, count in (self.counts or {}).items() if name not in words and not _names(text, name)
+        }
+        lacking = ", ".join([*map(noun, words), *filter(None, [listed(counts)])])
+        seen = f"{lacking[0].upper()}{lacking[1:]} {be(len(words) + sum(counts.values()))} seen." if lacking else ""
+        kept = "" if text == CANNOT_TELL and (seen or self.text) else text
+        return " ".join(filter(None, (kept, seen, self.text)))
+
+
+def _names(text: str, word: str) -> bool:
+    return re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) is not None
+
+
+def be(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -7,23 +7,22 @@ unknown. `videollm.chat.questions` tells which questions these are.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import torch
-
-from videollm.chat.answer import Evidence
+from videollm.chat.answer import CANNOT_TELL, NOBODY, NOT_LOOKED, Grounded, be
+from videollm.chat.order import ordered
+from videollm.chat.order_questions import read_order
 from videollm.chat.questions import PEOPLE, Question, asks_yes_or_no, is_person, one_by_one, read_question, singular
+from videollm.chat.sightings import EVIDENCE, cited, embeds_of, evidence_for, evidence_of_findings, seen_counts, tagged
 from videollm.datasets.schema import format_time
 from videollm.encoders.base import FrameEncoder
-from videollm.encoders.presence import UNLIKELY, presence, shown_in
-from videollm.encoders.tags import Tag, is_below
+from videollm.encoders.presence import UNLIKELY, presence
+from videollm.encoders.tags import is_below, kin
 from videollm.features.encode import SegmentFeatures
-from videollm.models.notes import counted, cut, listed, object_counts
+from videollm.models.notes import counted, cut, listed
 from videollm.senses.detector import NAMES
 from videollm.senses.finding import Finding, Findings
 
-CANNOT_TELL = "I cannot tell from this video."
-NOBODY, NOT_LOOKED = "Nobody was seen.", "I cannot tell: nobody looked for people and things (the sense is off)."
 SILENT, NO_SOUND = "Nobody speaks.", "The video has no sound."
 NOT_HEARD = "I cannot tell: nobody listened to the sound (the sense is off)."
 ONLY_SPEECH = "I cannot tell: of all sounds only speech is recognised."
@@ -31,37 +30,16 @@ NOT_READ = "I cannot tell: nobody read what is written (the sense is off)."
 NOTHING_WRITTEN, NO_KNOWN_SOUND = "No text was read.", "No sound was recognised."
 HELP = "Ask me about the video: what and who is seen, how many, when, and what is said."
 INTRODUCTION = "I answer questions about a video: what and who is seen, how many, when, and what is said. Add a video."
-EVIDENCE = 3  # segments that an answer cites, at most
-LEAST_AGREED = 0.6  # mean score of a track that is told where the frame encoder shows the thing too
 QUOTED_CHARACTERS = 400  # of speech or writing in an answer
 SOUNDS = 5  # that an answer lists, at most
-
-
-@dataclass(frozen=True, slots=True)
-class Grounded:
-    """text: the answer, or what `completed` adds to the language model's. evidence: where it comes from. counts: with
-    a description, the things that were seen."""
-
-    text: str
-    evidence: tuple[Evidence, ...] = ()
-    counts: dict[str, int] | None = None
-
-    @property
-    def describes(self) -> bool:
-        return self.counts is not None
-
-    def completed(self, text: str) -> str:
-        """The language model's description, with the people, things and words that it lacks."""
-        lacking = {name: count for name, count in (self.counts or {}).items() if not re.search(rf"\b{name}\b", text)}
-        seen = f"{listed(lacking)} {_be(sum(lacking.values()))} seen." if lacking else ""
-        kept = "" if text == CANNOT_TELL and (seen or self.text) else text
-        return " ".join(filter(None, (kept, seen, self.text)))
 
 
 def ground(
     encoder: FrameEncoder, question: str, findings: Findings, segments: Sequence[SegmentFeatures]
 ) -> Grounded | None:
     """The answer to a question about one video; None where it is the language model's."""
+    if (about_order := read_order(question)) is not None:
+        return ordered(encoder, about_order, findings, segments)
     asked = read_question(question)
     if asked is None:
         return None
@@ -87,17 +65,6 @@ def ground(
     return _people_or_count(encoder, asked, findings, segments)
 
 
-def _counts(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> dict[str, int]:
-    """How many of each thing are seen: of those that the detector is sure of, and of those of which it is less sure
-    and the frame encoder shows them too."""
-    sure = object_counts(findings)
-    return {
-        name: count
-        for name, count in object_counts(findings, LEAST_AGREED).items()
-        if name in sure or _shown(encoder, name, segments)
-    }
-
-
 def _sound(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
     said = [f for f in findings.of("speech") if asked.quoted.lower() in f.text.lower()]
     if not findings.sound:
@@ -114,7 +81,7 @@ def _sound(asked: Question, findings: Findings, segments: Sequence[SegmentFeatur
         text = f"From {format_time(said[0].start_s)} to {format_time(said[-1].end_s)}."
     else:
         text = _yes_from(said) if asks_yes_or_no(asked.thing) else quoted(said)
-    return Grounded(text, _evidence(said, segments))
+    return Grounded(text, evidence_of_findings(said, segments))
 
 
 def _other_sounds(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
@@ -122,12 +89,12 @@ def _other_sounds(asked: Question, findings: Findings, segments: Sequence[Segmen
     sounds, said = findings.of("sound"), findings.of("speech")
     if asks_yes_or_no(asked.thing):
         found = sorted([*said, *sounds], key=lambda f: f.start_s) if asked.asks == "heard" else _named(sounds, asked)
-        return Grounded(_yes_from(found), _evidence(found, segments)) if found else Grounded(CANNOT_TELL)
+        return Grounded(_yes_from(found), evidence_of_findings(found, segments)) if found else Grounded(CANNOT_TELL)
     spans = [f"{f.text.lower()} ({format_time(f.start_s)} to {format_time(f.end_s)})" for f in sounds[:SOUNDS]]
     text = f"Sounds: {', '.join(spans)}." if spans else NO_KNOWN_SOUND
     if said:
         text = f"{quoted(said)} {text if spans else ''}".strip()
-    return Grounded(text, _evidence([*said, *sounds], segments))
+    return Grounded(text, evidence_of_findings([*said, *sounds], segments))
 
 
 def _written(findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
@@ -138,7 +105,7 @@ def _written(findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounde
     if not lines:
         return Grounded(NOTHING_WRITTEN)
     text = cut(" / ".join(dict.fromkeys(f.text for f in lines)), QUOTED_CHARACTERS)
-    return Grounded(f'At {format_time(lines[0].start_s)} it reads: "{text}"', _evidence(lines, segments))
+    return Grounded(f'At {format_time(lines[0].start_s)} it reads: "{text}"', evidence_of_findings(lines, segments))
 
 
 def _people_or_count(
@@ -151,21 +118,21 @@ def _people_or_count(
         return Grounded(CANNOT_TELL)
     if "objects" not in findings.senses:
         return Grounded(NOT_LOOKED)
-    count = _counts(encoder, findings, segments).get(name, 0)
+    count = seen_counts(encoder, findings, segments).get(name, 0)
     if not count:
         return Grounded(NOBODY if person else CANNOT_TELL)
     number = counted(name, count)
     seen = [f for f in findings.of("object") if f.text == name]
     if asked.asks == "exists":
         known = asked.thing in PEOPLE
-        text = f"Yes, {number}." if known else f"{number} {_be(count)} seen; I cannot tell more about them."
+        text = f"Yes, {number}." if known else f"{number} {be(count)} seen; I cannot tell more about them."
     elif asked.asks == "who":
         text = f"{number}; I cannot tell who."
     elif person and asked.thing not in PEOPLE:
         text = f"{number}; I cannot tell how many of them fit."
     else:
         text = f"{number}{' at once, at most' if len({f.track for f in seen}) > count else ''}."
-    return Grounded(text, _evidence(seen, segments))
+    return Grounded(text, evidence_of_findings(seen, segments))
 
 
 def _exists(
@@ -188,29 +155,23 @@ def _which(encoder: FrameEncoder, kind: str, findings: Findings, segments: Seque
 
     Names of the detector that the vocabulary does not have are below nothing.
     """
-    found = _tagged(encoder, kind, segments)
+    kind = kind if kind in encoder.vocabulary.words else kind.removesuffix("s")
+    found = tagged(encoder, kind, segments)
     names = dict.fromkeys(tag.word for _, tag in found if tag.word != kind)
     if names:
         text = ", then ".join(names)
-        return Grounded(f"{text[0].upper()}{text[1:]}.", _best(found))
+        return Grounded(f"{text[0].upper()}{text[1:]}.", cited([(segment, tag.prob) for segment, tag in found]))
     known = encoder.vocabulary.words
     counts = {
         name: count
-        for name, count in _counts(encoder, findings, segments).items()
+        for name, count in seen_counts(encoder, findings, segments).items()
         if name in known and is_below(name, kind, encoder.vocabulary)
     }
     if not counts:
         return Grounded(CANNOT_TELL)
-    return Grounded(f"{listed(counts)}.", _evidence([f for f in findings.of("object") if f.text in counts], segments))
-
-
-def evidence_for(
-    encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequence[SegmentFeatures]
-) -> tuple[Evidence, ...]:
-    """The segments that show a thing: by tracks that are sure enough to be told, by the frame encoder, or by tags."""
-    if thing in object_counts(findings):
-        return _evidence([f for f in findings.of("object") if f.text == thing], segments)
-    return _shown(encoder, thing, segments) or _best(_tagged(encoder, thing, segments))
+    return Grounded(
+        f"{listed(counts)}.", evidence_of_findings([f for f in findings.of("object") if f.text in counts], segments)
+    )
 
 
 def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
@@ -218,16 +179,18 @@ def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequ
         return Grounded("Yes.", shown)
     tracks = [f for f in findings.of("object") if f.text == thing]
     looked = "objects" in findings.senses and thing in NAMES and not tracks
-    unlikely = looked and float(presence(encoder, thing, _embeds(segments))[0].max()) < UNLIKELY
+    unlikely = looked and float(presence(encoder, thing, embeds_of(segments))[0].max()) < UNLIKELY
     return Grounded("No." if unlikely else CANNOT_TELL)
 
 
 def _described(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded | None:
-    said, counts = findings.of("speech"), _counts(encoder, findings, segments)
-    if not counts and not said:
+    said, counts = findings.of("speech"), seen_counts(encoder, findings, segments)
+    words = {tag.word: kin(tag.word, encoder.vocabulary) for segment in segments for tag in segment.tags}
+    if not counts and not said and not words:
         return None
     seen = [f for f in findings.of("object") if f.text in counts]
-    return Grounded(quoted(said) if said else "", _evidence([*seen, *said], segments), counts)
+    evidence = evidence_of_findings([*seen, *said], segments)
+    return Grounded(quoted(said) if said else "", evidence, counts, words)
 
 
 def quoted(said: Sequence[Finding]) -> str:
@@ -247,43 +210,3 @@ def _named(sounds: Sequence[Finding], asked: Question) -> list[Finding]:
         for sound in sounds
         if any(re.search(rf"\b{re.escape(name)}\b", asked.thing) for name in sound.text.lower().split(", "))
     ]
-
-
-def _be(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _tagged(encoder: FrameEncoder, word: str, segments: Sequence[SegmentFeatures]) -> list[tuple[SegmentFeatures, Tag]]:
-    """The segments' tags that are the word or below it in the encoder's vocabulary, in order of time."""
-    return [(s, tag) for s in segments for tag in s.tags if is_below(tag.word, word, encoder.vocabulary)]
-
-
-def _best(tagged: Sequence[tuple[SegmentFeatures, Tag]]) -> tuple[Evidence, ...]:
-    """The segments with the most probable tags."""
-    best = sorted(tagged, key=lambda item: -item[1].prob)[:EVIDENCE]
-    return tuple(evidence_of(segment, tag.prob) for segment, tag in best)
-
-
-def _shown(encoder: FrameEncoder, words: str, segments: Sequence[SegmentFeatures]) -> tuple[Evidence, ...]:
-    known = [(segment, segment.concepts) for segment in segments if segment.concepts is not None]
-    if not known:
-        return ()
-    seen, concepts = zip(*known, strict=True)
-    best = shown_in(encoder, words, _embeds(seen), torch.stack(concepts))[:EVIDENCE]
-    return tuple(evidence_of(seen[number], score) for number, score in best)
-
-
-def _embeds(segments: Sequence[SegmentFeatures]) -> torch.Tensor:
-    return torch.stack([segment.embed.float() for segment in segments])
-
-
-def evidence_of(segment: SegmentFeatures, score: float, video: int = 0) -> Evidence:
-    tags = tuple((tag.word, tag.prob) for tag in segment.tags)
-    return Evidence(segment.start_s, segment.end_s, score, tags, video, segment.findings.found)
-
-
-def _evidence(findings: Sequence[Finding], segments: Sequence[SegmentFeatures]) -> tuple[Evidence, ...]:
-    """The segments that hold the findings, with the best of their scores."""
-    scored = [(max((f.score for f in findings if f in s.findings.found), default=0.0), s) for s in segments]
-    best = sorted(scored, key=lambda item: -item[0])[:EVIDENCE]
-    return tuple(evidence_of(s, score) for score, s in best if score > 0)

@@ -67,9 +67,15 @@ _DOES = (
     r"(?:doing|wearing|holding|carrying|eating|drinking|playing|cooking|making|using|feeling|thinking|riding"
     r"|(?:look|point|mov|sitt|stand|walk|runn)ing|made of)"
 )
+_IS = r"(?:is|are|was|were)"
+_PLACE = (
+    r"(?:on(?! (?:the )?screen)|under|behind|beside|next to|near|above|below|inside|around|in front of|in the hands? of"
+    r"|(?:on|to) the (?:left|right|other side) of)"
+)
 _UNKNOWN = re.compile(
     r"(?:why|where(?! in))\b.*|how (?:old|tall|big|large|small|heavy|far|fast|hot|cold|deep|high|expensive)\b.*"
     rf"|(?:of )?(?:what|which) colou?rs?\b.*|(?:what|which|who) (?:is|are|was|were) (?!we\b|you\b).*\b{_DOES}\b.*"
+    rf"|(?:what|who) {_IS} {_PLACE} .*|what {_IS} missing.*|(?:does|did) the number of .*"
     r"|what (?:is|was) the (?:weather|season|mood|temperature)\b.*|what (?:time of (?:day|year)|season|year)\b.*"
     r"|what (?:does|do|did) .+ (?:do|wear|hold|carry|eat|drink|feel|want|use|look like)(?: .*)?"
 )
@@ -101,13 +107,17 @@ _DESCRIBE = re.compile(
     r"happening|happens|going on|about|appears?)\b.*"
     r"|what(?:'s| is) (?:it|this|that|shown|(?:the )?(?:main )?(?:subject|topic))|what can be seen\b.*"
     r"|what are we looking at"
-    r"|what (?:kind|sort|type) of thing is (?:it|this|that)|(?:what|which) things (?:appear|are (?:shown|visible))\b.*"
+    r"|what (?:kind|sort|type) of thing is (?:it|this|that)"
+    r"|(?:what|which) (?:things|objects) (?:appear|can be seen|are (?:there|shown|seen|visible|in))\b.*"
     r"|(?:tell me|list|name) .*"
 )
 _ONE_TIME = re.compile(r"\b(first|last|begin\w*|start\w*|end|ends|before|after|when|times?|timeline|each|at \d)\b")
 _CLOCK = re.compile(r"\bat (\d+):(\d\d)\b")
-_TIME = r"(?<![\d:.])(\d{1,3}:[0-5]\d(?::[0-5]\d)?)(?!:?\d)"
-_SPAN = re.compile(rf"{_TIME}(?: ?(?:to|until|and|-|\u2013) ?{_TIME})?")
+_TIME = r"(?<![\d:.])\d{1,3}:[0-5]\d(?::[0-5]\d)?(?!:?\d)"
+_SPAN = re.compile(rf"({_TIME})(?: ?(?:to|until|and|-|\u2013) ?({_TIME}))?")
+_AT_OR_BETWEEN = re.compile(
+    rf"\b(?:at (?P<at>{_TIME})|(?:between|from) (?P<start>{_TIME}) (?:and|to|until) (?P<end>{_TIME}))", re.IGNORECASE
+)
 _SINGULARS = {plural(name): name for name in NAMES}
 
 
@@ -133,6 +143,22 @@ def told_spans(answer: str) -> list[tuple[float, float]]:
     """The times that an answer gives, in seconds: spans such as "0:04 to 0:08", and moments, whose ends are equal."""
     spans = [(_seconds(span[1]), _seconds(span[2] or span[1])) for span in _SPAN.finditer(answer)]
     return [(start, max(start, end)) for start, end in spans]
+
+
+def times_in(text: str) -> tuple[float, float | None] | None:
+    """The time or the span, in seconds, that a question names as "at 0:05" or "between 0:04 and 0:08"; None if it names
+    neither or more."""
+    found = [*_AT_OR_BETWEEN.finditer(text)]
+    if len(found) != 1:
+        return None
+    start, end = found[0]["at"] or found[0]["start"], found[0]["end"]
+    return _seconds(start), None if end is None else max(_seconds(start), _seconds(end))
+
+
+def spoken_words(text: str) -> str:
+    """The words of a question without times, politeness, capitals and final marks."""
+    words = _AT_OR_BETWEEN.sub("", text).lower().replace("\u2019", "'")
+    return _POLITE.sub("", " ".join(words.strip(" ?.!\n").split()))
 
 
 def _seconds(time: str) -> float:

@@ -6,21 +6,13 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from videollm.chat.answer import Answer, Evidence, Receipt
+from videollm.chat.answer import CANNOT_TELL, Answer, Evidence, Grounded, Receipt
 from videollm.chat.form import Form, declined, read_form
-from videollm.chat.grounded import (
-    CANNOT_TELL,
-    EVIDENCE,
-    HELP,
-    INTRODUCTION,
-    Grounded,
-    evidence_for,
-    evidence_of,
-    ground,
-)
+from videollm.chat.grounded import HELP, INTRODUCTION, ground
 from videollm.chat.media import media_conditions
 from videollm.chat.prompt_video import PromptVideo
 from videollm.chat.questions import asked_time, is_description, told_spans
+from videollm.chat.sightings import EVIDENCE, evidence_for, evidence_of
 from videollm.encoders.presence import LEAST_COSINE
 from videollm.errors import ContextOverflowError
 from videollm.features.encode import SegmentFeatures

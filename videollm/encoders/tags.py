@@ -67,6 +67,14 @@ def is_below(word: str, general: str, vocabulary: Vocabulary) -> bool:
     return any(vocabulary.words[concept] == general for concept in lineages[vocabulary.words.index(word)])
 
 
+def kin(word: str, vocabulary: Vocabulary) -> frozenset[str]:
+    """Returns a word of the vocabulary with all words above and below it in the hierarchy."""
+    lineages, _ = _hierarchy(vocabulary)
+    own = vocabulary.words.index(word)
+    below = {number for number, lineage in enumerate(lineages) if own in lineage}
+    return frozenset(vocabulary.words[number] for number in lineages[own] | below)
+
+
 def concept_probabilities(embed: torch.Tensor, text_embed: torch.Tensor, scale: float | torch.Tensor) -> torch.Tensor:
     """Returns the zero-shot probabilities (T,C) of texts (C,E) for frames (T,E), given as unit vectors. Rows sum to 1.
 
