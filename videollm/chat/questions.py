@@ -76,6 +76,9 @@ _UNKNOWN = re.compile(
     r"(?:why|where(?! in))\b.*|how (?:old|tall|big|large|small|heavy|far|fast|hot|cold|deep|high|expensive)\b.*"
     rf"|(?:of )?(?:what|which) colou?rs?\b.*|(?:what|which|who) (?:is|are|was|were) (?!we\b|you\b).*\b{_DOES}\b.*"
     rf"|(?:what|who) {_IS} {_PLACE} .*|what {_IS} missing.*|(?:does|did) the number of .*"
+    # What has a time or a place in the order is read by `videollm.chat.order_questions`.
+    r"|(?:when|at (?:what|which) time|how (?:long|often|many (?:times|seconds|minutes)))\b.*|(?:what|anything) else\b.*"
+    r"|what (?:happens|comes|will happen) next\b.*|.*\b(?:unusual|strange|funny|interesting|background|middle)\b.*"
     r"|what (?:is|was) the (?:weather|season|mood|temperature)\b.*|what (?:time of (?:day|year)|season|year)\b.*"
     r"|what (?:does|do|did) .+ (?:do|wear|hold|carry|eat|drink|feel|want|use|look like)(?: .*)?"
 )
@@ -105,7 +108,7 @@ _DESCRIBE = re.compile(
     r"(?:write|give) (?:me )?a (?:short )?(?:caption|description|summary))\b.*"
     r"|what(?:'s| is| does| do| can| are)? .*\b(?:in (?:it|this|the (?:video|clip|film))|show|shown here|see|visible|"
     r"happening|happens|going on|about|appears?)\b.*"
-    r"|what(?:'s| is) (?:it|this|that|shown|(?:the )?(?:main )?(?:subject|topic))|what can be seen\b.*"
+    r"|what(?:'s| is) (?:it|this|that|shown|on (?:the )?screen|(?:the )?(?:main )?(?:subject|topic))|what can be seen\b.*"
     r"|what are we looking at"
     r"|what (?:kind|sort|type) of thing is (?:it|this|that)"
     r"|(?:what|which) (?:things|objects) (?:appear|can be seen|are (?:there|shown|seen|visible|in))\b.*"
@@ -173,7 +176,7 @@ def read_question(text: str) -> Question | None:
     if asks := _about_sound(words):
         return Question(asks, words, time_s, quoted[1] if quoted else "")
     if found := _COUNT.fullmatch(words):
-        return None if _SCENES.search(found[1]) else Question("count", singular(found[1]), time_s)
+        return Question("unknown") if _SCENES.search(found[1]) else Question("count", singular(found[1]), time_s)
     if _GREETING.fullmatch(words):
         return Question("greeting")
     for form in _EXISTS:
