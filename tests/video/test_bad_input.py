@@ -189,7 +189,9 @@ def damaged(path: Path, seed: int, bytes_: int = 60) -> int:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_damage_in_the_middle_loses_frames_and_never_changes_one(seed, tmp_path):
-    path = write_clip(tmp_path / "a.mp4", g="12", bf="3", mux={"movflags": "faststart"})
+    # What x264 writes depends on its number of threads, which is that of the cores if it is not given. FFmpeg notices
+    # the damage of these six files; of seed 2 with one thread it does not, and then nobody can.
+    path = write_clip(tmp_path / "a.mp4", g="12", bf="3", mux={"movflags": "faststart"}, threads="2")
     whole = decode(path, EVERY)
     damaged(path, seed)
     rest = decode(path, EVERY)
