@@ -1,4 +1,7 @@
-"""The kinds of adapters of a language model, each in one row of a table: what PEFT calls it and what it saves."""
+"""The kinds of adapters of a language model's layers, each in one row of a table: what PEFT calls it and what it saves.
+
+Prompt tuning, which changes no layer, is `videollm.models.virtual_tokens`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +20,6 @@ class AdapterKind:
     """A kind of adapter. All of them can be merged into the weights that they adapt.
 
     Attributes:
-        ranked: Whether it has a rank.
         layers: The layers that it adapts if the configuration names none. None means all linear layers.
         fields: The fields of PEFT's configuration that ours decides.
         settings: Returns PEFT's configuration for ours and the names of the adapted layers.
@@ -25,7 +27,6 @@ class AdapterKind:
             output width.
     """
 
-    ranked: bool
     layers: tuple[str, ...] | None
     fields: tuple[str, ...]
     settings: "Callable[[LoraConfig, str | list[str]], PeftConfig]"
@@ -84,12 +85,11 @@ def _ia3_tensors(_: LoraConfig, layer: str, inputs: int, outputs: int) -> dict[s
 LOW_RANK = ("peft_type", "r", "lora_alpha", "use_dora")
 ADAPTERS: dict[AdapterName, AdapterKind] = {
     # Hu et al. 2021, https://arxiv.org/abs/2106.09685
-    "lora": AdapterKind(True, None, LOW_RANK, _low_rank_settings, _low_rank_tensors),
+    "lora": AdapterKind(None, LOW_RANK, _low_rank_settings, _low_rank_tensors),
     # Liu et al. 2024, https://arxiv.org/abs/2402.09353
-    "dora": AdapterKind(True, None, LOW_RANK, _low_rank_settings, _dora_tensors),
+    "dora": AdapterKind(None, LOW_RANK, _low_rank_settings, _dora_tensors),
     # Liu et al. 2022, https://arxiv.org/abs/2205.05638: keys, values and activations times learned numbers
     "ia3": AdapterKind(
-        False,
         ("k_proj", "v_proj", FEEDFORWARD),
         ("peft_type", "feedforward_modules"),
         _ia3_settings,

@@ -32,6 +32,7 @@ from videollm.model import (
     FORMAT,
     INSIDE,
     OWN,
+    VIRTUAL,
     Model,
     adapted_model,
     base,
@@ -50,6 +51,7 @@ from videollm.models.hub.model import HubLLM
 from videollm.models.language import DeviceMap, add_adapter, load_language_model, load_tokenizer
 from videollm.models.processor import Processor
 from videollm.models.video_llm import VideoLLM, VideoLLMConfig
+from videollm.models.virtual_tokens import load_virtual_tokens, save_virtual_tokens
 from videollm.presets import DEBUG
 from videollm.vllm_model import config_directory, vllm_model
 
@@ -73,8 +75,8 @@ def build(config: ModelConfig, device: str | torch.device | None = None, seed: i
     language_model = load_language_model(config.llm, device)
     with torch.random.fork_rng(devices=[]):  # modules are initialised on the CPU; the state of GPUs stays as it is
         torch.default_generator.manual_seed(seed)
-        if config.llm.lora is not None:
-            language_model = add_adapter(language_model, config.llm.lora)
+        if config.llm.layer_adapter is not None:
+            language_model = add_adapter(language_model, config.llm.layer_adapter)
         processor = Processor(load_tokenizer(config.llm), config)
         llm = assemble(config, encoder, language_model, processor.first_signal)
     return Model(config, encoder, processor, llm)
@@ -196,7 +198,7 @@ def load_directory(
     if load_in_4bit:
         source = replace(source, load_in_4bit=True)
     language_model: Any = load_language_model(source, device, device_map)
-    if source.lora is not None:
+    if source.layer_adapter is not None:
         language_model = load_adapter(language_model, directory, trainable=trainable)
         if not trainable and not source.load_in_4bit:
             language_model = language_model.merge_and_unload()
@@ -206,6 +208,8 @@ def load_directory(
     processor = Processor(load_tokenizer(replace(source, source=str(own)) if own.is_dir() else source), config)
     llm = assemble(config, encoder, language_model, processor.first_signal)
     load_projector(llm, directory / "projector.safetensors")
+    if llm.virtual_tokens is not None:
+        load_virtual_tokens(llm.virtual_tokens, directory)
     llm.train(trainable)
     encoder = hearing(encoder, config.audio, directory / AUDIO, device)
     return Model(config, encoder, processor, llm)
@@ -255,7 +259,9 @@ def save(model: Model, directory: Path, card: str = "", state: dict[str, torch.T
     save_file(outside_language_model(state), directory / "projector.safetensors")
     if isinstance(model.encoder, HearingEncoder):
         model.encoder.audio.save(directory / AUDIO)
-    if model.config.llm.lora is not None:
+    if model.config.llm.virtual_tokens:
+        save_virtual_tokens((own | state)[f"{VIRTUAL}weight"], model.config.llm.source, directory)
+    elif model.config.llm.lora is not None:
         inside = {k.removeprefix(INSIDE): v for k, v in state.items() if k.startswith(INSIDE)}
         adapter = model.llm.language_model
         adapter.peft_config[

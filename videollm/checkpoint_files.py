@@ -18,7 +18,7 @@ from videollm.config import LoraConfig
 from videollm.errors import CheckpointError
 
 ADAPTER = "adapter/adapter_model.safetensors"
-_ADAPTER_CONFIG = "adapter/adapter_config.json"
+ADAPTER_CONFIG = "adapter/adapter_config.json"
 _MODULE = re.compile(r"[\w.]+")
 # Fields of an adapter that are checked apart, or that change nothing about the model.
 _FREE = {"lora_dropout", "target_modules", "base_model_name_or_path", "revision"}
@@ -97,7 +97,7 @@ def check_adapter(directory: Path, config: LoraConfig, language_model: torch.nn.
 
     Raises CheckpointError, also for a kind of adapter that `save` does not write.
     """
-    path, found = directory / _ADAPTER_CONFIG, read_object(directory / _ADAPTER_CONFIG)
+    path, found = directory / ADAPTER_CONFIG, read_object(directory / ADAPTER_CONFIG)
     targets, kind = _targets(path, config, found.get("target_modules")), ADAPTERS[config.kind]
     settings = kind.settings(config, list(targets))
     wanted, plain = settings.to_dict(), type(settings)().to_dict()

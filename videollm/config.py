@@ -17,7 +17,7 @@ from videollm.sampling_config import SamplingConfig as SamplingConfig
 from videollm.tower_config import TowerConfig
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-AdapterName = Literal["lora", "dora", "ia3"]
+AdapterName = Literal["lora", "dora", "ia3", "prompt"]
 EncoderKind = Literal["lite", "open_clip", "internvideo2", "head", "aligner", "debug"]
 TemporalKind = Literal["qformer", "pool", "concat", "merge", "attentive", "video_llama", "video_chatgpt", "videochat2"]
 StemKind = Literal["none", "motion"]
@@ -156,7 +156,7 @@ class TemporalConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Adapters on the linear layers of the language model (PEFT), which are low-rank unless `kind` says otherwise.
+    """Adapters of the language model (PEFT): low-rank ones on its linear layers unless `kind` says otherwise.
 
     Args:
         r: The rank.
@@ -166,7 +166,9 @@ class LoraConfig:
             block ends with.
         kind: "lora"; "dora", which learns the length of each row of the adapted weights apart from its direction, which
             alone the low-rank update then changes (Liu et al. 2024); or "ia3", which has no rank, scale and dropout,
-            and learns a factor of each key, value and activation (Liu et al. 2022).
+            and learns a factor of each key, value and activation (Liu et al. 2022); or "prompt", which learns
+            embeddings before each prompt and changes no layer (Lester et al. 2021).
+        virtual_tokens: The number of embeddings that "prompt" learns.
     """
 
     r: int = 16
@@ -174,10 +176,16 @@ class LoraConfig:
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
     kind: AdapterName = "lora"
+    virtual_tokens: int = 20
 
     def __post_init__(self) -> None:
         check_choice("adapter kind", self.kind, AdapterName)
-        check_positive(r=self.r, alpha=self.alpha)
+        check_positive(r=self.r, alpha=self.alpha, virtual_tokens=self.virtual_tokens)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it has a rank."""
+        return self.kind in ("lora", "dora")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +209,16 @@ class LanguageModelConfig:
 
     def __post_init__(self) -> None:
         check_choice("language model dtype", self.dtype, Dtype)
+
+    @property
+    def layer_adapter(self) -> LoraConfig | None:
+        """The adapter if it changes layers, which can be merged into their weights."""
+        return None if self.virtual_tokens else self.lora
+
+    @property
+    def virtual_tokens(self) -> int:
+        """The number of learned embeddings before each prompt, 0 without prompt tuning."""
+        return self.lora.virtual_tokens if self.lora is not None and self.lora.kind == "prompt" else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +292,7 @@ class ModelConfig:
 # Fields that were added later, and their defaults. At these they are left out of the hash, so that a model keeps the
 # hash that its saved sessions name.
 _LATER = {"senses": (), "class_token": False, "pixels": 0, "words": 0, "positions": 512, "instruction": ()}
-_LATER |= {"kind": "lora"}
+_LATER |= {"kind": "lora", "virtual_tokens": 20}
 _LATER |= {"stem": "none", "tower": None, "near_keyframes": False, "audio": dataclasses.asdict(AudioConfig())}
 _LATER |= {"outputs": dataclasses.asdict(OutputConfig())}
 

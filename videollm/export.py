@@ -46,10 +46,10 @@ def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
     """Merges the adapter of the checkpoint `source` and writes the checkpoint directory `target`.
 
     `target/language_model` is an ordinary transformers directory with its tokenizer. For an adapter of a video model of
-    transformers, `target` itself is such a directory. A 4-bit base is dequantised first,
-    because the adapter was trained on its dequantised values. A language model that was trained as a whole is written
-    in the new dtype. Everything runs on the CPU, because two copies of the language model, one of them in float32,
-    rarely fit a GPU and speed does not matter here.
+    transformers, `target` itself is such a directory. A 4-bit base is dequantised first, because the adapter was
+    trained on its dequantised values. A language model that was trained as a whole is written in the new dtype. Virtual
+    tokens cannot be merged, and stay in `target/adapter`. Everything runs on the CPU, because two copies of the
+    language model, one of them in float32, rarely fit a GPU and speed does not matter here.
 
     Raises CheckpointError if `target` is not empty, or if merging changes the logits. Nothing is written then.
     """
@@ -64,10 +64,10 @@ def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
     language_model: Any = load_language_model(replace(config, dtype="float32"), "cpu")
     if config.load_in_4bit:
         language_model = language_model.dequantize().float()
-    if config.lora is not None:
+    if config.layer_adapter is not None:
         language_model = load_adapter(language_model, source)
     expected = _logits(model, language_model, prompt)
-    if config.lora is not None:
+    if config.layer_adapter is not None:
         language_model = language_model.merge_and_unload()
     largest, merging = expected.abs().max().item(), _difference(_logits(model, language_model, prompt), expected)
     _check_merging(source, merging, largest)
@@ -75,7 +75,8 @@ def export(source: Path, target: Path, dtype: Dtype = "bfloat16") -> Proof:
     rounding = _difference(_logits(model, language_model.to(kind), prompt), expected)
 
     name = str(kind).removeprefix("torch.")
-    exported = replace(config, source=OWN + FOLDER, revision=None, dtype=name, lora=None, load_in_4bit=False)
+    kept = config.lora if config.virtual_tokens else None
+    exported = replace(config, source=OWN + FOLDER, revision=None, dtype=name, lora=kept, load_in_4bit=False)
     card = source / "card.md"
     save(replace(model, config=replace(model.config, llm=exported)), target, card.read_text() if card.exists() else "")
     language_model.save_pretrained(target / FOLDER)

@@ -32,6 +32,7 @@ SHIPPED = Path(__file__).parent / "weights"
 FORMAT = 1
 OWN = "own:"  # marks a language model's source as a folder of the checkpoint directory
 INSIDE = "language_model."  # what the names of the language model's tensors begin with
+VIRTUAL = "virtual_tokens."  # and those of prompt tuning, which are saved as an adapter
 AUDIO = "audio_encoder"  # the folder of a checkpoint directory with the weights that hear
 _AUDIO_BRANCH = ("audio.", "audio_norm.")  # what the names of its tensors begin with
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -191,7 +192,7 @@ def projector_state(llm: VisualPrompting) -> dict[str, torch.Tensor]:
 
 def outside_language_model(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Returns the tensors of a model's state dict that belong into projector.safetensors."""
-    return {k: v.contiguous() for k, v in state.items() if not k.startswith(INSIDE)}
+    return {k: v.contiguous() for k, v in state.items() if not k.startswith((INSIDE, VIRTUAL))}
 
 
 def check_revision(directory: Path, config: ModelConfig, towers: dict[str, str], encoder: FrameEncoder) -> None:

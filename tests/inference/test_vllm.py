@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -19,12 +20,14 @@ from data_gen.make_world import main as make_world
 from videollm import checkpoint
 from videollm.chat.session import ChatSession
 from videollm.cli.main import main
+from videollm.config import LoraConfig
 from videollm.errors import ConfigError, EngineError
 from videollm.features.encode import SegmentFeatures
 from videollm.inference.engine import PromptCache
 from videollm.inference.sampling import GenerationConfig, Token
 from videollm.inference.vllm import VLLMEngine
 from videollm.models.processor import Message, Prompt
+from videollm.presets import DEBUG
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 MODEL = checkpoint.load("debug")
@@ -118,6 +121,19 @@ def test_a_prompt_goes_as_ids_or_with_a_video_as_embeddings():
     for body in bodies:
         assert (body["max_tokens"], body["temperature"], body["top_p"], body["seed"]) == (5, 0.5, 0.9, 3)
         assert set(body["stop_token_ids"]) == MODEL.processor.stop_ids and body["stream"]
+
+
+def test_virtual_tokens_go_as_embeddings_without_a_video_too():
+    bodies: list[Any] = []
+    lora = LoraConfig(kind="prompt", virtual_tokens=3)
+    model = checkpoint.build(replace(DEBUG, llm=replace(DEBUG.llm, lora=lora)))
+    prompt = model.processor([Message("user", "Hi")])
+    with serving(says(DONE), bodies) as engine:
+        engine.llm = model.llm
+        assert list(engine.stream(prompt, PromptCache(), GenerationConfig())) == []
+    sent = torch.load(io.BytesIO(base64.b64decode(bodies[0]["prompt_embeds"])), weights_only=True)
+    assert len(sent) == len(text_prompt()) + 3 and model.llm.virtual_tokens is not None
+    torch.testing.assert_close(sent[:3], model.llm.virtual_tokens.weight.detach())
 
 
 def test_a_later_turn_has_only_its_words_embedded_and_sends_the_same():

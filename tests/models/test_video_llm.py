@@ -234,7 +234,7 @@ def test_a_model_without_senses_keeps_the_hash_that_it_had_before_there_were_any
 
 
 def test_a_directory_is_a_language_model_and_4bit_loads_and_trains(tmp_path: Path):
-    """Any transformers directory works as the language model; NF4 with LoRA gives gradients on CPU."""
+    """Any transformers directory works as the language model; NF4 with an adapter gives gradients on CPU."""
     tiny = checkpoint.build(DEBUG)
     tiny.llm.language_model.save_pretrained(tmp_path)
     tiny.processor.tokenizer.save_pretrained(tmp_path)
@@ -242,12 +242,13 @@ def test_a_directory_is_a_language_model_and_4bit_loads_and_trains(tmp_path: Pat
     p = prompt(tiny)
     ids = torch.tensor([p.ids])
     assert torch.equal(checkpoint.build(plain).llm(ids, p.visual()).logits, tiny.llm(ids, p.visual()).logits)
-    quantised = replace(plain, llm=replace(plain.llm, load_in_4bit=True, lora=LoraConfig(r=4)))
-    model = checkpoint.build(quantised)
-    model.llm(**collate([prompt(model)], pad_id=1)).loss.backward()
-    grads = [q.grad for n, q in model.llm.named_parameters() if "lora_B" in n]
-    assert grads and all(g is not None and torch.isfinite(g).all() for g in grads)
-    assert any(g.abs().sum() > 0 for g in grads)
+    quantised = replace(plain, llm=replace(plain.llm, load_in_4bit=True))
+    for lora, learned in ((LoraConfig(r=4), "lora_B"), (LoraConfig(kind="prompt"), "virtual_tokens")):
+        model = checkpoint.build(replace(quantised, llm=replace(quantised.llm, lora=lora)))
+        model.llm(**collate([prompt(model)], pad_id=1)).loss.backward()
+        grads = [q.grad for n, q in model.llm.named_parameters() if learned in n]
+        assert grads and all(g is not None and torch.isfinite(g).all() for g in grads)
+        assert any(g.abs().sum() > 0 for g in grads)
 
 
 def test_a_missing_directory_or_hub_is_an_error_that_says_what_to_do(tmp_path: Path):

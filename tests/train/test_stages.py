@@ -110,19 +110,21 @@ def test_the_best_checkpoint_is_the_one_that_is_kept(aligned: Path):
     [
         ("0", ["--neftune", "5", "--batches", "length"]),
         ("2", ["--tune", "adapter", "--lora-r", "4"]),
+        ("2", ["--tune", "adapter", "--adapter", "prompt", "--virtual-tokens", "3"]),
         ("3", ["--tune", "full", "--gradient-checkpointing", "true"]),
     ],
-    ids=["plain", "zero2", "zero3"],
+    ids=["plain", "zero2", "prompt", "zero3"],
 )
 def test_killed_and_resumed_it_ends_as_if_nothing_had_happened(
     folder: Path, rows: Path, aligned: Path, zero: str, more: list[str]
 ):
-    ranks, log = (2 if zero != "0" else 1), folder / f"zero{zero}.log"
+    name = zero + ("prompt" if "prompt" in more else "")
+    ranks, log = (2 if zero != "0" else 1), folder / f"zero{name}.log"
 
     def arguments(output: str) -> list[str]:
         return stage2_arguments(folder, rows, aligned, output, "--zero-stage", zero, "--resume", "last", *more)
 
-    whole, again = folder / f"whole{zero}", folder / f"again{zero}"
+    whole, again = folder / f"whole{name}", folder / f"again{name}"
     processes.run(stage2.main, arguments(whole.name), ranks=ranks, log=log)
     killed = processes.start(stage2.main, arguments(again.name), ranks=ranks, log=log)
     processes.kill_once(again / "checkpoint-2" / "complete", killed)

@@ -18,7 +18,6 @@ from train.configs.stages import (
     WeightsConfig,
     zero_variant,
 )
-from videollm.adapter_kinds import ADAPTERS
 from videollm.config import AdapterName, Dtype, LoraConfig, ModelConfig
 from videollm.model import base, config_of
 
@@ -39,18 +38,21 @@ class TuningConfig:
     )
     adapter: AdapterName = option(
         "lora",
-        "Kind of a new adapter: lora; dora, which learns lengths of rows apart; ia3, which learns factors alone.",
+        "Kind of a new adapter: lora; dora, which learns lengths of rows apart; ia3, which learns factors alone; "
+        "prompt, which learns embeddings before each prompt.",
     )
     lora_r: int = option(0, "Rank of a new lora or dora, whose alpha is twice that; 0: as the model has it.")
+    virtual_tokens: int = option(20, "Number of embeddings that a new adapter prompt learns.")
     load_in_4bit: bool = option(False, "QLoRA: hold the frozen language model in 4 bits.")
     neftune: float = option(0.0, "Alpha of the noise that is added to word embeddings (NEFTune); 0: none.")
 
     @property
     def new_adapter(self) -> LoraConfig | None:
-        """The adapter that `adapter` and `lora_r` ask for, None for the one that the model has."""
-        if not ADAPTERS[self.adapter].ranked:
-            return LoraConfig(kind=self.adapter)
-        return LoraConfig(r=self.lora_r, alpha=2 * self.lora_r, kind=self.adapter) if self.lora_r else None
+        """The adapter that the options ask for, None for the one that the model has."""
+        made = LoraConfig(kind=self.adapter, virtual_tokens=self.virtual_tokens)
+        if not made.ranked:
+            return made
+        return replace(made, r=self.lora_r, alpha=2 * self.lora_r) if self.lora_r else None
 
     @property
     def trains_language_model(self) -> bool:
@@ -94,12 +96,15 @@ class TuningRecipe(StageRecipe):
             "load_in_4bit with zero_stage 3: ZeRO-3 cannot shard 4-bit weights; use zero_stage 2, which shards the "
             "optimizer and the gradients of the adapter",
         )
-        ranked = ADAPTERS[tuning.adapter].ranked
         yield (
             tuning.adapter == "dora" and not tuning.lora_r,
             "dora is about a new adapter, but lora_r is 0; give a rank, such as 16",
         )
-        yield not ranked and tuning.lora_r > 0, f"an adapter {tuning.adapter} has no rank; give lora_r 0"
+        yield (
+            tuning.adapter not in ("lora", "dora") and tuning.lora_r > 0,
+            f"an adapter {tuning.adapter} has no rank; give lora_r 0",
+        )
+        yield tuning.virtual_tokens < 1, f"virtual_tokens is {tuning.virtual_tokens}; it must be at least 1"
         yield tuning.lora_r < 0, f"lora_r is {tuning.lora_r}; it must be at least 0"
         yield (
             tuning.load_in_4bit and tuning.trains_language_model,
@@ -163,6 +168,11 @@ class HubRecipe(TuningRecipe):
         tuning = self.tuning
         yield not tuning.init, "init is empty; give the hub id or the directory of a video model of transformers"
         yield not self.dataset.data, "data is empty; give the file of instruction rows to train on"
+        yield (
+            tuning.adapter == "prompt",
+            "adapter prompt is for models of this project, whose prompts have places for its tokens; take lora, dora "
+            "or ia3",
+        )
         yield self.dataset.batches == "length", "batches length needs features of known sizes; use batches shuffled"
         yield (
             tuning.tune == "adapter" and tuning.new_adapter is None,

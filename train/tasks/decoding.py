@@ -70,7 +70,7 @@ def starting_point(recipe: DecodingRecipe) -> tuple[Model, dict[Modality, TextCo
     if model.config.llm.lora is not None:
         raise ConfigError(
             f"{init} has an adapter, and decoding alignment comes before instruction tuning; start from the checkpoint "
-            f"of stage 1, or merge the adapter first with videollm export {init} --out DIR"
+            f"of stage 1, or merge a lora, dora or ia3 first with videollm export {init} --out DIR"
         )
     # The language model of a checkpoint that has its own is not copied.
     model = replace(model, config=replace(model.config, llm=base(model.config.llm, init)))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import set_peft_model_state_dict
@@ -13,11 +14,14 @@ from train.configs.stages import PresetRecipe
 from train.core.device import rank_device
 from videollm import checkpoint
 from videollm.checkpoint import Model
+from videollm.checkpoint_files import ADAPTER
 from videollm.device import resolve_dtype
 from videollm.errors import ConfigError
 from videollm.export import FOLDER
 from videollm.model import config_of
 from videollm.models.language import add_adapter
+from videollm.models.processor import Processor
+from videollm.models.virtual_tokens import build_virtual_tokens, load_virtual_tokens
 
 
 def starting_model(recipe: AlignmentRecipe | InstructionRecipe) -> Model:
@@ -50,10 +54,16 @@ def preset_model(recipe: InstructionRecipe) -> Model:
     if tuning.init:
         hears = model.llm.audio is None or _hears(tuning.init)
         checkpoint.load_projector(model.llm, init / "projector.safetensors", has_audio=hears)
-        adapter = init / "adapter" / "adapter_model.safetensors"
+        adapter = init / ADAPTER
         if adapter.is_file():
             _keep_adapter(tuning)
-            set_peft_model_state_dict(model.llm.language_model, load_file(adapter))
+            own, asked = config_of(tuning.init).llm.lora, model.config.llm.lora
+            if own is not None and asked is not None and own.kind != asked.kind:
+                raise ConfigError(f"{init} has an adapter {own.kind} of its own; leave adapter {asked.kind} out")
+            if model.llm.virtual_tokens is not None:
+                load_virtual_tokens(model.llm.virtual_tokens, init)
+            else:
+                set_peft_model_state_dict(model.llm.language_model, load_file(adapter))
     return model
 
 
@@ -78,8 +88,12 @@ def loaded_model(recipe: InstructionRecipe) -> Model:
         _keep_adapter(tuning)
         if config.llm.lora != own:
             raise ConfigError(f"{tuning.init} has an adapter of its own; leave adapter and lora_r out")
-    elif config.llm.lora is not None:
-        model.llm.language_model = add_adapter(language_model, config.llm.lora)
+    elif config.llm.layer_adapter is not None:
+        model.llm.language_model = add_adapter(language_model, config.llm.layer_adapter)
+    elif config.llm.virtual_tokens:
+        words: Any = language_model.get_input_embeddings()
+        model.llm.virtual_tokens = build_virtual_tokens(config.llm, words.weight)
+        return replace(model, config=config, processor=Processor(model.processor.tokenizer, config))
     return replace(model, config=config)
 
 
@@ -87,8 +101,8 @@ def _keep_adapter(tuning: TuningConfig) -> None:
     """Raises ConfigError if training would lose the adapter of the checkpoint that it starts from."""
     if tuning.tune != "adapter":
         raise ConfigError(
-            f"{tuning.init} has an adapter, which tune {tuning.tune} would lose; merge it first with "
-            f"videollm export {tuning.init} --out DIR, then start from init DIR"
+            f"{tuning.init} has an adapter, which tune {tuning.tune} would lose; take tune adapter, or merge a lora, "
+            f"dora or ia3 first with videollm export {tuning.init} --out DIR, then start from init DIR"
         )
 
 

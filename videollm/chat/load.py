@@ -8,6 +8,7 @@ import torch
 
 from videollm import assets
 from videollm.checkpoint_files import check_objects
+from videollm.config import ModelConfig
 from videollm.cpu.llama_weights import LlamaWeights
 from videollm.device import resolve_device, resolve_dtype
 from videollm.encoders.build import build_encoder, hearing
@@ -15,6 +16,7 @@ from videollm.model import AUDIO, Model, check_revision, check_sizes, find, load
 from videollm.models.chat_llm import ChatLLM
 from videollm.models.processor import Processor
 from videollm.models.tokenizer import read_tokenizer
+from videollm.models.virtual_tokens import load_virtual_tokens
 
 FILE = "model.safetensors"
 LLAMAS = ("smollm2-135m-instruct",)  # assets that `LlamaRunner` can run
@@ -38,11 +40,13 @@ def load_to_chat(name: str, device: str | torch.device | None = None, **options:
             check_objects(directory)
             encoder = build_encoder(config.encoder, device)
             check_revision(directory, config, towers, encoder)
-            weights = _merged(directory, asset, resolve_dtype(config.llm.dtype, device))
+            weights = _merged(directory, config, asset, resolve_dtype(config.llm.dtype, device))
             check_sizes(config, encoder, weights.tensors["words"], directory / "projector.safetensors")
             # Model's type is that of a model which can also be trained.
             llm: Any = ChatLLM(config, encoder.token_dim, encoder.tokens_per_frame, weights)
             load_projector(llm, directory / "projector.safetensors")
+            if llm.virtual_tokens is not None:
+                load_virtual_tokens(llm.virtual_tokens, directory)
             llm.eval().requires_grad_(False)
             encoder = hearing(encoder, config.audio, directory / AUDIO, device)
             return Model(config, encoder, Processor(read_tokenizer(assets.fetch(asset)), config), llm)
@@ -51,7 +55,7 @@ def load_to_chat(name: str, device: str | torch.device | None = None, **options:
     return load(name, device, **options)
 
 
-def _merged(directory: Path, asset: str, dtype: torch.dtype) -> LlamaWeights:
+def _merged(directory: Path, config: ModelConfig, asset: str, dtype: torch.dtype) -> LlamaWeights:
     """Returns the checkpoint's language model with its adapter merged, from the cache if it is there."""
 
     def merge(target: Path) -> None:
@@ -60,6 +64,7 @@ def _merged(directory: Path, asset: str, dtype: torch.dtype) -> LlamaWeights:
 
         weights_of(load_directory(directory, "cpu").llm.language_model).save(target / FILE)
 
-    adapter = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(directory.glob("adapter/*"))}
+    files = sorted(directory.glob("adapter/*")) if config.llm.layer_adapter else ()
+    adapter = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     inputs = {"base": assets.ASSETS[asset].key, "adapter": adapter, "dtype": str(dtype), "layout": 1}
     return LlamaWeights.load(assets.derived("merged-llama", inputs, merge) / FILE)

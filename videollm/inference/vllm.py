@@ -1,7 +1,8 @@
 """An engine whose language model runs in a vLLM server, which serves the directory that `videollm export` writes.
 
-Prompts with a video are embedded in this process and sent as embeddings, so that vLLM needs no code for video. The
-server must be started with --enable-prompt-embeds (https://docs.vllm.ai/en/latest/features/prompt_embeds/).
+Prompts with a video or virtual tokens are embedded in this process and sent as embeddings, so that vLLM needs no code
+for video. The server must be started with --enable-prompt-embeds
+(https://docs.vllm.ai/en/latest/features/prompt_embeds/).
 """
 
 import base64
@@ -117,7 +118,7 @@ class VLLMEngine:
         self._client.close()
 
     def _prompt(self, prompt: Prompt, cache: PromptCache) -> dict[str, Any]:
-        if not prompt.segments:
+        if min(prompt.ids) >= 0:
             return {"prompt": prompt.ids}
         embeds = self._embed(prompt, cache)
         cache.past, cache.ids = Embeddings(embeds), prompt.ids

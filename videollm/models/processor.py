@@ -95,6 +95,7 @@ class Processor:
         roles = [m.role for m in messages]
         template = self._template(roles, roles[-1] != "assistant", tools)
         prompt = self.new_prompt()
+        prompt.add_virtual(self.config.llm.virtual_tokens)
         placed = [(roles.index("user"), segments)] if segments else []
         placed += [(number + added, shown) for number, shown in videos]
         gaps = defaultdict(lambda: ("", ""), self._gaps(placed))

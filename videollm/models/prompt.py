@@ -8,7 +8,13 @@ import torch
 
 from videollm.features.encode import SegmentFeatures
 from videollm.models.labels import IGNORE
-from videollm.models.visual_prompting import AUDIO_TOKEN_ID, VISUAL_TOKEN_ID, VisualBatch, VisualPrompting
+from videollm.models.visual_prompting import (
+    AUDIO_TOKEN_ID,
+    FIRST_VIRTUAL_ID,
+    VISUAL_TOKEN_ID,
+    VisualBatch,
+    VisualPrompting,
+)
 from videollm.output_config import Modality
 
 
@@ -18,7 +24,7 @@ class Prompt:
 
     Attributes:
         ids: The L token ids. Each segment has `queries` ids equal to `VISUAL_TOKEN_ID`. If it is heard, ids equal to
-            `AUDIO_TOKEN_ID` are beside them.
+            `AUDIO_TOKEN_ID` are beside them. Virtual tokens of prompt tuning come first.
         labels: The L labels, which are `IGNORE` outside answers.
         segments: The segments in the order of the prompt.
         dropped_turns: The number of turns of the conversation that were left out of the prompt.
@@ -48,6 +54,10 @@ class Prompt:
         """Appends the placeholders of the query tokens of a segment's audio. The segment is added by `add_visual`."""
         self.ids += [AUDIO_TOKEN_ID] * queries
         self.labels += [IGNORE] * queries
+
+    def add_virtual(self, count: int) -> None:
+        """Appends the placeholders of the virtual tokens of prompt tuning."""
+        self.add_ids([FIRST_VIRTUAL_ID - i for i in range(count)])
 
     def add_ids(self, ids: list[int], *, learn: bool = False) -> None:
         """Appends tokens, which are labels too if the model is to learn to write them."""
@@ -83,8 +93,8 @@ class Prompt:
         """
         if all(i >= 0 for i in self.ids[kept:]):
             return llm.embed_words(self.ids[kept:])
-        first, known = 0, 0
-        if not self.audio_tokens:
+        first, known = (0, 0) if self.segments else (kept, 0)
+        if self.segments and not self.audio_tokens:
             queries = self.visual_tokens // len(self.segments)
             known, begun = divmod(self.ids[:kept].count(VISUAL_TOKEN_ID), queries)
             first = kept - begun  # the tokens of one segment stand side by side

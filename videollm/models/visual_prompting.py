@@ -16,11 +16,13 @@ from videollm.config import ModelConfig
 from videollm.models.audio import AudioQFormer, build_audio
 from videollm.models.temporal import build_temporal
 from videollm.models.temporal_base import TemporalModule
+from videollm.models.virtual_tokens import build_virtual_tokens
 
 # The id of one visual token in `input_ids`. It is negative because ids of the vocabulary are not, so that no word of
 # any tokenizer is taken for a visual token and the language model needs no new row of embeddings.
 VISUAL_TOKEN_ID = -1
 AUDIO_TOKEN_ID = -2  # of one token of audio, likewise
+FIRST_VIRTUAL_ID = -3  # of the first virtual token of prompt tuning; those after it count down
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,13 @@ class VisualPrompting(nn.Module):
     visual_norm: nn.Module
     audio: AudioQFormer | None
     audio_norm: nn.Module
+    virtual_tokens: nn.Embedding | None
 
     def add_projector(
         self, config: ModelConfig, token_dim: int, tokens_per_frame: int, embeddings: torch.Tensor
     ) -> None:
-        """Adds an untrained temporal module for encoder tokens of that width and number, and the audio branch.
+        """Adds an untrained temporal module for encoder tokens of that width and number, the audio branch, and the
+        virtual tokens of prompt tuning.
 
         Args:
             embeddings: The word embeddings (V,H) among which its tokens are placed.
@@ -89,6 +93,7 @@ class VisualPrompting(nn.Module):
             self.visual_norm = _norm(width, scale)
             if self.audio is not None:
                 self.audio_norm = _norm(width, scale)
+        self.virtual_tokens = build_virtual_tokens(config.llm, embeddings)
 
     def get_input_embeddings(self) -> nn.Module:
         raise NotImplementedError
@@ -111,7 +116,7 @@ class VisualPrompting(nn.Module):
 
     def embed_prompt(self, input_ids: torch.Tensor, visual: VisualBatch | None) -> torch.Tensor:
         """Returns the word embeddings of `input_ids` (B,L) with query tokens at `VISUAL_TOKEN_ID` and at
-        `AUDIO_TOKEN_ID`: (B,L,H).
+        `AUDIO_TOKEN_ID`, and virtual tokens at `FIRST_VIRTUAL_ID` and below: (B,L,H).
 
         Raises ValueError if the number of placeholders in `input_ids` is not the number of query tokens, S * Q.
         """
@@ -128,6 +133,11 @@ class VisualPrompting(nn.Module):
         if visual is not None and visual.audio is not None:
             heard = self.embed_audio(visual.audio, visual.audio_mask).to(embeds.dtype)
             embeds = embeds.masked_scatter((input_ids == AUDIO_TOKEN_ID)[..., None], heard)
+        if self.virtual_tokens is not None:
+            learned = self.virtual_tokens(
+                (FIRST_VIRTUAL_ID - input_ids).clamp(0, self.virtual_tokens.num_embeddings - 1)
+            )
+            embeds = torch.where((input_ids <= FIRST_VIRTUAL_ID)[..., None], learned.to(embeds.dtype), embeds)
         return embeds
 
     def embed_words(self, ids: list[int]) -> torch.Tensor:
