@@ -57,11 +57,12 @@ class RetrievalNetworkConfig:
 class RetrievalObjectiveConfig:
     """What the run minimises."""
 
-    objective: Literal["contrast", "sigmoid", "recall"] = option(
+    objective: Literal["contrast", "sigmoid", "trim", "recall"] = option(
         "contrast",
-        "contrast: InfoNCE; sigmoid: SigLIP's loss of single pairs; recall: REINFORCE on recall@recall_at, which needs "
-        "a trained init.",
+        "contrast: InfoNCE; sigmoid: SigLIP's loss of single pairs; trim: InfoNCE without the pairs of largest loss; "
+        "recall: REINFORCE on recall@recall_at, which needs a trained init.",
     )
+    wrong_captions: float = option(0.2, "Share of wrong captions that objective trim leaves out.")
     sums: bool = option(False, "Add the losses of both directions, as STAN does, instead of averaging them.")
     false_captions: bool = option(False, "Add one wrong caption of each video to its batch as a hard negative.")
     mine: bool = option(False, "From the second epoch on, form batches of pairs that the model finds alike.")
@@ -110,8 +111,12 @@ class RetrievalRecipe(ContrastiveConfig):
             f"teachers teach frame weights, which head {network.head!r} does not have; set head attentive",
         )
         yield (
-            objective.objective == "sigmoid" and (objective.sums or bool(objective.teachers)),
-            "objective sigmoid has no directions to add (sums) and no teachers; leave these out",
+            objective.objective in ("sigmoid", "trim") and (objective.sums or bool(objective.teachers)),
+            f"objective {objective.objective} has no directions to add (sums) and no teachers; leave these out",
+        )
+        yield (
+            not 0 <= objective.wrong_captions < 1,
+            f"wrong_captions is {objective.wrong_captions}; it must be at least 0 and below 1",
         )
         yield bool(network.backbone and network.init), "backbone and init are both given; a run starts from one of them"
 

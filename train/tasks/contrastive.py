@@ -29,7 +29,7 @@ from train.data.pairs import CaptionPair, GroupedSampler
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.inputs import normalise_for
-from videollm.retrieval.losses import sigmoid_loss, symmetric_cross_entropy
+from videollm.retrieval.losses import sigmoid_loss, symmetric_cross_entropy, trimmed_cross_entropy
 from videollm.retrieval.model import MAX_LOGIT_SCALE, RetrievalModel
 
 EncodedRows = dict[str, torch.Tensor]  # the encoded batch, B rows each
@@ -67,6 +67,17 @@ class ContrastiveLoss(nn.Module):
         """Returns the loss of rows that were gathered before."""
         logits = self.model.logits(texts_of(rows), videos_of(rows))
         return symmetric_cross_entropy(logits) * (2 if self.sums else 1)
+
+
+class TrimmedContrast(ContrastiveLoss):
+    """InfoNCE over the batch of all ranks, without the `share` of its pairs whose loss is largest."""
+
+    def __init__(self, model: RetrievalModel, share: float):
+        super().__init__(model)
+        self.share = share
+
+    def compare(self, rows: EncodedRows) -> torch.Tensor:
+        return trimmed_cross_entropy(self.model.logits(texts_of(rows), videos_of(rows)), self.share)
 
 
 class SigmoidContrast(ContrastiveLoss):

@@ -19,7 +19,7 @@ from train.data.pair_batches import PairBatches
 from train.data.pairs import CaptionPair, GroupedSampler, read_pairs
 from train.tasks.adapters import add_lora, merge_lora
 from train.tasks.backbone import towers
-from train.tasks.contrastive import ContrastiveLoss, ContrastiveTask, SigmoidContrast, frame_features
+from train.tasks.contrastive import ContrastiveLoss, ContrastiveTask, SigmoidContrast, TrimmedContrast, frame_features
 from train.tasks.heads import build_retrieval_model
 from train.tasks.recall import RecallReward
 from videollm.errors import ConfigError
@@ -69,6 +69,8 @@ class RetrievalTask(ContrastiveTask):
                     "or choose objective contrast"
                 )
             return SigmoidContrast(self.model)
+        if own.objective == "trim":
+            return TrimmedContrast(self.model, own.wrong_captions)
         return ContrastiveLoss(self.model, sums=own.sums)
 
     def _batches(self, pairs: Sequence[CaptionPair], layers: int) -> PairBatches:

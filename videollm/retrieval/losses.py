@@ -3,6 +3,7 @@
 Shapes: N pairs of which text i describes video i, T frames.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -33,6 +34,18 @@ def sigmoid_loss(logits: torch.Tensor) -> torch.Tensor:
     """
     signs = 2 * torch.eye(*logits.shape, device=logits.device, dtype=logits.dtype) - 1
     return -F.logsigmoid(signs * logits).sum() / logits.shape[1]
+
+
+def trimmed_cross_entropy(logits: torch.Tensor, share: float) -> torch.Tensor:
+    """Returns `symmetric_cross_entropy` over the pairs of the batch without the `share` of them whose loss is largest.
+
+    Networks learn right labels before wrong ones, so that pairs with a large loss are more often wrong (Han et al.
+    2018, https://arxiv.org/abs/1804.06872). Left-out pairs remain negatives of the others.
+    """
+    targets = torch.arange(logits.shape[1], device=logits.device)
+    rows = F.cross_entropy(logits[: len(targets)], targets, reduction="none")
+    losses = (rows + F.cross_entropy(logits.mT, targets, reduction="none")) / 2
+    return losses.sort().values[: math.ceil(len(losses) * (1 - share))].mean()
 
 
 def text_to_video_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
