@@ -18,6 +18,7 @@ from train.tasks.losses import (
     AlignmentModel,
     LossInputs,
     MaskedFrames,
+    MaskedTubes,
     TextCaption,
     VideoTextContrast,
     VideoTextMatching,
@@ -25,6 +26,7 @@ from train.tasks.losses import (
     word_contrast,
 )
 from videollm import checkpoint
+from videollm.audio_config import AudioConfig
 from videollm.models.aligner import Aligner
 from videollm.models.published import blip2
 from videollm.models.published.blip2 import Blip2QFormer, load_blip2
@@ -90,8 +92,11 @@ def synthetic(aligner: Aligner, rows: slice, named: list[bool] | None = None) ->
     )
     ids, mask = aligner.tokenize([f"thing {i} moves" for i in range(8)])
     keep = torch.tensor(named or [True] * 8)
+    audio = torch.randn(8, 3, 16, generator=generator)[rows][keep[rows]]
+    every = torch.ones(audio.shape[:2], dtype=torch.bool)
     return PairBatch(
-        videos=VisualBatch(visual.tokens[rows], visual.times_s[rows], visual.mask[rows]),
+        videos=VisualBatch(visual.tokens[rows], visual.times_s[rows], visual.mask[rows], audio, every),
+        heard=keep[rows],
         groups=torch.arange(8)[:, None].expand(-1, 2)[rows],
         texts=TextBatch(ids=ids[rows], mask=mask[rows]),
         scenes=VisualBatch(visual.tokens[rows], visual.times_s[rows], visual.mask[rows]),
@@ -104,8 +109,11 @@ def synthetic(aligner: Aligner, rows: slice, named: list[bool] | None = None) ->
 NAMED = [True, True, False, True, True, True, True, True]  # so that two ranks compare unequal numbers of rows
 
 
+EAR = AudioConfig(kind="mel", clips=8, token_dim=16, queries=2, width=32, layers=1, heads=2, dropout=0.0)
+
+
 def alignment(*losses: str) -> AlignmentModel:
-    model = checkpoint.build(DEBUG)
+    model = checkpoint.build(replace(DEBUG, audio=EAR) if "audio" in losses else DEBUG)
     torch.manual_seed(0)
     return AlignmentModel(model.llm, model.processor.tokenizer, dict.fromkeys(losses, 1.0)).eval()
 
@@ -117,7 +125,7 @@ def save_gradients(folder: str) -> None:
     dist.init_process_group("gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()
     made: dict[str, torch.Tensor] = {}
-    for name in ("itc", "contrastive"):
+    for name in ("itc", "contrastive", "audio"):
         model = alignment(name)
         share = slice(8 // ranks * rank, 8 // ranks * (rank + 1))
         loss = model(synthetic(model.aligner or Aligner(model.llm.temporal, _tokenizer()), share, NAMED))["loss"]
@@ -141,7 +149,7 @@ def _tokenizer() -> Any:
 def test_two_ranks_have_the_loss_and_gradients_of_one_with_twice_the_batch(tmp_path: Path):
     processes.run(save_gradients, str(tmp_path), ranks=2, log=tmp_path / "gather.log")
     two = load_file(tmp_path / "two.safetensors")
-    for name in ("itc", "contrastive"):
+    for name in ("itc", "contrastive", "audio"):
         model = alignment(name)
         loss = model(synthetic(model.aligner or Aligner(model.llm.temporal, _tokenizer()), slice(0, 8), NAMED))["loss"]
         loss.backward()
@@ -174,8 +182,8 @@ def test_contrastive_is_the_same_under_autocast():
 KINDS = ("left", "right")
 
 
-def moving_dots(count: int, seed: int) -> tuple[VisualBatch, list[str]]:
-    """A dot of one of eight colours that moves over five places in eight frames, and what it does."""
+def moving_dots(count: int, seed: int, sound: bool = False) -> tuple[VisualBatch, list[str]]:
+    """A dot of one of eight colours that moves over five places in eight frames, and what it does. It can be heard."""
     rng = random.Random(seed)
     colours = torch.randn(8, 16, generator=torch.Generator().manual_seed(7))
     names = ["red", "green", "blue", "white", "pink", "brown", "grey", "black"]
@@ -186,12 +194,20 @@ def moving_dots(count: int, seed: int) -> tuple[VisualBatch, list[str]]:
         for frame, place in enumerate(places[::-1] if kind == 0 else places):
             tokens[i, frame, place] = colours[colour]
         texts.append(f"{names[colour]} {KINDS[kind]}")
-    times = torch.arange(8).expand(count, -1) / 4.0
-    return VisualBatch(tokens, times, torch.ones(count, 8, dtype=torch.bool)), texts
+    times, every = torch.arange(8).expand(count, -1) / 4.0, torch.ones(count, 8, dtype=torch.bool)
+    if not sound:
+        return VisualBatch(tokens, times, every), texts
+    noise = torch.randn(count, 8, 16, generator=torch.Generator().manual_seed(seed))
+    return VisualBatch(tokens, times, every, tokens.mean(2) @ mixing() + 0.1 * noise, every), texts
+
+
+def mixing() -> torch.Tensor:
+    """What the colour of a dot sounds like."""
+    return torch.randn(16, 16, generator=torch.Generator().manual_seed(8))
 
 
 def batch(aligner: Aligner, count: int, seed: int) -> PairBatch:
-    visual, texts = moving_dots(count, seed)
+    visual, texts = moving_dots(count, seed, sound=True)
     rng = random.Random(seed)
     swap = VerbSwap([KINDS])
     ids, mask = aligner.tokenize(texts)
@@ -206,6 +222,7 @@ def batch(aligner: Aligner, count: int, seed: int) -> PairBatch:
         masked_labels=labels,
         changed=TextBatch(ids=changed_ids, mask=changed_mask),
         has_changed=torch.ones(count, dtype=torch.bool),
+        heard=torch.ones(count, dtype=torch.bool),
     )
 
 
@@ -214,6 +231,7 @@ def batch(aligner: Aligner, count: int, seed: int) -> PairBatch:
     [
         ({"mlm": 0.7}, 40),
         ({"mfm": 0.7, "order": 0.75}, 200),
+        ({"mvm": 0.6, "audio": 0.6}, 160),
         ({"itc": 0.8, "itm": 0.75, "itg": 0.5, "verbs": 0.6}, 250),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value),
@@ -251,6 +269,38 @@ def test_masked_frames_are_some_and_never_all():
         hidden = loss.hidden_frames(mask)
         assert not (hidden & ~mask).any()
         assert hidden.sum(1).tolist() == [0, 1, 3, 4]
+
+
+def test_masked_tubes_are_hidden_in_all_frames():
+    class Fixed(MaskedTubes):
+        def hidden_patches(self, videos: int, patches: int, device: torch.device) -> torch.Tensor:
+            return torch.tensor([[1, 3]]).expand(videos, -1)
+
+    model = alignment("mvm")
+    assert model.aligner is not None
+    inputs = LossInputs(model.llm, model.aligner, synthetic(model.aligner, slice(0, 8)))
+    states, _ = inputs.encoder_hidden_states
+    states.retain_grad()
+    Fixed(32, 16)(inputs).backward()
+    assert states.grad is not None
+    seen = states.grad.view(8, 4, 5, -1).abs().sum((1, 3))  # of each patch in all frames
+    assert not seen[:, [1, 3]].any() and (seen[:, [0, 2, 4]] > 0).all()
+    for patches in (2, 5, 9):
+        chosen = MaskedTubes(8, 16).hidden_patches(20, patches, torch.device("cpu"))
+        assert 0 < chosen.shape[1] < patches and all(len(set(row)) == len(row) for row in chosen.tolist())
+
+
+def test_only_segments_with_sound_are_compared_with_it():
+    model = alignment("audio")
+    made = [synthetic(Aligner(model.llm.temporal, _tokenizer()), slice(0, 8), heard) for heard in (NAMED, [False] * 8)]
+    assert model(made[0])["loss"] > 0
+    silent = replace(made[1], videos=replace(made[1].videos, audio=None, audio_mask=None))
+    loss = model(silent)["loss"]
+    loss.backward()
+    assert loss == 0 and all(p.grad is None or not p.grad.any() for p in model.parameters())
+    assert made[0].videos.audio is not None
+    swapped = replace(made[0], videos=replace(made[0].videos, audio=made[0].videos.audio.flip(0)))
+    assert model(swapped)["loss"] != model(made[0])["loss"]
 
 
 def test_shuffled_frames_keep_times_and_padding():

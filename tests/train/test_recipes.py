@@ -67,6 +67,7 @@ def test_there_are_variants_of_each_large_recipe():
         ("debug_stage1", {"contrastive": 0.0, "caption": 0.0}, "no loss has a weight"),
         ("debug_stage1", {"itc": 1.0}, "give data"),
         ("debug_stage1", {"init": "x"}, "AlignmentRecipe has no field init"),
+        ("debug_stage1", {"audio": 1.0, "data": "x", "features": "none"}, "audio needs a model that hears"),
         ("debug_stage1", {"overlapped": True}, "overlapped needs data"),
         ("debug_stage1", {"batches": "alike"}, "alike needs data"),
         ("clip_b32_smollm2_stage1", {"batches": "alike", "data": "a=1,b=2"}, "leave out the weights"),

@@ -29,7 +29,7 @@ from videollm.models.visual_prompting import VisualBatch
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "scripts/samples/sample.mp4"
-LOSSES = ("contrastive", "caption", "itc", "itm", "itg", "mlm", "mfm", "order", "verbs")
+LOSSES = ("contrastive", "caption", "itc", "itm", "itg", "mlm", "mfm", "mvm", "order", "verbs")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_the_best_checkpoint_is_the_one_that_is_kept(aligned: Path):
     [
         ("0", ["--neftune", "5", "--batches", "length"]),
         ("2", ["--tune", "adapter", "--lora-r", "4"]),
-        ("2", ["--tune", "adapter", "--adapter", "prompt", "--virtual-tokens", "3"]),
+        ("0", ["--tune", "adapter", "--adapter", "prompt", "--virtual-tokens", "3"]),
         ("3", ["--tune", "full", "--gradient-checkpointing", "true"]),
     ],
     ids=["plain", "zero2", "prompt", "zero3"],

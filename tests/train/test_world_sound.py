@@ -1,5 +1,7 @@
 """The audio branch as a recipe: trained beside a temporal module that stays as it is, kept, and heard by files."""
 
+import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,10 +9,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from train import stage2
+from tests.train.rows import sample
+from train import stage1, stage2
 from train.configs.stage2 import STAGE2, InstructionRecipe
-from train.data.rendered import RenderedClips
+from train.data.rendered import RenderedClip, RenderedClips
 from train.data.rendered_conversations import segment
 from train.experiments import sound
 from train.tasks.video_llm import fresh_model
@@ -20,6 +24,7 @@ from videollm.encoders.audio import HearingEncoder
 from videollm.errors import ConfigError
 from videollm.features.encode import encode_video
 from videollm.models.processor import Message
+from videollm.presets import preset
 from videollm.video.audio import SAMPLE_RATE
 
 CLIPS = RenderedClips(8, 5, sound=True)
@@ -68,29 +73,57 @@ def test_sound_changes_what_the_model_reads_and_one_word_turns_it_off(deaf: Path
     assert off.processor([Message("user", question)], [heard]).audio_tokens == 0
 
 
-def test_a_file_with_that_sound_is_heard_alike(trained: Model, tmp_path: Path):
-    assert isinstance(trained.encoder, HearingEncoder)
-    loud = next(CLIPS[i] for i in range(8) if CLIPS[i].sounds)
-    samples = loud.samples()
-    with av.open(str(tmp_path / "clip.mkv"), "w") as output:
+def write(path: Path, clip: RenderedClip) -> None:
+    """Writes a clip and its sound without loss."""
+    with av.open(str(path), "w") as output:
         pictures = output.add_stream("ffv1", rate=8)
         pictures.width = pictures.height = 64
         pictures.pix_fmt = "yuv420p"
         heard = output.add_stream("pcm_f32le", rate=SAMPLE_RATE, layout="mono")
-        for number, picture in enumerate(loud.pixels()):
+        for number, picture in enumerate(clip.pixels()):
             frame = av.VideoFrame.from_ndarray(picture.permute(1, 2, 0).numpy().copy(), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 8)
             output.mux(pictures.encode(frame))
         output.mux(pictures.encode())
-        audio = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.numpy())[None], format="flt", layout="mono")
+        audio = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(clip.samples().numpy())[None], format="flt", layout="mono"
+        )
         audio.sample_rate, audio.pts, audio.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
         output.mux(heard.encode(audio))
         output.mux(heard.encode())
+
+
+def test_a_file_with_that_sound_is_heard_alike(trained: Model, tmp_path: Path):
+    assert isinstance(trained.encoder, HearingEncoder)
+    loud = next(CLIPS[i] for i in range(8) if CLIPS[i].sounds)
+    write(tmp_path / "clip.mkv", loud)
     video = encode_video(tmp_path / "clip.mkv", trained.encoder, trained.config.sampling)
     (part,) = video.segments(trained.config, trained.encoder.vocabulary)
     own = segment(loud, trained.encoder.audio).audio
     assert part.audio is not None and own is not None
     torch.testing.assert_close(part.audio, own, atol=1e-4, rtol=1e-4)
+
+
+def test_stage1_compares_what_is_seen_with_what_is_heard(tmp_path: Path):
+    loud = [clip for clip in (CLIPS[i] for i in range(8)) if clip.sounds][:4]
+    rows = []
+    for clip in loud:
+        write(tmp_path / f"{clip.index}.mkv", clip)
+        rows.append(sample(str(clip.index), "caption/short", *clip.turns(0)[0], video=f"{clip.index}.mkv").to_json())
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    losses = ["--audio", "1", "--contrastive", "0", "--caption", "0"]
+    data = ["--data", str(tmp_path / "rows.jsonl"), "--features", "none", "--held-out", "0", "--batch-size", "4"]
+    more = ["--model", "world-sound", "--llm", "debug", "--epochs", "2", "--output", str(tmp_path / "out")]
+    stage1.main(["debug_stage1", *losses, *data, *more, "--log-every", "1", "--save-every", "2"])
+    state = json.loads((tmp_path / "out" / "checkpoint-2" / "trainer_state.json").read_text())
+    found = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    assert len(found) == 2 and all(0 < loss < 10 for loss in found)
+    fresh = checkpoint.build(replace(preset("world-sound"), llm=preset("debug").llm)).llm.state_dict()
+    trained = load_file(tmp_path / "out" / "projector.safetensors")
+    assert all(
+        any(not torch.equal(trained[n], fresh[n]) for n in trained if n.startswith(part))
+        for part in ("audio.", "temporal.module.")
+    )
 
 
 def test_the_table_has_each_kind_of_question_under_each_control(

@@ -30,6 +30,8 @@ class AlignmentLossWeights:
     itg: float = option(0.0, "Weight of captioning by the Q-Former's text path (BLIP-2).")
     mlm: float = option(0.0, "Weight of masked language modelling.")
     mfm: float = option(0.0, "Weight of masked frame modelling.")
+    mvm: float = option(0.0, "Weight of the features of patches that are hidden in all frames.")
+    audio: float = option(0.0, "Weight of visual tokens against the tokens of the same segment's sound (InfoNCE).")
     order: float = option(0.0, "Weight of telling shuffled frames from ordered ones.")
     verbs: float = option(0.0, "Weight of telling a caption from the same caption with another verb.")
 
@@ -71,6 +73,11 @@ class AlignmentRecipe(PresetRecipe):
         yield (
             dataset.batches == "alike" and dataset.features == "none",
             "batches alike compares the features of all rows, so they must be kept; give a directory as features",
+        )
+        yield (
+            "audio" in weights and (self.model_config.audio.kind == "none" or dataset.features != "none"),
+            "audio needs a model that hears, such as world-sound, and features none, because kept features have no "
+            "sound",
         )
         yield (
             not dataset.data and bool(weights.keys() - set(SIMULATED_LOSSES)),

@@ -29,14 +29,16 @@ class PairBatch:
     """What the losses read. Fields that no loss of the run reads are None.
 
     videos: one segment a pair. groups (B,2): numbers of its video and of its text; pairs that share either are right
-    answers to each other. texts: the captions. masked: the captions with masked words, and masked_labels (B,L), which
-    hold the masked words and `IGNORE` elsewhere. changed: the captions with another verb, where has_changed (B,).
-    scenes: segments for `WordContrast`; words (S,L) and word_mask (S,L) are their names, where named (S,).
+    answers to each other. heard (B,): whether its segment has audio. texts: the captions. masked: the captions with
+    masked words, and masked_labels (B,L), which hold the masked words and `IGNORE` elsewhere. changed: the captions
+    with another verb, where has_changed (B,). scenes: segments for `WordContrast`; words (S,L) and word_mask (S,L) are
+    their names, where named (S,).
     prompt: arguments of `VideoLLM.forward`.
     """
 
     videos: VisualBatch = _UNREAD
     groups: torch.Tensor = _UNREAD
+    heard: torch.Tensor = _UNREAD
     texts: TextBatch = _UNREAD
     masked: TextBatch = _UNREAD
     masked_labels: torch.Tensor = _UNREAD

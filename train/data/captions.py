@@ -125,10 +125,14 @@ class PairCollator:
 
     def __call__(self, pairs: Sequence[CaptionedSegment]) -> dict[str, Any]:
         texts = [p.text for p in pairs]
+        heard = [p.segment.audio for p in pairs] if "audio" in self.losses else []
+        audio = [clips for clips in heard if clips is not None]
         made: dict[str, Any] = {
-            "videos": VisualBatch.pad([p.segment.tokens for p in pairs], [p.segment.times_s for p in pairs]),
+            "videos": VisualBatch.pad([p.segment.tokens for p in pairs], [p.segment.times_s for p in pairs], audio),
             "groups": torch.tensor([p.group for p in pairs]),
         }
+        if "audio" in self.losses:
+            made["heard"] = torch.tensor([clips is not None for clips in heard])
         if self.aligner is not None:
             made["texts"] = self._texts(texts)
         if "mlm" in self.losses:

@@ -7,6 +7,7 @@ Each loss is a mean over the pairs of one rank. Losses that compare pairs with e
 that R ranks with B pairs each have the values and gradients of one rank with R x B pairs.
 """
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -214,6 +215,75 @@ class MaskedFrames(nn.Module):
         return F.cross_entropy(logits, candidate_of[numbers[hidden]]) if hidden.any() else predicted.sum() * 0
 
 
+class MaskedTubes(nn.Module):
+    """Masked video modelling with tube masking (VideoMAE, Tong et al. 2022) and features as targets (MaskFeat, Wei et
+    al. 2022).
+
+    The same patches are hidden from the queries in all frames, so that no other frame shows them. The loss is the mean
+    squared error of their normalised features, which are read from the output of the queries at the time of the frame
+    and the place of the patch.
+
+    Args:
+        width: W.
+        token_dim: D.
+        share: The share of the patches that are hidden. At least one is hidden and one is not.
+    """
+
+    def __init__(self, width: int, token_dim: int, share: float = 0.5):
+        super().__init__()
+        self.share = share
+        self.ask = nn.Linear(4 * WAVES, width)
+        self.read = nn.MultiheadAttention(width, 1, batch_first=True)
+        self.predict = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, token_dim)
+        )
+
+    def hidden_patches(self, videos: int, patches: int, device: torch.device) -> torch.Tensor:
+        """Returns the numbers of the hidden patches of each video (B,K), a random choice."""
+        count = min(math.ceil(patches * self.share), patches - 1)
+        return torch.rand(videos, patches, device=device).argsort(1)[:, :count]
+
+    def forward(self, inputs: LossInputs) -> torch.Tensor:
+        visual, (states, real) = inputs.pairs.videos, inputs.encoder_hidden_states
+        videos, frames, patches = visual.tokens.shape[:3]
+        hidden = self.hidden_patches(videos, patches, states.device)
+        shown = torch.ones(videos, patches, dtype=torch.bool, device=states.device).scatter(1, hidden, False)
+        queries, _ = inputs.aligner.pair.encode_images(states, real & shown.repeat(1, frames))
+        times = time_features(visual.times_s - visual.times_s[:, :1])[:, :, None].expand(-1, -1, hidden.shape[1], -1)
+        places = time_features(hidden.to(visual.times_s.dtype))[:, None].expand_as(times)
+        asked = self.ask(torch.cat((times, places), -1).to(states.dtype)).flatten(1, 2)
+        predicted = self.predict(asked + self.read(asked, queries, queries, need_weights=False)[0])
+        features = F.layer_norm(visual.tokens.to(states.dtype), visual.tokens.shape[-1:])
+        target = features.take_along_dim(hidden[:, None, :, None], 2)
+        return F.mse_loss(predicted.view_as(target)[visual.mask], target[visual.mask])
+
+
+class VideoAudioContrast(nn.Module):
+    """Compares the mean of a segment's visual tokens with the mean of its tokens of audio (symmetric InfoNCE, as in
+    AVTS, Korbar et al. 2018).
+
+    Segments without sound are left out. Those of one video or with one text are positives of each other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
+
+    def forward(self, inputs: LossInputs) -> torch.Tensor:
+        pairs, videos = inputs.pairs, inputs.pairs.videos
+        seen = inputs.llm.embed_segments(videos).mean(1)
+        heard = seen[:0]
+        if videos.audio is not None:
+            heard = inputs.llm.embed_audio(videos.audio, videos.audio_mask).mean(1)
+        visual, audio = (gather_rows(F.normalize(x.float(), dim=-1)) for x in (seen[pairs.heard], heard))
+        groups = gather_rows(pairs.groups[pairs.heard])
+        if not len(groups):
+            return 0 * seen.sum()
+        same = (groups[:, None] == groups).any(-1)
+        logits = self.log_scale.exp() * visual @ audio.T
+        return (contrastive_loss(logits, same, smoothing=0.0) + contrastive_loss(logits.T, same, smoothing=0.0)) / 2
+
+
 class FrameOrder(nn.Module):
     """Classifies whether frames are in order. They are shuffled with probability 1/2 (Shuffle and Learn, Misra et
     al. 2016)."""
@@ -261,10 +331,12 @@ LOSSES: dict[str, Callable[[int, int], nn.Module]] = {
     "itg": lambda width, token_dim: TextCaption(),
     "mlm": lambda width, token_dim: MaskedWords(),
     "mfm": lambda width, token_dim: MaskedFrames(width, token_dim),
+    "mvm": lambda width, token_dim: MaskedTubes(width, token_dim),
+    "audio": lambda width, token_dim: VideoAudioContrast(),
     "order": lambda width, token_dim: FrameOrder(width),
     "verbs": lambda width, token_dim: VerbContrast(),
 }
-WITHOUT_TEXT_PATH = {"contrastive", "caption"}
+WITHOUT_TEXT_PATH = {"contrastive", "caption", "audio"}
 
 
 class AlignmentModel(nn.Module):
