@@ -3,10 +3,10 @@
     python train/experiments/noisy_captions.py
 
 Draws clips of the world, exchanges the captions of a share of the training clips among them, and trains a small dual
-encoder with plain InfoNCE and with the loss of objective `trim`. In place of a frozen encoder of frames, the features of
-a clip are its first and its last event through a fixed random layer, with noise. New clips have captions of their own,
-all different. Prints a table of text-to-video R@1 with 95 % intervals over clips, and of the paired differences from
-plain InfoNCE.
+encoder with plain InfoNCE and with the loss of objective `trim`. In place of a frozen encoder of frames, the features
+of a clip are its first and its last event through a fixed random layer, with noise. New clips have captions of their
+own, all different. Prints a table of text-to-video R@1 with 95 % intervals over clips, and of the paired differences
+from plain InfoNCE.
 """
 
 import argparse
