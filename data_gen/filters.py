@@ -11,6 +11,7 @@ unsupported the annotation does not support the answer
 duplicate   the same question and answer about the same part of a video
 near        nearly the same words about the same part of a video
 judge       a second language model rejects it (`generators/llm.py`; only with --judge)
+doubtful    models are not sure of it, so a person decides (`generators/auto.py`)
 """
 
 import functools
@@ -27,6 +28,7 @@ from data_gen.generators.base import without_transcript
 from videollm.datasets.clip import Clip
 from videollm.datasets.schema import SLACK_S, Sample, words
 
+DOUBTFUL = "doubtful"
 STEPS = (
     "schema",
     "origin",
@@ -39,6 +41,7 @@ STEPS = (
     "duplicate",
     "near",
     "judge",
+    DOUBTFUL,
 )
 
 # Fewest and most words of an answer, by family.

@@ -1,9 +1,10 @@
 """Turn an annotated video collection into instruction data.
 
-    python data_gen/make_instructions.py SOURCE --out FILE [--videos DIR] [--generator template|llm|semi] ...
+    python data_gen/make_instructions.py SOURCE --out FILE [--videos DIR] [--generator template|llm|semi|auto] ...
 
 SOURCE is an annotation file (or a folder of subtitles) in one of the formats that `videollm/datasets` reads. The format
-is recognised by the content, or named by --format. The same command continues a run that was stopped.
+is recognised by the content, or named by --format. For the generator `auto`, SOURCE is a folder of videos without an
+annotation, or a text file that lists them. The same command continues a run that was stopped.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from videollm.extras import explain_missing
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description="Turn an annotated video collection into instruction data.")
-    top.add_argument("source", type=Path, help="annotation file, or a folder of subtitle files")
+    top.add_argument("source", type=Path, help="annotation file, folder of subtitles; auto: folder or list of videos")
     top.add_argument("--out", type=Path, required=True, help="file of samples (JSON Lines) to write or to continue")
     top.add_argument("--videos", type=Path, help="folder of the videos (default: that of SOURCE)")
     top.add_argument(
@@ -37,32 +38,42 @@ def parser() -> argparse.ArgumentParser:
         "--generator",
         choices=GENERATORS,
         default="template",
-        help="template: phrasings around the annotation; llm: a language model; semi: proposals that you review "
-        "(default: template)",
+        help="template: phrasings around the annotation; llm: a language model; semi: proposals that you review; "
+        "auto: what models find in videos without an annotation (default: template)",
     )
     top.add_argument("--languages", type=_names, metavar="en,zh", help="template: only these; llm: translate to these")
     top.add_argument("--tasks", type=_names, metavar="qa,caption/short", help="families or tasks (default: all)")
     top.add_argument("--seed", type=int, default=0, help="of phrasings and of the language model (default: 0)")
     top.add_argument("--blocked", type=Path, metavar="FILE", help="further phrases that no sample may have, one a line")
     llm = top.add_argument_group("llm")
-    llm.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1")
-    llm.add_argument("--model", help="the model's name on the server")
-    llm.add_argument(
+    add_server_arguments(llm)
+    llm.add_argument("--judge", metavar="MODEL", help="a second model on the server that checks every sample")
+    semi = top.add_argument_group("semi and auto")
+    semi.add_argument(
+        "--review",
+        type=Path,
+        metavar="FILE",
+        help="CSV or JSONL: written first, then edited by you, then merged (auto: what is doubtful)",
+    )
+    semi.add_argument("--captioner", metavar="MODEL", help="preset or checkpoint that proposes captions")
+    top.add_argument("--ray", metavar="ADDRESS", help="spread the work over a Ray cluster; `local` starts one here")
+    return top
+
+
+def add_server_arguments(group: argparse._ActionsContainer) -> None:
+    """Adds the options of a language model behind a server."""
+    group.add_argument(
+        "--base-url", metavar="URL", help="an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
+    )
+    group.add_argument("--model", help="the model's name on the server")
+    group.add_argument(
         "--key-variable",
         default="OPENAI_API_KEY",
         metavar="NAME",
         help="environment variable with the key, if the server needs one (default: OPENAI_API_KEY)",
     )
-    llm.add_argument("--concurrency", type=int, default=64, metavar="N", help="requests in flight (default: 64)")
-    llm.add_argument("--rate", type=float, metavar="R", help="requests a second at most (default: no limit)")
-    llm.add_argument("--judge", metavar="MODEL", help="a second model on the server that checks every sample")
-    semi = top.add_argument_group("semi")
-    semi.add_argument(
-        "--review", type=Path, metavar="FILE", help="CSV or JSONL: written first, then edited by you, then merged"
-    )
-    semi.add_argument("--captioner", metavar="MODEL", help="preset or checkpoint that proposes captions")
-    top.add_argument("--ray", metavar="ADDRESS", help="spread the work over a Ray cluster; `local` starts one here")
-    return top
+    group.add_argument("--concurrency", type=int, default=64, metavar="N", help="requests in flight (default: 64)")
+    group.add_argument("--rate", type=float, metavar="R", help="requests a second at most (default: no limit)")
 
 
 def _names(text: str) -> tuple[str, ...]:

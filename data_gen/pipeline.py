@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from os.path import relpath
 from pathlib import Path
 
-from data_gen.filters import Filters
+from data_gen.filters import DOUBTFUL, Filters
 from data_gen.generators.base import Draft, DraftBatch, Generator, SampleJudge
 from data_gen.store import Reject, Store
 from videollm.datasets.annotation_file import AnnotationFile, BrokenRows, ClipReader
@@ -27,6 +27,10 @@ class WorkItem:
     key: str
     clip: Clip
     item: str
+
+
+# Called with each item of work that was done or given up, and what it gave.
+OnDone = Callable[[WorkItem, DraftBatch], None]
 
 
 def read_clips(reader: ClipReader, source: AnnotationFile, split: str, others: Counter[str]) -> Iterator[Clip]:
@@ -91,7 +95,7 @@ async def run(
     seed: int = 0,
     judge: SampleJudge | None = None,
     concurrency: int = 1,
-    on_done: Callable[[], None] = lambda: None,
+    on_done: OnDone = lambda work, made: None,
 ) -> None:
     """Does the work, `concurrency` items at a time.
 
@@ -101,8 +105,9 @@ async def run(
 
     async def worker() -> None:
         for w in todo:
-            await keep(w, await generator.make(w.clip, w.item), store, filters, generator.name, seed, judge)
-            on_done()
+            made = await generator.make(w.clip, w.item)
+            await keep(w, made, store, filters, generator.name, seed, judge)
+            on_done(w, made)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -121,9 +126,14 @@ async def keep(
     seed: int,
     judge: SampleJudge | None = None,
 ) -> None:
-    """Filters the drafts of an item, and stores both what passed and what was rejected."""
+    """Filters the drafts of an item, and stores both what passed and what was rejected or is for review.
+
+    An item with a problem is not stored, so that the next run tries it again.
+    """
+    if made.problem:
+        return
     samples: list[Sample] = []
-    rejects: list[Reject] = []
+    rejects = [Reject(step=DOUBTFUL, reason=doubt.reason, draft=doubt.proposal) for doubt in made.doubts]
     fallen: set[int] = set()
     prompt_tokens, completion_tokens = made.prompt_tokens, made.completion_tokens
     for number, draft in enumerate(made.drafts):
@@ -177,5 +187,8 @@ def to_sample(work: WorkItem, number: int, draft: Draft, folder: Path, name: str
             prompt_sha=draft.prompt_sha,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seed=seed,
+            score=None if draft.score is None else round(draft.score, 3),
+            threshold=draft.threshold,
+            reviewed=draft.reviewed,
         ),
     )

@@ -13,16 +13,18 @@ from tqdm import tqdm
 
 from data_gen import datasheet
 from data_gen.filters import Filters
-from data_gen.generators.base import Generator
+from data_gen.generators.base import DraftBatch, Generator
 from data_gen.generators.build import build_generator, build_judge
 from data_gen.generators.config import GeneratorConfig
-from data_gen.pipeline import duration_s, measure, plan, read_clips, run
+from data_gen.pipeline import WorkItem, duration_s, measure, plan, read_clips, run
 from data_gen.store import Store
+from data_gen.unannotated import Unannotated
 from videollm.datasets.annotation_file import AnnotationFile, BrokenRows
 from videollm.datasets.clip import Clip
 from videollm.datasets.registry import choose_clip_reader
 from videollm.errors import DataError
 
+DECIDE = "write accept, edit or reject into each, then run this again"
 PREVIEWS = 3  # items that a dry run shows
 
 
@@ -33,7 +35,8 @@ def make_instructions(options: argparse.Namespace, config: GeneratorConfig) -> N
     """
     broken = BrokenRows(strict=options.strict)
     first_look = AnnotationFile(options.source, options.videos or _folder(options.source), broken)
-    reader = choose_clip_reader(first_look, options.format)
+    is_auto = config.generator == "auto"
+    reader = Unannotated() if is_auto else choose_clip_reader(first_look, options.format)
     # The second reading has its own counter of broken rows, because each would otherwise be counted twice.
     second_look = AnnotationFile(first_look.path, first_look.videos)
     others: Counter[str] = Counter()
@@ -58,10 +61,17 @@ def make_instructions(options: argparse.Namespace, config: GeneratorConfig) -> N
         hint = f"; it has no clip of the split {options.split}, say --split" if left_out else ""
         raise DataError(f"{options.source} gives the generator {generator.name} nothing to do{hint}")
     with Store(options.out) as store:
-        _fill(store, keys, clips, generator, options, config)
+        shown = len(broken.shown)
+        _fill(store, keys, clips, generator, options, config, broken)
+        _print_broken(broken, shown)
         page = datasheet.write(store, broken, shlex.join(["python", *sys.argv]))
         rejected = store.totals.rejected.total()
         print(f"{store.path}: {store.totals.rows} rows of {store.totals.items} items, {rejected} rejected; see {page}")
+        if is_auto:
+            from data_gen.generators.auto import write_doubts
+
+            if undecided := write_doubts(store, options.review):
+                print(f"{options.review}: {undecided} rows; {DECIDE}")
 
 
 def _fill(
@@ -71,8 +81,12 @@ def _fill(
     generator: Generator,
     options: argparse.Namespace,
     config: GeneratorConfig,
+    broken: BrokenRows,
 ) -> None:
-    """Does the work that the store does not have yet. `keys` are those of all work, for the progress bar."""
+    """Does the work that the store does not have yet.
+
+    `keys` are those of all work, for the progress bar. `broken` gets the clips whose videos cannot be read.
+    """
     filters = Filters(_phrases(options.blocked))
     for sample in store.samples():
         filters.remember(sample)
@@ -80,7 +94,9 @@ def _fill(
     with tqdm(total=len(keys), unit="item", disable=None) as bar:
         bar.update(len(keys & store.done))
 
-        def on_done() -> None:
+        def on_done(work: WorkItem, made: DraftBatch) -> None:
+            if made.problem:
+                broken.add(f"clip {work.clip.id}", made.problem)
             totals = store.totals
             bar.set_postfix(rows=totals.rows, tokens=totals.prompt_tokens + totals.completion_tokens, refresh=False)
             bar.update()
@@ -101,7 +117,7 @@ def _propose(options: argparse.Namespace, clips: Iterator[Clip], broken: BrokenR
 
     count = propose(clips, options.review, options.captioner)
     _print_broken(broken)
-    print(f"{options.review}: {count} proposals; write accept, edit or reject into each, then run this again")
+    print(f"{options.review}: {count} proposals; {DECIDE}")
 
 
 def _folder(source: Path) -> Path:
@@ -117,8 +133,9 @@ def _phrases(path: Path | None) -> list[str]:
         raise DataError(f"--blocked {path} cannot be read: {error}") from error
 
 
-def _print_broken(broken: BrokenRows) -> None:
-    for line in broken.shown:
+def _print_broken(broken: BrokenRows, first: int = 0) -> None:
+    """Prints the broken rows, from the number `first` on of those that are shown."""
+    for line in broken.shown[first:]:
         print(line, file=sys.stderr)
-    if broken.count:
+    if broken.shown[first:]:
         print(f"{broken.count} broken rows left out, {len(broken.shown)} of them shown", file=sys.stderr)

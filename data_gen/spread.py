@@ -5,7 +5,7 @@ of a stopped run are therefore the same.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -16,7 +16,7 @@ from data_gen.filters import Filters
 from data_gen.generators.base import DraftBatch
 from data_gen.generators.build import build_generator
 from data_gen.generators.config import GeneratorConfig
-from data_gen.pipeline import WorkItem, keep
+from data_gen.pipeline import OnDone, WorkItem, keep
 from data_gen.store import Store
 from videollm.errors import ConfigError
 
@@ -44,7 +44,7 @@ def run_on_ray(
     filters: Filters,
     *,
     address: str,
-    on_done: Callable[[], None] = lambda: None,
+    on_done: OnDone = lambda work, made: None,
 ) -> None:
     """Does the work on a cluster and stores the results.
 
@@ -70,7 +70,7 @@ def run_on_ray(
         )
         for row in made.iter_rows():
             asyncio.run(keep(row["work"], row["made"], store, filters, config.generator, config.seed))
-            on_done()
+            on_done(row["work"], row["made"])
 
 
 def _blocks(work: Iterator[WorkItem]) -> Iterator[list[WorkItem]]:

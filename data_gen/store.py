@@ -127,6 +127,11 @@ class Store:
         """Yields the samples written so far."""
         return (Sample.from_json(line.decode()) for line in _whole_lines(self.path))
 
+    def rejects(self, step: str) -> Iterator[dict[str, Any]]:
+        """Yields what `step` rejected so far, as JSON values with the `item`, the `step` and the `reason`."""
+        rows = map(json.loads, _whole_lines(self.rejects_path))
+        return (row for row in rows if row["step"] == step)
+
 
 def _append(file: IO[bytes], lines: Iterable[str]) -> None:
     file.write("".join(f"{line}\n" for line in lines).encode())

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import Message, Sample, format_time
@@ -17,7 +17,8 @@ class Draft:
         task, language, messages, answer_times: As in `Sample`.
         grounded: The answer is the annotation's own text, so the filters need not look for support.
         origin: The index of the draft that this one translates. If that draft is rejected, this one is too.
-        model, prompt_sha: The language model and the prompt that wrote the draft.
+        model, prompt_sha: The language model and the prompt that wrote the draft, or the models that found its answer.
+        score, threshold, reviewed: As in `Provenance`.
     """
 
     task: str
@@ -28,13 +29,34 @@ class Draft:
     origin: int | None = None
     model: str | None = None
     prompt_sha: str | None = None
+    score: float | None = None
+    threshold: float | None = None
+    reviewed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubt:
+    """What models propose and a person has to decide. proposal: a row of the table for review, as JSON values."""
+
+    reason: str
+    proposal: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DraftBatch:
-    """What one item of work gave. unusable: the reason for each reply of a language model that could not be used."""
+    """What one item of work gave.
+
+    Args:
+        drafts: The drafts.
+        doubts: What goes to the table for review.
+        problem: Why the video cannot be read, or None. Such an item is left for the next run.
+        unusable: The reason for each reply of a language model that could not be used.
+        prompt_tokens, completion_tokens: What a language model read and wrote.
+    """
 
     drafts: tuple[Draft, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    problem: str | None = None
     unusable: tuple[str, ...] = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0

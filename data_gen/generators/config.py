@@ -5,7 +5,7 @@ from pathlib import Path
 
 from videollm.errors import ConfigError
 
-GENERATORS = ("template", "llm", "semi")
+GENERATORS = ("template", "llm", "semi", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class GeneratorConfig:
         concurrency: Requests in flight.
         rate: Requests a second at most, or None.
         judge: A second model on the same server, which checks every sample.
-        review: The table of proposals of `semi`.
+        review: The table of proposals of `semi`, or of what `auto` is not sure of.
+        captioner: The preset or checkpoint that captions, or None for what is recognised.
     """
 
     generator: str = "template"
@@ -37,14 +38,15 @@ class GeneratorConfig:
     rate: float | None = None
     judge: str | None = None
     review: Path | None = None
+    captioner: str | None = None
 
     def __post_init__(self) -> None:
         if self.generator not in GENERATORS:
             raise ConfigError(f"generator is {self.generator!r}; choose one of {', '.join(GENERATORS)}")
         if (self.generator == "llm" and not self.model) or ((self.model or self.judge) and not self.base_url):
             raise ConfigError("a language model needs --base-url, such as http://127.0.0.1:8000/v1, and --model")
-        if self.generator == "semi" and self.review is None:
-            raise ConfigError("generator semi needs --review, the file of proposals")
+        if self.generator in ("semi", "auto") and self.review is None:
+            raise ConfigError(f"generator {self.generator} needs --review, the table that you review")
         if self.concurrency < 1 or (self.rate is not None and self.rate <= 0):
             raise ConfigError(f"concurrency {self.concurrency} must be 1 or more and rate {self.rate} above 0")
 

@@ -2,27 +2,29 @@
 
 `propose` writes a table (CSV or JSON Lines) with a row for each segment of a video: what the frame encoder recognises,
 a key frame, and a caption. The caption comes from a captioning model if one is given, otherwise from the recognised
-words. A reviewer writes `accept`, `edit` (with the right text in the column `text`) or `reject` in the column
-`decision`. `SemiGenerator` merges the decisions: accepted segments become an annotation, which the templates turn into
-samples. A clip is used once all its rows are decided; other clips wait for the next run.
+words. The generator `auto` writes such a table of what its models are not sure of. A reviewer writes `accept`, `edit`
+(with the right text in the column `text`) or `reject` in the column `decision`. `SemiGenerator` merges the decisions:
+accepted segments become an annotation, which the templates turn into samples. A clip is used once all its rows are
+decided; other clips wait for the next run.
 """
 
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from data_gen.generators.base import DraftBatch
+from data_gen.generators.base import Draft, DraftBatch
 from data_gen.generators.template import TemplateGenerator
-from videollm.datasets.clip import Clip, Note
+from videollm.datasets.clip import Clip, Note, NoteKind
 from videollm.datasets.schema import format_time
 from videollm.datasets.text_file import lines, parse_json
 from videollm.errors import DataError
 
 DECISIONS = ("accept", "edit", "reject")
+KINDS: tuple[NoteKind, ...] = ("event", "speech")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,7 @@ class Proposal:
         caption: The proposed caption.
         decision: One of `DECISIONS`, or empty.
         text: The right caption, if the decision is `edit`.
+        kind: `event` for a caption, `speech` for words that are heard.
     """
 
     id: str
@@ -47,6 +50,7 @@ class Proposal:
     caption: str
     decision: str = ""
     text: str = ""
+    kind: NoteKind = "event"
 
     @property
     def decided_text(self) -> str | None:
@@ -70,14 +74,17 @@ class SemiGenerator:
         return [""] if rows and all(row.decided_text is not None for row in rows) else []
 
     async def make(self, clip: Clip, item: str) -> DraftBatch:
-        return DraftBatch(drafts=tuple(self._templates.drafts(self._reviewed(clip))))
+        return DraftBatch(drafts=tuple(self.drafts(clip)))
+
+    def drafts(self, clip: Clip) -> Iterator[Draft]:
+        return (replace(draft, reviewed=True) for draft in self._templates.drafts(self._reviewed(clip)))
 
     def preview(self, clip: Clip, item: str) -> str:
         return self._templates.preview(self._reviewed(clip), item)
 
     def _reviewed(self, clip: Clip) -> Clip:
         kept = [row for row in self._rows[clip.id] if row.decided_text]
-        notes = [Note(kind="event", text=row.decided_text or "", start=row.start, end=row.end) for row in kept]
+        notes = [Note(kind=row.kind, text=row.decided_text or "", start=row.start, end=row.end) for row in kept]
         return replace(clip, notes=tuple(notes), questions=(), negatives=(), dialogues=())
 
 
@@ -93,8 +100,8 @@ def read_proposals(path: Path) -> list[Proposal]:
     proposals = []
     for number, row in enumerate(rows, 1 if path.suffix == ".jsonl" else 2):  # a CSV begins with its header
         try:
-            values: dict[str, Any] = {f.name: (row[f.name] or "") for f in fields(Proposal)}
-            values |= {"start": float(row["start"]), "end": float(row["end"])}
+            values: dict[str, Any] = {f.name: (row[f.name] or "") for f in fields(Proposal) if f.name != "kind"}
+            values |= {"start": float(row["start"]), "end": float(row["end"]), "kind": row.get("kind") or "event"}
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}, row {number}: not a proposal ({error})") from error
         proposal = Proposal(**values | {"decision": values["decision"].strip().lower()})
@@ -102,6 +109,8 @@ def read_proposals(path: Path) -> list[Proposal]:
             raise DataError(
                 f"{path}, row {number}: decision {proposal.decision!r}; write one of {', '.join(DECISIONS)}"
             )
+        if proposal.kind not in KINDS:
+            raise DataError(f"{path}, row {number}: kind {proposal.kind!r}; write one of {', '.join(KINDS)}")
         if proposal.decision == "edit" and not proposal.text.strip():
             raise DataError(f"{path}, row {number}: an edit needs its text")
         proposals.append(proposal)
@@ -123,8 +132,6 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
     config = config_of(captioner or "lite")
     model = load(captioner) if captioner else None
     encoder = model.encoder if model else build_encoder(config.encoder)
-    folder = review.with_name(f"{review.stem}_frames")
-    folder.mkdir(parents=True, exist_ok=True)
     proposals = []
     for clip in clips:
         if clip.video is None:
@@ -134,35 +141,41 @@ def propose(clips: Iterable[Clip], review: Path, captioner: str | None) -> int:
         captions = {c.start_s: c.text for c in dense_captions(model, video)} if model else {}
         for segment in video.segments(config, encoder.vocabulary):
             words = ", ".join(tag.word for tag in segment.tags)
-            key_frame = _save_key_frame(clip.id, clip.video, float(segment.times_s[len(segment.times_s) // 2]), folder)
+            middle_s = float(segment.times_s[len(segment.times_s) // 2])
             proposals.append(
                 Proposal(
                     id=clip.id,
                     start=round(segment.start_s, 3),
                     end=round(segment.end_s, 3),
                     tags=", ".join(f"{tag.word} {tag.prob:.0%}" for tag in segment.tags),
-                    key_frame=f"{folder.name}/{key_frame.name}",
+                    key_frame=save_key_frame(clip.id, clip.video, middle_s, review),
                     caption=captions.get(segment.start_s, words),
                 )
             )
-    _write(review, proposals)
+    write_proposals(review, proposals)
     return len(proposals)
 
 
-def _save_key_frame(id: str, video: Path, time_s: float, folder: Path) -> Path:
+def save_key_frame(id: str, video: Path, time_s: float, review: Path) -> str:
+    """Saves the frame at a time in the folder beside the table `review`, and returns its path relative to the table.
+
+    Raises the VideoError family.
+    """
     from PIL import Image
 
     from videollm.config import SamplingConfig
     from videollm.video import decode
 
     frame = decode(video, SamplingConfig(times_s=(time_s,))).pixels[0]
+    folder = review.with_name(f"{review.stem}_frames")
+    folder.mkdir(parents=True, exist_ok=True)
     # Ids may hold slashes, and colons are not allowed in file names of Windows.
     name = f"{id}-{format_time(time_s, 1)}.jpg".replace("/", "_").replace(":", "_")
     Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / name)
-    return folder / name
+    return f"{folder.name}/{name}"
 
 
-def _write(review: Path, proposals: Sequence[Proposal]) -> None:
+def write_proposals(review: Path, proposals: Sequence[Proposal]) -> None:
     rows = [asdict(proposal) for proposal in proposals]
     with review.open("w", encoding="utf-8", newline="") as file:
         if review.suffix == ".jsonl":

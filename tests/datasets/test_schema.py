@@ -34,6 +34,14 @@ texts = st.text(min_size=1).filter(str.strip)
 times = st.floats(0, 1e4)
 
 
+FOUND = replace(GOOD, provenance=replace(GOOD.provenance, model="a + b", score=0.75, threshold=0.6, reviewed=True))
+
+
+def test_what_models_found_keeps_its_score_and_other_rows_stay_as_they_were():
+    assert Sample.from_json(FOUND.to_json()) == FOUND
+    assert not {"score", "threshold", "reviewed"} & json.loads(GOOD.to_json())["provenance"].keys()
+
+
 @given(texts, texts, st.lists(st.tuples(texts, texts), min_size=1), st.lists(st.tuples(times, times).map(sorted)))
 def test_a_sample_survives_its_line(name: str, video: str, turns: list[tuple[str, str]], spans: list[list[float]]):
     messages = [Message(role, m) for turn in turns for role, m in zip(("user", "assistant"), turn, strict=True)]
@@ -61,6 +69,7 @@ def test_a_sample_survives_its_line(name: str, video: str, turns: list[tuple[str
         ({"messages": (*TURN, Message("system", "x"), *TURN)}, "alternate"),
         ({"provenance": replace(GOOD.provenance, created="2026-01-01")}, "time zone"),
         ({"provenance": replace(GOOD.provenance, created="yesterday")}, "ISO 8601"),
+        ({"provenance": replace(GOOD.provenance, score=1.5)}, "provenance.score is 1.5"),
     ],
 )
 def test_what_is_wrong_is_said(changes: dict, reason: str):
@@ -79,6 +88,8 @@ def test_what_is_wrong_is_said(changes: dict, reason: str):
         (lambda row: row["messages"][0].update(content=None), "content None"),
         (lambda row: row.update(answer_times=[[1]]), r"\[start, end\]"),
         (lambda row: row["provenance"].pop("seed"), "no seed"),
+        (lambda row: row["provenance"].update(reviewed=1), "reviewed 1"),
+        (lambda row: row["provenance"].update(score=True), "score True"),
     ],
 )
 def test_lines_of_another_shape_are_refused(edit, reason: str):

@@ -52,6 +52,9 @@ class Provenance:
         model, prompt_sha: The language model and the hash of the prompt, or None.
         created: ISO 8601 with a time zone.
         seed: The seed of the generator, or None.
+        score: The least probability, from 0 to 1, that models give to what the sample says, or None.
+        threshold: The score from which that is taken without a review, or None.
+        reviewed: Whether a person accepted or corrected what models proposed.
     """
 
     source: str
@@ -60,6 +63,9 @@ class Provenance:
     prompt_sha: str | None
     created: str
     seed: int | None
+    score: float | None = None
+    threshold: float | None = None
+    reviewed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +123,10 @@ class Sample:
             roles = roles[1:]
         if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
             yield f"roles are {roles}; after an optional system message user and assistant alternate, assistant last"
+        for name in ("score", "threshold"):
+            value = getattr(self.provenance, name)
+            if value is not None and not 0 <= value <= 1:
+                yield f"provenance.{name} is {value}; it must be from 0 to 1"
         try:
             aware = datetime.fromisoformat(self.provenance.created).tzinfo is not None
         except ValueError:
@@ -138,7 +148,8 @@ class Sample:
         """The sample as one line of the file, without its end."""
         values = {name: getattr(self, name) for name in _NAMES}  # dataclasses.asdict would copy deeply, which is slow
         values["messages"] = [{"role": m.role, "content": m.content} for m in self.messages]
-        values["provenance"] = dataclasses.asdict(self.provenance)
+        made = dataclasses.asdict(self.provenance)
+        values["provenance"] = {name: v for name, v in made.items() if name not in _DEFAULTS or v != _DEFAULTS[name]}
         return json.dumps(values, ensure_ascii=False)
 
     @classmethod
@@ -148,8 +159,9 @@ class Sample:
         values = _fields(values, "a row", id=str, video=str, start=_NUMBER, end=_NUMBER, task=str, language=str,
                          messages=list, answer_times=list, provenance=dict)  # fmt: skip
         messages = [_fields(m, "a message", role=str, content=str) for m in values["messages"]]
-        made = _fields(values["provenance"], "provenance", source=str, generator=str, model=_TEXT, prompt_sha=_TEXT,
-                       created=str, seed=(int, type(None)))  # fmt: skip
+        made = _fields({**_DEFAULTS, **values["provenance"]}, "provenance", source=str, generator=str, model=_TEXT,
+                       prompt_sha=_TEXT, created=str, seed=(int, type(None)), score=_NUMBER, threshold=_NUMBER,
+                       reviewed=bool)  # fmt: skip
         for span in values["answer_times"]:
             if not (isinstance(span, list) and len(span) == 2 and all(_is_a(t, (int, float)) for t in span)):
                 raise DataError(f"answer_times has {span!r}; each is [start, end] in seconds")
@@ -164,12 +176,13 @@ class Sample:
 
 
 _NAMES = tuple(f.name for f in dataclasses.fields(Sample))
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Provenance) if f.default is not dataclasses.MISSING}
 _NUMBER = (int, float, type(None))
 _TEXT = (str, type(None))
 
 
 def _is_a(value: object, types: type | tuple[type, ...]) -> bool:
-    return isinstance(value, types) and not isinstance(value, bool)
+    return isinstance(value, types) and (types is bool or not isinstance(value, bool))
 
 
 def _fields(values: object, what: str, **types: type | tuple[type, ...]) -> dict[str, Any]:
