@@ -24,11 +24,10 @@ from itertools import chain, pairwise
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without stubs)
 
-from data_gen.generators.base import without_transcript
+from data_gen.generators.base import DOUBTFUL, without_transcript
 from videollm.datasets.clip import Clip
 from videollm.datasets.schema import SLACK_S, Sample, words
 
-DOUBTFUL = "doubtful"
 STEPS = (
     "schema",
     "origin",

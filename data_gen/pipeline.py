@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from os.path import relpath
 from pathlib import Path
 
-from data_gen.filters import DOUBTFUL, Filters
-from data_gen.generators.base import Draft, DraftBatch, Generator, SampleJudge
+from data_gen.filters import Filters
+from data_gen.generators.base import DOUBTFUL, Draft, DraftBatch, Generator, SampleJudge
 from data_gen.store import Reject, Store
 from videollm.datasets.annotation_file import AnnotationFile, BrokenRows, ClipReader
 from videollm.datasets.clip import Clip, Note

@@ -76,6 +76,10 @@ class SearchIndexError(VideoLLMError):
     """A search index does not exist, was made by another model, or is being written by another process."""
 
 
+class NoIndexError(SearchIndexError):
+    """There is no index in this place."""
+
+
 def printable(text: str) -> str:
     r"""Returns a text that can be written as UTF-8. File names may hold bytes that cannot, which become \udcNN."""
     return text.encode("utf-8", "backslashreplace").decode()

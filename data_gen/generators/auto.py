@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from data_gen.filters import DOUBTFUL
-from data_gen.generators.base import Doubt, Draft, DraftBatch
+from data_gen.generators.base import DOUBTFUL, Doubt, Draft, DraftBatch
 from data_gen.generators.semi import Proposal, SemiGenerator, read_proposals, save_key_frame, write_proposals
 from data_gen.generators.statements import Observer, Statement
 from data_gen.generators.template import TemplateGenerator

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import Message, Sample, format_time
 
+DOUBTFUL = "doubtful"  # the step that keeps what a person has to decide out of the samples
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:

@@ -1,41 +1,25 @@
 """Instruction data that a language model writes from an annotation, through any OpenAI-compatible server."""
 
+import itertools
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from string import ascii_uppercase
 from typing import Any
 
 from data_gen.generators.base import Draft, DraftBatch, SampleVerdict, turn, with_transcript
-from data_gen.generators.replies import REPLY_FORMATS, ReplyError, parse
+from data_gen.generators.conversation import Conversation
 from data_gen.generators.template import phrasings
+from data_gen.generators.translation import LANGUAGES, translate
 from data_gen.prompts import GenerationPrompt, prompts
 from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import Message, Sample, format_time
-from videollm.inference.openai import ChatClient, Completion, RefusedError
+from videollm.inference.openai import ChatClient
 
-ASKS = 3  # attempts to get one usable reply
 COUNT = 4  # samples or turns that a prompt asks for
 MOST_LINES = 60  # of an annotation in a prompt; a longer one is thinned out evenly
-MAX_TOKENS = 1500
-TEMPERATURE = 0.7
 SPEECH_S = 15.0  # seconds of speech in one line, about
 NEED_SAMPLES = ("translation", "judge")  # prompts about samples, not about clips
-LANGUAGES = {
-    "ar": "Arabic",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "hi": "Hindi",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "tr": "Turkish",
-    "zh": "Simplified Chinese",
-}
 KINDS = {"short": "seen", "detailed": "seen", "event": "seen", "label": "action", "speech": "heard"}
 
 
@@ -101,20 +85,12 @@ class LlmGenerator:
             completion_tokens=asked.completion_tokens,
         )
 
-    async def _translated(self, asked: "Conversation", drafts: list[Draft], language: str) -> list[Draft]:
-        prompt = prompts()["translation"]
-        contents = [message.content for draft in drafts for message in draft.messages]
-        numbered = "\n".join(f"{n}. {text}" for n, text in enumerate(contents, 1))
-        messages = prompt.render(texts=numbered, language=LANGUAGES.get(language, language))
-
-        def as_many(entries: list[dict[str, Any]]) -> None:
-            if len(entries) != len(contents):
-                raise ReplyError(f"there are {len(entries)} texts; there must be {len(contents)}")
-
-        texts = iter([entry["text"] for entry in await asked.entries(prompt, messages, as_many)])
+    async def _translated(self, asked: Conversation, drafts: list[Draft], language: str) -> list[Draft]:
+        messages = [message for draft in drafts for message in draft.messages]
+        texts = iter(await translate(asked, messages, language))
         made = []
         for origin, draft in enumerate(drafts):
-            translated = tuple(Message(m.role, text) for m, text in zip(draft.messages, texts, strict=False))
+            translated = tuple(itertools.islice(texts, len(draft.messages)))
             if translated:
                 made.append(
                     Draft(
@@ -124,7 +100,7 @@ class LlmGenerator:
                         answer_times=draft.answer_times,
                         origin=origin,
                         model=self.client.model,
-                        prompt_sha=prompt.sha,
+                        prompt_sha=prompts()["translation"].sha,
                     )
                 )
         return made
@@ -145,58 +121,6 @@ class LlmJudge:
         if entries:
             reason = None if entries[0]["good"] else entries[0]["reason"]
         return SampleVerdict(reason, asked.prompt_tokens, asked.completion_tokens)
-
-
-class Conversation:
-    """The requests of one item of work, with their cost and the reasons why replies could not be used."""
-
-    def __init__(self, client: ChatClient, seed: int):
-        self.client, self.seed = client, seed
-        self.unusable: list[str] = []
-        self.prompt_tokens = self.completion_tokens = 0
-
-    async def entries(
-        self,
-        prompt: GenerationPrompt,
-        messages: list[dict[str, str]],
-        check: Callable[[list[dict[str, Any]]], None] = lambda entries: None,
-    ) -> list[dict[str, Any]]:
-        """The entries of the first usable reply. A model that gives none is told why and asked again.
-
-        The list is empty after ASKS attempts, or if the server rejects the request. check raises ReplyError if the
-        entries do not fit the request.
-        """
-        reply_format = REPLY_FORMATS[prompt.shape]
-        for attempt in range(ASKS):
-            try:
-                reply = await self.client.complete(
-                    messages,
-                    reply_format.schema,
-                    seed=self.seed + attempt,
-                    temperature=TEMPERATURE,
-                    max_tokens=MAX_TOKENS,
-                )
-            except RefusedError:
-                self.unusable.append("rejected by the server")
-                return []
-            self._count(reply)
-            try:
-                entries = parse(reply_format, reply.text)
-                check(entries)
-                return entries
-            except ReplyError as error:
-                self.unusable.append(f"{prompt.shape}: {error}")
-                again = f"That cannot be used: {error}. Reply again, in the form asked for, with nothing else."
-                messages = [
-                    *messages[:2],
-                    {"role": "assistant", "content": reply.text},
-                    {"role": "user", "content": again},
-                ]
-        return []
-
-    def _count(self, reply: Completion) -> None:
-        self.prompt_tokens += reply.prompt_tokens
-        self.completion_tokens += reply.completion_tokens
 
 
 def annotation_notes(clip: Clip, *, heard: bool = True) -> list[Note]:

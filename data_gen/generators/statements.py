@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from data_gen.filters import stems
 from videollm.assets import cache_dir
 from videollm.chat.caption import dense_captions
 from videollm.chat.prompt_video import TOLD
+from videollm.chat.questions import singular
 from videollm.checkpoint import load
 from videollm.datasets.clip import ClipQuestion, Note
 from videollm.datasets.schema import format_time, words
@@ -123,23 +123,28 @@ class Observer:
         written = {c.start_s: c.text for c in dense_captions(self.captioner, video)} if self.captioner else {}
         model = " + ".join([*([self.config.name] if self.captioner else []), self._encoder, self._detector])
         runs: list[Statement] = []
+        shown: list[set[str]] = []  # the things that each of them names
         for segment in segments:
             sure, unsure = self._things(segment)
             text = written.get(segment.start_s) or _sentence(sure or unsure)
-            named = {thing: score for thing, score in sure.items() if not self.captioner or _names(text, thing)}
+            named = {t: score for t, score in sure.items() if not self.captioner or _is_named(t, text)}
             doubt = "" if named else "it names nothing of which the models are sure"
             start_s, score = segment.start_s, min((named or unsure).values(), default=0.0)
             if runs and (runs[-1].text, runs[-1].doubt) == (text, doubt):
                 last = runs.pop()
                 start_s, score = last.spans[0][0], min(score, last.score)
+                shown.pop()
             claim = Note(kind="event", text=text, start=start_s, end=segment.end_s)
             runs.append(Statement(claim=claim, score=score, threshold=TOLD, model=model, text=text, doubt=doubt))
+            shown.append({_noun(thing) for thing in named})
         cuts_s = {float(video.times_s[cut]) for cut in video.cuts}
-        torn: set[int] = set()
-        for number, (one, other) in enumerate(pairwise(runs)):
-            both_sure = not one.doubt and not other.doubt
-            if both_sure and other.spans[0][0] not in cuts_s and not stems(one.text) & stems(other.text):
-                torn |= {number, number + 1}
+        torn = {
+            number
+            for first, then in pairwise(range(len(runs)))
+            if shown[first] and shown[then] and not shown[first] & shown[then]
+            if runs[then].spans[0][0] not in cuts_s
+            for number in (first, then)
+        }
         for number, run in enumerate(runs):
             yield replace(run, doubt="another caption stands beside it without a cut") if number in torn else run
 
@@ -327,9 +332,13 @@ def _sentence(things: Iterable[str]) -> str:
     return f"{text[0].upper()}{text[1:]}"
 
 
-def _names(caption: str, thing: str) -> bool:
-    """Whether a caption names a thing, however many there are."""
-    return thing.lstrip("0123456789 ") in caption.lower()
+def _is_named(thing: str, caption: str) -> bool:
+    return any(name in caption.lower() for name in (_noun(thing), thing.lstrip("0123456789 ")))
+
+
+def _noun(thing: str) -> str:
+    """Returns the name of a thing of which there may be several, such as "person" of "2 people"."""
+    return singular(thing.lstrip("0123456789 "))
 
 
 def _is_said(line: Finding, findings: Findings) -> bool:

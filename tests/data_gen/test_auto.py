@@ -59,6 +59,23 @@ def test_objects_are_counted_and_what_is_less_sure_is_doubtful(observer: Observe
     assert made["How many people are seen at once, at most?"] == ("2.", 0.7, "2 without those that are less sure")
 
 
+def test_captions_that_change_without_a_cut_are_doubtful(video: EncodedVideo):
+    observer = Observer("debug")
+    observer.captioner = None  # captions list what is found
+    seen = [found("object", "cat", 0.9), found("object", "dog", 0.8, 4.0, 8.0), found("object", "dog", 0.7, 4.0, 8.0)]
+    assert len(video.cuts) == 2
+    for cuts, doubts in ((video.cuts, {""}), ((), {"another caption stands beside it without a cut"})):
+        statements = told(observer, replace(video, cuts=cuts), *seen)
+        captions = {s.text: (s.spans, s.score, s.doubt) for s in statements if s.claim.kind == "event"}
+        assert captions["1 cat can be seen."][:2] == (((0.0, 4.0),), 0.9)
+        assert captions["2 dogs can be seen."][:2] == (((4.0, 8.0),), 0.7)
+        assert {captions["1 cat can be seen."][2], captions["2 dogs can be seen."][2]} == doubts
+    more = [found("object", "dog", 0.9, 0.0, 8.0), found("object", "dog", 0.8, 4.0, 8.0)]
+    statements = told(observer, replace(video, cuts=()), *more)
+    captions = {s.text: s.doubt for s in statements if s.claim.kind == "event"}
+    assert captions["1 dog can be seen."] == captions["2 dogs can be seen."] == ""
+
+
 def test_lines_are_told_once_and_those_that_are_read_differently_are_doubtful(observer: Observer, video: EncodedVideo):
     exit = [found("text", "EXIT", 0.995), found("text", "Exit", 0.99, 8.0, 10.0)]
     made = answers(told(observer, video, *exit))

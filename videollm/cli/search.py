@@ -13,7 +13,6 @@ from videollm.cli.options import (
     add_command,
     count,
     device_arguments,
-    model_arguments,
     number,
     plain_text,
     senses_arguments,
@@ -29,7 +28,7 @@ from videollm.cli.output import (
 )
 from videollm.cli.shapes import MomentJSON
 from videollm.device_arguments import loading_options
-from videollm.errors import ConfigError, VideoError
+from videollm.errors import ConfigError, NoIndexError, VideoError
 
 if TYPE_CHECKING:
     import torch
@@ -48,12 +47,16 @@ def register(commands: Commands) -> None:
         "index",
         index,
         "make or update a search index of videos",
-        model_arguments(),
         device_arguments(language_model=False),
         senses_arguments("those that looked at the videos of the index; none for a new one"),
     )
     parser.add_argument("sources", nargs="+", help="folders, videos, or text files that list them, one a line")
     parser.add_argument("--index", required=True, metavar="DIR", help="folder, object store or LanceDB URL to keep it")
+    parser.add_argument(
+        "--model",
+        help="a preset, a checkpoint directory or a hub id, whose rows stand beside those of others (default: the "
+        "models of the index; lite for a new one)",
+    )
     parser.add_argument(
         "--workers", type=count(most=1024), metavar="N", help="videos in work at a time (default: cores, at most 8)"
     )
@@ -73,6 +76,9 @@ def _register_search(commands: Commands) -> None:
     parser = add_command(commands, "search", search, help, device_arguments())
     parser.add_argument("query", type=plain_text, nargs="?", help="text to search for")
     parser.add_argument("--index", required=True, metavar="DIR", help="what `videollm index` made")
+    parser.add_argument(
+        "--model", help="search the rows of this model only (default: those of all models of the index)"
+    )
     parser.add_argument("--like", metavar="FILE", help="search for what looks like this picture or clip")
     parser.add_argument("--start", type=number(), dest="start_s", metavar="S", help="begin --like at this second")
     parser.add_argument("--end", type=number(above=True), dest="end_s", metavar="S", help="stop --like at this second")
@@ -123,25 +129,51 @@ def index(options: Options) -> None:
     from videollm.retrieval.index import Index
 
     hide_progress_bars()
-    report = updated(
-        Index.create(options.index, options.model, device=options.device),
-        options.sources,
-        workers=options.workers,
-        ray=options.ray,
-        senses=options.senses,
-        drop_missing=options.drop_missing,
-    )
+    there = _there(options.index)
+    # What is said and seen does not depend on the model, so that filters hold for the rows of all.
+    known = sorted({sense for one in there for sense in one.table.senses()})
+    reports = {
+        model: updated(
+            Index.create(options.index, model, device=options.device),
+            options.sources,
+            workers=options.workers,
+            ray=options.ray,
+            senses=known if options.senses is None else options.senses,
+            drop_missing=options.drop_missing,
+        )
+        for model in ([options.model] if options.model else [one.model for one in there] or ["lite"])
+    }
+    if len(reports) == 1:
+        ((_, report),) = reports.items()
+        print_result(options, asdict(report), _report(options, report))
+        return
+    values = {model: asdict(report) for model, report in reports.items()}
+    texts = [f"{model}: {_report(options, report)}" for model, report in reports.items()]
+    print_result(options, {"models": values}, "\n".join(texts))
+
+
+def _there(uri: str) -> "list[Index]":
+    """Returns the rows of the models of an index, none if there is no index yet."""
+    from videollm.retrieval.index import Index
+
+    try:
+        return Index.open_models(uri)
+    except NoIndexError:
+        return []
+
+
+def _report(options: Options, report: "IndexReport") -> str:
     counts = ("added", "changed", "moved", "removed", "unchanged", "unreadable")
     lines = [
         ", ".join(f"{getattr(report, name)} {name}" for name in counts),
         f"{report.segments} segments in {options.index} ({report.seconds:.1f} s)",
         *(f"  {path}: {reason}" for path, reason in report.problems),
     ]
-    print_result(options, asdict(report), "\n".join(lines))
+    return "\n".join(lines)
 
 
 def search(options: Options) -> None:
-    from videollm.retrieval import search as searching
+    from videollm.retrieval.fusion import search_models
     from videollm.retrieval.index import Index
 
     asked = (options.query is not None) + (options.like is not None)
@@ -149,13 +181,14 @@ def search(options: Options) -> None:
         raise ConfigError("give a text to search for, a picture or clip with --like FILE, or --said or --has alone")
     hide_progress_bars()
     where = _filter(options)
-    opened = Index.open(options.index, device=options.device)
+    opened = Index.open_models(options.index, options.model, options.device)
+    opened = opened if asked else opened[:1]  # what is said and seen is the same in the rows of all
     k = options.k if options.rerank is None else max(options.k, RERANK_CANDIDATES)
-    found = searching.search(opened, _query(options, opened), k, where)
+    found = search_models(opened, lambda index: _query(options, index), k, where)
     if options.rerank is not None:
         found = _rerank(options, found)
-    lines = [_line(moment) for moment in found]
-    value = {"moments": [asdict(MomentJSON.of(moment)) for moment in found]}
+    lines = [_line(moment, len(opened) > 1) for moment in found]
+    value = {"moments": [{**asdict(MomentJSON.of(moment)), "models": moment.models} for moment in found]}
     text = "\n".join(lines) or "no video in the index matches"
     print_with_sheet(options, value, text, options.open, _panels(found))
 
@@ -207,10 +240,11 @@ def _rerank(options: Options, found: "list[Moment]") -> "list[Moment]":
     return again[: options.k]
 
 
-def _line(moment: "Moment") -> str:
+def _line(moment: "Moment", several: bool) -> str:
     subtitles = f' "{moment.text}"' if moment.text else ""
+    models = f"  [{', '.join(moment.models)}]" if several else ""
     place = f"{format_span(moment):13} {format_path(moment.path)}"
-    return f"{format_score(moment.score):>5}  {place}  {format_tags(moment.tags)}{subtitles}"
+    return f"{format_score(moment.score):>5}  {place}  {format_tags(moment.tags)}{subtitles}{models}"
 
 
 def _panels(found: "list[Moment]") -> "list[Panel]":

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from functools import cached_property
@@ -29,12 +30,18 @@ logger = logging.getLogger(__name__)
 EXACT_ROWS = 2_000_000
 
 
+MODELS = "models"  # the folder, in that of an index, of the rows of further models
+
+
 class Index:
-    """An index of the segments of videos.
+    """An index of the segments of videos, made with one model.
 
     `create` creates or opens an index, and `open` opens one. The `uri` is a folder, an object store (s3://...) or a
     LanceDB server (db://...). Derived files and the lock are in `local` in this folder, or in the cache folder if the
     index is elsewhere.
+
+    A folder may hold the rows of several models. Those of the first are in the folder itself, and those of each further
+    one in a folder of their own below `models`, which is an index too. `open_models` opens all of them.
     """
 
     def __init__(
@@ -58,7 +65,7 @@ class Index:
         exact_rows: int = EXACT_ROWS,
         device: str | torch.device | None = None,
     ) -> "Index":
-        """Opens the index at `uri`, and creates it if there is none.
+        """Opens the rows of a model in the index at `uri`, and creates what is missing.
 
         Args:
             uri: Where the index is.
@@ -68,7 +75,8 @@ class Index:
             device: The device of the encoder, see `resolve_device`.
 
         Raises:
-            SearchIndexError: If the index was made with another model.
+            SearchIndexError: If the rows were made with another version or configuration of the model, or if the index
+                is not a folder and was made with another model.
             ConfigError: If the model is a retrieval head that cannot be indexed.
         """
         config = config_to_index(model)
@@ -79,6 +87,8 @@ class Index:
             vectors = vectors_of(encoder)
             note = {**made_with, "exact_rows": exact_rows, "vectors": vectors}
             table = SegmentTable.create(place, note, vectors * encoder.embed_dim)
+            if table.made_with["model"] != model and "://" not in place:
+                table = SegmentTable.create(_beside(place, model), note, vectors * encoder.embed_dim)
         recorded = {**table.made_with, **_recipe(_recorded(table, config))}
         for name, value in made_with.items():
             if (there := recorded[name]) != value:
@@ -106,6 +116,30 @@ class Index:
         """
         table = SegmentTable.open(_absolute(uri))
         return cls(table, config_to_index(table.made_with["model"]), encoder, device)
+
+    @classmethod
+    def open_models(
+        cls, uri: str | os.PathLike[str], model: str | None = None, device: str | torch.device | None = None
+    ) -> "list[Index]":
+        """Opens the rows of every model that an index has, or of one of them.
+
+        Raises:
+            NoIndexError: If there is no index.
+            SearchIndexError: If it has no rows of `model`, or this version cannot read it.
+        """
+        place = _absolute(uri)
+        further = [] if "://" in place else sorted((Path(place) / MODELS).glob("*/"))
+        indexes = [cls.open(one, device=device) for one in (place, *further)]
+        chosen = [index for index in indexes if model in (None, index.model)]
+        if not chosen:
+            there = ", ".join(index.model for index in indexes)
+            raise SearchIndexError(f"{uri}: the index has no rows of the model {model}; it has those of {there}")
+        return chosen
+
+    @property
+    def model(self) -> str:
+        """The model that the rows were made with, as it was named."""
+        return self.table.made_with["model"]
 
     @cached_property
     def encoder(self) -> FrameEncoder:
@@ -233,6 +267,12 @@ def _recorded(table: SegmentTable, config: ModelConfig) -> ModelConfig:
     A field that did not exist when the index was made has its default.
     """
     return ModelConfig.from_dict({**config.to_dict(), **{name: table.made_with[name] for name in RECIPE}})
+
+
+def _beside(place: str, model: str) -> str:
+    """Returns the folder of the rows of a further model."""
+    name = re.sub(r"[^\w.-]+", "_", Path(model).name)[:40]
+    return str(Path(place) / MODELS / f"{name}-{hashlib.sha256(model.encode()).hexdigest()[:8]}")
 
 
 def _absolute(uri: str | os.PathLike[str]) -> str:

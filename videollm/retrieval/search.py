@@ -31,13 +31,15 @@ class Moment:
     Attributes:
         path: The video.
         start_s, end_s: Start and end of the segment, in seconds.
-        score: The cosine of its embedding with the query, plus `bonus`. Of several vectors, the nearest counts.
+        score: The cosine of its embedding with the query, plus `bonus`. Of several vectors, the nearest counts. In the
+            results of several models, what `fusion.fuse` gives.
         tags: The tags of the segment.
         text: Its subtitles.
         duration_s: The duration of the video, in seconds.
         bonus: `TEXT_WEIGHT` times the share of the words of a text query that the subtitles contain.
         row: The id of the segment's row in the index, or None if the moment does not come from one.
         is_kept: Whether the video is a file. Of a stream that was watched, only the index is left.
+        models: The models whose rows were found, where several were asked (`fusion.search_models`).
     """
 
     path: str
@@ -50,6 +52,7 @@ class Moment:
     bonus: float = 0.0
     row: int | None = None
     is_kept: bool = True
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

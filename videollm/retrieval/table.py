@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.index import FTS
 
-from videollm.errors import SearchIndexError
+from videollm.errors import NoIndexError, SearchIndexError
 
 FORMAT = 1  # of the tables; an index of another format must be made again
 _NOTE = b"videollm"  # the key of the schema's metadata under which `made_with` is stored
@@ -164,8 +164,9 @@ class SegmentTable:
 
     @classmethod
     def open(cls, uri: str) -> "SegmentTable":
-        """Opens the tables. Raises SearchIndexError if there are none, or this version cannot read them."""
-        missing = SearchIndexError(f"{uri}: no index; make one with `videollm index FOLDER --index {uri}`")
+        """Opens the tables. Raises NoIndexError if there are none, and SearchIndexError if this version cannot read
+        them."""
+        missing = NoIndexError(f"{uri}: no index; make one with `videollm index FOLDER --index {uri}`")
         if "://" not in uri and not Path(uri).is_dir():  # lancedb.connect would create the folder
             raise missing
         database = lancedb.connect(uri)

@@ -2,7 +2,8 @@
 
 The metrics follow the COCO caption evaluation (Chen et al. 2015, https://github.com/tylin/coco-caption) without its
 Java programs. Words are split by `videollm.datasets.schema.words` (lower case, no punctuation) instead of the Penn
-Treebank tokenizer. Both split a text in the same way unless it has punctuation inside words.
+Treebank tokenizer. Both split a text in the same way unless it has punctuation inside words. METEOR stands in for
+SPICE, which needs a parser in Java, because it matches words by their stems wherever they stand.
 """
 
 import math
