@@ -26,7 +26,7 @@ from data_gen.generators.translation import translate
 from data_gen.make_instructions import add_server_arguments
 from data_gen.prompts import prompts
 from data_gen.store import Reject, Store
-from videollm.datasets.schema import Sample, read
+from videollm.datasets.schema import Message, Sample, read
 from videollm.errors import DataError, VideoLLMError
 from videollm.inference.openai import ChatClient
 
@@ -74,7 +74,7 @@ async def translate_file(rows: Iterator[Sample], store: Store, client: ChatClien
         raise failed.exceptions[0] from None
 
 
-def _translated(row: Sample, messages: tuple, model: str, options: argparse.Namespace) -> Sample:
+def _translated(row: Sample, messages: tuple[Message, ...], model: str, options: argparse.Namespace) -> Sample:
     provenance = replace(
         row.provenance,
         generator=f"{row.provenance.generator} translated",

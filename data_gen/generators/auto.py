@@ -10,8 +10,9 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from data_gen.generators.base import DOUBTFUL, Doubt, Draft, DraftBatch
+from data_gen.generators.observer import Observer
 from data_gen.generators.semi import Proposal, SemiGenerator, read_proposals, save_key_frame, write_proposals
-from data_gen.generators.statements import Observer, Statement
+from data_gen.generators.statement import Statement
 from data_gen.generators.template import TemplateGenerator
 from data_gen.store import Store
 from videollm.datasets.clip import Clip, ClipQuestion, Note

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from data_gen.generators.auto import AutoGenerator
+from data_gen.generators.observer import Observer
 from data_gen.generators.semi import read_proposals
-from data_gen.generators.statements import Observer, Statement
+from data_gen.generators.statement import Statement
 from data_gen.make_instructions import main
 from videollm.datasets.clip import Clip, ClipQuestion
 from videollm.datasets.schema import check, read

@@ -128,8 +128,9 @@ class Index:
             SearchIndexError: If it has no rows of `model`, or this version cannot read it.
         """
         place = _absolute(uri)
-        further = [] if "://" in place else sorted((Path(place) / MODELS).glob("*/"))
-        indexes = [cls.open(one, device=device) for one in (place, *further)]
+        # `videos` is created last, so that an index without it was interrupted and has no rows.
+        further = [] if "://" in place else sorted((Path(place) / MODELS).glob("*/videos.lance"))
+        indexes = [cls.open(one, device=device) for one in (place, *(table.parent for table in further))]
         chosen = [index for index in indexes if model in (None, index.model)]
         if not chosen:
             there = ", ".join(index.model for index in indexes)

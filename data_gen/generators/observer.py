@@ -7,20 +7,21 @@ below a threshold or if another model contradicts it.
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
+from data_gen.generators.statement import Statement, below, merged, when
 from videollm.assets import cache_dir
 from videollm.chat.caption import dense_captions
 from videollm.chat.prompt_video import TOLD
 from videollm.chat.questions import singular
 from videollm.checkpoint import load
 from videollm.datasets.clip import ClipQuestion, Note
-from videollm.datasets.schema import format_time, words
+from videollm.datasets.schema import words
 from videollm.encoders.build import build_encoder
 from videollm.encoders.presence import UNLIKELY, presence
 from videollm.encoders.tags import is_below
@@ -38,37 +39,6 @@ SPOKEN = 0.6  # least mean probability of the words of a sentence that is taken 
 WRITTEN = 0.99  # the same of the characters of a line
 LETTERS = 3  # letters and digits of a line; shorter ones are mostly texture
 ALIKE = 0.6  # share of characters from which two readings may be of one line
-FINE_S = 5.0  # seconds; times of shorter spans are written in tenths of a second
-
-Span = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Statement:
-    """One thing that models say of a video.
-
-    Args:
-        claim: A note, or a question with its answer.
-        score: The least probability, from 0 to 1, of what it is made of.
-        threshold: The score from which it is taken without a review.
-        model: The models that say it, with the versions of their weights.
-        text: The claim as a person reads it in a review.
-        doubt: Why a person has to decide, or "".
-    """
-
-    claim: Note | ClipQuestion
-    score: float
-    threshold: float
-    model: str
-    text: str = ""
-    doubt: str = ""
-
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        """When it is seen or heard, in seconds."""
-        if isinstance(self.claim, ClipQuestion):
-            return self.claim.answer_times
-        return ((self.claim.start or 0.0, self.claim.end or 0.0),)
 
 
 class Observer:
@@ -173,8 +143,8 @@ class Observer:
             least = PERSON_SCORE if name == "person" else OBJECT_SCORE
             scores = _scores(findings, name)
             tracks = [f for f in findings.of("object") if f.text == name and f.score >= min(least, scores[0])]
-            spans = _merged((f.start_s, f.end_s) for f in tracks)
-            doubt = _below(scores[0], least)
+            spans = merged((f.start_s, f.end_s) for f in tracks)
+            doubt = below(scores[0], least)
             if name in self.encoder.vocabulary.words and self._share(name, segments) < UNLIKELY:
                 doubt = "the frame encoder finds it unlikely"
             told = Statement(
@@ -193,7 +163,7 @@ class Observer:
             yield told
             if doubt:  # the other questions presuppose it
                 continue
-            yield replace(told, claim=_when(f"When can {plural(name)} be seen?", spans))
+            yield replace(told, claim=when(f"When can {plural(name)} be seen?", spans))
             sure, most = object_counts(findings)[name], findings.at_once()[name]
             yield replace(
                 told,
@@ -247,7 +217,7 @@ class Observer:
                 threshold=SPOKEN,
                 model="subtitles" if said.score == 1 else self._listener,  # Whisper is never certain
                 text=said.text,
-                doubt=_below(said.score, SPOKEN),
+                doubt=below(said.score, SPOKEN),
             )
 
     def _texts(self, findings: Findings) -> Iterator[Statement]:
@@ -265,7 +235,7 @@ class Observer:
         told = [self._line(readings) for readings in lines]
         yield from told
         if told and not any(statement.doubt for statement in told):  # otherwise the list may lack a line
-            spans = _merged(span for statement in told for span in statement.spans)
+            spans = merged(span for statement in told for span in statement.spans)
             answer = f"{', '.join(_quoted(_best(readings)) for readings in lines)}."
             listed = ClipQuestion(kind="text", question="What is written here?", answer=answer, answer_times=spans)
             yield replace(told[0], claim=listed, score=min(statement.score for statement in told))
@@ -273,14 +243,14 @@ class Observer:
     def _line(self, readings: Sequence[Finding]) -> Statement:
         """Returns what the readings of one line say."""
         best = _best(readings)
-        doubt = _below(best.score, WRITTEN)
+        doubt = below(best.score, WRITTEN)
         if len("".join(words(best.text))) < LETTERS:
             doubt = "it is short"
         elif len(others := {" ".join(words(reading.text)) for reading in readings}) > 1:
             doubt = f"it is read as {', '.join(sorted(others))}"
-        spans = _merged((reading.start_s, reading.end_s) for reading in readings)
+        spans = merged((reading.start_s, reading.end_s) for reading in readings)
         return Statement(
-            claim=_when(f"When can the text {_quoted(best)} be read?", spans),
+            claim=when(f"When can the text {_quoted(best)} be read?", spans),
             score=best.score,
             threshold=WRITTEN,
             model=self._reader,
@@ -289,26 +259,9 @@ class Observer:
         )
 
 
-def _when(question: str, spans: tuple[Span, ...]) -> ClipQuestion:
-    decimals = 1 if any(end - start < FINE_S for start, end in spans) else 0
-    parts = [f"from {format_time(start, decimals)} to {format_time(end, decimals)}" for start, end in spans]
-    return ClipQuestion(kind="when", question=question, answer=f"{', '.join(parts)}.".capitalize(), answer_times=spans)
-
-
 def _scores(findings: Findings, name: str) -> list[float]:
     """Returns the scores of the tracks of a kind of object, the best first."""
     return sorted((f.score for f in findings.of("object") if f.text == name), reverse=True)
-
-
-def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Joins spans that overlap or touch."""
-    made: list[Span] = []
-    for start, end in sorted(spans):
-        if made and start <= made[-1][1]:
-            made[-1] = made[-1][0], max(end, made[-1][1])
-        else:
-            made.append((start, end))
-    return tuple(made)
 
 
 def _alike(one: str, other: str) -> float:
@@ -321,10 +274,6 @@ def _best(readings: Sequence[Finding]) -> Finding:
 
 def _quoted(line: Finding) -> str:
     return f'"{line.text}"'
-
-
-def _below(score: float, least: float) -> str:
-    return "" if score >= least else f"{score:.0%} is below {least:.0%}"
 
 
 def _sentence(things: Iterable[str]) -> str:
