@@ -84,6 +84,13 @@ def test_search_asks_every_model_or_the_one_that_is_named(place: Path, capsys: p
     assert frame[0]["score"] == pytest.approx(1) and frame[0]["models"] == ["debug", head]
 
 
+def test_a_loaded_encoder_opens_its_own_rows(place: Path):
+    first, second = Index.open_models(place / "idx")
+    assert [first.model, second.model] == ["debug", str(place / "head")]
+    for index in (first, second):
+        assert Index.open(place / "idx", index.encoder).table.uri == index.table.uri
+
+
 def test_filters_hold_for_the_rows_of_all(place: Path, capsys: pytest.CaptureFixture[str]):
     capsys.readouterr()
     for query in ([], [ASKED]):

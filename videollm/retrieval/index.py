@@ -108,13 +108,18 @@ class Index:
 
         Args:
             uri: Where the index is.
-            encoder: A loaded encoder. None loads that of the index when it is first needed.
+            encoder: A loaded encoder, whose rows are opened if the index has those of several models. None takes the
+                rows of the first model, and loads its encoder when it is first needed.
             device: The device of the encoder that is loaded, see `resolve_device`.
 
         Raises:
             SearchIndexError: If there is no index, or this version cannot read it.
         """
-        table = SegmentTable.open(_absolute(uri))
+        place = _absolute(uri)
+        table = SegmentTable.open(place)
+        if encoder is not None and table.made_with["revision"] != encoder.revision:
+            others = map(SegmentTable.open, _further(place))
+            table = next((one for one in others if one.made_with["revision"] == encoder.revision), table)
         return cls(table, config_to_index(table.made_with["model"]), encoder, device)
 
     @classmethod
@@ -128,9 +133,7 @@ class Index:
             SearchIndexError: If it has no rows of `model`, or this version cannot read it.
         """
         place = _absolute(uri)
-        # `videos` is created last, so that an index without it was interrupted and has no rows.
-        further = [] if "://" in place else sorted((Path(place) / MODELS).glob("*/videos.lance"))
-        indexes = [cls.open(one, device=device) for one in (place, *(table.parent for table in further))]
+        indexes = [cls.open(one, device=device) for one in (place, *_further(place))]
         chosen = [index for index in indexes if model in (None, index.model)]
         if not chosen:
             there = ", ".join(index.model for index in indexes)
@@ -274,6 +277,13 @@ def _beside(place: str, model: str) -> str:
     """Returns the folder of the rows of a further model."""
     name = re.sub(r"[^\w.-]+", "_", Path(model).name)[:40]
     return str(Path(place) / MODELS / f"{name}-{hashlib.sha256(model.encode()).hexdigest()[:8]}")
+
+
+def _further(place: str) -> list[str]:
+    """Returns where the rows of further models are."""
+    # `videos` is created last, so that an index without it was interrupted and has no rows.
+    tables = [] if "://" in place else sorted((Path(place) / MODELS).glob("*/videos.lance"))
+    return [str(table.parent) for table in tables]
 
 
 def _absolute(uri: str | os.PathLike[str]) -> str:
