@@ -14,9 +14,9 @@ from tests.parity import load_parity
 from tests.train import processes
 from train.data.batches import PairBatch, TextBatch
 from train.data.text_changes import VerbSwap, mask_words
+from train.tasks.loss_inputs import LossInputs
 from train.tasks.losses import (
     AlignmentModel,
-    LossInputs,
     MaskedFrames,
     MaskedTubes,
     TextCaption,

@@ -23,7 +23,7 @@ Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class SeenShot:
     """A part of the video in which the same is seen: words of tags, and how many of each thing. Nothing where neither
     is known."""
 
@@ -81,18 +81,18 @@ def ordered(
             return _change(seen)
 
 
-def shots(encoder: FrameEncoder, segments: Sequence[SegmentFeatures]) -> list[Shot]:
+def shots(encoder: FrameEncoder, segments: Sequence[SegmentFeatures]) -> list[SeenShot]:
     """Returns what is seen, in order. Neighbouring segments that show the same are one shot."""
-    made: list[Shot] = []
+    made: list[SeenShot] = []
     for segment in segments:
         words, counts = tuple(t.word for t in segment.tags), seen_counts(encoder, segment.findings, [segment])
-        shot = Shot(segment.start_s, segment.end_s, words, counts, (segment,))
+        shot = SeenShot(segment.start_s, segment.end_s, words, counts, (segment,))
         joined = _joined(encoder, made[-1], shot) if made else None
         made = [*made, shot] if joined is None else [*made[:-1], joined]
     return made
 
 
-def _joined(encoder: FrameEncoder, first: Shot, second: Shot) -> Shot | None:
+def _joined(encoder: FrameEncoder, first: SeenShot, second: SeenShot) -> SeenShot | None:
     """One shot of two that may show the same, such as "llama" and "mammal" or "plant" and "1 plant"; else None.
 
     Words are as special as they are known.
@@ -108,7 +108,7 @@ def _joined(encoder: FrameEncoder, first: Shot, second: Shot) -> Shot | None:
     else:
         return None
     counts = first.counts | second.counts
-    return Shot(first.start_s, second.end_s, words, counts, (*first.segments, *second.segments))
+    return SeenShot(first.start_s, second.end_s, words, counts, (*first.segments, *second.segments))
 
 
 def spans_of(
@@ -200,7 +200,7 @@ def _one_of_two(
     return Grounded(_sentence(noun(chosen)), cited(found[chosen][1]))
 
 
-def _told(seen: Sequence[Shot]) -> Grounded:
+def _told(seen: Sequence[SeenShot]) -> Grounded:
     """What is seen in shots, in order."""
     texts = dict.fromkeys(shot.text for shot in seen if shot.text)
     if not texts:
@@ -208,14 +208,14 @@ def _told(seen: Sequence[Shot]) -> Grounded:
     return Grounded(_sentence(", then ".join(texts)), cited([s for shot in seen if shot.text for s in shot.sightings]))
 
 
-def _timeline(seen: Sequence[Shot]) -> Grounded:
+def _timeline(seen: Sequence[SeenShot]) -> Grounded:
     if not any(shot.text for shot in seen):
         return Grounded(CANNOT_TELL)
     lines = (f"{format_time(s.start_s)}-{format_time(s.end_s)} {s.text or 'unclear'}" for s in seen)
     return Grounded(f"{'; '.join(lines)}.", cited([s for shot in seen if shot.text for s in shot.sightings]))
 
 
-def _things(seen: Sequence[Shot]) -> Grounded:
+def _things(seen: Sequence[SeenShot]) -> Grounded:
     """How many different things can be named, and which."""
     names = dict.fromkeys(name for shot in seen for name in (*map(noun, shot.words), *map(noun, shot.counts)))
     if not names:
@@ -225,7 +225,7 @@ def _things(seen: Sequence[Shot]) -> Grounded:
     )
 
 
-def _change(seen: Sequence[Shot]) -> Grounded:
+def _change(seen: Sequence[SeenShot]) -> Grounded:
     named = [shot for shot in seen if shot.text]
     sightings = [s for shot in named for s in shot.sightings]
     if named and named[0].text != named[-1].text:
