@@ -1,7 +1,7 @@
 """What the losses of stage 1 read of a batch.
 
-Shapes: B pairs of a video and a text, C pairs of all ranks, T frames, N tokens per frame, Q queries, W Q-Former width, E
-shared width.
+Shapes: B pairs of a video and a text, C pairs of all ranks, T frames, N tokens per frame, Q queries, W Q-Former width,
+E shared width.
 """
 
 from functools import cached_property
