@@ -129,6 +129,14 @@ def test_ranks_must_share_the_batch(monkeypatch: pytest.MonkeyPatch):
         training_arguments(STAGE2["debug_stage2"])
 
 
+@pytest.mark.parametrize("instructions", [set(), {"avx512_bf16"}, {"amx_bf16"}])
+def test_a_cpu_without_bfloat16_computes_in_float32(instructions: set[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+    monkeypatch.setenv("VIDEOLLM_DEVICE", "cpu")
+    assert training_arguments(STAGE2["world_stage2"]).bf16 == bool(instructions)
+    assert not training_arguments(STAGE2["world_stage2"].changed(bf16=False)).bf16
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_field_of_any_recipe_lacks_help_and_names_are_unique(family: str):
     """A name that two parts of a recipe shared would be one option for two fields."""

@@ -35,7 +35,11 @@ class OptimizerConfig:
 class ParallelismConfig:
     """Precision, and how a step is spread over GPUs and ranks."""
 
-    bf16: bool = option(False, "Compute in bfloat16 where that is safe (autocast); parameters stay in float32.")
+    bf16: bool = option(
+        False,
+        "Compute in bfloat16 where that is safe (autocast); parameters stay in float32. A CPU without instructions for "
+        "bfloat16 computes in float32, which is faster there.",
+    )
     zero_stage: int = option(
         0,
         "DeepSpeed ZeRO stage: 1 shards the optimizer, 2 also gradients, 3 also parameters; 0: no DeepSpeed.",
