@@ -11,6 +11,7 @@ from videollm.chat.questions import Question, is_person, one_by_one, read_questi
         ("How many people are there?", Question("count", "person")),
         ("how many dogs can you see in the video", Question("count", "dog")),
         ("How many people are there at 0:05?", Question("count", "person", 5.0)),
+        ("Is there a dog between 0:04 and 0:08?", Question("exists", "dog", 4.0, end_s=8.0)),
         ("Count the wine glasses.", Question("count", "wine glass")),
         ("Is there a bridge?", Question("exists", "bridge")),
         ("Are there any trees in the video?", Question("exists", "trees")),

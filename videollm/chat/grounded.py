@@ -44,8 +44,9 @@ def ground(
     if asked is None:
         return None
     if asked.time_s is not None:
-        findings = findings.part(asked.time_s, asked.time_s + 1)
-        segments = [s for s in segments if s.start_s <= asked.time_s < s.end_s]
+        end_s = asked.time_s + 1 if asked.end_s is None else asked.end_s
+        findings = findings.part(asked.time_s, end_s)
+        segments = [s for s in segments if s.start_s < end_s and asked.time_s < s.end_s]
         if not segments:
             return Grounded(f"The video has ended before {format_time(asked.time_s)}.")
     if asked.asks == "greeting":

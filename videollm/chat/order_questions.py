@@ -30,7 +30,8 @@ _HERE = rf"(?: (?:here|in it|in {_VIDEO}|on (?:the )?screen))?"
 _A = r"(?:an? |the |any |some |this |that )?"
 _BE, _DO, _CAN = r"(?:is|are|was|were)", r"(?:do|does|did)", r"(?:can|could)"
 _SHOWN = r"(?:shown|seen|visible|there|present|on screen|in view)"
-_SEEN = rf"(?:{_BE} {_SHOWN}|{_CAN} be seen|appears?|comes?|happens?|{_CAN} (?:you|we|i) see|{_DO} (?:you|we|i) see)"
+_SEE = rf"(?:{_CAN}|{_DO}) (?:you|we|i) see"
+_SEEN = rf"(?:{_BE} {_SHOWN}|{_CAN} be seen|appear(?:s|ed)?|comes?|came|happen(?:s|ed)?|{_SEE})"
 _WHEN = r"(?:when|at (?:what|which) (?:time|moment)|from when to when)"
 _THAT = rf"(?: (?:that )?(?:{_BE} )?(?:shown|seen|appears|visible))?"
 _WRITE = r"(?:describe|caption|list|give|write|make|show|tell me)"
@@ -38,6 +39,7 @@ _SCENE = r"(?:the (?:scene|video|subject|picture)|this video|anything|something|
 _NEXT = r"(?: next| directly| right| immediately)?"
 _FORMS: tuple[tuple[AsksOrder, str], ...] = (
     ("length", rf"how long (?:{_BE} {_VIDEO}|{_DO} {_VIDEO} (?:last|take|go on))"),
+    ("length", rf"when {_DO} {_VIDEO} (?:end|finish|stop)"),
     ("length", rf"what {_BE} the (?:length|duration)(?: of {_VIDEO})?"),
     ("when", rf"{_WHEN} {_DO} {_A}(.+?) (?:first )?appear{_HERE}"),
     ("when", rf"{_WHEN} {_BE} {_A}(.+?) (?:first )?{_SHOWN}{_HERE}"),
@@ -73,7 +75,8 @@ _FORMS: tuple[tuple[AsksOrder, str], ...] = (
 FORMS: list[tuple[AsksOrder, re.Pattern[str]]] = [(asks, re.compile(form)) for asks, form in _FORMS]
 _MOMENT = re.compile(
     rf"(?:what(?:'s| {_BE})?|describe what {_BE}|tell me what {_BE})? ?"
-    rf"(?:{_SEEN}|{_SHOWN}|happening|going on|in {_VIDEO}|{_DO} {_VIDEO} show){_HERE}"
+    rf"(?:{_SEEN}|{_SHOWN}|happening|going on|in {_VIDEO}|{_DO} {_VIDEO} show)?{_HERE}"
+    rf"|(?:describe|caption|summari[sz]e)(?: {_VIDEO}| it| what happens)?"
 )
 
 

@@ -5,7 +5,7 @@ form, or in another language, is the language model's.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from videollm.models.notes import plural
@@ -116,7 +116,6 @@ _DESCRIBE = re.compile(
     r"|(?:tell me|list|name) .*"
 )
 _ONE_TIME = re.compile(r"\b(first|last|begin\w*|start\w*|end|ends|before|after|when|times?|timeline|each|at \d)\b")
-_CLOCK = re.compile(r"\bat (\d+):(\d\d)\b")
 _TIME = r"(?<![\d:.])\d{1,3}:[0-5]\d(?::[0-5]\d)?(?!:?\d)"
 _SPAN = re.compile(rf"({_TIME})(?: ?(?:to|until|and|-|\u2013) ?({_TIME}))?")
 _AT_OR_BETWEEN = re.compile(
@@ -128,19 +127,20 @@ _SINGULARS = {plural(name): name for name in NAMES}
 @dataclass(frozen=True, slots=True)
 class Question:
     """asks: what for. thing: the words that it is about, in the singular where they name something the detector knows;
-    `one_by_one` divides several things. time_s: the one time that is asked about, None for the whole video. quoted:
-    words in quotation marks."""
+    `one_by_one` divides several things. time_s, end_s: the time that is asked about, or the start and end of the part;
+    None for the whole video. quoted: words in quotation marks."""
 
     asks: Asks
     thing: str = ""
     time_s: float | None = None
     quoted: str = ""
+    end_s: float | None = None
 
 
 def asked_time(text: str) -> float | None:
     """The one time, in seconds, that a question is about; None if it names none or several."""
-    clocks = _CLOCK.findall(text)
-    return 60.0 * int(clocks[0][0]) + int(clocks[0][1]) if len(clocks) == 1 else None
+    times_s = times_in(text)
+    return times_s[0] if times_s is not None and times_s[1] is None else None
 
 
 def told_spans(answer: str) -> list[tuple[float, float]]:
@@ -171,27 +171,35 @@ def _seconds(time: str) -> float:
 
 def read_question(text: str) -> Question | None:
     """The question, None where its form is not one of these."""
-    time_s, quoted = asked_time(text), re.search('["\u201c](.+?)["\u201d]', text)
-    words = " ".join(_CLOCK.sub("", text).lower().replace("\u2019", "'").strip(" ?.!\n").split())
-    words = _POLITE.sub("", words)
+    quoted, times_s = re.search('["\u201c](.+?)["\u201d]', text), times_in(text)
+    question = _read(spoken_words(text), quoted[1] if quoted else "")
+    if question is None or times_s is None:
+        return question
+    if question.asks == "describe":  # see `videollm.chat.order_questions`
+        return None
+    time_s, end_s = times_s
+    return replace(question, time_s=time_s, end_s=end_s)
+
+
+def _read(words: str, quoted: str) -> Question | None:
     if asks := _about_sound(words):
-        return Question(asks, words, time_s, quoted[1] if quoted else "")
+        return Question(asks, words, quoted=quoted)
     if found := _COUNT.fullmatch(words):
-        return Question("unknown") if _SCENES.search(found[1]) else Question("count", singular(found[1]), time_s)
+        return Question("unknown") if _SCENES.search(found[1]) else Question("count", singular(found[1]))
     if _GREETING.fullmatch(words):
         return Question("greeting")
     for form in _EXISTS:
         if found := form.fullmatch(words):
-            return Question("exists", singular(found[1]), time_s)
+            return Question("exists", singular(found[1]))
     if re.match(r"(?:what|which|read)\b", words) and _WRITING.search(words) and _READ.search(words):
-        return Question("written", words, time_s)
+        return Question("written", words)
     if _UNKNOWN.fullmatch(words):
         return Question("unknown")
     if re.match(r"who\b", words):
-        return Question("who", time_s=time_s)
+        return Question("who")
     if (found := _WHICH.fullmatch(words)) and not _ORDER.search(words):
-        return Question("which", found[1], time_s)
-    if _DESCRIBE.fullmatch(words) and not _ONE_TIME.search(words) and time_s is None:
+        return Question("which", found[1])
+    if _DESCRIBE.fullmatch(words) and not _ONE_TIME.search(words):
         return Question("describe")
     return Question("unknown") if asks_yes_or_no(words) and not _ORDER.search(words) else None
 
