@@ -154,7 +154,9 @@ def test_moments_timelines_and_changes():
     assert ask("Does the scene change?", still, NOTHING) == "No, it shows a tabby throughout."
     assert ask("Does the scene change?", segments("cat", ""), NOTHING) == CANNOT_TELL
     tracked = Findings(senses=("objects",), found=(seen("cat", 4, 8),))
-    assert ask("What changes?", segments("cat", "cat", findings=tracked)) == "No, it shows 1 cat throughout."
+    assert ask("What changes?", segments("cat", "cat", findings=tracked)) == "No, it shows a cat throughout."
+    two = Findings(senses=("objects",), found=(seen("cat", 0, 8), seen("cat", 1, 8)))
+    assert ask("What appears last?", segments("cat", "cat", findings=two)) == "2 cats."
 
 
 def test_evidence_is_where_it_is_shown():

@@ -35,8 +35,9 @@ class SeenShot:
 
     @property
     def text(self) -> str:
-        words = (noun(word) for word in self.words if word not in self.counts)
-        return ", ".join([*words, *(counted(name, count) for name, count in self.counts.items())])
+        words = (noun(w) if self.counts.get(w, 1) == 1 else counted(w, self.counts[w]) for w in self.words)
+        things = (counted(name, count) for name, count in self.counts.items() if name not in self.words)
+        return ", ".join([*words, *things])
 
     @property
     def sightings(self) -> list[Sighting]:
