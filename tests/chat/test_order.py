@@ -108,6 +108,9 @@ def test_times_are_those_of_what_is_seen():
     assert ask("When is the espresso shown?") == "From 0:04 to 0:08."
     assert ask("When is the animal shown?") == "From 0:00 to 0:04."  # the cat
     assert ask("How long is the video?") == "0:12."
+    unsure = Findings(senses=("objects",), found=(seen("person", 0, 4), seen("person", 8, 11, 0.4)))
+    parts = segments("cat", "espresso", "rocket", findings=unsure)
+    assert ask("When does the person appear?", parts, unsure) == "From 0:00 to 0:04."
 
 
 def test_nothing_is_said_of_what_was_not_seen():
@@ -188,3 +191,5 @@ def test_a_description_gets_the_words_it_lacks():
         "The video shows a tabby, then a rocket. An espresso is seen."
     )
     assert found.completed("A cat, an espresso, a rocket.") == "A cat, an espresso, a rocket."
+    found = ground(ENCODER, "Describe the video.", NOTHING, segments("tabby", "cat", "animal"))  # type: ignore[arg-type]
+    assert found and found.completed(CANNOT_TELL) == "A tabby is seen."

@@ -186,7 +186,10 @@ def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequ
 
 def _described(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded | None:
     said, counts = findings.of("speech"), seen_counts(encoder, findings, segments)
-    words = {tag.word: kin(tag.word, encoder.vocabulary) for segment in segments for tag in segment.tags}
+    words: dict[str, frozenset[str]] = {}
+    for tag in (tag for segment in segments for tag in segment.tags):
+        if words.keys().isdisjoint(own := kin(tag.word, encoder.vocabulary)):  # "mammal" after "llama" is no news
+            words[tag.word] = own
     if not counts and not said and not words:
         return None
     seen = [f for f in findings.of("object") if f.text in counts]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from videollm.chat.answer import CANNOT_TELL, NOBODY, NOT_LOOKED, Grounded
 from videollm.chat.order_questions import OrderQuestion
 from videollm.chat.questions import is_person
-from videollm.chat.sightings import Sighting, cited, seen_counts, shown, tagged
+from videollm.chat.sightings import LEAST_AGREED, Sighting, cited, seen_counts, shown, tagged
 from videollm.datasets.schema import format_time
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.tags import is_below
 from videollm.features.encode import SegmentFeatures
-from videollm.models.notes import counted
+from videollm.models.notes import PERSON_SCORE, counted
 from videollm.models.nouns import noun
 from videollm.senses.finding import Findings
 
@@ -118,7 +118,8 @@ def spans_of(
     """Returns when a thing is seen, in order, and the segments that show it. Both are empty where it is not known."""
     name = "person" if is_person(thing) else thing
     if name in seen_counts(encoder, findings, segments):
-        tracks = [f for f in findings.of("object") if f.text == name]
+        least = PERSON_SCORE if name == "person" else LEAST_AGREED
+        tracks = [f for f in findings.of("object") if f.text == name and f.score >= least]
         sightings = [
             (s, max((f.score for f in tracks if f in s.findings.found), default=0.0))
             for s in segments
