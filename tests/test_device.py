@@ -10,10 +10,20 @@ def test_a_named_dtype_is_taken_as_it_is():
     assert resolve_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
 
 
-def test_auto_on_cpu_follows_the_instruction_set():
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    assert resolve_dtype("auto", "cpu") == (torch.bfloat16 if native else torch.float32)
+@pytest.mark.parametrize(
+    ("capabilities", "faster"),
+    [
+        ({"cpu_name": "AMD EPYC", "avx2": True}, torch.float32),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+    ],
+)
+def test_auto_on_a_cpu_is_the_dtype_that_it_multiplies_faster(
+    capabilities: dict[str, object], faster: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert resolve_dtype("auto", "cpu") == faster
 
 
 def test_auto_elsewhere_is_float32():
