@@ -19,11 +19,13 @@ from serve.runtime.stream_pictures import StreamPictures
 from serve.security.auth import account_of
 from serve.security.fetch import Resolve, is_public, resolve
 from videollm.cli.live_shapes import event_json
+from videollm.config import split_sense
 from videollm.errors import VideoLLMError
 from videollm.live.memory import LiveSegment
-from videollm.live.objects import SENSE
+from videollm.live.objects import SENSE as OBJECTS
 from videollm.live.session import WINDOW_S
 from videollm.live.source import StreamSource
+from videollm.live.speech import SENSE as SPEECH
 from videollm.live.standing import Alert
 from videollm.live.watcher import LiveWatcher, WatchEvent
 from videollm.live.webhook import Webhook
@@ -184,10 +186,11 @@ class StreamRegistry:
         webhook = await self._webhook(service, request.webhook)
         stream = WatchedStream(owner, request, asyncio.get_running_loop())
         engine, _ = service.blocking_engine_for(owner)
-        objects = None
-        if SENSE in service.used_senses:
-            with suppress(APIError):  # the log has said why; the stream is watched without
-                objects = await service.sense_loader.load(SENSE)
+        senses = {}
+        for sense in service.used_senses:
+            if (name := split_sense(sense)[0]) in (OBJECTS, SPEECH):
+                with suppress(APIError):  # the log has said why; the stream is watched without
+                    senses[name] = await service.sense_loader.load(sense)
         make = partial(
             LiveWatcher,
             service.model,
@@ -198,7 +201,7 @@ class StreamRegistry:
             compute=service.executor.run_blocking,
             memory_bytes=limits.decode_bytes,
             on_frame=stream.pictures.add,
-            objects=objects,
+            **senses,
         )
         with api_errors("source"):
             stream.start(await service.executor.run(make), webhook)

@@ -52,9 +52,9 @@ def alerts(stream: WatchedStream, labels: Labels) -> str:
 
 
 def timeline(stream: WatchedStream, labels: Labels) -> str:
-    """The latest segments of a stream, the latest first."""
+    """The latest segments of a stream and what was said, the latest first."""
     return TEMPLATES.get_template("live_timeline.html").render(
-        cells=_latest(stream, ("segment",), MAX_CELLS), labels=labels
+        cells=_latest(stream, ("segment", "speech"), MAX_CELLS), labels=labels
     )
 
 

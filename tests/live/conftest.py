@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,24 +15,42 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 
 from scripts.live_sources import HLSServer
 from videollm.live.reader import StreamEvent, StreamFrame, StreamReader
 from videollm.live.source import StreamSource
+from videollm.video.audio import SAMPLE_RATE
 
 FPS, SIDE = 10, 64
 WAIT_S = 120.0  # a machine whose cores are shared takes long to start a process
 
 
-def write_clip(path: Path, seconds: int, container: str | None = None, **options: str) -> Path:
-    """Writes a clip whose pictures are as bright as the second in which they are shown, with a key frame a second."""
+def write_clip(
+    path: Path,
+    seconds: int,
+    container: str | None = None,
+    *,
+    sound: torch.Tensor | None = None,
+    codec: str = "aac",
+    **options: str,
+) -> Path:
+    """Writes a clip whose pictures are as bright as the second in which they are shown, with a key frame a second, and
+    with the samples `sound`."""
     with av.open(str(path), "w", format=container, options=options) as output:
         video = output.add_stream("libx264", rate=FPS, options={"g": str(FPS), "preset": "ultrafast", "bf": "0"})
         video.width, video.height, video.pix_fmt = SIDE, SIDE, "yuv420p"
+        audio: Any = output.add_stream(codec, rate=SAMPLE_RATE, layout="mono") if sound is not None else None
         for number in range(seconds * FPS):
             pixels = np.full((SIDE, SIDE, 3), brightness(number / FPS), np.uint8)
             output.mux(video.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
-        output.mux(video.encode(None))
+            if sound is not None:
+                at, length = number * SAMPLE_RATE // FPS, SAMPLE_RATE // FPS
+                frame = av.AudioFrame.from_ndarray(sound[at : at + length].numpy()[None], "fltp", "mono")
+                frame.rate, frame.pts, frame.time_base = SAMPLE_RATE, at, Fraction(1, SAMPLE_RATE)
+                output.mux(audio.encode(frame))
+        for stream in filter(None, (video, audio)):
+            output.mux(stream.encode(None))
     return path
 
 

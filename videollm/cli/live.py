@@ -16,6 +16,7 @@ from videollm.cli.options import (
     model_arguments,
     number,
     plain_text,
+    sense_names,
 )
 from videollm.cli.output import hide_progress_bars, print_result, to_json
 from videollm.device_arguments import loading_options
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from videollm.live.webhook import Webhook
     from videollm.model import Model
     from videollm.senses.objects import ObjectSense
+    from videollm.senses.speech import SpeechSense
+
+LIVE_SENSES = ("objects", "speech")
 
 
 def register(commands: Commands) -> None:
@@ -81,13 +85,16 @@ def register(commands: Commands) -> None:
     parser.add_argument("--index", metavar="DIR", help="write all segments to a search index")
     parser.add_argument(
         "--senses",
-        choices=["objects", "none"],
-        help="objects: find people and 79 kinds of things, and follow them (default: objects if the model uses them)",
+        type=sense_names,
+        metavar="NAMES",
+        help="objects (find people and 79 kinds of things, and follow them), speech (write down what is said), "
+        "objects,speech, speech=DIRECTORY for another Whisper, or none (default: the model's)",
     )
 
 
 def watch(options: Options) -> None:
     from videollm.chat.load import load_to_chat
+    from videollm.config import split_sense
     from videollm.live.captions import CaptionFile
     from videollm.live.memory import LiveSegment
     from videollm.live.reader import StreamEnded
@@ -100,6 +107,9 @@ def watch(options: Options) -> None:
     )
     if not options.when and (options.alerts or options.webhook or options.clips):
         raise ConfigError("--alerts, --webhook and --clips are about what --when waits for; give --when TEXT")
+    unfit = [sense for sense in options.senses or () if split_sense(sense)[0] not in LIVE_SENSES]
+    if unfit:
+        raise ConfigError(f"a stream is not watched for {', '.join(unfit)}; --senses takes objects, speech or none")
     hide_progress_bars()
     with ExitStack() as opened:
         captions = opened.enter_context(CaptionFile(options.captions)) if options.captions else None
@@ -111,7 +121,8 @@ def watch(options: Options) -> None:
             options.clips.mkdir(parents=True, exist_ok=True)
         model = load_to_chat(options.model, **loading_options(options))
         # After the model: OpenVINO's telemetry forks when it converts the encoder, and LanceDB's threads end with that.
-        index = _stream_indexer(options, source) if options.index else None
+        objects, speech = _objects(options, model), _speech(options, model)
+        index = _stream_indexer(options, source, listens=speech is not None) if options.index else None
         watcher = LiveWatcher(
             model,
             source,
@@ -120,7 +131,8 @@ def watch(options: Options) -> None:
             index=index,
             clips=options.clips,
             give_up_s=options.give_up,
-            objects=_objects(options, model),
+            objects=objects,
+            speech=speech,
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             # In another thread, because the queue that it writes to may be locked by the one that is interrupted.
@@ -143,9 +155,8 @@ def _objects(options: Options, model: "Model") -> "ObjectSense | None":
     from videollm.live.objects import SENSE
     from videollm.senses.objects import ObjectSense
 
-    if SENSE not in (model.config.senses if options.senses is None else (options.senses,)):
+    if SENSE not in _senses(options, model):
         return None
-
     try:
         return ObjectSense(device=model.device)
     except AssetError as error:
@@ -153,11 +164,35 @@ def _objects(options: Options, model: "Model") -> "ObjectSense | None":
         return None
 
 
-def _stream_indexer(options: Options, source: "StreamSource") -> "StreamIndexer":
+def _speech(options: Options, model: "Model") -> "SpeechSense | None":
+    """Returns what writes down what is said. Without its weights, nobody does, which is said."""
+    from videollm.live.speech import SENSE
+
+    directory = _senses(options, model).get(SENSE)
+    if directory is None:
+        return None
+    from videollm.senses.speech import ASSET, SpeechSense
+
+    try:
+        return SpeechSense(directory or f"asset:{ASSET}", device=model.device)
+    except AssetError as error:
+        print(f"without speech: {error}", file=sys.stderr)
+        return None
+
+
+def _senses(options: Options, model: "Model") -> dict[str, str]:
+    """Returns the senses in use, each with its directory or ""."""
+    from videollm.config import split_sense
+
+    return dict(split_sense(sense) for sense in (model.config.senses if options.senses is None else options.senses))
+
+
+def _stream_indexer(options: Options, source: "StreamSource", *, listens: bool) -> "StreamIndexer":
     from videollm.live.indexing import StreamIndexer
     from videollm.retrieval.index import Index
 
-    return StreamIndexer(Index.create(options.index, options.model, device=options.device), source.label)
+    index = Index.create(options.index, options.model, device=options.device)
+    return StreamIndexer(index, source.label, listens=listens)
 
 
 def _send(value: dict[str, Any], alerts: TextIO | None, webhook: "Webhook | None") -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def event_json(event: "WatchEvent") -> dict[str, Any]:
-    """Returns an object whose field `event` names what it is: segment, alert, clip, answer, problem, connected, lost or
-    ended."""
+    """Returns an object whose field `event` names what it is: segment, speech, alert, clip, answer, problem, connected,
+    lost or ended."""
     from videollm.live import reader, watcher
     from videollm.live.memory import LiveSegment
     from videollm.live.session import LiveAnswer
@@ -28,6 +28,8 @@ def event_json(event: "WatchEvent") -> dict[str, Any]:
     match event:
         case LiveSegment():
             return {"event": "segment", **segment_json(event)}
+        case watcher.LiveSentence(start=start, end=end, text=text, language=language):
+            return {"event": "speech", **_span(start, end), "text": text, "language": language}
         case Alert():
             return {"event": "alert", **alert_json(event)}
         case LiveAnswer():
@@ -38,8 +40,8 @@ def event_json(event: "WatchEvent") -> dict[str, Any]:
             if problem:
                 return {"event": "clip", "file": path, "problem": problem}
             return {"event": "clip", "file": path, "start": date_json(start), "end": date_json(end)}
-        case reader.StreamConnected(clips=clips):
-            return {"event": "connected", "clips": clips}
+        case reader.StreamConnected(clips=clips, sound=sound):
+            return {"event": "connected", "clips": clips, "sound": sound}
         case reader.StreamLost(reason=reason, retry_s=retry_s):
             return {"event": "lost", "reason": reason, "retry_s": retry_s}
         case reader.StreamEnded(reason=reason):
@@ -88,6 +90,8 @@ def event_line(event: "WatchEvent") -> str:
         case LiveSegment():
             seen = "; ".join(filter(None, (listed(object_counts(event.findings)), format_tags(event.tags))))
             return "  ".join(filter(None, (format_clock(event.start), seen or "unclear", event.text)))
+        case watcher.LiveSentence(start=start, text=text):
+            return f'{format_clock(start)}  "{text}"'
         case Alert():
             said = f": {event.answer}" if event.answer else f" ({event.score:.2f})"
             return f"{format_clock(event.time)}  ALERT {event.when}: {event.state}{said}"

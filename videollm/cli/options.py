@@ -116,7 +116,7 @@ def senses_arguments(default: str = "the model's") -> Arguments:
     parser = Arguments(add_help=False)
     parser.add_argument(
         "--senses",
-        type=_senses,
+        type=sense_names,
         metavar="NAMES",
         help="what else is found in the video: speech, objects, text, faces, sounds=DIRECTORY (an audio classifier of "
         f"transformers); several as speech,objects; speech=DIRECTORY for another Whisper; or none "
@@ -125,7 +125,8 @@ def senses_arguments(default: str = "the model's") -> Arguments:
     return parser
 
 
-def _senses(text: str) -> tuple[str, ...]:
+def sense_names(text: str) -> tuple[str, ...]:
+    """Returns the senses that a user has written, see `split_sense`."""
     from videollm.config import split_sense
     from videollm.errors import ConfigError
 

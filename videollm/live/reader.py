@@ -1,6 +1,6 @@
 """Reads a source in a worker process, and starts another one when it fails.
 
-Shapes: H and W pixels of a frame.
+Shapes: H and W pixels of a frame, S samples.
 """
 
 import json
@@ -19,6 +19,7 @@ import torch
 
 from videollm.live.packets import ClipRequest
 from videollm.live.source import StreamSource
+from videollm.video.audio import SAMPLE_RATE, AudioPiece
 from videollm.video.container import MAX_ASPECT
 
 START_S = 120.0  # longest wait for a worker to begin, which imports take on a busy machine
@@ -28,6 +29,7 @@ GIVE_UP_S = 300.0
 MEMORY_BYTES = 2 << 30  # of a worker
 WAITING_EVENTS = 4  # that the consumer has not taken; after that the worker waits, or drops frames of a live source
 LINE_BYTES = 1 << 16
+MOST_SAMPLES = 4 * SAMPLE_RATE  # of a piece of sound
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
@@ -39,11 +41,19 @@ class StreamFrame:
     time: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamSound:
+    """A piece of sound. audio: its samples float32 (S,), mono, and its time in seconds since 1970."""
+
+    audio: AudioPiece
+
+
 @dataclass(frozen=True, slots=True)
 class StreamConnected:
-    """The source has been opened. clips: whether its packets can be copied into clips."""
+    """The source has been opened. clips: whether its packets can be copied into clips. sound: whether it has sound."""
 
     clips: bool
+    sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,7 @@ class ClipWritten:
     end: float = 0.0
 
 
-StreamEvent: TypeAlias = StreamFrame | StreamConnected | StreamLost | StreamEnded | ClipWritten
+StreamEvent: TypeAlias = StreamFrame | StreamSound | StreamConnected | StreamLost | StreamEnded | ClipWritten
 
 
 @dataclass(slots=True)
@@ -82,7 +92,7 @@ class StreamStats:
 
     Attributes:
         frames: Frames that the consumer has been given.
-        dropped: Frames that were dropped because the consumer was slow.
+        dropped: Frames and seconds of sound that were dropped because the consumer was slow.
         lost: Packets and pictures that were damaged.
         late: Frames that came after a later one.
         jumps: How often the source's clock has jumped.
@@ -109,6 +119,7 @@ class StreamReader:
         source: What is read.
         short_side: The pixels of the shorter side of frames.
         events: The queue. Of one without a size, nothing is ever dropped and memory may grow.
+        listens: Whether sound is read too.
         give_up_s: Seconds.
     """
 
@@ -118,10 +129,11 @@ class StreamReader:
         short_side: int,
         events: "queue.Queue[Any]",
         *,
+        listens: bool = False,
         give_up_s: float = GIVE_UP_S,
         memory_bytes: int = MEMORY_BYTES,
     ):
-        self.source, self.short_side, self.events = source, short_side, events
+        self.source, self.short_side, self.listens, self.events = source, short_side, listens, events
         self.give_up_s, self.memory_bytes = give_up_s, memory_bytes
         self.stats = StreamStats()
         self._before = StreamStats()  # of the workers that have ended
@@ -189,7 +201,8 @@ class StreamReader:
         environment = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
             assert worker.stdin is not None and worker.stdout is not None
-            request = {"source": asdict(self.source), "short_side": self.short_side, "memory_bytes": self.memory_bytes}
+            request = {"source": asdict(self.source), "short_side": self.short_side, "listens": self.listens}
+            request["memory_bytes"] = self.memory_bytes
             try:
                 worker.stdin.write(json.dumps(request).encode() + b"\n")
                 worker.stdin.flush()
@@ -218,12 +231,18 @@ class StreamReader:
             timeout_s = None if self._has_ended else silent_s
             match message["kind"]:
                 case "opened":
-                    self._put(StreamConnected(bool(message["clips"])))
+                    self._put(StreamConnected(bool(message["clips"]), bool(message["sound"])))
                 case "frame":
                     height, width, channels = message["shape"]
                     if channels != 3 or not 0 < height * width <= MAX_ASPECT * self.short_side**2:
                         raise ValueError("a frame of this shape was not asked for")
                     self._show(pipe.exactly(3 * height * width, timeout_s), height, width, float(message["time"]))
+                case "sound":
+                    if not 0 < message["samples"] <= MOST_SAMPLES:
+                        raise ValueError("a piece of sound of this length was not asked for")
+                    data = pipe.exactly(2 * message["samples"], timeout_s)
+                    samples = torch.from_numpy(np.frombuffer(data, np.int16) / np.float32(1 << 15))
+                    self._put(StreamSound(AudioPiece(float(message["time"]), samples)))
                 case "stats":
                     for name in ("dropped", "lost", "late", "jumps"):
                         setattr(self.stats, name, getattr(self._before, name) + int(message[name]))

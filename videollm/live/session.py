@@ -3,6 +3,7 @@
 Shapes: T frames, H and W pixels.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -19,16 +20,19 @@ from videollm.inference.sampling import GenerationConfig
 from videollm.live.memory import LiveSegment, StreamMemory
 from videollm.live.objects import LiveObjects
 from videollm.live.segmenter import LiveSegmenter
+from videollm.live.speech import SENSE as SPEECH
 from videollm.live.window import LiveWindow, asked_window, format_clock, with_clock_times
 from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 from videollm.models.visual_prompting import VISUAL_TOKEN_ID, VisualPrompting
+from videollm.senses.finding import Finding
 from videollm.senses.objects import ObjectSense
 
 # The rolling window holds at least the last minute. It grows to half as much again before its oldest part leaves it,
 # because all that stays must then be read anew: the keys and values of a segment depend on what is before it.
 WINDOW_S, LONGEST_WINDOW_S = 60.0, 90.0
 QUESTION_TOKENS = 256  # of the context that a question may take, with the words around it
+MOST_SENTENCES = 2_000  # that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,22 @@ class LiveSession:
         fps: The rate at which frames come.
         engine: What runs the language model. None runs it in this process.
         objects: What finds people and things. None: nobody looks for them.
+        listens: Whether somebody writes down what is said, for `hear`.
+
+    Attributes:
+        has_sound: Whether the stream has sound.
+        latest: The time of the latest frame.
     """
 
     def __init__(
-        self, model: Model, name: str, fps: float, *, engine: Engine | None = None, objects: ObjectSense | None = None
+        self,
+        model: Model,
+        name: str,
+        fps: float,
+        *,
+        engine: Engine | None = None,
+        objects: ObjectSense | None = None,
+        listens: bool = False,
     ):
         self.model, self.name = model, name
         self.engine = engine or LocalEngine(model.llm, model.processor.stop_ids)
@@ -78,7 +94,9 @@ class LiveSession:
         self._rolling: list[LiveSegment] = []
         self._cache = PromptCache()
         self._read = 0  # tokens at the beginning of the cache that stand for complete segments
-        self.latest = 0.0  # time of the latest frame
+        self._listens, self._said = listens, deque[Finding](maxlen=MOST_SENTENCES)
+        self.has_sound = True
+        self.latest = 0.0
 
     def look(self, pixels: torch.Tensor, times: Sequence[float]) -> list[dict[str, float]] | None:
         """Looks for people and things in frames uint8 (T,3,H,W), before these are added.
@@ -92,6 +110,10 @@ class LiveSession:
         self.latest = times[-1]
         return self._remember(self._segmenter.add(pixels, times, features.to("cpu")))
 
+    def hear(self, sentences: Sequence[Finding]) -> None:
+        """Takes what is said, with times in seconds since 1970. It may come later than the frames of its time."""
+        self._said += sentences
+
     def finish(self) -> list[LiveSegment]:
         """Ends the segment that is not complete, because the stream has ended or was lost."""
         return self._remember(self._segmenter.finish())
@@ -99,11 +121,22 @@ class LiveSession:
     def segments(self, start: float, end: float = float("inf")) -> list[LiveSegment]:
         """Returns the segments that have a part between two times, with the one that is not complete yet."""
         last = self._open_segment()
-        return [*self.memory.between(start, end), *([last] if last and last.end > start and last.start < end else ())]
+        parts = [*self.memory.between(start, end), *([last] if last and last.end > start and last.start < end else ())]
+        return [self._with_speech(part) for part in parts]
 
     def _open_segment(self) -> LiveSegment | None:
         segment = self._segmenter.open_segment()
         return self._with_objects(segment) if segment is not None else None
+
+    def _with_speech(self, segment: LiveSegment) -> LiveSegment:
+        """Returns a segment with the sentences that begin in it."""
+        if not self._listens:
+            return segment
+        said = [s for s in self._said if segment.start <= s.start_s < segment.end]
+        findings = segment.findings
+        found = tuple(sorted((*findings.found, *said), key=lambda finding: finding.start_s))
+        senses = (*findings.senses, SPEECH)
+        return replace(segment, findings=replace(findings, senses=senses, found=found, sound=self.has_sound))
 
     def _with_objects(self, segment: LiveSegment) -> LiveSegment:
         if self._objects is None:
@@ -177,7 +210,7 @@ class LiveSession:
 
     def _rolling_prompt(self, question: str, parts: Sequence[LiveSegment]) -> tuple[PromptVideo, Prompt, int]:
         """Returns the prompt about the rolling window, and the number of its tokens up to the last complete segment."""
-        video = PromptVideo(self.model, LiveWindow.of(self.name, parts))
+        video = PromptVideo(self.model, LiveWindow.of(self.name, [self._with_speech(part) for part in parts]))
         prompt = self.model.processor([Message("user", question)], video.segments, length_s=LONGEST_WINDOW_S)
         complete = len(self._rolling) * self.model.config.temporal.queries
         visual = [at for at, token in enumerate(prompt.ids) if token == VISUAL_TOKEN_ID][:complete]

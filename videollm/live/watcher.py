@@ -29,13 +29,17 @@ from videollm.live.reader import (
     StreamFrame,
     StreamLost,
     StreamReader,
+    StreamSound,
 )
 from videollm.live.session import LiveAnswer, LiveSession
 from videollm.live.source import StreamSource
+from videollm.live.speech import LiveSpeech
 from videollm.live.standing import Alert, StandingQuestion
 from videollm.live.window import format_date
 from videollm.model import Model
+from videollm.senses.finding import Finding
 from videollm.senses.objects import ObjectSense
+from videollm.senses.speech import SpeechSense
 
 if TYPE_CHECKING:
     from videollm.live.indexing import StreamIndexer
@@ -61,8 +65,26 @@ class LiveProblem:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class LiveSentence:
+    """Something that was said. start, end: in seconds since 1970. language: as an ISO 639-1 code."""
+
+    start: float
+    end: float
+    text: str
+    language: str
+
+
 WatchEvent: TypeAlias = (
-    LiveSegment | Alert | LiveAnswer | LiveProblem | ClipWritten | StreamConnected | StreamLost | StreamEnded
+    LiveSegment
+    | LiveSentence
+    | Alert
+    | LiveAnswer
+    | LiveProblem
+    | ClipWritten
+    | StreamConnected
+    | StreamLost
+    | StreamEnded
 )
 
 
@@ -82,6 +104,7 @@ class LiveWatcher:
         memory_bytes: The memory of the process that reads the source.
         on_frame: Is called with each frame that was looked at.
         objects: What finds people and things. None: nobody looks for them.
+        speech: What writes down what is said. None: nobody listens.
     """
 
     def __init__(
@@ -99,17 +122,22 @@ class LiveWatcher:
         memory_bytes: int = MEMORY_BYTES,
         on_frame: Callable[[StreamFrame], None] | None = None,
         objects: ObjectSense | None = None,
+        speech: SpeechSense | None = None,
     ):
         self.source, self.describe, self.index, self.clips = source, describe, index, clips
-        self.session = LiveSession(model, source.name, source.fps, engine=engine, objects=objects)
+        listens = speech is not None
+        self.session = LiveSession(model, source.name, source.fps, engine=engine, objects=objects, listens=listens)
         known = {"detects": objects is not None, "fitted": bool(model.config.senses)}
         self.standing = [StandingQuestion(text, model.encoder, **known) for text in standing]
         self._encoder, self._compute, self._on_frame = model.encoder, compute or _call, on_frame
         self._events: queue.Queue[Any] = queue.Queue(WAITING_EVENTS)
         self._can_clip = self._stopping = False
         self.lag_s = 0.0
+        # All of a file is heard. What a live source says must not wait.
+        self._speech = LiveSpeech(speech, self._compute, waits=not source.is_live) if speech is not None else None
         short_side = max(model.encoder.image_size, objects.short_side if objects is not None else 0)
-        self.reader = StreamReader(source, short_side, self._events, give_up_s=give_up_s, memory_bytes=memory_bytes)
+        limits = {"give_up_s": give_up_s, "memory_bytes": memory_bytes}
+        self.reader = StreamReader(source, short_side, self._events, listens=listens, **limits)
 
     def ask(self, question: LiveQuestion) -> None:
         """Has a question answered, from any thread. A `LiveAnswer` or `LiveProblem` follows."""
@@ -131,18 +159,25 @@ class LiveWatcher:
                 if isinstance(event, StreamFrame):
                     frames, held = self._batch(event)
                     yield from self._see(frames)
+                    yield from self._said()
                     continue
                 match event:
+                    case StreamSound():
+                        self._hear(event)
                     case LiveQuestion():
                         yield self._answer(event)
-                    case StreamConnected(clips=clips):
-                        self._can_clip = clips
+                    case StreamConnected(clips=clips, sound=sound):
+                        self._can_clip, self.session.has_sound = clips, sound
                         yield event
                     case StreamLost():
                         yield from self._complete(self.session.finish())
+                        if self._speech is not None:
+                            self._speech.pause()
                         yield event
                     case StreamEnded():
                         yield from self._complete(self.session.finish())
+                        if self._speech is not None and not self._stopping:
+                            yield from self._tell_said(self._speech.finish())
                         yield from self._last_clips()
                         yield event
                         return
@@ -150,6 +185,8 @@ class LiveWatcher:
                         yield event
         finally:
             self.reader.stop()
+            if self._speech is not None:
+                self._speech.stop()
             if self.index is not None:
                 self.index.close()
 
@@ -178,10 +215,27 @@ class LiveWatcher:
                 event = self._events.get_nowait()
             except queue.Empty:
                 break
+            if isinstance(event, StreamSound):
+                self._hear(event)
+                continue
             if not isinstance(event, StreamFrame) or event.pixels.shape != first.pixels.shape:
                 return frames, [event]
             frames.append(event)
         return frames, []
+
+    def _hear(self, sound: StreamSound) -> None:
+        if self._speech is not None:
+            self._speech.hear(sound.audio)
+
+    def _said(self) -> Iterator[LiveSentence]:
+        return self._tell_said(self._speech.ready()) if self._speech is not None else iter(())
+
+    def _tell_said(self, sentences: list[Finding]) -> Iterator[LiveSentence]:
+        self.session.hear(sentences)
+        for sentence in sentences:
+            if self.index is not None:
+                self.index.hear(sentence)
+            yield LiveSentence(sentence.start_s, sentence.end_s, sentence.text, sentence.language or "")
 
     def _see(self, frames: list[StreamFrame]) -> Iterator[WatchEvent]:
         segments, alerts = self._compute(self._take, frames)

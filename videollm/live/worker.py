@@ -2,7 +2,7 @@
 
 A hostile or broken source can crash this process and nothing else. Its standard input has a line of JSON that says what
 to read, then a line for each clip to write; it ends with its input. Its output has lines of JSON, and after a line
-"frame" the picture's bytes.
+"frame" or "sound" the bytes of the picture or of the samples.
 """
 
 import json
@@ -27,6 +27,7 @@ from videollm.errors import FOREIGN, VideoLLMError, reason_of
 from videollm.live.clock import LATE_S, StreamClock
 from videollm.live.opening import opened
 from videollm.live.packets import ClipRequest, PacketRing, can_be_copied
+from videollm.live.sound import SoundDecoder
 from videollm.live.source import StreamSource
 from videollm.video.container import MAX_ASPECT, MAX_PIXELS
 from videollm.video.orientation import Orientation
@@ -69,10 +70,18 @@ class _Output:
 
 
 class _Player:
-    """Decodes one source and sends its frames."""
+    """Decodes one source and sends its frames, and its sound if somebody `listens`."""
 
-    def __init__(self, source: StreamSource, short_side: int, output: _Output, commands: "queue.Queue[ClipRequest]"):
+    def __init__(
+        self,
+        source: StreamSource,
+        short_side: int,
+        listens: bool,
+        output: _Output,
+        commands: "queue.Queue[ClipRequest]",
+    ):
         self.source, self.short_side, self.output, self.commands = source, short_side, output, commands
+        self.listens = listens
         self.is_paced = source.kind in ("file", "http")
         self.clock = StreamClock(source.is_live, self.is_paced)
         self.scaler = VideoReformatter()
@@ -97,7 +106,10 @@ class _Player:
             self.tick_s = float(video.time_base or 0)
             context.thread_count, context.options = 1, {"max_pixels": str(MAX_PIXELS)}
             ring = PacketRing(video, sound) if can_be_copied(video) else None
-            self.output.send({"kind": "opened", "clips": ring is not None})
+            heard = None
+            if self.listens and sound is not None and sound.codec_context is not None:
+                heard = SoundDecoder(sound.codec_context)
+            self.output.send({"kind": "opened", "clips": ring is not None, "sound": sound is not None})
             self.has_end |= container.duration is not None and self.source.kind == "http"
             streams = [video] if sound is None else [video, sound]
             for packet, waited in _arrivals(container.demux(streams)):
@@ -108,14 +120,19 @@ class _Player:
                 if stamp is None or packet.time_base is None:
                     self.lost += 1
                     continue
+                is_new = growing is None or growing.has_waited  # what is in the file already is not live
                 if packet.stream_index != video.index:
                     if ring is not None and self.started is not None:
                         ring.add(packet, float(stamp * packet.time_base) + self.clock.shift_s)
+                    if heard is not None and self.started is not None and is_new:
+                        self._tell_sound(heard.add(packet, self.clock.shift_s))
                     continue
-                if growing is None or growing.has_waited:  # what is in the file already is not live
+                if is_new:
                     self._take(packet, float(stamp * packet.time_base), waited, context, ring)
             for frame in _decoded(context, None) or ():
                 self._show(frame)
+            if heard is not None:
+                self._tell_sound(heard.end())
             self.end("", final=self.has_end)
             # Who has not seen the last frames yet may still ask for clips.
             while True:
@@ -191,6 +208,10 @@ class _Player:
         image = self.scaler.reformat(frame, *size, "rgb24", interpolation=Interpolation.BICUBIC, threads=1)
         return self.orientation.apply(image.to_ndarray())
 
+    def _tell_sound(self, pieces: Iterator[tuple[float, np.ndarray]]) -> None:
+        for time_s, samples in pieces:
+            self.output.send({"kind": "sound", "time": time_s, "samples": len(samples)}, samples.tobytes())
+
     def _report(self, behind_s: float) -> None:
         if time.monotonic() - self.reported >= STATS_S:
             self.reported = time.monotonic()
@@ -258,7 +279,7 @@ def main() -> None:
     source, commands = StreamSource(**request["source"]), queue.Queue[ClipRequest]()
     threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
     output = _Output(drops=source.is_live)
-    player = _Player(source, request["short_side"], output, commands)
+    player = _Player(source, request["short_side"], request["listens"], output, commands)
     try:
         player.play()
     except VideoLLMError as error:

@@ -126,9 +126,9 @@ ENGLISH = Labels(
     live_alerts="Alerts",
     live_no_alerts="Nothing yet of: {when}",
     live_states={"begins": "begins", "ends": "ends"},
-    live_timeline="What is seen",
-    live_note="The parts of the stream are listed here with what is seen in them, the latest first, in the server's "
-    "time. A stream ends when nobody has looked at it for ten minutes.",
+    live_timeline="What is seen and said",
+    live_note="The parts of the stream are listed here with what is seen and said in them, the latest first, in the "
+    "server's time. A stream ends when nobody has looked at it for ten minutes.",
     live_unclear="unclear",
     live_ask="Ask about the stream",
     live_about="What the question is about",

@@ -2,22 +2,29 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
+import torch
 
-from scripts.live_sources import HLSServer
+from scripts.live_sources import SECONDS, HLSServer
 from tests.live.conftest import WAIT_S, write_clip
+from tests.senses.test_speech import SHORT, SHORT_TEXT, sound, words
 from tests.serve.conftest import Server, Start, asked
+from videollm.video.audio import SAMPLE_RATE
 
 KEY, OTHER = "a-key-of-the-first-user", "a-key-of-the-second-user"
 
 
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HLSServer]:
-    server = HLSServer(tmp_path_factory.mktemp("hls"), write_clip)
+    said = sound(SHORT)
+    pauses = torch.zeros(SECONDS, 10 * SAMPLE_RATE)[: SECONDS // 10]
+    pauses[:, : len(said)] = said  # every ten seconds
+    server = HLSServer(tmp_path_factory.mktemp("hls"), partial(write_clip, sound=pauses.flatten()))
     yield server
     server.close()
 
@@ -25,7 +32,7 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HLSServer]:
 @pytest.fixture(scope="module")
 def watching(start: Start, camera: HLSServer) -> Server:
     options = ["--model", "debug", "--camera", f"door={camera.url}", "--allow-remote", "--streams", "2"]
-    options += ["--senses", "objects"]
+    options += ["--senses", "objects,speech"]
     return start(*options, VIDEOLLM_API_KEYS=f"{KEY},{OTHER}")
 
 
@@ -73,7 +80,11 @@ def test_a_camera_is_watched_and_asked_about(watching: Server, camera: HLSServer
     used = answer["receipt"]["videos"][0]
     assert answer["choices"][0]["finish_reason"] and used["frames"] >= 8 and used["duration"] <= 45
     assert used["starts_at"][:10] == segment["start"][:10]
-    assert segment["objects"] == {} and used["senses"] == ["objects"]  # looked for in empty pictures
+    assert segment["objects"] == {} and used["senses"] == ["objects", "speech"]  # empty pictures
+
+    sentence = events(watching, made["id"], "speech")[-1][1]
+    assert words(sentence["text"]) == SHORT_TEXT and sentence["language"] == "en"
+    assert segment["start"] <= sentence["end"]
 
     now = call(watching, "GET", f"/streams/{made['id']}").json()
     assert now["status"] == "connected" and now["counts"]["frames"] >= 8 and now["bytes"] > 0 and now["lag_s"] < 30

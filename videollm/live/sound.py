@@ -1,0 +1,76 @@
+"""Decodes the sound of a source to pieces that speech recognition reads.
+
+Shapes: S samples.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
+
+from videollm.video.audio import SAMPLE_RATE, TOLERANCE_S
+
+PIECE_S = 1.0
+
+
+class SoundDecoder:
+    """Decodes packets to mono int16 at `SAMPLE_RATE`, in pieces of `PIECE_S` or less where the sound is interrupted.
+
+    context: The codec context of the audio stream.
+    """
+
+    def __init__(self, context: Any):
+        self._context = context
+        self._begin()
+
+    def add(self, packet: Any, shift_s: float) -> Iterator[tuple[float, np.ndarray]]:
+        """Yields complete pieces: the time of the first sample, and the samples (S,).
+
+        shift_s: What is added to the timestamps of the packet.
+        """
+        try:
+            frames = self._context.decode(packet)
+        except FFmpegError:  # a damaged packet leaves a gap
+            return
+        for frame in frames:
+            if frame.time is None:
+                continue
+            time = frame.time + shift_s
+            if self._start is not None and abs(time - self._end_s) > TOLERANCE_S:
+                yield from self.end()
+            if self._start is None:
+                self._start = self._end_s = time
+            self._end_s += frame.samples / frame.sample_rate
+            frame.pts = None  # the resampler would fill gaps by its own rule
+            self._keep(self._resampler.resample(frame))
+            if self._count >= PIECE_S * SAMPLE_RATE:
+                yield self._take()
+
+    def end(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Yields the last piece, and expects that what comes next does not follow it."""
+        if self._start is not None:
+            self._keep(self._resampler.resample(None))
+            if self._count:
+                yield self._take()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        self._start: float | None = None  # time of the first sample that is held
+        self._end_s = 0.0  # time at which the next frame is expected
+        self._held: list[np.ndarray] = []
+
+    @property
+    def _count(self) -> int:
+        return sum(map(len, self._held))
+
+    def _keep(self, frames: list[Any]) -> None:
+        self._held += [frame.to_ndarray()[0] for frame in frames]
+
+    def _take(self) -> tuple[float, np.ndarray]:
+        assert self._start is not None
+        time, samples = self._start, np.concatenate(self._held)
+        self._start, self._held = time + len(samples) / SAMPLE_RATE, []
+        return time, samples
