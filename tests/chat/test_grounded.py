@@ -145,6 +145,30 @@ def test_several_things_are_told_one_by_one():
     assert ask("Is there a person and a word7?") == f"Person: Yes, 2 people. Word7: {CANNOT_TELL}"
 
 
+def test_how_many_there_are_is_no_yes_or_no():
+    assert ask("Are there three dogs?") == ask("Is there only one dog?") == "1 dog."
+    assert ask("Are there many people?") == "2 people."
+    assert ask("Are there two windows?") == CANNOT_TELL
+    assert ask("Are there no dogs?") == "A dog is seen." and ask("Are there no people?") == "2 people are seen."
+    assert ask("Are there no zebras?") == CANNOT_TELL
+
+
+def test_what_is_said_of_a_thing_is_not_affirmed():
+    assert ask("Is there a black dog?") == ask("Is there a dog on the roof?") == (
+        "A dog is seen; I cannot tell more about it."
+    )
+    assert ask("Is there a happy person?") == "2 people are seen; I cannot tell more about them."
+    assert ask("Is there a black zebra?") == "No."
+    assert ask("Is there a green word7?") == CANNOT_TELL
+
+
+def test_what_was_counted_is_compared():
+    assert ask("Are there more people than dogs?") == "Yes, 2 people and 1 dog."
+    assert ask("Are there fewer people than dogs?") == "No, 2 people and 1 dog."
+    assert ask("Are there as many dogs as people?") == "No, 1 dog and 2 people."
+    assert ask("Are there more dogs than zebras?") == CANNOT_TELL
+
+
 def test_a_kind_of_thing_is_answered_with_the_tags_below_it():
     words = Words(Vocabulary(("cat", "dog", "boat", "animal"), (3, 3, -1, -1)))
 

@@ -43,6 +43,16 @@ from videollm.chat.questions import Question, is_person, one_by_one, read_questi
         ("Which objects are there?", Question("describe")),
         ("What are we looking at?", Question("describe")),
         ("Can you count the dogs?", Question("count", "dog")),
+        ("So how many dogs are there?", Question("count", "dog")),
+        ("Isn't there a cat?", Question("exists", "cat")),
+        ("There is a cat, right?", Question("exists", "cat")),
+        ("The video shows a cat, doesn't it?", Question("exists", "cat")),
+        ("Is there a cat in the whole video?", Question("exists", "cat")),
+        ("Is there a cat on the sofa?", Question("exists", "cat on the sofa")),
+        ("Are there no cats?", Question("exists", "no cats")),
+        ("Name the animal.", Question("which", "animal")),
+        ("Are there more cups than cats?", Question("compare", "are there more cups than cats")),
+        ("Is there more than one cat?", Question("exists", "more than one cat")),
     ],
 )
 def test_forms(text: str, asked: Question):
@@ -125,6 +135,7 @@ def test_several_things():
     assert one_by_one("cat or a dog") == ["cat", "dog"]
     assert one_by_one("cat, a dog and any birds") == ["cat", "dog", "birds"]
     assert one_by_one("black and white cat") == ["black and white cat"]
+    assert one_by_one("both a cat and a dog") == ["cat", "dog"]
 
 
 def test_people_whatever_is_said_of_them():

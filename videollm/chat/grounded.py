@@ -12,14 +12,25 @@ from dataclasses import replace
 from videollm.chat.answer import CANNOT_TELL, NOBODY, NOT_LOOKED, Grounded, be
 from videollm.chat.order import ordered
 from videollm.chat.order_questions import read_order
-from videollm.chat.questions import PEOPLE, Question, asks_yes_or_no, is_person, one_by_one, read_question, singular
+from videollm.chat.questions import (
+    COMPARED,
+    PEOPLE,
+    Question,
+    asks_yes_or_no,
+    is_person,
+    one_by_one,
+    read_question,
+    singular,
+)
 from videollm.chat.sightings import EVIDENCE, cited, embeds_of, evidence_for, evidence_of_findings, seen_counts, tagged
+from videollm.chat.things import NamedThing, read_thing
 from videollm.datasets.schema import format_time
 from videollm.encoders.base import FrameEncoder
 from videollm.encoders.presence import UNLIKELY, presence
 from videollm.encoders.tags import is_below, kin
 from videollm.features.encode import SegmentFeatures
 from videollm.models.notes import counted, cut, listed
+from videollm.models.nouns import noun
 from videollm.senses.detector import NAMES
 from videollm.senses.finding import Finding, Findings
 
@@ -59,6 +70,8 @@ def ground(
         return _sound(asked, findings, segments)
     if asked.asks == "exists":
         return _exists(encoder, asked, findings, segments)
+    if asked.asks == "compare":
+        return _compared(encoder, asked, findings, segments)
     if asked.asks == "which":
         return _which(encoder, asked.thing, findings, segments)
     if asked.asks == "describe":
@@ -112,11 +125,11 @@ def _written(findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounde
 def _people_or_count(
     encoder: FrameEncoder, asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]
 ) -> Grounded:
-    """ "Who is there?", "How many ... are there?" and "Is there a man?"."""
+    """ "Who is there?" and "How many ... are there?"."""
     person = asked.asks == "who" or is_person(asked.thing)
     name = "person" if person else asked.thing
     if name not in NAMES:
-        return Grounded(CANNOT_TELL)
+        return _seen_below(encoder, name, findings, segments)
     if "objects" not in findings.senses:
         return Grounded(NOT_LOOKED)
     count = seen_counts(encoder, findings, segments).get(name, 0)
@@ -124,10 +137,7 @@ def _people_or_count(
         return Grounded(NOBODY if person else CANNOT_TELL)
     number = counted(name, count)
     seen = [f for f in findings.of("object") if f.text == name]
-    if asked.asks == "exists":
-        known = asked.thing in PEOPLE
-        text = f"Yes, {number}." if known else f"{number} {be(count)} seen; I cannot tell more about them."
-    elif asked.asks == "who":
+    if asked.asks == "who":
         text = f"{number}; I cannot tell who."
     elif person and asked.thing not in PEOPLE:
         text = f"{number}; I cannot tell how many of them fit."
@@ -141,14 +151,51 @@ def _exists(
 ) -> Grounded:
     """ "Is there a cat?", "Is there a cat or a dog?": of several things each is told by itself."""
     answers = {}
-    for name in map(singular, one_by_one(asked.thing)):
-        one = replace(asked, thing=name)
-        found = _people_or_count(encoder, one, findings, segments) if is_person(name) else None
-        answers[name] = found or _thing(encoder, name, findings, segments)
+    for words in one_by_one(asked.thing):
+        thing = read_thing(words, (*encoder.vocabulary.words, *NAMES))
+        answers[singular(words)] = _one_exists(encoder, replace(asked, thing=thing.name), thing, findings, segments)
     if len(answers) == 1:
         return answers.popitem()[1]
     text = " ".join(f"{name.capitalize()}: {answer.text}" for name, answer in answers.items())
     return Grounded(text, tuple(dict.fromkeys(e for answer in answers.values() for e in answer.evidence))[:EVIDENCE])
+
+
+def _one_exists(
+    encoder: FrameEncoder, asked: Question, thing: NamedThing, findings: Findings, segments: Sequence[SegmentFeatures]
+) -> Grounded:
+    if thing.has_amount:  # told as it is, and not as yes or no
+        return _people_or_count(encoder, replace(asked, asks="count"), findings, segments)
+    if is_person(thing.name):
+        found = _people_or_count(encoder, replace(asked, asks="count", thing="person"), findings, segments)
+        if not found.evidence:
+            return found
+        count = seen_counts(encoder, findings, segments)["person"]
+        number, more = counted("person", count), "" if thing.is_none else "; I cannot tell more about them"
+        is_sure = thing.name in PEOPLE and not thing.is_none and not thing.is_qualified
+        return replace(found, text=f"Yes, {number}." if is_sure else f"{number} {be(count)} seen{more}.")
+    found = _thing(encoder, thing.name, findings, segments)
+    if found.evidence and (thing.is_none or thing.is_qualified):
+        name = noun(thing.name)
+        is_one = name != thing.name
+        more = "" if thing.is_none else f"; I cannot tell more about {'it' if is_one else 'them'}"
+        return replace(found, text=f"{name[0].upper()}{name[1:]} {'is' if is_one else 'are'} seen{more}.")
+    return Grounded(CANNOT_TELL) if thing.is_none else found
+
+
+def _compared(
+    encoder: FrameEncoder, asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]
+) -> Grounded:
+    """ "Are there more cups than cats?": only what was counted is compared."""
+    found = COMPARED.fullmatch(asked.thing)
+    assert found is not None, "the form of the question was read before"
+    names = ["person" if is_person(thing) else singular(thing) for thing in found.groups()[1:]]
+    counts = seen_counts(encoder, findings, segments)
+    if not all(name in counts for name in names):
+        return Grounded(CANNOT_TELL)
+    first, second = (counts[name] for name in names)
+    is_so = {"more": first > second, "as many": first == second}.get(found[1], first < second)
+    text = f"{'Yes' if is_so else 'No'}, {counted(names[0], first)} and {counted(names[1], second)}."
+    return Grounded(text, evidence_of_findings([f for f in findings.of("object") if f.text in names], segments))
 
 
 def _which(encoder: FrameEncoder, kind: str, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
@@ -162,7 +209,13 @@ def _which(encoder: FrameEncoder, kind: str, findings: Findings, segments: Seque
     if names:
         text = ", then ".join(names)
         return Grounded(f"{text[0].upper()}{text[1:]}.", cited([(segment, tag.prob) for segment, tag in found]))
+    return _seen_below(encoder, kind, findings, segments)
+
+
+def _seen_below(encoder: FrameEncoder, kind: str, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+    """ "How many animals are there?": the things that are seen and whose names are below the word."""
     known = encoder.vocabulary.words
+    kind = kind if kind in known else kind.removesuffix("s")
     counts = {
         name: count
         for name, count in seen_counts(encoder, findings, segments).items()

@@ -19,6 +19,7 @@ Asks = Literal[
     "sound",
     "written",
     "count",
+    "compare",
     "exists",
     "which",
     "who",
@@ -36,8 +37,11 @@ KINDS_OF_PEOPLE = frozenset(
 )
 _SCENES = re.compile(r"\b(different|things?|objects?|subjects?|items?|scenes?|shots?|seconds|minutes|times)\b")
 _ARTICLE = r"(?:a |an |any |some |the )?"
-_WHERE = r"(?: (?:visible|shown|present|here|anywhere|(?:in|on|during|inside) (?:the|this|it|that)\b.*))?"
-_VIDEO = r"(?:the|this) (?:video|clip|film|movie|scene|picture|image)"
+_VIDEO = r"(?:the|this) (?:whole |entire )?(?:video|clip|film|movie|scene|picture|image|frames?|shot|footage|recording)"
+_WHERE = (
+    rf"(?: (?:visible|shown|present|here|anywhere|in (?:it|this|that)|(?:in|on|during|inside) {_VIDEO}"
+    r"|on (?:the )?screen))*"
+)
 _EXISTS = tuple(
     re.compile(form)
     for form in (
@@ -55,6 +59,10 @@ _EXISTS = tuple(
 _COUNT = re.compile(
     r"(?:how many|count the|what is the number of) (.+?)"
     r"(?: (?:are|is|were|was|do|does|did|can|could|appear|in|there|you)\b.*)?"
+)
+COMPARED = re.compile(
+    rf"(?:is|are|was|were|do you|do we|can you)(?: there| see)? (more|fewer|less|as many) {_ARTICLE}(.+?) (?:than|as) "
+    rf"{_ARTICLE}(.+?){_WHERE}"
 )
 _WRITING = re.compile(r"\b(signs?|text|written|writing|labels?|screen|title|letters)\b")
 _READ = re.compile(r"\b(says?|written|writing|reads?|text)\b")
@@ -102,6 +110,16 @@ _WHEN = re.compile(r"(when|at what time|from when)\b")
 _POLITE = re.compile(
     r"(?:please |(?:can|could|would) you (?:please )?)"
     r"(?=(?:describe|caption|summari[sz]e|write|give|tell|list|name|count|read)\b)"
+)
+_NAME = re.compile(r"(?:name|identify) the (?!things?\b|objects?\b|items?\b)([a-z]+)")
+_FILLER = re.compile(
+    r"^(?:(?:so|and|but|ok|okay|well|now|also),? )+(?=(?:how|is|are|what|who|which|does|do|did|can|when)\b)"
+)
+_NEGATED = re.compile(r"^(is|are|was|were|do|does|did|can|could)n't\b")
+_TAG = re.compile(r",? (?:right|correct|yes|(?:is|are|was|were|does|do|did)n't (?:it|there|they))")
+_SHOW = re.compile(
+    r"(?:show me|find|locate|(?:go|jump|skip|seek) to) (?:the|an?) "
+    r"(?!(?:video|clip|film|summary|timeline|list|caption|description|transcript|end|beginning|start)\b)([\w ]+)"
 )
 _DESCRIBE = re.compile(
     r"(?:describe|caption|summari[sz]e|"
@@ -162,7 +180,19 @@ def times_in(text: str) -> tuple[float, float | None] | None:
 def spoken_words(text: str) -> str:
     """The words of a question without times, politeness, capitals and final marks."""
     words = _AT_OR_BETWEEN.sub("", text).lower().replace("\u2019", "'")
-    return _POLITE.sub("", " ".join(words.strip(" ?.!\n").split()))
+    words = _POLITE.sub("", _FILLER.sub("", " ".join(words.strip(" ?.!\n").split()), count=1))
+    if found := _SHOW.fullmatch(words):
+        return f"when is the {found[1]} shown"
+    return _asked(_NEGATED.sub(r"\1", words, count=1))
+
+
+def _asked(words: str) -> str:
+    """Returns a statement with a tag ("there is a cat, right") as the question that it is."""
+    statement = words[: found.start()] if (found := re.search(f"{_TAG.pattern}$", words)) else words
+    if found is None:
+        return words
+    statement = re.sub(r"^there (is|are|was|were) ", r"\1 there ", statement)
+    return re.sub(rf"^({_VIDEO}) shows ", r"does \1 show ", statement)
 
 
 def _seconds(time: str) -> float:
@@ -188,6 +218,8 @@ def _read(words: str, quoted: str) -> Question | None:
         return Question("unknown") if _SCENES.search(found[1]) else Question("count", singular(found[1]))
     if _GREETING.fullmatch(words):
         return Question("greeting")
+    if COMPARED.fullmatch(words):
+        return Question("compare", words)
     for form in _EXISTS:
         if found := form.fullmatch(words):
             return Question("exists", singular(found[1]))
@@ -197,6 +229,8 @@ def _read(words: str, quoted: str) -> Question | None:
         return Question("unknown")
     if re.match(r"who\b", words):
         return Question("who")
+    if found := _NAME.fullmatch(words):
+        return Question("which", found[1])
     if (found := _WHICH.fullmatch(words)) and not _ORDER.search(words):
         return Question("which", found[1])
     if _DESCRIBE.fullmatch(words) and not _ONE_TIME.search(words):
@@ -229,7 +263,8 @@ def asks_yes_or_no(words: str) -> bool:
 
 def one_by_one(thing: str) -> list[str]:
     """Each of the things that are asked for together, without articles: "cat or a dog" is "cat" and "dog"."""
-    return re.split(r"(?:,? (?:and|or)|,) (?:an?|any|some|the) ", thing)
+    first, *others = re.split(r"(?:,? (?:and|or)|,) (?:an?|any|some|the) ", thing)
+    return [re.sub(r"^(?:both|either) (?:an?|any|some|the) ", "", first), *others]
 
 
 def singular(thing: str) -> str:
