@@ -154,8 +154,10 @@ def test_how_many_there_are_is_no_yes_or_no():
 
 
 def test_what_is_said_of_a_thing_is_not_affirmed():
-    assert ask("Is there a black dog?") == ask("Is there a dog on the roof?") == (
-        "A dog is seen; I cannot tell more about it."
+    assert (
+        ask("Is there a black dog?")
+        == ask("Is there a dog on the roof?")
+        == ("A dog is seen; I cannot tell more about it.")
     )
     assert ask("Is there a happy person?") == "2 people are seen; I cannot tell more about them."
     assert ask("Is there a black zebra?") == "No."

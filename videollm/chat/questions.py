@@ -80,10 +80,15 @@ _PLACE = (
     r"(?:on(?! (?:the )?screen)|under|behind|beside|next to|near|above|below|inside|around|in front of|in the hands? of"
     r"|(?:on|to) the (?:left|right|other side) of)"
 )
+_FRAMED = (
+    r"(?:whole |entire |first |last |next )?(?:video|clip|film|movie|scene|picture|image|frame|shot|screen|part|half)"
+)
 _UNKNOWN = re.compile(
     r"(?:why|where(?! in))\b.*|how (?:old|tall|big|large|small|heavy|far|fast|hot|cold|deep|high|expensive)\b.*"
     rf"|(?:of )?(?:what|which) colou?rs?\b.*|(?:what|which|who) (?:is|are|was|were) (?!we\b|you\b).*\b{_DOES}\b.*"
-    rf"|(?:what|who) {_IS} {_PLACE} .*|what {_IS} missing.*|(?:does|did) the number of .*"
+    rf"|(?:what|who) {_IS} {_PLACE} .*|what {_IS} (?:in|on) (?:the|its|his|her|their|an?) (?!{_FRAMED}).*"
+    rf"|who (?!is\b|are\b|was\b|were\b|can\b|could\b|do\b|does\b|did\b|appears?\b|else\b).*"
+    rf"|what {_IS} \d.*|what {_IS} missing.*|(?:does|did) the number of .*"
     # What has a time or a place in the order is read by `videollm.chat.order_questions`.
     r"|(?:when|at (?:what|which) time|how (?:long|often|many (?:times|seconds|minutes)))\b.*|(?:what|anything) else\b.*"
     r"|what (?:happens|comes|will happen) next\b.*|.*\b(?:unusual|strange|funny|interesting|background|middle)\b.*"
@@ -116,7 +121,13 @@ _FILLER = re.compile(
     r"^(?:(?:so|and|but|ok|okay|well|now|also),? )+(?=(?:how|is|are|what|who|which|does|do|did|can|when)\b)"
 )
 _NEGATED = re.compile(r"^(is|are|was|were|do|does|did|can|could)n't\b")
-_TAG = re.compile(r",? (?:right|correct|yes|(?:is|are|was|were|does|do|did)n't (?:it|there|they))")
+_TAG = re.compile(
+    r"[,.]? (?:right|am i right|is that right|correct|yes|(?:is|are|was|were|does|do|did)n't (?:it|there|they))"
+)
+_WHETHER = re.compile(
+    r"(?:(?:can|could|do) you )?(?:tell me|say|check|know|see|find out) (?:whether|if) there (is|are|was|were) (.+)"
+)
+_ABOUT = re.compile(r"(?:and |(?:and |so )?(?:what|how) about )((?:the|an?|any) .+)")
 _SHOW = re.compile(
     r"(?:show me|find|locate|(?:go|jump|skip|seek) to) (?:the|an?) "
     r"(?!(?:video|clip|film|summary|timeline|list|caption|description|transcript|end|beginning|start)\b)([\w ]+)"
@@ -187,10 +198,16 @@ def spoken_words(text: str) -> str:
 
 
 def _asked(words: str) -> str:
-    """Returns a statement with a tag ("there is a cat, right") as the question that it is."""
+    """Returns other forms as the question that they are: "there is a cat, right", "tell me if there is a cat", "what
+    about the cat"."""
+    if found := _WHETHER.fullmatch(words):
+        return f"{found[1]} there {found[2]}"
+    if found := _ABOUT.fullmatch(words):
+        return f"is there {found[1]}"
     statement = words[: found.start()] if (found := re.search(f"{_TAG.pattern}$", words)) else words
     if found is None:
         return words
+    statement = re.sub(r"^i (?:think|believe|guess|assume) (?:that )?", "", statement)
     statement = re.sub(r"^there (is|are|was|were) ", r"\1 there ", statement)
     return re.sub(rf"^({_VIDEO}) shows ", r"does \1 show ", statement)
 
