@@ -9,8 +9,8 @@ from typing import Any
 
 from data_gen.generators.base import Draft, DraftBatch, SampleVerdict, turn, with_transcript
 from data_gen.generators.conversation import Conversation
+from data_gen.generators.rewriting import LANGUAGES, translate
 from data_gen.generators.template import phrasings
-from data_gen.generators.translation import LANGUAGES, translate
 from data_gen.prompts import GenerationPrompt, prompts
 from videollm.datasets.clip import Clip, Note
 from videollm.datasets.schema import Message, Sample, format_time
@@ -19,7 +19,7 @@ from videollm.inference.openai import ChatClient
 COUNT = 4  # samples or turns that a prompt asks for
 MOST_LINES = 60  # of an annotation in a prompt; a longer one is thinned out evenly
 SPEECH_S = 15.0  # seconds of speech in one line, about
-NEED_SAMPLES = ("translation", "judge")  # prompts about samples, not about clips
+NEED_SAMPLES = ("translation", "paraphrase", "judge")  # prompts about samples, not about clips
 KINDS = {"short": "seen", "detailed": "seen", "event": "seen", "label": "action", "speech": "heard"}
 
 

@@ -109,10 +109,10 @@ def test_every_language_has_every_phrasing_with_the_same_places():
 
 
 def test_prompts_are_whole_and_their_hash_is_that_of_the_text():
-    assert len({prompt.sha for prompt in prompts().values()}) == len(prompts()) == 15
+    assert len({prompt.sha for prompt in prompts().values()}) == len(prompts()) == 16
     for prompt in prompts().values():
         assert prompt.purpose and prompt.shape in REPLY_FORMATS and prompt.needs in ("", "times", "speech")
-        assert prompt.task.partition("/")[0] in (*FAMILIES, "translation", "judge")
+        assert prompt.task.partition("/")[0] in (*FAMILIES, "translation", "paraphrase", "judge")
         messages = prompt.render(annotation="1. seen: X", language="English", count=2, texts="T", sample="S")
         assert "{{" not in messages[0]["content"] + messages[1]["content"]
 

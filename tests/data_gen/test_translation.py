@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data_gen.generators.base import with_transcript
-from data_gen.generators.translation import marks
+from data_gen.generators.rewriting import marks
 from data_gen.translate import main
 from tests.inference.chat_server import Answer, chat_server
 from tests.serve.conftest import starting

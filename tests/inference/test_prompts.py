@@ -26,6 +26,7 @@ HASHES = {
     "qa_temporal": "0a89f5711a23",
     "summary": "2e9cbaccb46d",
     "translation": "61e7bde66a4d",
+    "paraphrase": "b97083728421",
     "accuracy": "465afe776593",
     "correctness": "657ee9b1b743",
     "detail": "47367705b3c7",
