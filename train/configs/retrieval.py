@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from train.configs.augment import PICTURE_CHANGES, TIME_CHANGES, AugmentConfig
+from train.configs.augment import MIX, PICTURE_CHANGES, TIME_CHANGES, AugmentConfig
 from train.configs.base import CheckpointConfig, ParallelismConfig, option
 from train.configs.contrastive import CaptionDataConfig, ContrastiveConfig, ContrastiveOptimizerConfig
 from videollm.retrieval.model import HeadConfig
@@ -92,10 +92,15 @@ class RetrievalRecipe(ContrastiveConfig):
         yield from super().problems()
         network, objective, stage = self.network, self.objective, self.parallelism.zero_stage
         HeadConfig(kind=network.head, temporal=network.temporal)  # raises for kinds that do not exist
-        yield from self.dataset.unknown_changes(PICTURE_CHANGES + TIME_CHANGES)
+        yield from self.dataset.unknown_changes((*PICTURE_CHANGES, *TIME_CHANGES, MIX))
         yield (
-            bool(self.dataset.augment) and network.visual == "freeze",
-            "augment changes frames, but the features of a frozen visual tower are kept; set visual to train or lora",
+            bool(self.dataset.frame_changes) and network.visual == "freeze",
+            f"augment {','.join(self.dataset.frame_changes)} changes frames, but the features of a frozen visual tower "
+            "are kept; set visual to train or lora",
+        )
+        yield (
+            self.dataset.mixes and self.dataset.max_frames < 2,
+            "augment mix shows frames of two clips, but max_frames is 1; set it to 2 or more",
         )
         yield (
             network.head == "videoclip",

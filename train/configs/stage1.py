@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from train.configs.augment import RowAugmentConfig
+from train.configs.augment import MIX, PICTURE_CHANGES, RowAugmentConfig
 from train.configs.base import CheckpointConfig, option
 from train.configs.stages import (
     ZERO_VARIANTS,
@@ -59,7 +59,12 @@ class AlignmentRecipe(PresetRecipe):
     def problems(self) -> Iterator[tuple[bool, str]]:
         yield from super().problems()
         dataset, weights = self.dataset, self.loss_weights
-        yield from dataset.augment_problems(dataset.data, dataset.features)
+        yield from dataset.augment_problems(dataset.data, dataset.features, (*PICTURE_CHANGES, MIX))
+        yield (
+            dataset.overlapped and dataset.mixes,
+            "overlapped draws clips of one video with its consecutive captions, and augment mix joins those of two; "
+            "leave one of them out",
+        )
         yield not weights, f"no loss has a weight; give a weight to one of {', '.join(vars(self.losses))}"
         yield dataset.overlapped and not dataset.data, "overlapped needs data: simulated captions have no times"
         yield (

@@ -24,15 +24,28 @@ class TextBatch:
         return TextBatch(ids=self.ids.to(*args), mask=self.mask.to(*args))
 
 
+def fits(groups: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Returns bool (B,C): which pairs with groups (B,G) and (C,G) are right answers to each other.
+
+    They share a video or a text, or one is a mix of which the other is a part. Mixes that share a part alone, such as
+    those of the same two pairs in both orders, are wrong answers.
+    """
+    return _shared(groups[:, :2], others) | _shared(groups, others[:, :2])
+
+
+def _shared(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return (one[:, None, :, None] == other[None, :, None, :]).flatten(2).any(-1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PairBatch:
     """What the losses read. Fields that no loss of the run reads are None.
 
-    videos: one segment a pair. groups (B,2): numbers of its video and of its text; pairs that share either are right
-    answers to each other. heard (B,): whether its segment has audio. texts: the captions. masked: the captions with
-    masked words, and masked_labels (B,L), which hold the masked words and `IGNORE` elsewhere. changed: the captions
-    with another verb, where has_changed (B,). scenes: segments for `WordContrast`; words (S,L) and word_mask (S,L) are
-    their names, where named (S,).
+    videos: one segment a pair. groups (B,2) or (B,6): numbers of its video and of its text, and of those of the two
+    pairs that it is a mix of; see `fits`. heard (B,): whether its segment has audio. texts: the captions. masked: the
+    captions with masked words, and masked_labels (B,L), which hold the masked words and `IGNORE` elsewhere. changed:
+    the captions with another verb, where has_changed (B,). scenes: segments for `WordContrast`; words (S,L) and
+    word_mask (S,L) are their names, where named (S,).
     prompt: arguments of `VideoLLM.forward`.
     """
 

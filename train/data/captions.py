@@ -12,11 +12,12 @@ from torch.utils.data import Dataset
 from train.data.batches import PairBatch, TextBatch
 from train.data.conversations import Conversations
 from train.data.features import VideoFeatures
+from train.data.mix import SHARE, joined, mixed_videos
 from train.data.rows import InstructionRows
 from train.data.text_changes import VerbSwap, mask_words
 from videollm.datasets.schema import Sample
 from videollm.errors import DataError
-from videollm.features.encode import SegmentFeatures
+from videollm.features.encode import EncodedVideo, SegmentFeatures
 from videollm.models.aligner import Aligner
 from videollm.models.processor import IGNORE, Message, Prompt, collate
 from videollm.models.visual_prompting import VisualBatch
@@ -27,13 +28,14 @@ from videollm.retrieval.overlap import OverlappedSampling
 class CaptionedSegment:
     """A caption and one segment that it describes.
 
-    group: numbers of its video and of its text; pairs that share either are not negatives of each other. draw: seeds
-    what is random about the pair. prompt: the same pair for the language model, where it captions too.
+    groups: numbers of its video and of its text, then those of the two pairs that it is a mix of, which are its own
+    where it is none; see `PairBatch.groups`. draw: seeds what is random about the pair. prompt: the same pair for the
+    language model, where it captions too.
     """
 
     text: str
     segment: SegmentFeatures
-    group: tuple[int, int]
+    groups: tuple[int, ...]
     draw: int
     prompt: Prompt | None
 
@@ -52,21 +54,39 @@ class Captions(Dataset[CaptionedSegment]):
 
     def __getitem__(self, draw: int) -> CaptionedSegment:
         sample = described(self.rows[draw % len(self)])
-        return self.pair(sample, sample.messages[-1].content, draw)
+        text = sample.messages[-1].content
+        return self.pair(sample, self.features.video(sample, draw), text, groups(sample, text) * 3, draw)
 
-    def pair(self, sample: Sample, text: str, draw: int) -> CaptionedSegment:
-        video = self.features.video(sample, draw)
+    def pair(
+        self, sample: Sample, video: EncodedVideo, text: str, numbers: tuple[int, ...], draw: int
+    ) -> CaptionedSegment:
+        """The video as one segment with the text. sample: what is asked for it. numbers: its `groups`."""
         (segment,) = video.segments(self.features.config, self.features.encoder.vocabulary, 1)
         messages = (Message("user", sample.messages[-2].content), Message("assistant", text))
-        prompt = self.prompts.prompt(sample, messages, draw) if self.prompts else None
-        return CaptionedSegment(
-            text, segment, (number(f"{sample.video} {sample.start} {sample.end}"), number(text)), draw, prompt
-        )
+        prompt = self.prompts.about(video, sample.id, messages) if self.prompts else None
+        return CaptionedSegment(text, segment, numbers, draw, prompt)
 
     def embeds(self) -> torch.Tensor:
         """Unit vectors (rows, E): the mean of each row's frames in the encoder's own space."""
         found = [self.features.video(described(s)).features.embed.float().mean(0) for s in self.rows]
         return torch.nn.functional.normalize(torch.stack(found), dim=-1)
+
+
+class MixedCaptions(Captions):
+    """Captioned rows, of which a random half is each followed by another row: one clip of both with both captions. The
+    draw decides."""
+
+    def __getitem__(self, draw: int) -> CaptionedSegment:
+        rng = random.Random(draw)
+        mixes, other = rng.random() < SHARE, draw - draw % len(self) + rng.randrange(len(self))
+        first, second = (described(self.rows[i % len(self)]) for i in (draw, other))
+        texts = [sample.messages[-1].content for sample in (first, second)]
+        (one, first_text), (two, second_text) = groups(first, texts[0]), groups(second, texts[1])
+        if not mixes or one == two:
+            return super().__getitem__(draw)
+        video = mixed_videos(self.features.video(first, draw), self.features.video(second, other))
+        numbers = (number(f"{one} {two}"), number(joined(*texts)), one, first_text, two, second_text)
+        return self.pair(first, video, joined(*texts), numbers, draw)
 
 
 class Narrations(Captions):
@@ -98,7 +118,7 @@ class Narrations(Captions):
         clip = self.sampling.sample(starts, ends, lengths, max(1, int(max(ends))), rng)
         text = " ".join(told[i].messages[-1].content for i in clip.captions)
         span = replace(told[0], start=float(clip.start_s), end=float(clip.end_s), answer_times=())
-        return self.pair(span, text, draw)
+        return self.pair(span, self.features.video(span, draw), text, groups(span, text) * 3, draw)
 
 
 def described(sample: Sample) -> Sample:
@@ -107,6 +127,11 @@ def described(sample: Sample) -> Sample:
         return sample
     start, end = sample.answer_times[0]
     return replace(sample, start=start, end=max(end, start + 1e-3), answer_times=())
+
+
+def groups(sample: Sample, text: str) -> tuple[int, int]:
+    """Numbers of the row's part of its video and of the text."""
+    return number(f"{sample.video} {sample.start} {sample.end}"), number(text)
 
 
 def number(text: str) -> int:
@@ -129,7 +154,7 @@ class PairCollator:
         audio = [clips for clips in heard if clips is not None]
         made: dict[str, Any] = {
             "videos": VisualBatch.pad([p.segment.tokens for p in pairs], [p.segment.times_s for p in pairs], audio),
-            "groups": torch.tensor([p.group for p in pairs]),
+            "groups": torch.tensor([p.groups for p in pairs]),
         }
         if "audio" in self.losses:
             made["heard"] = torch.tensor([clips is not None for clips in heard])

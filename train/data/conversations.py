@@ -9,6 +9,7 @@ from train.data.features import VideoFeatures
 from train.data.rows import InstructionRows
 from videollm.datasets.schema import Sample
 from videollm.errors import DataError
+from videollm.features.encode import EncodedVideo
 from videollm.models.processor import Message, Processor, Prompt, collate
 
 
@@ -30,13 +31,16 @@ class Conversations(Dataset[Prompt]):
     def prompt(self, sample: Sample, messages: Sequence[Message] | None = None, draw: int = 0) -> Prompt:
         """messages: instead of the row's own. draw: see `VideoFeatures.video`. Raises DataError where the text alone
         exceeds the limit."""
-        messages, config = messages or sample.messages, self.features.config
         video = self.features.video(sample, draw) if sample.video else None
-        vocabulary = self.features.encoder.vocabulary
+        return self.about(video, sample.id, messages or sample.messages)
+
+    def about(self, video: EncodedVideo | None, row: str, messages: Sequence[Message]) -> Prompt:
+        """The messages about the video. row: the id that an error names, as in `prompt`."""
+        config, vocabulary = self.features.config, self.features.encoder.vocabulary
         segments = video.segments(config, vocabulary) if video else []
         while len(prompt := self.processor(messages, segments)) > self.limit:
             if video is None or len(segments) == 1:
-                raise DataError(f"row {sample.id}: takes {len(prompt)} tokens, the limit is {self.limit}; shorten it")
+                raise DataError(f"row {row}: takes {len(prompt)} tokens, the limit is {self.limit}; shorten it")
             segments = video.segments(config, vocabulary, len(segments) * 3 // 4)
         return prompt
 

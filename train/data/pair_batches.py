@@ -1,5 +1,6 @@
 """Numbers of captioned videos to batches of tensors: what contrastive training collates with."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from train.configs.retrieval import RetrievalRecipe
 from train.core.gradcache import TensorBatch
 from train.data.augment import augmented
 from train.data.frames import FrameStore, frame_store
+from train.data.mix import drawn_partners, mixed_clips, mixed_texts
 from train.data.pairs import CaptionPair, VideoInterval
 from train.data.tower_features import TowerFeatureStore, feature_store
 from videollm.errors import ConfigError
@@ -62,12 +64,26 @@ class PairBatches:
         return {f"{prefix}ids": ids, f"{prefix or 'text_'}mask": mask}
 
     def __call__(self, rows: list[int]) -> dict[str, TensorBatch]:
-        batch = self.videos(self.video_of[rows].tolist()) | self.texts([self.pairs[i].caption for i in rows])
-        if kinds := self.recipe.dataset.augmentations:
+        """What is random about a batch follows from the numbers of its rows, so that a resumed run sees the same."""
+        with torch.random.fork_rng(devices=[]):  # that of GPUs stays as it is
+            torch.default_generator.manual_seed(zlib.crc32(f"{self.recipe.seed} {rows}".encode()))
+            return {"batch": self._drawn(rows)}
+
+    def _drawn(self, rows: list[int]) -> TensorBatch:
+        dataset, texts = self.recipe.dataset, [self.pairs[i].caption for i in rows]
+        batch = self.videos(self.video_of[rows].tolist())
+        if kinds := dataset.frame_changes:
             batch["pixels"], batch["mask"] = augmented(batch["pixels"], batch["mask"], kinds)
-        if self.recipe.objective.false_captions:
-            batch |= self.texts([self._false(i) for i in rows], "false_")
-        return {"batch": batch}
+        false = [self._false(i) for i in rows] if self.recipe.objective.false_captions else []
+        if dataset.mixes:
+            partners = drawn_partners([self.pairs[i].part for i in rows])
+            batch = mixed_clips(batch, partners)
+            false = false and mixed_texts(false, texts, partners)
+            texts = mixed_texts(texts, texts, partners)
+        batch |= self.texts(texts)
+        if false:
+            batch |= self.texts(false, "false_")
+        return batch
 
     def _false(self, row: int) -> str:
         false = self.pairs[row].false

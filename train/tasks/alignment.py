@@ -9,7 +9,7 @@ from train.core.report import loss_curve
 from train.core.samplers import Draws, Order
 from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
-from train.data.captions import Captions, Narrations, PairCollator
+from train.data.captions import Captions, MixedCaptions, Narrations, PairCollator
 from train.data.conversations import Conversations
 from train.data.rows import InstructionRows, is_caption
 from train.data.simulated import StoryCollator, training_stories, untagged
@@ -45,10 +45,10 @@ class AlignmentTask(TrainingTask):
             return kind(some, seen, prompts if self.recipe.losses.caption else None)
 
         if dataset.overlapped:
-            pairs = captions(rows, Narrations, dataset.augmentations)
+            pairs = captions(rows, Narrations, dataset.frame_changes)
             order = self._order((len(pairs),))
         else:
-            pairs = captions(rows, Captions, dataset.augmentations)
+            pairs = captions(rows, MixedCaptions if dataset.mixes else Captions, dataset.frame_changes)
             embeds = pairs.embeds() if dataset.batches == "alike" else None
             order = self._order(tuple(rows.sizes), weights=rows.weights, embeds=embeds)
         self.rows, self.sampler = pairs, Draws(order)

@@ -87,7 +87,7 @@ class InstructionTask(TrainingTask):
         dataset = self.recipe.dataset
         rows, held_out, features = read_rows(self.recipe, self.model, None)
         limit = dataset.conversation_tokens or self.model.config.prompt.context
-        changed = replace(features, changes=dataset.augmentations)
+        changed = replace(features, changes=dataset.frame_changes)
         prompts = Conversations(rows, changed, self.model.processor, limit)
         lengths = prompts.lengths() if dataset.batches == "length" else None
         self.rows = prompts

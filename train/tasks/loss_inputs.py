@@ -8,7 +8,7 @@ from functools import cached_property
 
 import torch
 
-from train.data.batches import PairBatch
+from train.data.batches import PairBatch, fits
 from videollm.models.aligner import Aligner
 from videollm.models.qformer import KeyValue
 from videollm.models.video_llm import VideoLLM
@@ -51,6 +51,5 @@ class LossInputs:
         return self.aligner.pair.embed_texts(self.pairs.texts.ids, self.pairs.texts.mask)
 
     def fits(self, groups: torch.Tensor) -> torch.Tensor:
-        """Returns bool (B,C): which of the C pairs with these groups share a video or a text with each pair of the
-        batch."""
-        return (self.pairs.groups[:, None] == groups).any(-1)
+        """Returns bool (B,C): which of the C pairs with these groups are right answers to each pair of the batch."""
+        return fits(self.pairs.groups, groups)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from train.core.gather import gather_rows
-from train.data.batches import PairBatch
+from train.data.batches import PairBatch, fits
 from train.tasks.loss_inputs import LossInputs
 from videollm.models.aligner import Aligner
 from videollm.models.processor import IGNORE
@@ -31,7 +31,7 @@ class WordContrast(nn.Module):
     InfoNCE).
 
     It needs no text tower, because the word embeddings of the language model stand for the text. Segments with the same
-    name are positives of each other.
+    name are positives of each other, as are pairs that fit (`train.data.batches.fits`).
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,16 @@ class WordContrast(nn.Module):
         words = inputs.llm.get_input_embeddings()(pairs.words[pairs.named]).float()
         mask = pairs.word_mask[pairs.named]
         text = F.normalize((words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
-        return word_contrast(gather_rows(visual), gather_rows(text), self.log_scale.exp())
+        groups = None if pairs.groups is None else gather_rows(pairs.groups[pairs.named])
+        fit = None if groups is None else fits(groups, groups)
+        return word_contrast(gather_rows(visual), gather_rows(text), self.log_scale.exp(), fit)
 
 
-def word_contrast(visual: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Returns the symmetric InfoNCE of unit rows (M,H). Rows with the same text are positives of each other.
+def word_contrast(
+    visual: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, fit: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Returns the symmetric InfoNCE of unit rows (M,H). Rows with the same text are positives of each other, and those
+    of which `fit` (M,M) says so.
 
     It runs in float32 also under autocast. In bfloat16 the product of a text with itself can fall below the threshold,
     and a row would have no positive.
@@ -56,6 +61,7 @@ def word_contrast(visual: torch.Tensor, text: torch.Tensor, scale: torch.Tensor)
     with torch.autocast(visual.device.type, enabled=False):
         visual, text = visual.float(), text.float()
         same = text @ text.T > 1 - 1e-5
+        same = same if fit is None else same | fit
         logits = scale * visual @ text.T
     return (contrastive_loss(logits, same, smoothing=0.0) + contrastive_loss(logits.T, same, smoothing=0.0)) / 2
 
@@ -237,7 +243,7 @@ class VideoAudioContrast(nn.Module):
         groups = gather_rows(pairs.groups[pairs.heard])
         if not len(groups):
             return 0 * seen.sum()
-        same = (groups[:, None] == groups).any(-1)
+        same = fits(groups, groups)
         logits = self.log_scale.exp() * visual @ audio.T
         return (contrastive_loss(logits, same, smoothing=0.0) + contrastive_loss(logits.T, same, smoothing=0.0)) / 2
 
