@@ -88,12 +88,13 @@ class VideoLLM(VisualPrompting, PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Does nothing, because submodules initialise themselves."""
 
-    def embed_prompt(self, input_ids: torch.Tensor, visual: VisualBatch | None) -> torch.Tensor:
-        """See `VisualPrompting.embed_prompt`."""
-        embeds = super().embed_prompt(input_ids, visual)
+    def embed_media(self, input_ids: torch.Tensor, visual: VisualBatch | None) -> torch.Tensor:
+        """See `VisualPrompting.embed_media`."""
+        embeds = super().embed_media(input_ids, visual)
         if visual is None and self.training:
             # Ranks reduce gradients together, so a rank whose batch holds only text needs gradients of zero: without
-            # them the other ranks would wait for it forever.
+            # them the other ranks would wait for it forever. DeepSpeed reduces them in the order in which they come,
+            # so this is computed where the tokens of a video are, before the virtual tokens.
             embeds = embeds + 0 * self.embed_segments(self._blank()).sum().to(embeds.dtype)
         if self.audio is not None and self.training and (visual is None or visual.audio is None):
             clip = self.audio.position.weight.new_zeros(1, 1, self.audio.position.embedding_dim)

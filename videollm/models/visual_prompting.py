@@ -120,6 +120,16 @@ class VisualPrompting(nn.Module):
 
         Raises ValueError if the number of placeholders in `input_ids` is not the number of query tokens, S * Q.
         """
+        embeds = self.embed_media(input_ids, visual)
+        if self.virtual_tokens is not None:
+            learned = self.virtual_tokens(
+                (FIRST_VIRTUAL_ID - input_ids).clamp(0, self.virtual_tokens.num_embeddings - 1)
+            )
+            embeds = torch.where((input_ids <= FIRST_VIRTUAL_ID)[..., None], learned.to(embeds.dtype), embeds)
+        return embeds
+
+    def embed_media(self, input_ids: torch.Tensor, visual: VisualBatch | None) -> torch.Tensor:
+        """Returns what `embed_prompt` does, with any rows at virtual tokens."""
         # `VISUAL_TOKEN_ID` has no row in the embedding; any row does, because it is overwritten below.
         embeds = self.get_input_embeddings()(input_ids.clamp(min=0))
         is_visual = input_ids == VISUAL_TOKEN_ID
@@ -133,11 +143,6 @@ class VisualPrompting(nn.Module):
         if visual is not None and visual.audio is not None:
             heard = self.embed_audio(visual.audio, visual.audio_mask).to(embeds.dtype)
             embeds = embeds.masked_scatter((input_ids == AUDIO_TOKEN_ID)[..., None], heard)
-        if self.virtual_tokens is not None:
-            learned = self.virtual_tokens(
-                (FIRST_VIRTUAL_ID - input_ids).clamp(0, self.virtual_tokens.num_embeddings - 1)
-            )
-            embeds = torch.where((input_ids <= FIRST_VIRTUAL_ID)[..., None], learned.to(embeds.dtype), embeds)
         return embeds
 
     def embed_words(self, ids: list[int]) -> torch.Tensor:
