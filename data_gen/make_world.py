@@ -9,6 +9,7 @@ the same bytes of annotation and the same pixels with any number of processes.
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from data_gen.world.config import WorldConfig
 from data_gen.world.fonts import glyph_names
 from data_gen.world.make import Job, jobs, run
 from data_gen.world.sheet import write_sheet
+from data_gen.world.sounds import KINDS, SPEAKER, WORDS
 from data_gen.world.splits import SPLITS
 from data_gen.world.vocabulary import GLYPHS
 from videollm.datasets.world_annotation import ANNOTATIONS
@@ -30,6 +32,7 @@ from videollm.errors import ConfigError, VideoLLMError
 
 JobRunner = Callable[[list[Job]], Iterator[list[str]]]
 
+SOUNDS = {"tones": KINDS, "words": (*KINDS, *WORDS)}
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
@@ -75,6 +78,14 @@ def parser() -> argparse.ArgumentParser:
         metavar=("LEAST", "MOST"),
         help="single things of a scene, 1 to 4 (default: 2 4)",
     )
+    made.add_argument(
+        "--sound",
+        choices=SOUNDS,
+        nargs="?",
+        const="tones",
+        help="give the files a sound track in which events are heard (tones, sirens, clicks, noise), and questions "
+        f"about it; words: {SPEAKER} also says words",
+    )
     made.add_argument("--photos", type=Path, metavar="DIR", help="a folder of pictures to use as backgrounds too")
     made.add_argument("--font", type=Path, metavar="FILE", help="a symbol or emoji font whose glyphs become shapes too")
     made.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="default: all cores")
@@ -117,7 +128,10 @@ def _checked(options: argparse.Namespace) -> tuple[WorldConfig, dict[str, int]]:
         things=(options.things[0], options.things[1]),
         photos=_photos(options.photos) if options.photos else (),
         font=options.font,
+        sounds=SOUNDS[options.sound] if options.sound else (),
     )
+    if options.sound == "words" and shutil.which(SPEAKER) is None:
+        raise ConfigError(f"--sound words needs {SPEAKER}, which is not installed; install it, or say --sound tones")
     if config.font and not glyph_names(config.font):
         raise ConfigError(f"{config.font} has none of the glyphs {' '.join(GLYPHS.values())}; give another --font")
     counts = dict(_count(text, options.videos) for text in options.split)

@@ -25,6 +25,7 @@ class WorldConfig:
             things are allowed.
         photos: Files that backgrounds may be made from.
         font: A symbol or emoji font whose glyphs become shapes.
+        sounds: The kinds of sounds that events may have, see `data_gen.world.sounds`; empty for files without sound.
     """
 
     seed: int = 0
@@ -34,6 +35,7 @@ class WorldConfig:
     things: tuple[int, int] = (2, MOST_THINGS)
     photos: tuple[Path, ...] = ()
     font: Path | None = None
+    sounds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shortest, longest = self.seconds

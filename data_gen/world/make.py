@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from data_gen.world.config import WorldConfig
 from data_gen.world.scene import draw_clips
+from data_gen.world.sounds import draw_sounds, samples
 from data_gen.world.splits import SPLITS
 from data_gen.world.truth import annotate
 from data_gen.world.write import write_video
+
+_SOUND_STREAM = 2  # keeps the random numbers of sounds apart from those of pictures and words
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,12 @@ def run(job: Job) -> list[str]:
     names = [f"{job.split}-{number:06d}" for number in numbers]
     lines = []
     for clip, number, name, other in zip(clips, numbers, names, reversed(names), strict=True):
-        write_video(job.folder / "clips" / f"{name}.mp4", clip, job.config)
+        sounds = wave = None
+        if job.config.sounds:
+            rng = np.random.default_rng([job.config.seed, _SOUND_STREAM, *job.split.encode(), number])
+            sounds = draw_sounds(clip, rng, job.config.sounds)
+            wave = samples(clip, sounds, rng)
+        write_video(job.folder / "clips" / f"{name}.mp4", clip, job.config, wave)
         truth = annotate(
             clip,
             job.config,
@@ -40,6 +50,7 @@ def run(job: Job) -> list[str]:
             split=job.split,
             number=number,
             order_pair=other if len(clips) == 2 else None,
+            sounds=sounds,
         )
         lines.append(truth.to_json())
     return lines

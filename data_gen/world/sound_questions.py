@@ -1,11 +1,14 @@
 """Questions in English about the sounds of a clip, with their answers."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from data_gen.world.clip import WorldClip
 from data_gen.world.language import LANGUAGES
 from data_gen.world.meaning import in_order
-from data_gen.world.sounds import KINDS, Sound
+from data_gen.world.sounds import KINDS, SAID, Sound
 
 NOTHING = "Nothing"
 ENGLISH = LANGUAGES[0]
@@ -13,29 +16,50 @@ ENGLISH = LANGUAGES[0]
 SOUND_QUESTIONS = ("exists", "count", "first", "last", "while")
 
 
-def ask_sounds(clip: WorldClip, sounds: tuple[Sound, ...], rng: np.random.Generator) -> list[tuple[str, str, str]]:
-    """Returns one question of each kind that fits, as its kind, its words and its answer."""
+@dataclass(frozen=True, slots=True)
+class SoundQuestion:
+    """A question in English. kind: one of `SOUND_QUESTIONS`. heard: the sounds that the answer follows from."""
+
+    kind: str
+    question: str
+    answer: str
+    heard: tuple[Sound, ...]
+
+
+def ask_sounds(
+    clip: WorldClip, sounds: tuple[Sound, ...], rng: np.random.Generator, kinds: Sequence[str] = KINDS
+) -> list[SoundQuestion]:
+    """Returns one question of each kind that fits. kinds: those that sounds were drawn from."""
     heard = [sound.kind for sound in sounds]
-    silent = [kind for kind in KINDS if kind not in heard]
+    silent = [kind for kind in kinds if kind not in heard]
     asked = [heard, silent][int(rng.random() < 0.5)] or heard or silent  # yes and no alike
     kind = asked[int(rng.integers(len(asked)))]
     made = [
-        ("exists", f"Is there {_named(kind)}?", "Yes" if kind in heard else "No"),
-        ("count", "How many sounds are there?", str(len(heard))),
-        ("first", "Which sound comes first?", _answer(heard[:1])),
-        ("last", "Which sound comes last?", _answer(heard[-1:])),
+        SoundQuestion(
+            "exists",
+            f"Is there {_named(kind)}?",
+            "Yes" if kind in heard else "No",
+            tuple(sound for sound in sounds if sound.kind == kind),
+        ),
+        SoundQuestion("count", "How many sounds are there?", str(len(heard)), sounds),
+        SoundQuestion("first", "Which sound comes first?", _answer(heard[:1]), sounds[:1]),
+        SoundQuestion("last", "Which sound comes last?", _answer(heard[-1:]), sounds[-1:]),
     ]
     if sounds:
         sound = sounds[int(rng.integers(len(sounds)))]
         verb = "are" if sound.kind == "clicks" else "is"
         happens = ENGLISH.short(in_order(clip, [sound.event]))
-        made.append(("while", f"What happens while {_named(sound.kind)} {verb} heard?", happens))
+        words = f"What happens while {_named(sound.kind)} {verb} heard?"
+        made.append(SoundQuestion("while", words, happens, (sound,)))
     return made
 
 
 def _named(kind: str) -> str:
-    return kind if kind in ("clicks", "noise") else f"a {kind}"
+    if kind in ("clicks", "noise"):
+        return kind
+    return f"the {kind}" if kind.startswith(SAID) else f"a {kind}"
 
 
 def _answer(kinds: list[str]) -> str:
-    return kinds[0].capitalize() if kinds else NOTHING
+    named = [f"the {kind}" if kind.startswith(SAID) else kind for kind in kinds]
+    return named[0].capitalize() if named else NOTHING

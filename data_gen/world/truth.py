@@ -1,5 +1,6 @@
 """The annotation of a clip: one line of annotations.jsonl."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from data_gen.world.config import WorldConfig
 from data_gen.world.language import LANGUAGES
 from data_gen.world.meaning import AbstractQuestion, in_order, with_one_wrong
 from data_gen.world.questions import ask
+from data_gen.world.sound_questions import ENGLISH, ask_sounds
+from data_gen.world.sounds import Sound
 from videollm.datasets.world_annotation import (
     EventCaption,
     TrackPoint,
@@ -17,16 +20,26 @@ from videollm.datasets.world_annotation import (
     WorldEvent,
     WorldObject,
     WorldQuestion,
+    WorldSound,
 )
 
 _LANGUAGE_STREAM = 1  # keeps the random numbers of words apart from those of pictures
+_SOUND_WORDS_STREAM = 3  # and those of questions about sounds from the others
 _MOST_CLAUSES = 4  # in a short caption
 
 
 def annotate(
-    clip: WorldClip, config: WorldConfig, *, clip_id: str, split: str, number: int, order_pair: str | None
+    clip: WorldClip,
+    config: WorldConfig,
+    *,
+    clip_id: str,
+    split: str,
+    number: int,
+    order_pair: str | None,
+    sounds: tuple[Sound, ...] | None = None,
 ) -> WorldAnnotation:
-    """Everything that is true of the clip. number is that of the clip in its split; it seeds the choice of words."""
+    """Everything that is true of the clip. number is that of the clip in its split; it seeds the choice of words.
+    sounds: what is heard in the clip, None if its file has no sound."""
     rng = np.random.default_rng([config.seed, _LANGUAGE_STREAM, *split.encode(), number])
     return WorldAnnotation(
         id=clip_id,
@@ -45,10 +58,37 @@ def annotate(
         events=tuple(_event(clip, event) for event in clip.events),
         captions=_captions(clip),
         # Questions draw from rng before the negatives do: another order would give another world for the same seed.
-        questions=tuple(said for asked in ask(clip, rng) for said in _in_words(asked, int(rng.integers(1000)))),
+        questions=(
+            *(said for asked in ask(clip, rng) for said in _in_words(asked, int(rng.integers(1000)))),
+            *_about_sounds(clip, config, sounds, split, number),
+        ),
         negatives=_negatives(clip, rng),
         order_pair=order_pair,
+        sounds=None if sounds is None else tuple(_sound(clip, sound) for sound in sounds),
     )
+
+
+def _sound(clip: WorldClip, sound: Sound) -> WorldSound:
+    return WorldSound(kind=sound.kind, start_s=clip.time_s(sound.event.start), end_s=clip.time_s(sound.event.end))
+
+
+def _about_sounds(
+    clip: WorldClip, config: WorldConfig, sounds: tuple[Sound, ...] | None, split: str, number: int
+) -> Iterator[WorldQuestion]:
+    if sounds is None:
+        return
+    rng = np.random.default_rng([config.seed, _SOUND_WORDS_STREAM, *split.encode(), number])
+    for asked in ask_sounds(clip, sounds, rng, config.sounds):
+        heard = (_sound(clip, sound) for sound in asked.heard)
+        yield WorldQuestion(
+            kind=f"sound_{asked.kind}",
+            language=ENGLISH.code,
+            question=asked.question,
+            answer=asked.answer,
+            choices=(),
+            correct=None,
+            answer_times=tuple((sound.start_s, sound.end_s) for sound in heard),
+        )
 
 
 def _objects(clip: WorldClip) -> tuple[WorldObject, ...]:

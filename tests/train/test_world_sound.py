@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_gen import make_world
 from tests.train.rows import sample
 from train import stage1, stage2
 from train.configs.stage2 import STAGE2, InstructionRecipe
@@ -20,8 +21,9 @@ from train.experiments import sound
 from train.tasks.video_llm import fresh_model
 from videollm import checkpoint
 from videollm.checkpoint import Model
+from videollm.datasets.world_annotation import read_world
 from videollm.encoders.audio import HearingEncoder
-from videollm.errors import ConfigError
+from videollm.errors import ConfigError, DataError
 from videollm.features.encode import encode_video
 from videollm.models.processor import Message
 from videollm.presets import preset
@@ -135,3 +137,23 @@ def test_the_table_has_each_kind_of_question_under_each_control(
     assert {"exists", "count", "seen", "all about sound"} <= {row.split(" |")[0].strip("| ") for row in rows}
     with pytest.raises(ConfigError, match="does not hear"):
         sound.main(["--model", str(deaf / "model")])
+
+
+def test_files_of_the_world_are_asked_about_alike(
+    deaf: Path, trained: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    made = ["--out", str(tmp_path), "--size", "64", "--fps", "8", "--seconds", "3", "--things", "1", "2"]
+    assert make_world.main([*made, "--split", "test=6", "--sound", "--processes", "1"]) == 0
+    assert make_world.main([*made, "--split", "val=2", "--processes", "1"]) == 0
+    capsys.readouterr()
+    sound.main(["--model", str(deaf / "hears"), "--world", str(tmp_path / "test")])
+    head, _, *rows = capsys.readouterr().out.strip().splitlines()
+    assert head == "| | questions | own | silent | swapped |"
+    assert {"exists", "count", "seen", "all about sound"} <= {row.split(" |")[0].strip("| ") for row in rows}
+    (clip, *_) = read_world(tmp_path / "test")
+    shown = sound.from_file(tmp_path / "test", clip, trained)
+    assert shown.segment.audio is not None and len(shown.segment.times_s) == 24
+    heard = [q.messages[0].content for q in shown.questions if q.task != "qa/seen"]
+    assert heard == [q.question for q in clip.questions if q.kind.startswith("sound_")]
+    with pytest.raises(DataError, match="has no sound"):
+        sound.main(["--model", str(deaf / "hears"), "--world", str(tmp_path / "val")])

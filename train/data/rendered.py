@@ -21,7 +21,7 @@ from data_gen.world.meaning import in_order
 from data_gen.world.questions import ask
 from data_gen.world.scene import draw_clips
 from data_gen.world.sound_questions import ask_sounds
-from data_gen.world.sounds import Sound, draw_sounds, samples
+from data_gen.world.sounds import BACKGROUND, RATE, Sound, draw_sounds, samples
 from data_gen.world.truth import annotate
 from videollm.datasets.world import annotated_clip
 
@@ -81,8 +81,15 @@ class RenderedClip:
         return [(asked.content, answer.content) for asked, answer in (draft.messages for draft in drafts)]
 
     def sound_turns(self) -> list[tuple[str, str, str]]:
-        """Returns the questions about the clip's sounds, see `ask_sounds`."""
-        return ask_sounds(self.clip, self.sounds, self.rng())
+        """Returns the questions about the clip's sounds, see `ask_sounds`, as kind, words and answer."""
+        asked = ask_sounds(self.clip, self.sounds, self.rng())
+        return [(one.kind, one.question, one.answer) for one in asked]
+
+
+def background(seconds: float, seed: int) -> torch.Tensor:
+    """Returns the noise that is behind all sounds, float32 (N,)."""
+    noise = np.random.default_rng(seed).standard_normal(round(seconds * RATE))
+    return torch.from_numpy((BACKGROUND * noise).astype(np.float32))
 
 
 def halve_colours(pixels: torch.Tensor) -> torch.Tensor:

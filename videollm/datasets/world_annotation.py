@@ -78,6 +78,15 @@ class WorldEvent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WorldSound:
+    """A sound that is heard between start_s and end_s seconds. kind: one of those of `data_gen.world.sounds`."""
+
+    kind: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EventCaption:
     """The sentence about one event, from start to end in seconds."""
 
@@ -121,6 +130,7 @@ class WorldAnnotation:
         captions: Captions by language.
         negatives: False captions by what is wrong with them (`attribute_swap`, `event_order`) and by language.
         order_pair: The id of the clip that shows the same frames in another order, or None.
+        sounds: What is heard, in order of time, or None if the file has no sound. The JSON then leaves it out.
     """
 
     id: str
@@ -141,6 +151,7 @@ class WorldAnnotation:
     questions: tuple[WorldQuestion, ...]
     negatives: dict[str, dict[str, str]]
     order_pair: str | None
+    sounds: tuple[WorldSound, ...] | None = None
 
     @property
     def number(self) -> int:
@@ -153,6 +164,8 @@ class WorldAnnotation:
         values["events"] = [_event_values(event) for event in self.events]
         for question in values["questions"]:
             question["choices"] = question["choices"] or None
+        if self.sounds is None:
+            del values["sounds"]
         return values
 
     def to_json(self) -> str:
@@ -162,7 +175,7 @@ class WorldAnnotation:
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "WorldAnnotation":
         """Parses JSON values. Raises DataError, which names the field, if one is missing, unknown or malformed."""
-        if missing := [name for name in cls.__slots__ if name not in values]:
+        if missing := [name for name in cls.__slots__ if name not in values and name != "sounds"]:
             raise DataError(f"no {', '.join(missing)}")
         try:
             nested = {
@@ -172,6 +185,7 @@ class WorldAnnotation:
                 "events": tuple(_event(e) for e in values["events"]),
                 "captions": {language: _captions(c) for language, c in values["captions"].items()},
                 "questions": tuple(_question(q) for q in values["questions"]),
+                "sounds": tuple(WorldSound(**s) for s in values["sounds"]) if "sounds" in values else None,
             }
             return cls(**values | nested)
         except KeyError as error:
