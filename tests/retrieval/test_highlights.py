@@ -35,7 +35,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Index, torc
 
 def test_shots_match_and_last_as_long_as_wanted(library):
     _, index, red = library
-    shots, problems = choose_shots(index, red, 9.0)
+    shots, problems = choose_shots([index], red, 9.0)
     lengths = [shot.end_s - shot.start_s for shot in shots]
     assert problems == [] and 8 <= sum(lengths) <= 9.0 + 1e-6 and max(lengths) <= LONGEST_S
     moments = search(index, red, 99)
@@ -48,7 +48,7 @@ def test_shots_match_and_last_as_long_as_wanted(library):
 
 def test_what_is_unlike_the_first_is_taken_before_its_copy(library):
     _, index, red = library
-    names = {Path(shot.path).stem for shot in choose_shots(index, red, 5.0)[0]}
+    names = {Path(shot.path).stem for shot in choose_shots([index], red, 5.0)[0]}
     assert "scarlet" in names and len(names & {"red", "copy of red", "mixed"}) == 1
 
 
@@ -66,14 +66,14 @@ def test_a_file_that_is_damaged_or_gone_costs_its_shots_only(library, tmp_path: 
     index.update([tmp_path])
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     (tmp_path / "gone.mp4").unlink()
-    shots, problems = choose_shots(index, library[2], 20)
+    shots, problems = choose_shots([index], library[2], 20)
     assert [Path(shot.path).name for shot in shots] == ["good.mp4"]
     assert [Path(path).name for path, _ in problems] == ["bad.mp4"]
 
 
 def test_an_index_that_shows_nothing_of_it_is_said(library):
     with pytest.raises(ConfigError, match="shows it"):
-        choose_shots(library[1], -library[2], 5)
+        choose_shots([library[1]], -library[2], 5)
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def test_a_clip_and_a_montage_are_found_with_the_same_model(films: Path, tmp_pat
     green = embed_media(films / "f.mp4", index.encoder, SamplingConfig(fps=1.0, start_s=7.0, end_s=10.0))
     best = search(index, green)[0]
     assert (best.start_s, best.end_s) == (7.0, 10.0) and best.score > 0.999
-    shots, problems = choose_shots(index, green, 2.0)
+    shots, problems = choose_shots([index], green, 2.0)
     assert not problems and shots[0].start_s >= 7.0
 
 

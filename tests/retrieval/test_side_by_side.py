@@ -1,6 +1,8 @@
 """Rows of several models in one index: made, updated, filtered and searched together."""
 
 import json
+import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from tests.retrieval.test_rerank import model
 from videollm.cli import main
 from videollm.errors import NoIndexError, SearchIndexError
 from videollm.retrieval.fusion import DAMPING, fuse
+from videollm.retrieval.highlights import choose_shots
 from videollm.retrieval.index import Index
 from videollm.retrieval.model import save
 from videollm.retrieval.search import Moment, search
@@ -128,3 +131,31 @@ def test_errors_name_the_models_that_are_there(place: Path, tmp_path: Path, caps
     assert not (tmp_path / "none").exists()
     assert main(["search", ASKED, "--index", str(place / "idx"), "--model", "lite"]) == 2
     assert "it has those of debug" in capsys.readouterr().err
+
+
+def test_a_montage_has_shots_of_the_rows_of_all_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Of two films whose subtitles say the words, each model has one and both have the third."""
+    index, head = tmp_path / "idx", str(tmp_path / "head")
+    save(model("attentive"), tmp_path / "head", "")
+    for seconds, folder in enumerate(("one", "two", "both"), 4):
+        write_film(tmp_path / folder / f"{folder}.mp4", [RED] * seconds)
+        (tmp_path / folder / f"{folder}.srt").write_text("1\n00:00:01,000 --> 00:00:03,000\nlook at the lake\n")
+    for name, folder in (("debug", "one"), ("debug", "both"), (head, "two"), (head, "both")):
+        assert main(["index", str(tmp_path / folder), "--index", str(index), "--model", name]) == 0
+    shots, problems = choose_shots(Index.open_models(index), "look at the lake", 30)
+    assert problems == [] and {Path(shot.path).stem for shot in shots} == {"one", "two", "both"}
+    assert all(a.path != b.path or a.end_s <= b.start_s for a, b in pairwise(shots))  # none is shown twice
+    capsys.readouterr()
+    made = said(capsys, "reel", "--index", index, "--about", "look at the lake", "--out", tmp_path / "reel.mp4")
+    assert [Path(shot["path"]).stem for shot in made["shots"]] == [Path(shot.path).stem for shot in shots]
+
+
+def test_a_montage_adds_its_videos_to_the_rows_of_all_models(place: Path, tmp_path: Path):
+    shutil.copytree(place / "idx", tmp_path / "idx")
+    write_film(tmp_path / "more/h.mp4", [BLUE] * 4)
+    (tmp_path / "more/h.srt").write_text("1\n00:00:01,000 --> 00:00:03,000\na boat\n")
+    reel = ["reel", str(tmp_path / "more"), "--index", str(tmp_path / "idx"), "--about", "a boat"]
+    assert main([*reel, "--out", str(tmp_path / "reel.mp4")]) == 0
+    models = Index.open_models(tmp_path / "idx")
+    assert [one.model for one in models] == ["debug", str(place / "head")]
+    assert all(any(m.path.endswith("h.mp4") for m in search(one, "a boat", 99)) for one in models)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from videollm.cli.options import Commands, Options, add_command, device_arguments, number, plain_text
 from videollm.cli.output import format_path, format_span, hide_progress_bars, print_result
-from videollm.cli.search import updated
+from videollm.cli.search import rows_of_models, updated
 
 LONGEST_S = 600
 
@@ -46,11 +46,12 @@ def reel(options: Options) -> None:
         check_timeline(options.timeline)
     hide_progress_bars()
     if options.sources:
-        index = Index.create(options.index, device=options.device)
-        problems = updated(index, options.sources).problems
+        models = [one.model for one in rows_of_models(options.index)] or ["lite"]
+        indexes = [Index.create(options.index, model, device=options.device) for model in models]
+        problems = dict.fromkeys(one for index in indexes for one in updated(index, options.sources).problems)
     else:
-        index, problems = Index.open(options.index, device=options.device), ()
-    shots, unreadable = choose_shots(index, options.about, options.seconds)
+        indexes, problems = Index.open_models(options.index, device=options.device), {}
+    shots, unreadable = choose_shots(indexes, options.about, options.seconds)
     with tqdm(unit=" s", disable=None, bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]") as bar:
 
         def progress(done_s: float, all_s: float) -> None:

@@ -129,7 +129,7 @@ def index(options: Options) -> None:
     from videollm.retrieval.index import Index
 
     hide_progress_bars()
-    there = _there(options.index)
+    there = rows_of_models(options.index)
     # What is said and seen does not depend on the model, so that filters hold for the rows of all.
     known = sorted({sense for one in there for sense in one.table.senses()})
     reports = {
@@ -152,7 +152,7 @@ def index(options: Options) -> None:
     print_result(options, {"models": values}, "\n".join(texts))
 
 
-def _there(uri: str) -> "list[Index]":
+def rows_of_models(uri: str) -> "list[Index]":
     """Returns the rows of the models of an index, none if there is no index yet."""
     from videollm.retrieval.index import Index
 

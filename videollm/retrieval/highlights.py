@@ -1,6 +1,6 @@
 """Choosing the shots of an index that show a text, for a montage of a given length."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from videollm.datasets.schema import format_time
 from videollm.encoders.presence import near_to
 from videollm.errors import ConfigError, VideoError
 from videollm.features.segments import scene_cuts, thumbnails
+from videollm.retrieval.fusion import fuse
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import Moment, search
 from videollm.video import pyav
@@ -28,31 +29,31 @@ THUMBNAIL = 32  # pixels of the shorter side of what is compared to find cuts
 
 
 def choose_shots(
-    index: Index, about: str | torch.Tensor, seconds: float
+    indexes: Sequence[Index], about: str | torch.Tensor, seconds: float
 ) -> tuple[list[MontageShot], list[tuple[str, str]]]:
     """Returns shots about a text, or like an embedding (E,), that last `seconds` together, and the files that cannot be
     read with the reasons.
 
+    indexes: the rows of each model, see `Index.open_models`. An embedding needs those of one. The moments that each
+    model takes, in the order in which it takes them, are joined by reciprocal-rank fusion (`fusion.fuse`).
+
     Moments are taken by maximal marginal relevance (Carbonell and Goldstein 1998): those that match the text, and are
     unlike those already taken. A moment that is not near the text (`encoders.presence`) and whose subtitles do not
     say it, or of less than half of the best score, is not taken, so that the shots may last less. A shot is the longest
-    part of its moment without a cut, at most 5 s. The shots are in the order of their videos and times, and those that
-    follow each other are one.
+    part of its moment without a cut, at most 5 s, and overlaps none before it. The shots are in the order of their
+    videos and times, and those that follow each other are one.
 
     Raises ConfigError if the index is empty, or the text matches nothing.
     """
-    found = [moment for moment in search(index, about, CANDIDATES) if Path(moment.path).is_file()]
-    if isinstance(about, str) and found:
-        near = {number for number, _ in near_to(index.encoder, about, _vectors(index, found))}
-        found = [moment for number, moment in enumerate(found) if number in near or moment.bonus]
-    if not found or found[0].score <= 0:
+    rankings = [[*_by_marginal_relevance(index, _relevant(index, about))] for index in indexes]
+    found = rankings[0] if len(rankings) == 1 else fuse(rankings, CANDIDATES)
+    if not found:
         what = repr(about) if isinstance(about, str) else "it"
         raise ConfigError(f"no video of the index shows {what}; use other words, or index more videos")
-    found = [moment for moment in found if moment.score >= RELEVANT * found[0].score]
     shots: list[MontageShot] = []
     problems: dict[str, str] = {}
     missing_s = seconds
-    for moment in _by_marginal_relevance(index, found):
+    for moment in found:
         if missing_s < SHORTEST_S or moment.path in problems:
             continue
         try:
@@ -60,14 +61,30 @@ def choose_shots(
         except VideoError as error:
             problems[moment.path] = error.reason
             continue
-        if shot.end_s - shot.start_s >= min(SHORTEST_S, moment.end_s - moment.start_s):
+        is_new = not any(_overlap(shot, other) for other in shots)
+        if is_new and shot.end_s - shot.start_s >= min(SHORTEST_S, moment.end_s - moment.start_s):
             shots.append(shot)
             missing_s -= shot.end_s - shot.start_s
     return _joined(shots), list(problems.items())
 
 
+def _overlap(one: MontageShot, other: MontageShot) -> bool:
+    return one.path == other.path and one.start_s < other.end_s and other.start_s < one.end_s
+
+
+def _relevant(index: Index, about: str | torch.Tensor) -> list[Moment]:
+    """Returns the moments of one model that show it, the best first."""
+    found = [moment for moment in search(index, about, CANDIDATES) if Path(moment.path).is_file()]
+    if isinstance(about, str) and found:
+        near = {number for number, _ in near_to(index.encoder, about, _vectors(index, found))}
+        found = [moment for number, moment in enumerate(found) if number in near or moment.bonus]
+    return [moment for moment in found if moment.score >= RELEVANT * found[0].score > 0]
+
+
 def _by_marginal_relevance(index: Index, found: list[Moment]) -> Iterator[Moment]:
     """Yields the moments, each the best of those that are left."""
+    if not found:
+        return
     relevance = torch.tensor([moment.score for moment in found]) / found[0].score
     vectors = _vectors(index, found)
     likeness = vectors @ vectors.T
