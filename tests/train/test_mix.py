@@ -141,7 +141,7 @@ def test_a_head_trains_on_mixed_clips_and_resumes_exactly(folder: Path, tmp_path
     again = train("again", augment="mix", resume="last")
     assert all(torch.equal(mixed[name], again[name]) for name in mixed)
     assert not all(torch.equal(mixed[name], plain[name]) for name in mixed)
-    assert "mix" in (tmp_path / "mixed/card.md").read_text()
+    assert "| augment | mix |" in (tmp_path / "mixed/card.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_stage_1_trains_on_mixed_rows_and_resumes_exactly(rows: Path, tmp_path: 
     again = train("again", "--augment", "mix", "--resume", "last")
     assert all(torch.equal(mixed[name], again[name]) for name in mixed)
     assert not all(torch.equal(mixed[name], plain[name]) for name in mixed)
-    assert "mix" in (tmp_path / "mixed/card.md").read_text()
+    assert "| augment | mix |" in (tmp_path / "mixed/card.md").read_text()
 
 
 def test_where_mixing_makes_no_sense_it_is_refused():

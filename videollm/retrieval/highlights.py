@@ -69,7 +69,8 @@ def choose_shots(
 
 
 def _overlap(one: MontageShot, other: MontageShot) -> bool:
-    return one.path == other.path and one.start_s < other.end_s and other.start_s < one.end_s
+    both_s = min(one.end_s, other.end_s) - max(one.start_s, other.start_s)
+    return one.path == other.path and both_s > 2 * TOLERANCE_S
 
 
 def _relevant(index: Index, about: str | torch.Tensor) -> list[Moment]:
