@@ -28,6 +28,7 @@ class AlignmentLossWeights:
     itc: float = option(0.0, "Weight of video-text contrast (BLIP-2).")
     itm: float = option(0.0, "Weight of video-text matching with hard negatives (BLIP-2).")
     itg: float = option(0.0, "Weight of captioning by the Q-Former's text path (BLIP-2).")
+    plm: float = option(0.0, "Weight of writing the rest of a text by the text path, given its first words (SimVLM).")
     mlm: float = option(0.0, "Weight of masked language modelling.")
     mfm: float = option(0.0, "Weight of masked frame modelling.")
     mvm: float = option(0.0, "Weight of the features of patches that are hidden in all frames.")

@@ -114,6 +114,26 @@ class TextCaption(nn.Module):
         )
 
 
+class PrefixCaption(nn.Module):
+    """Prefix language modelling (SimVLM, Wang et al. 2022) by the text path of the Q-Former.
+
+    The queries and the first words of a text, a random number of them, are attended to in both directions; the rest is
+    written word by word and alone bears the loss. A language model whose attention is causal has no such prefix: its
+    loss would be a part of the terms of `LanguageCaption`.
+    """
+
+    def prefixes(self, mask: torch.Tensor) -> torch.Tensor:
+        """Returns how many tokens of each text of mask (B,L) are its prefix (B,): at least the start token, and never
+        all."""
+        return 1 + (torch.rand(len(mask), device=mask.device) * (mask.sum(1) - 1)).long()
+
+    def forward(self, inputs: LossInputs) -> torch.Tensor:
+        texts, prefix = inputs.pairs.texts, self.prefixes(inputs.pairs.texts.mask)
+        logits = inputs.aligner.pair.predict_words(texts.ids, texts.mask, inputs.queries[1], prefix)
+        written = torch.arange(texts.ids.shape[1], device=prefix.device) >= prefix[:, None]
+        return caption_loss(logits, texts.ids, texts.mask & written)
+
+
 class LanguageCaption(nn.Module):
     """Captioning by the frozen language model, given the visual tokens."""
 
@@ -293,6 +313,7 @@ LOSSES: dict[str, Callable[[int, int], nn.Module]] = {
     "itc": lambda width, token_dim: VideoTextContrast(),
     "itm": lambda width, token_dim: VideoTextMatching(),
     "itg": lambda width, token_dim: TextCaption(),
+    "plm": lambda width, token_dim: PrefixCaption(),
     "mlm": lambda width, token_dim: MaskedWords(),
     "mfm": lambda width, token_dim: MaskedFrames(width, token_dim),
     "mvm": lambda width, token_dim: MaskedTubes(width, token_dim),

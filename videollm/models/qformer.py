@@ -169,6 +169,7 @@ class QFormer(nn.Module):
         text_mask: torch.Tensor | None = None,
         past: tuple[KeyValue, ...] | None = None,
         queries: torch.Tensor | None = None,
+        prefix: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, tuple[KeyValue, ...]]:
         """Returns hidden states, and the keys and values of self-attention of each layer.
 
@@ -181,7 +182,8 @@ class QFormer(nn.Module):
           of the queries alone, whose cache is `past`; (B,L,W).
 
         encoder_hidden_states (B,S,M); encoder_attention_mask (B,S) bool, None if no token is padding; ids (B,L) int64;
-        text_mask (B,L) bool, False at padding. queries (1,Q',W): query tokens to use instead of `query_tokens`.
+        text_mask (B,L) bool, False at padding. queries (1,Q',W): query tokens to use instead of `query_tokens`. prefix
+        (B,): with `past`, how many tokens of each text all of its tokens attend to; None is 0.
         """
         parts = []
         if encoder_hidden_states is not None:
@@ -192,7 +194,7 @@ class QFormer(nn.Module):
             positions = torch.arange(ids.shape[1], device=ids.device)
             parts.append(self.word_embedding(ids) + self.position_embedding(positions))
         x = self.dropout(self.norm(torch.cat(parts, 1)))
-        mask = self._attention_mask(text_mask, count, past)
+        mask = self._attention_mask(text_mask, count, past, prefix)
         if encoder_attention_mask is not None:
             encoder_attention_mask = encoder_attention_mask[:, None, None]
         cache = []
@@ -203,7 +205,11 @@ class QFormer(nn.Module):
         return x, tuple(cache)
 
     def _attention_mask(
-        self, text_mask: torch.Tensor | None, queries: int, past: tuple[KeyValue, ...] | None
+        self,
+        text_mask: torch.Tensor | None,
+        queries: int,
+        past: tuple[KeyValue, ...] | None,
+        prefix: torch.Tensor | None,
     ) -> torch.Tensor | None:
         """Returns the mask of self-attention, (B, 1, 1 or L, queries + L), or None if there is no text."""
         if text_mask is None:
@@ -214,7 +220,11 @@ class QFormer(nn.Module):
             return mask
         # Only the pass that generates text is causal; its queries all come before the text.
         length = text_mask.shape[1]
-        return mask & torch.ones(length, before + length, dtype=torch.bool, device=mask.device).tril(before)
+        allowed = torch.ones(length, before + length, dtype=torch.bool, device=mask.device).tril(before)
+        if prefix is not None:
+            columns = torch.arange(before + length, device=mask.device)
+            allowed = allowed | (columns < before + prefix[:, None])[:, None, None]
+        return mask & allowed
 
 
 # Periods in seconds. The shortest tells apart neighbouring frames at 8 frames a second; within the longest, 17 minutes,

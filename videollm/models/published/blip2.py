@@ -94,10 +94,19 @@ class Blip2QFormer(nn.Module):
         rows = [self.match(image.expand(len(ids), -1, -1), ids, mask)[:, 1] for image in encoder_hidden_states]
         return torch.stack(rows)
 
-    def predict_words(self, ids: torch.Tensor, mask: torch.Tensor, cache: tuple[KeyValue, ...]) -> torch.Tensor:
-        """Return next-word logits (B,L,V) of texts (B,L), given the images whose `cache` `encode_images` returned."""
+    def predict_words(
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        cache: tuple[KeyValue, ...],
+        prefix: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return next-word logits (B,L,V) of texts (B,L), given the images whose `cache` `encode_images` returned.
+
+        prefix (B,): how many first words of each text are read in both directions; None reads all of it from the left.
+        """
         ids = torch.cat((torch.full_like(ids[:, :1], self.bos_id), ids[:, 1:]), 1)
-        hidden, _ = self.qformer(ids=ids, text_mask=mask, past=cache)
+        hidden, _ = self.qformer(ids=ids, text_mask=mask, past=cache, prefix=prefix)
         return self.word_head(self.word_transform(hidden))
 
     def forward(
