@@ -12,8 +12,9 @@ from data_gen.world.sounds import KINDS, SAID, Sound
 
 NOTHING = "Nothing"
 ENGLISH = LANGUAGES[0]
-# The kinds of questions about sounds. "while" needs the frames too.
-SOUND_QUESTIONS = ("exists", "count", "first", "last", "while")
+OMNI_QUESTION = "What is seen and heard?"
+# The kinds of questions about sounds. "while" and "caption" need the frames too.
+SOUND_QUESTIONS = ("exists", "count", "first", "last", "while", "caption")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,31 @@ def ask_sounds(
     ]
     if sounds:
         sound = sounds[int(rng.integers(len(sounds)))]
-        verb = "are" if sound.kind == "clicks" else "is"
         happens = ENGLISH.short(in_order(clip, [sound.event]))
-        words = f"What happens while {_named(sound.kind)} {verb} heard?"
+        words = f"What happens while {_named(sound.kind)} {_verb(sound.kind)} heard?"
         made.append(SoundQuestion("while", words, happens, (sound,)))
-    return made
+    return [*made, SoundQuestion("caption", OMNI_QUESTION, omni_caption(clip, sounds), sounds)]
+
+
+def omni_caption(clip: WorldClip, sounds: tuple[Sound, ...]) -> str:
+    """Returns the short caption of what is seen, and a sentence of what is heard, in order of time."""
+    return f"{ENGLISH.short(in_order(clip, clip.events))} {heard_sentence(sounds)}"
+
+
+def heard_sentence(sounds: tuple[Sound, ...]) -> str:
+    """Returns such as "A siren is heard, then clicks are heard." """
+    clauses = [f"{_named(sound.kind)} {_verb(sound.kind)} heard" for sound in sounds]
+    return ENGLISH.sentence(ENGLISH.narrate(clauses or ["nothing is heard"]))
 
 
 def _named(kind: str) -> str:
     if kind in ("clicks", "noise"):
         return kind
     return f"the {kind}" if kind.startswith(SAID) else f"a {kind}"
+
+
+def _verb(kind: str) -> str:
+    return "are" if kind == "clicks" else "is"
 
 
 def _answer(kinds: list[str]) -> str:

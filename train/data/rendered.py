@@ -20,10 +20,11 @@ from data_gen.world.language import LANGUAGES
 from data_gen.world.meaning import in_order
 from data_gen.world.questions import ask
 from data_gen.world.scene import draw_clips
-from data_gen.world.sound_questions import ask_sounds
+from data_gen.world.sound_questions import OMNI_QUESTION, ask_sounds, heard_sentence, omni_caption
 from data_gen.world.sounds import BACKGROUND, RATE, Sound, draw_sounds, samples
 from data_gen.world.truth import annotate
 from videollm.datasets.world import annotated_clip
+from videollm.datasets.world_annotation import WorldAnnotation
 
 SPLIT = "train"
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (BT.601)
@@ -75,15 +76,29 @@ class RenderedClip:
     def checked_turns(self) -> list[tuple[str, str]]:
         """Returns the clip's questions whose answers `train/rl.py` can check, choices and spans of time, each with the
         answer, in English, as `make_instructions.py` words them."""
-        name = f"{SPLIT}-{self.index}"
-        known = annotate(self.clip, self.config, clip_id=name, split=SPLIT, number=self.index, order_pair=None)
+        known = self.annotation()
         drafts = _CHECKED.drafts(annotated_clip(known, Path(known.video)))
         return [(asked.content, answer.content) for asked, answer in (draft.messages for draft in drafts)]
+
+    def annotation(self) -> WorldAnnotation:
+        """Returns everything that is true of the clip, as `make_world.py` writes it."""
+        name = f"{SPLIT}-{self.index}"
+        return annotate(self.clip, self.config, clip_id=name, split=SPLIT, number=self.index, order_pair=None)
 
     def sound_turns(self) -> list[tuple[str, str, str]]:
         """Returns the questions about the clip's sounds, see `ask_sounds`, as kind, words and answer."""
         asked = ask_sounds(self.clip, self.sounds, self.rng())
         return [(one.kind, one.question, one.answer) for one in asked]
+
+
+    def omni_turn(self) -> tuple[str, str]:
+        """Returns the question about what is seen and heard, and its answer, which ends with `heard`."""
+        return OMNI_QUESTION, omni_caption(self.clip, self.sounds)
+
+    @property
+    def heard(self) -> str:
+        """A sentence that names the sounds in order of time."""
+        return heard_sentence(self.sounds)
 
 
 def background(seconds: float, seed: int) -> torch.Tensor:
