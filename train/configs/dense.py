@@ -23,11 +23,23 @@ class DenseLossWeights:
     readout: float = option(
         0.0, "Weight of naming the first and the last event from the module's tokens. Trains the module and the stem."
     )
+    mvm: float = option(
+        0.0, "Weight of the pixels of patches that are hidden in all frames (VideoMAE). Trains the tower and the stem."
+    )
+    regions: float = option(
+        0.0,
+        "Weight of boxes against names and clips against captions (X-VLM). Trains the tower and the stem.",
+    )
 
     @property
     def sees_events(self) -> bool:
         """Whether some loss is about whole clips."""
         return self.events > 0 or self.moments > 0 or self.readout > 0
+
+    @property
+    def trains_both(self) -> bool:
+        """Whether some loss trains the tower and the stem together."""
+        return self.mvm > 0 or self.regions > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +62,17 @@ class DenseRecipe(PresetRecipe):
         weights, temporal = self.losses, self.model_config.temporal
         sees_events = weights.sees_events
         yield (
-            not (sees_events or weights.frames > 0),
-            "no loss has a weight; give one to frames, events, moments or readout",
+            not (sees_events or weights.trains_both or weights.frames > 0),
+            f"no loss has a weight; give one to one of {', '.join(vars(weights))}",
         )
         yield temporal.tower is None, f"model {self.network.model} has no tower to train; choose world"
         yield (
-            temporal.stem == "none" and weights.events > 0,
-            f"events is {weights.events}, but the model has no motion stem, which they train; set stem to motion",
+            temporal.stem == "none" and (weights.events > 0 or weights.trains_both),
+            "the model has no motion stem, which events, mvm and regions train; set stem to motion",
         )
         yield (
-            self.dataset.frames_of_clip > 0 and sees_events,
-            f"frames_of_clip is {self.dataset.frames_of_clip}, but events are seen in whole clips; set it to 0",
+            self.dataset.frames_of_clip > 0 and (sees_events or weights.regions > 0),
+            f"frames_of_clip is {self.dataset.frames_of_clip}, but events and captions need whole clips; set it to 0",
         )
         yield bool(self.dataset.data), "data is set, but this training draws its clips; leave it empty"
         yield self.parallelism.zero_stage == 3, "zero_stage 3 does not fit so small a model; use 0, 1 or 2"

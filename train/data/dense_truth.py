@@ -22,7 +22,8 @@ KIND_COUNT = len(KIND_NUMBER) + 1
 MOST = 4  # things that are counted at a moment
 FRAMES = 25  # of clips of 3 seconds at 8 frames a second, and one after their end
 ROLES = 3  # none, the subject of an event, the other thing that takes part
-_LEAST_ALPHA = 0.3  # of a thing that counts as seen
+LEAST_ALPHA = 0.3  # of a thing that counts as seen
+FLOW_SCALE = (5.0, 5.0, 10.0, 2.0)  # factors that bring usual changes between frames to unit scale
 # bool (shapes, colours): whether training shows this shape in this colour.
 SHOWN_LOOKS = torch.tensor(
     [[True] * (len(COLOURS) + 1), *([True, *(not is_look_held_out(s, c) for c in COLOURS)] for s in SHAPES)]
@@ -179,7 +180,7 @@ def _seen(clip: WorldClip, chosen: np.ndarray, shape: np.ndarray, colour: np.nda
     """Returns shape and colour of the leftmost and of the rightmost thing of each chosen frame, and how many there are,
     (F,5). shape (K,) and colour (K,F) are their numbers."""
     x = clip.stage.on_screen()[0][:, chosen]
-    shown = clip.stage.alpha[:, chosen] >= _LEAST_ALPHA
+    shown = clip.stage.alpha[:, chosen] >= LEAST_ALPHA
     at = np.arange(len(chosen))
     count = shown.sum(0)
     left, right = np.where(shown, x, np.inf).argmin(0), np.where(shown, x, -np.inf).argmax(0)
@@ -216,7 +217,7 @@ def _nearest(
     counts although it cannot be seen.
     """
     x, y, radius = (values[:, chosen] for values in clip.stage.on_screen())
-    shown = clip.stage.alpha[:, chosen] >= _LEAST_ALPHA
+    shown = clip.stage.alpha[:, chosen] >= LEAST_ALPHA
     if hidden_too is not None:
         scenes = np.array([clip.scene_of(int(frame)) for frame in chosen])
         shown |= hidden_too & (np.array([t.scene for t in clip.things])[:, None] == scenes)

@@ -16,9 +16,12 @@ from train.core.report import loss_curve
 from train.core.samplers import Draws, Order
 from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
+from train.data.areas import TextAreas, text_areas
 from train.data.dense_truth import EventTruth, FrameTruth, event_truth, frame_truth, stack
 from train.data.rendered import RenderedClip, RenderedClips
 from train.tasks.dense_heads import EventHeads, Measures, MomentHeads, ReadoutHeads, frame_loss
+from train.tasks.masked_pixels import MaskedPixels
+from train.tasks.region_contrast import RegionContrast
 from train.tasks.stages import stage_card
 from train.tasks.video_llm import fresh_model, save_checkpoint
 from videollm.checkpoint import Model
@@ -38,6 +41,11 @@ class DenseBatch:
     visual: VisualBatch
     frames: FrameTruth | None
     events: EventTruth | None
+    areas: TextAreas | None
+
+    @property
+    def has_truth(self) -> bool:
+        return any(part is not None for part in (self.frames, self.events, self.areas))
 
     def to(self, *args: Any) -> "DenseBatch":
         """Returns a copy on another device."""
@@ -45,14 +53,19 @@ class DenseBatch:
         def moved(truth: Any) -> Any:
             return truth and type(truth)(**{name: x.to(*args) for name, x in vars(truth).items()})
 
-        return DenseBatch(visual=self.visual.to(*args), frames=moved(self.frames), events=moved(self.events))
+        return DenseBatch(
+            visual=self.visual.to(*args),
+            frames=moved(self.frames),
+            events=moved(self.events),
+            areas=moved(self.areas),
+        )
 
 
 class DenseModel(nn.Module):
-    """A temporal module and the heads that read the truth from it.
+    """A temporal module and the heads that read the truth, hidden pixels and words from it.
 
     Args:
-        temporal: A module with a tower, and with a motion stem if there is a loss of events.
+        temporal: A module with a tower, and with a motion stem if there is a loss of events, `mvm` or `regions`.
         width: H, the width of its tokens.
         weights: The weights of the losses, as in `DenseLossWeights`.
     """
@@ -67,12 +80,17 @@ class DenseModel(nn.Module):
                 "readout": ReadoutHeads(width),
             }
         )
+        if weights["mvm"]:
+            self.heads["mvm"] = MaskedPixels(WIDTH, temporal.tower.patch)  # type: ignore[arg-type]
+        if weights["regions"]:
+            self.heads["regions"] = RegionContrast(WIDTH, width)
         self.requires_grad_(False)
         learns_module = weights["moments"] > 0 or weights["readout"] > 0
-        temporal.tower.requires_grad_(weights["frames"] > 0)
+        learns_both = weights["mvm"] > 0 or weights["regions"] > 0
+        temporal.tower.requires_grad_(learns_both or weights["frames"] > 0)
         temporal.module.requires_grad_(learns_module)
         if isinstance(temporal.module, StemModule):
-            temporal.module.stem.requires_grad_(learns_module or weights["events"] > 0)
+            temporal.module.stem.requires_grad_(learns_both or learns_module or weights["events"] > 0)
         for name, heads in self.heads.items():
             heads.requires_grad_(weights[name] > 0)
 
@@ -86,27 +104,40 @@ class DenseModel(nn.Module):
             measures.update(found)
 
         visual = batch.visual
+        if self.weights["mvm"]:
+            add("mvm", self.stem_tokens, visual)
+        if not batch.has_truth:
+            return {"loss": torch.stack(losses).sum(), "measures": measures}
         seen = self.temporal.see(visual.tokens.float(), visual.mask)
         if batch.frames is not None:
             add("frames", seen, visual.tokens, batch.frames)
-        if batch.events is not None:
-            module: Any = self.temporal.module
-            inputs = (*clean(seen, visual.times_s, visual.mask), visual.mask)
-            if isinstance(module, StemModule):
-                inputs = module.stem(*inputs)
+        module: Any = self.temporal.module
+        inputs = (*clean(seen, visual.times_s, visual.mask), visual.mask)
+        if isinstance(module, StemModule) and (batch.events is not None or batch.areas is not None):
+            inputs, module = module.stem(*inputs), module.module
+            if batch.areas is not None:
+                add("regions", inputs[0], batch.areas)
+            if batch.events is not None:
                 add("events", inputs[0], batch.events)
-                module = module.module
+        if batch.events is not None:
             tokens = module.compress(*inputs)
             for name in ("moments", "readout"):
                 if self.weights[name]:
                     add(name, tokens, batch.events)
         return {"loss": torch.stack(losses).sum(), "measures": measures}
 
+    def stem_tokens(self, visual: VisualBatch) -> torch.Tensor:
+        """Returns the tokens of the motion stem (B,M,P,W) of pixels (B,T,3,S*S)."""
+        module: Any = self.temporal.module
+        seen = self.temporal.see(visual.tokens.float(), visual.mask)
+        return module.stem(*clean(seen, visual.times_s, visual.mask), visual.mask)[0]
+
 
 class DenseCollator:
-    """Rendered clips to the arguments of `DenseModel.forward`."""
+    """Rendered clips to the arguments of `DenseModel.forward`. model: that of the run, which embeds words."""
 
-    def __init__(self, recipe: DenseRecipe):
+    def __init__(self, recipe: DenseRecipe, model: Model):
+        self.model, self.wants_areas = model, recipe.losses.regions > 0
         tower = recipe.model_config.temporal.tower
         assert tower is not None  # the recipe checks it
         self.grid = tower.image_size // tower.patch
@@ -124,6 +155,7 @@ class DenseCollator:
             visual=VisualBatch.pad(tokens, times),
             frames=stack(frames) if self.wants_frames else None,
             events=stack(events) if events else None,
+            areas=text_areas(clips, self.grid // 2, self.model) if self.wants_areas else None,
         )
         return {"batch": batch, "labels": torch.zeros(len(clips), 1)}
 
@@ -147,11 +179,13 @@ class DenseTask(TrainingTask):
         self.module = DenseModel(temporal, width, vars(recipe.losses))  # type: ignore[arg-type]
         heads = Path(recipe.init) / HEADS_FILE
         if recipe.init and heads.is_file():
-            self.module.heads.load_state_dict(load_file(heads))
+            own = self.module.heads.state_dict()
+            known = {name: tensor for name, tensor in load_file(heads).items() if name in own}
+            self.module.heads.load_state_dict({**own, **known})
         dataset = recipe.dataset
         self.rows = RenderedClips(dataset.num_videos, recipe.seed + 1)
         self.sampler = Draws(Order(sizes=(dataset.num_videos,), epochs=1, batch=dataset.batch_size, seed=recipe.seed))
-        self.collate = DenseCollator(recipe)
+        self.collate = DenseCollator(recipe, self.model)
         self._measured: dict[str, list[torch.Tensor]] = defaultdict(list)
         self.module.register_forward_hook(self._note)
 

@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.data.dense_truth import FRAMES, KIND_COUNT, MOST, ROLES, SHOWN_LOOKS, EventTruth, FrameTruth
+from train.data.dense_truth import (
+    FLOW_SCALE,
+    FRAMES,
+    KIND_COUNT,
+    MOST,
+    ROLES,
+    SHOWN_LOOKS,
+    EventTruth,
+    FrameTruth,
+)
 from videollm.models.world_tower import CELLS, COLOUR_COUNT, SHAPE_COUNT, TOKEN_PARTS
 
 Measures = dict[str, torch.Tensor]
@@ -16,7 +25,6 @@ _SHAPES, _COLOURS = (1, 3, 5, 7), (2, 4, 6, 8)  # where `EventTruth.now` has tho
 _STILL = 1e-3  # of scaled flow; below it, hardly anything moves
 _LEAST = 1e-6  # probability, so that its logarithm is finite
 _CONTRAST = 0.1  # of backgrounds, as a share of full white
-_FLOW = (5.0, 5.0, 10.0, 2.0)  # factors that bring usual changes between frames to unit scale
 
 
 def frame_loss(tokens: torch.Tensor, pixels: torch.Tensor, truth: FrameTruth) -> tuple[torch.Tensor, Measures]:
@@ -28,7 +36,7 @@ def frame_loss(tokens: torch.Tensor, pixels: torch.Tensor, truth: FrameTruth) ->
     shape, colour, place, turn, flow, coarse = tokens[..., : sum(TOKEN_PARTS)].split(TOKEN_PARTS, -1)
     true = {name: value.flatten(2, 3) for name, value in vars(truth).items()}
     is_there = true["shape"] > 0
-    true_flow = true["flow"] * flow.new_tensor(_FLOW)
+    true_flow = true["flow"] * flow.new_tensor(FLOW_SCALE)
     log_shape, log_colour = (probabilities.clamp(min=_LEAST).log() for probabilities in (shape, colour))
     shape_loss, colour_loss = apart(log_shape, log_colour, true["shape"], true["colour"])
     losses = [
