@@ -229,7 +229,6 @@ def batch(aligner: Aligner, count: int, seed: int) -> PairBatch:
 @pytest.mark.parametrize(
     ("below", "steps"),
     [
-        ({"mlm": 0.7}, 40),
         ({"mfm": 0.7, "order": 0.75}, 200),
         ({"mvm": 0.6, "audio": 0.6}, 160),
         ({"itc": 0.8, "itm": 0.75, "itg": 0.5, "verbs": 0.6}, 250),

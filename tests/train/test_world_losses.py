@@ -30,7 +30,9 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("words")
 
 
-@pytest.mark.parametrize(("loss", "steps", "below"), [("plm", 40, 0.5), ("mvm", 60, 0.8)], ids=["plm", "mvm"])
+@pytest.mark.parametrize(
+    ("loss", "steps", "below"), [("plm", 40, 0.5), ("mlm", 40, 0.6), ("mvm", 60, 0.8)], ids=["plm", "mlm", "mvm"]
+)
 def test_losses_of_stage1_fall_on_new_clips(words: Path, loss: str, steps: int, below: float):
     model = true_reader(words, 0)
     module, collate = aligned(model, loss)
@@ -205,6 +207,7 @@ def test_regions_compare_what_is_in_a_box_with_its_name():
     torch.testing.assert_close(found, torch.stack(naive).sum())
 
 
+@pytest.mark.slow
 def test_losses_without_dense_truth_give_a_checkpoint_that_dense_truth_starts_from(tmp_path: Path):
     common = {"llm": "debug", "num_videos": 8, "batch_size": 4}
     only = {"events": 0.0, "moments": 0.0, "readout": 0.0, "mvm": 1.0, "regions": 1.0}
@@ -240,6 +243,7 @@ def test_an_omni_caption_says_what_is_seen_and_what_is_heard():
     assert {len(clip.sounds) for clip in NEW} >= {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_the_experiment_prints_a_row_for_each_loss_and_task(capsys: pytest.CaptureFixture[str]):
     objectives.main(["--scale", "0.01", "--seeds", "1"])
     rows = [row.split("|")[1].strip() for row in capsys.readouterr().out.splitlines() if row.startswith("| ")]
