@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         few=scaled(96),
         before=scaled(300),
         after=scaled(300),
-        pixel_steps=scaled(80),
+        pixel_steps=scaled(50),
     )
     losses, tasks = {}, {}
     with tempfile.TemporaryDirectory() as words:
