@@ -90,7 +90,6 @@ class RenderedClip:
         asked = ask_sounds(self.clip, self.sounds, self.rng())
         return [(one.kind, one.question, one.answer) for one in asked]
 
-
     def omni_turn(self) -> tuple[str, str]:
         """Returns the question about what is seen and heard, and its answer, which ends with `heard`."""
         return OMNI_QUESTION, omni_caption(self.clip, self.sounds)
