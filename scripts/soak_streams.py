@@ -1,4 +1,6 @@
-"""Watches cameras through a real server for minutes: python scripts/soak_streams.py [--streams 4] [--minutes 30]
+"""Watches cameras through a real server for minutes:
+
+    python scripts/soak_streams.py [--streams 4] [--minutes 30] [--sound FILE]
 
 The cameras are live playlists of a film in 720p at 25 frames a second, which the script publishes on loopback. A client
 for each stream reads its events, and another one asks what is to be seen now, of one stream after the other. The script
@@ -16,14 +18,19 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any
 
 import av
 import httpx
+import torch
 from live_sources import HLSServer
 from serving import MiB, Served, medians_of_thirds, percentile, serving
+
+from videollm.video.audio import SAMPLE_RATE, iter_audio
 
 SAMPLE = Path(__file__).parent / "samples" / "sample.mp4"
 WIDTH, HEIGHT, RATE = 1280, 720, 25
@@ -48,11 +55,15 @@ class Seen:
     memory: list[int] = field(default_factory=list)
 
 
-def write_film(path: Path, seconds: int, container: str, **options: str) -> None:
-    """Writes the sample again and again in 720p, with a key frame a second."""
+def write_film(path: Path, seconds: int, container: str, *, sound: Path | None = None, **options: str) -> None:
+    """Writes the sample again and again in 720p, with a key frame a second, and the sound of a file again and again."""
     with av.open(str(path), "w", format=container, options=options) as output:
         video = output.add_stream("libx264", rate=RATE, options={"g": str(RATE), "preset": "ultrafast", "bf": "0"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        audio: Any = output.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound is not None else None
+        if sound is not None:
+            said = torch.cat([piece.samples for piece in iter_audio(sound)])
+            samples = said.repeat(-(-seconds * SAMPLE_RATE // len(said)))[: seconds * SAMPLE_RATE]
         number = 0
         while number < seconds * RATE:
             with av.open(str(SAMPLE)) as source:
@@ -62,8 +73,15 @@ def write_film(path: Path, seconds: int, container: str, **options: str) -> None
                     scaled = frame.reformat(WIDTH, HEIGHT, "yuv420p")
                     scaled.pts, scaled.time_base = number, 1 / video.codec_context.framerate
                     output.mux(video.encode(scaled))
+                    if audio is not None:
+                        at = number * SAMPLE_RATE // RATE
+                        part = samples[at : at + SAMPLE_RATE // RATE].numpy()[None]
+                        heard = av.AudioFrame.from_ndarray(part, "fltp", "mono")
+                        heard.rate, heard.pts, heard.time_base = SAMPLE_RATE, at, Fraction(1, SAMPLE_RATE)
+                        output.mux(audio.encode(heard))
                     number += 1
-        output.mux(video.encode(None))
+        for stream in filter(None, (video, audio)):
+            output.mux(stream.encode(None))
 
 
 async def listen(client: httpx.AsyncClient, stream: str, seen: Seen) -> None:
@@ -145,10 +163,11 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--model", default="lite")
+    parser.add_argument("--sound", type=Path, metavar="FILE", help="what the cameras hear, again and again")
     options = parser.parse_args()
     names = [f"camera{number}" for number in range(options.streams)]
     with tempfile.TemporaryDirectory() as folder:
-        hls = HLSServer(Path(folder), write_film)
+        hls = HLSServer(Path(folder), partial(write_film, sound=options.sound))
         cameras = [part for name in names for part in ("--camera", f"{name}={hls.url}")]
         with serving("--model", options.model, "--streams", str(len(names)), *cameras) as server:
             seen, counts = asyncio.run(soak(server, options.model, names, 60 * options.minutes))

@@ -28,7 +28,7 @@ def main() -> None:
     ChatSession(model, warm_up).ask("What is this?", ONE_TOKEN)
     session = ChatSession(model, video)
     first = session.ask("What is in this video?", ONE_TOKEN).receipt
-    second = session.ask("What comes first?", ONE_TOKEN).receipt
+    second = session.ask("And then?", ONE_TOKEN).receipt  # which the language model answers, as the first
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     found = {"first": asdict(first), "second": asdict(second), "peak_bytes": peak, "private_bytes": private_bytes()}
     print(json.dumps(found, default=str))

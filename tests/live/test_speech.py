@@ -188,7 +188,7 @@ def _stretch(number: int) -> AudioPiece:
 
 def test_a_live_source_waits_for_no_transcript():
     slow: Any = _Slow()
-    speech = LiveSpeech(slow, lambda function, *values: function(*values), waits=False)
+    speech = LiveSpeech(slow, waits=False)
     for number in range(10):
         speech.hear(_stretch(number))
     speech.pause()
@@ -203,7 +203,7 @@ def test_a_live_source_waits_for_no_transcript():
 
 def test_all_of_a_file_is_transcribed():
     slow: Any = _Slow()
-    speech = LiveSpeech(slow, lambda function, *values: function(*values), waits=True)
+    speech = LiveSpeech(slow, waits=True)
     threading.Timer(0.2, slow.may.set).start()
     for number in range(10):
         speech.hear(_stretch(number))

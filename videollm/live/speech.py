@@ -7,9 +7,9 @@ Shapes: S samples.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from threading import Lock
 
 import torch
 
@@ -69,11 +69,11 @@ def _quietest(samples: torch.Tensor) -> int:
 
 
 class LiveSpeech:
-    """Transcribes the sound of a stream in a thread of its own.
+    """Transcribes the sound of a stream in a thread of its own, because frames cannot wait for the seconds that Whisper
+    takes. Streams take turns, since Whisper uses all cores.
 
     Args:
         sense: What transcribes.
-        compute: What calls functions that compute with torch, with their arguments.
         waits: Whether `hear` waits while `MOST_WAITING` stretches have not been read. If it does not, what has waited
             longest is left out then.
 
@@ -81,8 +81,10 @@ class LiveSpeech:
         skipped_s: The seconds of sound that were left out.
     """
 
-    def __init__(self, sense: SpeechSense, compute: Callable[..., Any], *, waits: bool):
-        self._sense, self._compute, self._waits = sense, compute, waits
+    _turn = Lock()
+
+    def __init__(self, sense: SpeechSense, *, waits: bool):
+        self._sense, self._waits = sense, waits
         self._stretches = SpeechStretches()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="speech")
         self._work: deque[tuple[AudioPiece, Future[list[Finding]]]] = deque()
@@ -118,7 +120,7 @@ class LiveSpeech:
                 self._work[-MOST_WAITING][1].result()
             if sum(not future.done() for _, future in self._work) >= MOST_WAITING:
                 self._leave_one_out()
-            self._work.append((stretch, self._thread.submit(self._compute, self._transcribe, stretch)))
+            self._work.append((stretch, self._thread.submit(self._transcribe, stretch)))
 
     def _leave_one_out(self) -> None:
         for at, (stretch, future) in enumerate(self._work):
@@ -128,4 +130,5 @@ class LiveSpeech:
                 return
 
     def _transcribe(self, stretch: AudioPiece) -> list[Finding]:
-        return list(self._sense.transcribe([stretch]))
+        with self._turn:
+            return list(self._sense.transcribe([stretch]))

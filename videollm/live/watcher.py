@@ -134,7 +134,7 @@ class LiveWatcher:
         self._can_clip = self._stopping = False
         self.lag_s = 0.0
         # All of a file is heard. What a live source says must not wait.
-        self._speech = LiveSpeech(speech, self._compute, waits=not source.is_live) if speech is not None else None
+        self._speech = LiveSpeech(speech, waits=not source.is_live) if speech is not None else None
         short_side = max(model.encoder.image_size, objects.short_side if objects is not None else 0)
         limits = {"give_up_s": give_up_s, "memory_bytes": memory_bytes}
         self.reader = StreamReader(source, short_side, self._events, listens=listens, **limits)
