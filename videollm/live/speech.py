@@ -9,7 +9,6 @@ Shapes: S samples.
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
 
 import torch
 
@@ -70,7 +69,7 @@ def _quietest(samples: torch.Tensor) -> int:
 
 class LiveSpeech:
     """Transcribes the sound of a stream in a thread of its own, because frames cannot wait for the seconds that Whisper
-    takes. Streams take turns, since Whisper uses all cores.
+    takes. All streams share the thread, since Whisper uses all cores.
 
     Args:
         sense: What transcribes.
@@ -81,12 +80,11 @@ class LiveSpeech:
         skipped_s: The seconds of sound that were left out.
     """
 
-    _turn = Lock()
+    _thread = ThreadPoolExecutor(1, thread_name_prefix="speech")
 
     def __init__(self, sense: SpeechSense, *, waits: bool):
         self._sense, self._waits = sense, waits
         self._stretches = SpeechStretches()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="speech")
         self._work: deque[tuple[AudioPiece, Future[list[Finding]]]] = deque()
         self.skipped_s = 0.0
 
@@ -112,7 +110,8 @@ class LiveSpeech:
 
     def stop(self) -> None:
         """Reads no further sound."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for _, future in self._work:
+            future.cancel()
 
     def _read(self, stretches: Iterator[AudioPiece]) -> None:
         for stretch in stretches:
@@ -130,5 +129,4 @@ class LiveSpeech:
                 return
 
     def _transcribe(self, stretch: AudioPiece) -> list[Finding]:
-        with self._turn:
-            return list(self._sense.transcribe([stretch]))
+        return list(self._sense.transcribe([stretch]))
