@@ -1,5 +1,7 @@
 """What is said in a stream, by the shipped Whisper: from the worker's samples to answers, events and an index."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -110,7 +112,7 @@ def test_pieces_are_the_sound_of_the_file_at_its_times(codec: str, tmp_path: Pat
     pieces: list[tuple[float, np.ndarray]] = []
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
-        decoder = SoundDecoder(stream.codec_context)
+        decoder = SoundDecoder(stream.codec_context, SAMPLE_RATE)
         for packet in container.demux(stream):
             if (
                 packet.size and not 5 <= float((packet.pts or 0) * (packet.time_base or 0)) < 8
@@ -128,6 +130,11 @@ def test_pieces_are_the_sound_of_the_file_at_its_times(codec: str, tmp_path: Pat
         own, same = torch.from_numpy(samples / np.float32(1 << 15)), expected[at : at + len(samples)]
         inner = slice(2048, -2048)  # a decoder that begins anew is not exact at once
         assert (own[inner] - same[inner]).abs().max() < 1e-3
+
+
+def test_a_process_that_reads_a_source_is_small():
+    program = "import videollm.live.worker, sys; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
 
 
 def watched(
@@ -174,9 +181,10 @@ class _Slow:
     """Transcribes a stretch once it may."""
 
     def __init__(self) -> None:
-        self.may, self.read = threading.Event(), list[float]()
+        self.began, self.may, self.read = threading.Event(), threading.Event(), list[float]()
 
     def transcribe(self, pieces: Sequence[AudioPiece]) -> list[Finding]:
+        self.began.set()
         assert self.may.wait(60)
         self.read += [piece.start_s for piece in pieces]
         return [Finding(start_s=p.start_s, end_s=p.end_s, kind="speech", text="so", score=1.0) for p in pieces]
@@ -189,7 +197,10 @@ def _stretch(number: int) -> AudioPiece:
 def test_a_live_source_waits_for_no_transcript():
     slow: Any = _Slow()
     speech = LiveSpeech(slow, waits=False)
-    for number in range(10):
+    speech.hear(_stretch(0))
+    speech.pause()
+    assert slow.began.wait(60)
+    for number in range(1, 10):
         speech.hear(_stretch(number))
     speech.pause()
     assert speech.ready() == []

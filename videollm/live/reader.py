@@ -201,8 +201,8 @@ class StreamReader:
         environment = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
             assert worker.stdin is not None and worker.stdout is not None
-            request = {"source": asdict(self.source), "short_side": self.short_side, "listens": self.listens}
-            request["memory_bytes"] = self.memory_bytes
+            request = {"source": asdict(self.source), "short_side": self.short_side, "memory_bytes": self.memory_bytes}
+            request["sound_rate"] = SAMPLE_RATE if self.listens else 0
             try:
                 worker.stdin.write(json.dumps(request).encode() + b"\n")
                 worker.stdin.flush()

@@ -1,4 +1,5 @@
-"""Decodes the sound of a source to pieces that speech recognition reads.
+"""Decodes the sound of a source to pieces that speech recognition reads. Nothing here imports torch, which would take
+300 MB in each process that reads a source.
 
 Shapes: S samples.
 """
@@ -10,19 +11,19 @@ import numpy as np
 from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 
-from videollm.video.audio import SAMPLE_RATE, TOLERANCE_S
+from videollm.video.container import TOLERANCE_S
 
 PIECE_S = 1.0
 
 
 class SoundDecoder:
-    """Decodes packets to mono int16 at `SAMPLE_RATE`, in pieces of `PIECE_S` or less where the sound is interrupted.
+    """Decodes packets to mono int16, in pieces of `PIECE_S` or less where the sound is interrupted.
 
-    context: The codec context of the audio stream.
+    context: The codec context of the audio stream. rate: The samples per second that the sound is converted to.
     """
 
-    def __init__(self, context: Any):
-        self._context = context
+    def __init__(self, context: Any, rate: int):
+        self._context, self._rate = context, rate
         self._begin()
 
     def add(self, packet: Any, shift_s: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -45,7 +46,7 @@ class SoundDecoder:
             self._end_s += frame.samples / frame.sample_rate
             frame.pts = None  # the resampler would fill gaps by its own rule
             self._keep(self._resampler.resample(frame))
-            if self._count >= PIECE_S * SAMPLE_RATE:
+            if self._count >= PIECE_S * self._rate:
                 yield self._take()
 
     def end(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -57,7 +58,7 @@ class SoundDecoder:
         self._begin()
 
     def _begin(self) -> None:
-        self._resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        self._resampler = AudioResampler(format="s16", layout="mono", rate=self._rate)
         self._start: float | None = None  # time of the first sample that is held
         self._end_s = 0.0  # time at which the next frame is expected
         self._held: list[np.ndarray] = []
@@ -72,5 +73,5 @@ class SoundDecoder:
     def _take(self) -> tuple[float, np.ndarray]:
         assert self._start is not None
         time, samples = self._start, np.concatenate(self._held)
-        self._start, self._held = time + len(samples) / SAMPLE_RATE, []
+        self._start, self._held = time + len(samples) / self._rate, []
         return time, samples

@@ -70,18 +70,18 @@ class _Output:
 
 
 class _Player:
-    """Decodes one source and sends its frames, and its sound if somebody `listens`."""
+    """Decodes one source and sends its frames, and its sound at `sound_rate` samples per second unless that is 0."""
 
     def __init__(
         self,
         source: StreamSource,
         short_side: int,
-        listens: bool,
+        sound_rate: int,
         output: _Output,
         commands: "queue.Queue[ClipRequest]",
     ):
         self.source, self.short_side, self.output, self.commands = source, short_side, output, commands
-        self.listens = listens
+        self.sound_rate = sound_rate
         self.is_paced = source.kind in ("file", "http")
         self.clock = StreamClock(source.is_live, self.is_paced)
         self.scaler = VideoReformatter()
@@ -107,8 +107,8 @@ class _Player:
             context.thread_count, context.options = 1, {"max_pixels": str(MAX_PIXELS)}
             ring = PacketRing(video, sound) if can_be_copied(video) else None
             heard = None
-            if self.listens and sound is not None and sound.codec_context is not None:
-                heard = SoundDecoder(sound.codec_context)
+            if self.sound_rate and sound is not None and sound.codec_context is not None:
+                heard = SoundDecoder(sound.codec_context, self.sound_rate)
             self.output.send({"kind": "opened", "clips": ring is not None, "sound": sound is not None})
             self.has_end |= container.duration is not None and self.source.kind == "http"
             streams = [video] if sound is None else [video, sound]
@@ -279,7 +279,7 @@ def main() -> None:
     source, commands = StreamSource(**request["source"]), queue.Queue[ClipRequest]()
     threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
     output = _Output(drops=source.is_live)
-    player = _Player(source, request["short_side"], request["listens"], output, commands)
+    player = _Player(source, request["short_side"], request["sound_rate"], output, commands)
     try:
         player.play()
     except VideoLLMError as error:

@@ -17,14 +17,11 @@ from av.error import FFmpegError
 from av.stream import Stream
 
 from videollm.errors import NoAudioStreamError, VideoFormatError
-from videollm.video.container import open_media, packets, pictures, video_errors
+from videollm.video.container import TOLERANCE_S, open_media, packets, pictures, video_errors
 from videollm.video.joined import JoinedPart, PartClock
 from videollm.video.pyav import parts_of
 
 SAMPLE_RATE = 16_000
-# Timestamps are rounded to the container's ticks, which are as coarse as 1/90 s in practice. A smaller step between two
-# frames is rounding, a larger one is a gap or an overlap.
-TOLERANCE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)

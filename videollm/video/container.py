@@ -18,6 +18,9 @@ from videollm.errors import FOREIGN, VideoFormatError, VideoLLMError, VideoNotFo
 MAX_PIXELS = 2**26  # of a picture: 8192x8192
 MAX_ASPECT = 16  # frames are resized to a given short side, so that the long one is bounded by this alone
 MAX_DURATION_S = 7 * 24 * 3600.0  # longer ones come from broken timestamps
+# Timestamps are rounded to the container's ticks, which are as coarse as 1/90 s in practice. A smaller step between two
+# frames of sound is rounding, a larger one is a gap or an overlap.
+TOLERANCE_S = 0.05
 COPIED_PICTURES, COPIED_SOUND = ("h264", "hevc"), ("aac", "mp3")  # what players take inside MP4
 
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
