@@ -4,10 +4,11 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/install.sh"
 
-# The tests of the page drive Chromium. Without it they are skipped, but under CI they fail.
-if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-wqy-microhei ||
-        echo "chromium could not be installed" >&2
+# The tests of the page drive Chromium, and those of spoken words espeak-ng. Without them they are skipped, but under CI
+# they fail.
+if { ! command -v chromium || ! command -v espeak-ng; } >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-wqy-microhei espeak-ng ||
+        echo "chromium or espeak-ng could not be installed" >&2
 fi
 
 install_videollm dev

@@ -149,6 +149,12 @@ def test_how_many_there_are_is_no_yes_or_no():
     assert ask("Are there three dogs?") == ask("Is there only one dog?") == "1 dog."
     assert ask("Are there many people?") == "2 people."
     assert ask("Are there two windows?") == CANNOT_TELL
+    assert ask("Are there two black dogs?") == "1 dog; I cannot tell how many of them fit."
+    assert (
+        ask("Are there three men?")
+        == ask("Are there three happy people?")
+        == ("2 people; I cannot tell how many of them fit.")
+    )
     assert ask("Are there no dogs?") == "A dog is seen." and ask("Are there no people?") == "2 people are seen."
     assert ask("Are there no zebras?") == CANNOT_TELL
 
@@ -168,7 +174,8 @@ def test_what_was_counted_is_compared():
     assert ask("Are there more people than dogs?") == "Yes, 2 people and 1 dog."
     assert ask("Are there fewer people than dogs?") == "No, 2 people and 1 dog."
     assert ask("Are there as many dogs as people?") == "No, 1 dog and 2 people."
-    assert ask("Are there more dogs than zebras?") == CANNOT_TELL
+    assert ask("Are there more dogs than zebras?") == ask("Are there more men than women?") == CANNOT_TELL
+    assert "the sense is off" in (ask("Are there more people than dogs?", NOTHING) or "")
 
 
 def test_a_kind_of_thing_is_answered_with_the_tags_below_it():

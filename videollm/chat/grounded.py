@@ -41,6 +41,7 @@ NOT_READ = "I cannot tell: nobody read what is written (the sense is off)."
 NOTHING_WRITTEN, NO_KNOWN_SOUND = "No text was read.", "No sound was recognised."
 HELP = "Ask me about the video: what and who is seen, how many, when, and what is said."
 INTRODUCTION = "I answer questions about a video: what and who is seen, how many, when, and what is said. Add a video."
+SOME_FIT = "; I cannot tell how many of them fit."
 QUOTED_CHARACTERS = 400  # of speech or writing in an answer
 SOUNDS = 5  # that an answer lists, at most
 
@@ -140,7 +141,7 @@ def _people_or_count(
     if asked.asks == "who":
         text = f"{number}; I cannot tell who."
     elif person and asked.thing not in PEOPLE:
-        text = f"{number}; I cannot tell how many of them fit."
+        text = number + SOME_FIT
     else:
         text = f"{number}{' at once, at most' if len({f.track for f in seen}) > count else ''}."
     return Grounded(text, evidence_of_findings(seen, segments))
@@ -164,7 +165,10 @@ def _one_exists(
     encoder: FrameEncoder, asked: Question, thing: NamedThing, findings: Findings, segments: Sequence[SegmentFeatures]
 ) -> Grounded:
     if thing.has_amount:  # told as it is, and not as yes or no
-        return _people_or_count(encoder, replace(asked, asks="count"), findings, segments)
+        found = _people_or_count(encoder, replace(asked, asks="count"), findings, segments)
+        if thing.is_qualified and found.evidence and not found.text.endswith(SOME_FIT):
+            return replace(found, text=found.text.removesuffix(".") + SOME_FIT)
+        return found
     if is_person(thing.name):
         found = _people_or_count(encoder, replace(asked, asks="count", thing="person"), findings, segments)
         if not found.evidence:
@@ -188,7 +192,10 @@ def _compared(
     """ "Are there more cups than cats?": only what was counted is compared."""
     found = COMPARED.fullmatch(asked.thing)
     assert found is not None, "the form of the question was read before"
-    names = ["person" if is_person(thing) else singular(thing) for thing in found.groups()[1:]]
+    # Of men and women, the detector knows that they are people.
+    names = ["person" if thing in PEOPLE else singular(thing) for thing in found.groups()[1:]]
+    if "objects" not in findings.senses and all(name in NAMES for name in names):
+        return Grounded(NOT_LOOKED)
     counts = seen_counts(encoder, findings, segments)
     if not all(name in counts for name in names):
         return Grounded(CANNOT_TELL)

@@ -64,7 +64,7 @@ class StreamIndexer:
         )
         self._count += 1
         if len(self._rows) >= COMMIT_SEGMENTS or monotonic() - self._committed > COMMIT_S:
-            self.commit(all=False)
+            self.commit(waits=True)
 
     def hear(self, sentence: Finding) -> None:
         """Adds what is said to the segment in which it begins, if that has not been written yet."""
@@ -74,11 +74,14 @@ class StreamIndexer:
                 text = f"{row.text} {sentence.text}".strip()
                 self._rows[at] = replace(row, text=text, said=folded(text))
 
-    def commit(self, *, all: bool = True) -> None:
-        """Writes what was added, or what waits for nothing more that was said. A search finds it from now on."""
+    def commit(self, *, waits: bool = False) -> None:
+        """Writes what was added, which a search finds from now on.
+
+        waits: Whether segments of which more may be heard are written later.
+        """
         self._committed = monotonic()
         latest = self._rows[-1].end_s if self._rows else 0.0
-        known = [row for row in self._rows if all or not self._listens or row.end_s <= latest - HEARD_S]
+        known = [row for row in self._rows if not (waits and self._listens) or row.end_s <= latest - HEARD_S]
         if not known:
             return
         video = VideoRow(self._path, 0, 0, "", "", known[-1].end_s, known[-1].n + 1, "", ",".join(self._senses))

@@ -53,7 +53,7 @@ class StreamConnected:
     """The source has been opened. clips: whether its packets can be copied into clips. sound: whether it has sound."""
 
     clips: bool
-    sound: bool = True
+    sound: bool
 
 
 @dataclass(frozen=True, slots=True)

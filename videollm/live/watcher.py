@@ -136,8 +136,9 @@ class LiveWatcher:
         # All of a file is heard. What a live source says must not wait.
         self._speech = LiveSpeech(speech, waits=not source.is_live) if speech is not None else None
         short_side = max(model.encoder.image_size, objects.short_side if objects is not None else 0)
-        limits = {"give_up_s": give_up_s, "memory_bytes": memory_bytes}
-        self.reader = StreamReader(source, short_side, self._events, listens=listens, **limits)
+        self.reader = StreamReader(
+            source, short_side, self._events, listens=listens, give_up_s=give_up_s, memory_bytes=memory_bytes
+        )
 
     def ask(self, question: LiveQuestion) -> None:
         """Has a question answered, from any thread. A `LiveAnswer` or `LiveProblem` follows."""
