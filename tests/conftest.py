@@ -15,6 +15,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.scheduling import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
+
 settings.register_profile("videollm", deadline=None, derandomize=True)
 settings.load_profile("videollm")
 
@@ -50,6 +52,7 @@ SLOW = (
     "live/test_objects.py",
     "live/test_soak.py",
     "live/test_sources.py",
+    "live/test_speech.py",
     "live/test_watch.py",
     "models/hub",
     "models/test_loss.py",
@@ -70,6 +73,7 @@ SLOW = (
     "test_onnx_export.py",
     "test_project.py",
     "test_readmes.py",
+    "test_scheduling.py",
     "train/test_augment.py",
     "train/test_clip.py",
     "train/test_decoding.py",
@@ -88,6 +92,7 @@ SLOW = (
     "train/test_retrieval_losses.py",
     "train/test_rl.py",
     "train/test_stages.py",
+    "train/test_world_losses.py",
     "train/test_world_sound.py",
     "vllm",
 )
