@@ -21,17 +21,17 @@ def test_the_last_is_the_newest_whole_one(tmp_path_factory: pytest.TempPathFacto
     for step, whole in found.items():
         (output / f"checkpoint-{step}").mkdir()
         if whole:
-            (output / f"checkpoint-{step}" / COMPLETE).touch()
+            (output / f"checkpoint-{step}" / COMPLETE).write_text("adamw")
     steps = [step for step, whole in found.items() if whole]
-    assert complete_checkpoint(output, "last") == (str(output / f"checkpoint-{max(steps)}") if steps else None)
-    assert complete_checkpoint(output, "") is None
+    assert complete_checkpoint(output, "last", "adamw") == (str(output / f"checkpoint-{max(steps)}") if steps else None)
+    assert complete_checkpoint(output, "", "adamw") is None
     for step, whole in found.items():
         named = str(output / f"checkpoint-{step}")
         if whole:
-            assert complete_checkpoint(output, named) == named
+            assert complete_checkpoint(output, named, "adamw") == named
         else:
             with pytest.raises(ConfigError, match="not a complete checkpoint"):
-                complete_checkpoint(output, named)
+                complete_checkpoint(output, named, "adamw")
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,23 @@ def test_a_torn_checkpoint_is_refused_in_one_line(
     assert "out/checkpoint-4 is not a complete checkpoint" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(("first", "then"), [("adamw", "muon"), ("muon", "adamw")])
+def test_another_optimizer_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], first: str, then: str
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["debug_stage1", "--output", "run", "--save-every", "1", "--resume", "last"]
+    stage1.main([*arguments, "--optimizer", first])
+    with pytest.raises(SystemExit) as stopped:
+        stage1.main([*arguments, "--optimizer", then])
+    assert stopped.value.code == 2
+    refused = capsys.readouterr().err.splitlines()[-1]
+    assert f"has the state of the optimizer '{first}', and this run uses '{then}'" in refused
+
+
 def test_the_last_whole_one_is_gone_on_from(folder: Path):
     recipe = tiny.recipe(folder, save_every=2, epochs=2)
     retrieval.train(recipe.changed(resume="last"))  # over the torn one
-    assert complete_checkpoint(folder / "out", "last") == str(folder / "out/checkpoint-8")
+    assert complete_checkpoint(folder / "out", "last", "adamw") == str(folder / "out/checkpoint-8")
     state = json.loads((folder / "out/checkpoint-8/trainer_state.json").read_text())
     assert {"step": 2, "note": 1.0} in state["log_history"]

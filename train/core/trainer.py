@@ -57,7 +57,7 @@ class TaskTrainer(Trainer):
 
     def train_from(self, resume: str) -> None:
         """Trains. `resume` is read by `complete_checkpoint`."""
-        checkpoint = complete_checkpoint(self.output, resume)
+        checkpoint = complete_checkpoint(self.output, resume, self._optimizer_name)
         with vector_parameters(self.task.module) if self.is_deepspeed_enabled else nullcontext():
             self.train(resume_from_checkpoint=checkpoint)
 
@@ -104,6 +104,10 @@ class TaskTrainer(Trainer):
         super().log(logs, *arguments, **options)
 
     @property
+    def _optimizer_name(self) -> str:
+        return getattr(self.task.recipe.optimizer, "optimizer", "adamw")  # some recipes have no choice
+
+    @property
     def _engine(self) -> Any:
         """DeepSpeed's engine, which transformers keeps as the wrapped model."""
         return self.model_wrapped
@@ -142,7 +146,7 @@ class TaskTrainer(Trainer):
         if dist.is_initialized():
             dist.barrier()  # each rank has written its part
         if self.args.should_save:
-            (self.output / f"checkpoint-{self.state.global_step}" / COMPLETE).touch()
+            (self.output / f"checkpoint-{self.state.global_step}" / COMPLETE).write_text(self._optimizer_name)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         state = load_file(Path(resume_from_checkpoint) / TRAINED_FILE)
