@@ -7,12 +7,32 @@ tag is true the answer is `CANNOT_TELL`. A tag that is false of its scene never 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from data_gen.simulation.sense_questions import SENSE_KINDS
 from data_gen.simulation.story import Story
+from data_gen.simulation.templates import (
+    AFTER,
+    AT,
+    BEFORE,
+    CHANGE,
+    COUNT,
+    DENSE,
+    DESCRIBE,
+    FIRST,
+    LAST,
+    LENGTH,
+    PRESENT,
+    UNSEEN,
+    WHAT,
+    WHEN,
+)
 from videollm.encoders.base import Vocabulary
 from videollm.features.encode import format_time
+from videollm.models.notes import object_counts, seen_sentence
 from videollm.models.nouns import noun
 
+SENSES_ASKED = 4  # kinds of questions about senses, of each story
 CANNOT_TELL = "I cannot tell from this video."
 NUMBERS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
 
@@ -115,11 +135,18 @@ class Questioner:
         self.shots = shots(story, taxonomy)
         self.seen = [s for s in self.shots if s.name is not None]
         self.names = taxonomy.distinct([s.name for s in self.seen if s.name is not None])
+        self.counts = object_counts(story.findings)
         self.once = [s for s in self.seen if sum(taxonomy.compatible(s.name, o.name) for o in self.seen) == 1]
 
     def ask(self, count: int, kinds: Sequence[str] | None = None) -> list[StoryQuestion]:
-        """`count` questions of different kinds, fewer where the story does not have them."""
-        kinds = list(kinds or KINDS)
+        """`count` questions of different kinds, fewer where the story does not have them.
+
+        kinds: all but a few of those about senses if nothing else is said.
+        """
+        if kinds is None:
+            asked = SENSES_ASKED if self.story.findings.senses else 1
+            kinds = [*VIDEO_KINDS, *self.rng.sample(list(SENSE_KINDS), asked)]
+        kinds = list(kinds)
         self.rng.shuffle(kinds)
         made: list[StoryQuestion] = []
         for kind in kinds:
@@ -134,12 +161,15 @@ class Questioner:
         return self.rng.choice(templates).format(**values)
 
     def what(self) -> tuple[str, str] | None:
-        question = self._pick(WHAT)
-        return question, f"{capitalise(listing(self.names))}." if self.names else CANNOT_TELL
+        return self._pick(WHAT), self._seen(f"{capitalise(listing(self.names))}." if self.names else "")
 
     def describe(self) -> tuple[str, str] | None:
-        question = self._pick(DESCRIBE)
-        return question, f"The video shows {listing(self.names)}." if self.names else CANNOT_TELL
+        return self._pick(DESCRIBE), self._seen(f"The video shows {listing(self.names)}." if self.names else "")
+
+    def _seen(self, names: str) -> str:
+        """The sentence that names what the tags support, and one about what the detector counted beside it."""
+        counts = {name: count for name, count in self.counts.items() if name not in self.names}
+        return " ".join(filter(None, (names, seen_sentence((), counts)))) or CANNOT_TELL
 
     def dense(self) -> tuple[str, str] | None:
         if len(self.shots) > 4:
@@ -194,10 +224,12 @@ class Questioner:
         return question, f"Yes, from {noun(first)} to {noun(last)}."
 
     def present(self) -> tuple[str, str] | None:
-        if not self.names:
+        things = [*self.names, *self.counts]
+        if not things:
             return None
-        name = self.rng.choice(self.names)
-        word = self.rng.choice(self.taxonomy.of_word(name)) if self.rng.random() < 0.3 else name
+        word = self.rng.choice(things)
+        if word in self.names and self.rng.random() < 0.3:
+            word = self.rng.choice(self.taxonomy.of_word(word))
         return self._pick(PRESENT, x=noun(word)), "Yes."
 
     def absent(self) -> tuple[str, str] | None:
@@ -207,11 +239,18 @@ class Questioner:
             return None
         true = {w for scene in self.story.scenes for c in scene.classes for w in self.taxonomy.of_class(c)}
         tags = {t.word for s in self.story.segments for t in s.tags}
-        if word in true or any(word in self.taxonomy.of_word(tag) for tag in tags):
+        if word in true or any(word in self.taxonomy.of_word(tag) for tag in tags) or self._counted(word):
             return None
         finer = not tags.isdisjoint(self.taxonomy.of_word(word))  # "a dog" was seen, "a poodle" is asked for
         sure = not finer and all(s.name is not None for s in self.shots)
         return self._pick(PRESENT, x=noun(word)), "No." if sure else CANNOT_TELL
+
+    def _counted(self, word: str) -> bool:
+        """Whether the detector found what the word may name: "vehicle", where it found a car."""
+        return any(
+            word == name or (name in self.taxonomy.index and self.taxonomy.compatible(word, name))
+            for name in self.counts
+        )
 
     def _any(self) -> str:
         """A word as general as those that `present` asks about: otherwise a general word would give the answer away."""
@@ -246,12 +285,18 @@ class Questioner:
         return self._pick(LENGTH), f"{format_time(self.story.segments[-1].end_s)}."
 
     def unseen(self) -> tuple[str, str] | None:
-        """Ask about what this encoder never sees: people, actions, speech, writing, colours, reasons."""
+        """Ask about what neither this encoder nor a sense knows: actions, colours, places, reasons."""
         x = self.rng.choice(self.names) if self.names else "video"
         return self._pick(UNSEEN, x=x), CANNOT_TELL
 
 
-KINDS: dict[str, Callable[[Questioner], tuple[str, str] | None]] = {
+def _about_senses(
+    ask: Callable[[Story, random.Random], tuple[str, str] | None], questioner: Questioner
+) -> tuple[str, str] | None:
+    return ask(questioner.story, questioner.rng)
+
+
+VIDEO_KINDS: dict[str, Callable[[Questioner], tuple[str, str] | None]] = {
     "what": Questioner.what,
     "describe": Questioner.describe,
     "dense": Questioner.dense,
@@ -268,152 +313,4 @@ KINDS: dict[str, Callable[[Questioner], tuple[str, str] | None]] = {
     "length": Questioner.length,
     "unseen": Questioner.unseen,
 }
-
-WHAT = (
-    "What is in this video?",
-    "What is in the video?",
-    "What does the video show?",
-    "What can you see?",
-    "What do you see in this clip?",
-    "What is this video about?",
-    "What appears in the video?",
-    "Which things appear in this video?",
-    "What is shown here?",
-    "What is the main subject?",
-    "What object is visible?",
-    "Name what you see.",
-    "List the things in the video in order.",
-    "Tell me what is in the clip.",
-    "what's in this",
-    "What is it?",
-    "What kind of thing is this?",
-    "What are we looking at?",
-)
-DESCRIBE = (
-    "Describe the video.",
-    "Describe this video.",
-    "Describe the video briefly.",
-    "Write a caption for this video.",
-    "Caption this clip.",
-    "Summarize the video.",
-    "What happens in this video?",
-    "What is going on in the video?",
-    "What is happening?",
-    "Give a short description.",
-    "Tell me about this video.",
-    "Can you describe the clip in one sentence?",
-)
-DENSE = (
-    "Describe the video with times.",
-    "What is shown at each time?",
-    "Give a timeline of the video.",
-    "List what is shown and when.",
-    "Caption each part of the video with its times.",
-    "Describe each part with start and end times.",
-)
-FIRST = (
-    "What appears first?",
-    "What comes first?",
-    "What is shown at the beginning?",
-    "What does the video start with?",
-    "How does the video begin?",
-    "What is the first thing shown?",
-    "Which thing is seen first?",
-)
-LAST = (
-    "What appears last?",
-    "What comes last?",
-    "What is shown at the end?",
-    "What does the video end with?",
-    "How does the video end?",
-    "What is the last thing shown?",
-    "Which thing is seen last?",
-)
-AFTER = (
-    "What comes after the {x}?",
-    "What appears after the {x}?",
-    "What is shown after the {x}?",
-    "What follows the {x}?",
-    "After the {x}, what is shown next?",
-)
-BEFORE = (
-    "What comes before the {x}?",
-    "What appears before the {x}?",
-    "What is shown before the {x}?",
-    "What precedes the {x}?",
-    "Before the {x}, what is shown?",
-)
-COUNT = (
-    "How many different things are shown?",
-    "How many different things appear?",
-    "How many things can you see in the video?",
-    "Count the different things in the video.",
-    "How many different subjects are there?",
-)
-CHANGE = (
-    "Does the scene change?",
-    "Does the video change what it shows?",
-    "Does the subject change?",
-    "Is there a change in the video?",
-    "What changes in the video?",
-)
-PRESENT = (
-    "Is there {x} in the video?",
-    "Is there {x}?",
-    "Does the video show {x}?",
-    "Can you see {x}?",
-    "Do you see {x} in this clip?",
-    "Does {x} appear?",
-    "Is {x} visible?",
-)
-WHEN = (
-    "When does the {x} appear?",
-    "When is the {x} shown?",
-    "At what time can the {x} be seen?",
-    "From when to when is the {x} visible?",
-    "Where in the video is the {x}?",
-)
-AT = (
-    "What is shown at {t}?",
-    "What can be seen at {t}?",
-    "What is in the video at {t}?",
-    "What appears at {t}?",
-)
-LENGTH = (
-    "How long is the video?",
-    "What is the length of the video?",
-    "How long does this clip last?",
-    "What is the duration?",
-)
-UNSEEN = (
-    "What is the person saying?",
-    "What is the man doing?",
-    "What is the woman wearing?",
-    "Who is in the video?",
-    "How many people are there?",
-    "Is anyone smiling?",
-    "What color is the {x}?",
-    "What is written on the sign?",
-    "What does the text say?",
-    "Why is the {x} there?",
-    "How does the person feel?",
-    "What is the name of the place?",
-    "In which country was this filmed?",
-    "What will happen next?",
-    "What music is playing?",
-    "What is the {x} doing?",
-    "How big is the {x}?",
-    "Is the man happy?",
-    "What is the child holding?",
-    "What time of day is it?",
-    "Which direction does the {x} move?",
-    "How much does the {x} cost?",
-    "Who made this video?",
-    "What is the relationship between the people?",
-    "Is the person running or walking?",
-    "What brand is it?",
-    "How old is the person?",
-    "What did they talk about?",
-    "Is the {x} to the left or to the right?",
-    "What is behind the {x}?",
-)
+KINDS = VIDEO_KINDS | {kind: partial(_about_senses, ask) for kind, ask in SENSE_KINDS.items()}

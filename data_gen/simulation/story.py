@@ -7,17 +7,19 @@ are mistaken for each other. The defaults of `Noise` match real clips in spread,
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 
+from data_gen.simulation.senses import NO_SENSES, Senses, find
 from videollm.config import ModelConfig
 from videollm.encoders.base import FrameFeatures, Vocabulary
 from videollm.features.encode import SegmentFeatures, segment_features
 from videollm.features.segments import segment
+from videollm.senses.finding import NOTHING, Findings
 
 
 @runtime_checkable
@@ -60,18 +62,28 @@ class Scene:
 @dataclass(frozen=True)
 class Story:
     """A simulated video: its true scenes, and the segments that the encoder made of it. Segment k shows scene
-    `scene_of[k]`."""
+    `scene_of[k]`. findings: what the senses found in all of it; each segment has its part."""
 
     scenes: tuple[Scene, ...]
     segments: tuple[SegmentFeatures, ...]
     scene_of: tuple[int, ...]
+    findings: Findings = NOTHING
 
 
 class Simulator:
-    """Draws stories whose scenes contain `classes`."""
+    """Draws stories whose scenes contain `classes`. senses: what is found in them beside what the encoder sees."""
 
-    def __init__(self, encoder: PosteriorEncoder, config: ModelConfig, classes: list[int], noise: Noise = Noise()):
+    def __init__(
+        self,
+        encoder: PosteriorEncoder,
+        config: ModelConfig,
+        classes: list[int],
+        *,
+        senses: Senses = NO_SENSES,
+        noise: Noise = Noise(),
+    ):
         self.encoder = encoder
+        self.senses = senses
         self.config = config
         self.classes = classes
         self.noise = noise
@@ -107,7 +119,22 @@ class Simulator:
             features, times_s, spans, self.encoder.vocabulary, self.config.prompt, self.config.segments.frames
         )
         scene_of = tuple(sum(s <= span.frames.start for s in starts) - 1 for span in spans)
-        return Story(tuple(scenes), tuple(segments), scene_of)
+        findings = self._findings(scenes, segments, seed)
+        segments = [
+            replace(s, findings=findings.part(s.start_s, s.end_s, first=i == 0)) for i, s in enumerate(segments)
+        ]
+        return Story(tuple(scenes), tuple(segments), scene_of, findings)
+
+    def _findings(self, scenes: list[Scene], segments: list[SegmentFeatures], seed: int) -> Findings:
+        words = self.encoder.vocabulary.words
+        return find(
+            [(s.start_s, s.end_s) for s in scenes],
+            [[words[c] for c in s.classes] for s in scenes],
+            [(s.start_s, s.end_s) for s in segments],
+            self.encoder.vocabulary,
+            seed,
+            self.senses,
+        )
 
     def _mains(self, rng: random.Random) -> list[int]:
         """The main thing of each scene; some come back later."""

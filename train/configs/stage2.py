@@ -221,7 +221,7 @@ LITE_STAGE2_SHORT = LITE_STAGE2.changed(
     batch_size=16,
     gradient_accumulation_steps=4,
     learning_rate=5e-4,
-    conversation_tokens=200,
+    conversation_tokens=250,
     seed=1,
 )
 # More of the short conversations, because answers were still getting better.

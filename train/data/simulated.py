@@ -11,16 +11,21 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from data_gen.simulation.questions import KINDS, Questioner, StoryQuestion, Taxonomy
+from data_gen.simulation.questions import KINDS, VIDEO_KINDS, Questioner, StoryQuestion, Taxonomy
+from data_gen.simulation.senses import NO_SENSES, Senses
 from data_gen.simulation.story import PosteriorEncoder, Simulator, Story
 from train.configs.stages import VideoDataConfig
 from train.data.batches import PairBatch
-from videollm.checkpoint import Model
 from videollm.errors import ConfigError
+from videollm.model import Model
 from videollm.models.processor import Message, Processor, Prompt, collate
 
 __all__ = [
+    "KINDS",
+    "NO_SENSES",
+    "VIDEO_KINDS",
     "Questioner",
+    "Senses",
     "Stories",
     "Story",
     "StoryCollator",
@@ -57,19 +62,22 @@ def split_classes(model: Model, held_out: int) -> tuple[list[int], list[int]]:
     return sorted(classes[held_out:]), sorted(classes[:held_out])
 
 
-def simulated(model: Model, classes: list[int]) -> tuple[Simulator, Taxonomy]:
-    """A simulator of these classes. Raises ConfigError for an encoder whose features cannot be simulated."""
+def simulated(model: Model, classes: list[int], senses: Senses = NO_SENSES) -> tuple[Simulator, Taxonomy]:
+    """A simulator of these classes, with what these senses find.
+
+    Raises ConfigError for an encoder whose features cannot be simulated.
+    """
     if not isinstance(model.encoder, PosteriorEncoder):
         raise ConfigError(
             f"encoder {model.encoder.name!r} has no classifier, so its features cannot be simulated; give --data"
         )
-    return Simulator(model.encoder, model.config, classes), Taxonomy(model.encoder.vocabulary)
+    return Simulator(model.encoder, model.config, classes, senses=senses), Taxonomy(model.encoder.vocabulary)
 
 
 def training_stories(model: Model, dataset: VideoDataConfig, seed: int) -> tuple[Stories, Taxonomy]:
     """The stories that a recipe trains on, and the taxonomy of their classes."""
     seen, _ = split_classes(model, dataset.held_out)
-    simulator, taxonomy = simulated(model, seen)
+    simulator, taxonomy = simulated(model, seen, Senses() if model.config.senses else NO_SENSES)
     return Stories(simulator, dataset.num_videos, seed), taxonomy
 
 

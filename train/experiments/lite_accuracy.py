@@ -3,8 +3,9 @@
     python train/experiments/lite_accuracy.py CHECKPOINT [--num-videos N]
 
 Each story is asked some questions of different kinds, each in a prompt of its own. The control asks the same questions
-with the visual evidence (tokens and tags) of another story. `evidence` measures the encoder itself: of recognisable
-scenes, the share whose most probable tag is true, false, or absent. Wrong answers are written to stderr (question,
+with the evidence (tokens, tags and what the senses found) of another story. `evidence` measures the encoder itself: of
+recognisable scenes, the share whose most probable tag is true, false, or absent. `senses` has stories of seen classes
+whose prompts have notes of senses, and questions about these too. Wrong answers are written to stderr (question,
 expected, given), and the report to stdout as JSON.
 """
 
@@ -19,9 +20,22 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from train.data.simulated import Questioner, Stories, Story, StoryQuestion, Taxonomy, simulated, split_classes
-from videollm.checkpoint import Model, load
+from train.data.simulated import (
+    KINDS,
+    NO_SENSES,
+    VIDEO_KINDS,
+    Questioner,
+    Senses,
+    Stories,
+    Story,
+    StoryQuestion,
+    Taxonomy,
+    simulated,
+    split_classes,
+)
+from videollm.checkpoint import load
 from videollm.features.encode import SegmentFeatures
+from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 from videollm.models.visual_prompting import VisualBatch
 
@@ -40,11 +54,13 @@ def normalise(text: str) -> str:
     return re.sub(r"[^a-z0-9: ]", "", text.lower()).strip()
 
 
-def questions(stories: Sequence[Story], taxonomy: Taxonomy, per_story: int) -> list[AskedStory]:
+def questions(
+    stories: Sequence[Story], taxonomy: Taxonomy, per_story: int, kinds: Sequence[str] = tuple(VIDEO_KINDS)
+) -> list[AskedStory]:
     return [
         AskedStory(qa, story.segments)
         for i, story in enumerate(stories)
-        for qa in Questioner(story, taxonomy, random.Random(SEED + i)).ask(per_story)
+        for qa in Questioner(story, taxonomy, random.Random(SEED + i)).ask(per_story, kinds)
     ]
 
 
@@ -118,11 +134,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = load(options.checkpoint)
     seen, unseen = split_classes(model, options.held_out)
     report: dict[str, dict[str, float]] = {}
-    for name, classes in (("seen", seen), ("held_out", unseen)):
-        simulator, taxonomy = simulated(model, classes)
+    splits = [("seen", seen, NO_SENSES, VIDEO_KINDS), ("held_out", unseen, NO_SENSES, VIDEO_KINDS)]
+    if model.config.senses:
+        splits.append(("senses", seen, Senses(used=1.0), KINDS))
+    for name, classes, senses, kinds in splits:
+        simulator, taxonomy = simulated(model, classes, senses)
         dataset = Stories(simulator, options.num_videos, SEED)
         stories = [dataset[i] for i in range(len(dataset))]
-        items = questions(stories, taxonomy, options.questions)
+        items = questions(stories, taxonomy, options.questions, tuple(kinds))
         given = answers(model, items)
         report[name] = {"questions": len(items), **score(items, given)}
         report[f"{name}_evidence"] = evidence(stories, taxonomy)

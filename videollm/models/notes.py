@@ -4,15 +4,18 @@ A line at the head of a video sums up what each sense found, so that a sense tha
 was not used; each segment has its own part.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from videollm.models.nouns import noun
 from videollm.senses.finding import Findings, Kind
 
 # Mean scores of a track from which it is told. On 12 real clips all three people and four of four things are right
 # then; two things of which the detector was less sure were not there (a vase, a television), one was (a boat).
 PERSON_SCORE, OBJECT_SCORE = 0.5, 0.65
 CHARACTERS = 200  # of what is said or written in a segment; nobody says more in 8 s, but merged segments are longer
-_PLURALS = {"person": "people", "sheep": "sheep", "skis": "skis", "knife": "knives", "scissors": "scissors"}
+_PLURALS = {
+    "person": "people", "sheep": "sheep", "skis": "skis", "knife": "knives", "mouse": "mice", "scissors": "scissors"
+}  # fmt: skip
 
 
 def counted(name: str, count: int) -> str:
@@ -81,7 +84,24 @@ def named(findings: Findings, kind: Kind) -> str:
     return ", ".join(dict.fromkeys(f.text for f in findings.of(kind)))
 
 
-def listed(counts: dict[str, int]) -> str:
+def listed(counts: Mapping[str, int]) -> str:
     """2 people, 1 dog: people first."""
+    return ", ".join(_each(counts))
+
+
+def seen_sentence(words: Sequence[str], counts: Mapping[str, int]) -> str:
+    """A rocket, 2 people and 1 dog are seen. "" where there is nothing to tell."""
+    things = [*map(noun, words), *_each(counts)]
+    if not things:
+        return ""
+    told = " and ".join(filter(None, (", ".join(things[:-1]), things[-1])))
+    return f"{told[0].upper()}{told[1:]} {be(len(words) + sum(counts.values()))} seen."
+
+
+def _each(counts: Mapping[str, int]) -> list[str]:
     ordered = sorted(counts.items(), key=lambda item: item[0] != "person")
-    return ", ".join(counted(name, count) for name, count in ordered)
+    return [counted(name, count) for name, count in ordered]
+
+
+def be(count: int) -> str:
+    return "is" if count == 1 else "are"
