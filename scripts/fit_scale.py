@@ -26,7 +26,7 @@ def main() -> None:
     torch.manual_seed(0)
     encoder = build_encoder(preset(*sys.argv[1:] or [LITE.name]).encoder)
     noise = Noise(other_probability=0.0, empty_probability=0.0)
-    simulator = Simulator(encoder, LITE, list(range(CLASSES)), noise)  # type: ignore[arg-type]
+    simulator = Simulator(encoder, LITE, list(range(CLASSES)), noise=noise)  # type: ignore[arg-type]
     texts = label_embeddings(encoder.vocabulary.words[:CLASSES], encoder)
     trials = []
     for seed in range(STORIES):

@@ -24,7 +24,7 @@ from serve.log import logged_stderr, start_logging
 from serve.runtime.service import Service
 from serve.security.connections import limited
 from serve.web.app import close_tabs
-from videollm.checkpoint import load
+from videollm.chat.load import load_to_chat
 from videollm.cli.media import decoding_arguments, given_decoders
 from videollm.cli.options import senses_arguments
 from videollm.device_arguments import add_device_arguments, add_engine_arguments, loading_options
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None, *, api: bool = True) -> int:
         config = config_of(options)
         # The thread ends with its OpenMP threads, which would slow down others; see `run_in_new_thread`.
         with ThreadPoolExecutor(1) as loading:
-            model = loading.submit(load, config.model, **loading_options(options)).result()
+            model = loading.submit(load_to_chat, config.model, **loading_options(options)).result()
             service = loading.submit(Service, config, model).result()
     except VideoLLMError as error:
         print(f"videollm serve: {error}", file=sys.stderr)

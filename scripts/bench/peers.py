@@ -21,10 +21,10 @@ from chat import encode as encode_frames
 from peer_models import PEERS, Peer
 from report import Row, Times, describe_machine, publish, timed
 
-from videollm.checkpoint import Model
 from videollm.config import Dtype
 from videollm.device import resolve_dtype
 from videollm.features.encode import EncodedVideo
+from videollm.model import Model
 from videollm.models.processor import Message, collate
 from videollm.video import Frames, decode
 

@@ -26,11 +26,12 @@ import httpx
 import torch
 from report import Row, Times, describe_machine
 
-from videollm.checkpoint import Model, load
+from videollm.checkpoint import load
 from videollm.config import LanguageModelConfig
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.runner import make_runner
 from videollm.inference.sampling import GenerationConfig
+from videollm.model import Model
 from videollm.models.language import load_language_model
 from videollm.models.processor import Message
 

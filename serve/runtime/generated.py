@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from serve.config import ServerConfig
 from serve.runtime.executor import ModelExecutor
 from videollm.chat.answer import Answer, MediaCondition
-from videollm.checkpoint import Model
 from videollm.cli.media import check_decoders
 from videollm.errors import VideoLLMError
+from videollm.model import Model
 from videollm.output_config import Modality
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from serve.runtime.responses import ResponseStore
 from serve.runtime.sense_loader import SenseLoader
 from serve.runtime.senses import VideoSenses
 from serve.security.limiters import ConcurrencyLimiter, RateLimiter, share_of
-from videollm.checkpoint import Model
 from videollm.inference.chat_completions import ChatCompletionsEngine
 from videollm.inference.engine import Engine, LocalEngine
 from videollm.inference.engines import make_engine
 from videollm.inference.vllm import VLLMEngine
+from videollm.model import Model
 from videollm.models.tool_format import ToolFormat
 from videollm.senses.speech import SpeechSense
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from transformers.models.whisper.tokenization_whisper import LANGUAGES
-
 from serve.api.errors import APIError, api_errors
 from serve.api.schemas.audio import (
     DurationUsage,
@@ -54,6 +52,8 @@ class Transcript:
         return Transcription(text=self.text, usage=self.usage)
 
     def verbose(self) -> VerboseTranscription:
+        from transformers.models.whisper.tokenization_whisper import LANGUAGES  # takes seconds to import
+
         code = self.sentences[0].language if self.sentences else self.task.language or "en"
         segments = [
             TranscriptionSegment(

@@ -12,7 +12,7 @@ import torch
 
 from train.data.dense_truth import LEAST_ALPHA
 from train.data.rendered import RenderedClip
-from videollm.checkpoint import Model
+from videollm.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)

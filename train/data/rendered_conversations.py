@@ -7,9 +7,9 @@ import torch
 
 from train.data.packing import PackedPrompt, collate_packed
 from train.data.rendered import RenderedClip
-from videollm.checkpoint import Model
 from videollm.encoders.audio import AudioEncoder, HearingEncoder
 from videollm.features.encode import SegmentFeatures
+from videollm.model import Model
 from videollm.models.processor import Message
 
 

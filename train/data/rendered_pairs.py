@@ -17,10 +17,10 @@ from train.data.rendered import RenderedClip, RenderedClips
 from train.tasks.small_language_model import write_language_model
 from videollm import checkpoint
 from videollm.audio_config import AudioConfig
-from videollm.checkpoint import Model
 from videollm.config import LanguageModelConfig, TemporalConfig
 from videollm.encoders.audio import AudioEncoder
 from videollm.features.encode import SegmentFeatures
+from videollm.model import Model
 from videollm.models.world_tower import COLOUR_COUNT, SHAPE_COUNT, TOKEN_PARTS
 from videollm.presets import DEBUG
 

@@ -26,7 +26,7 @@ from train.experiments.objective_runs import (
 )
 from train.tasks.dense import DenseTask
 from train.tasks.region_contrast import RegionContrast
-from videollm.checkpoint import Model
+from videollm.model import Model
 from videollm.models.motion import MotionStem
 
 SEEN_FRAMES = 4  # of a clip, in masked pixels

@@ -26,7 +26,7 @@ from train.configs.base import Recipe
 from train.configs.dense import WORLD_EVENTS, WORLD_FRAMES
 from train.configs.stage2 import WORLD_STAGE2, WORLD_TEXT
 from train.core.report import plot
-from train.core.resume import complete_checkpoint
+from train.core.resume import newest_checkpoint
 from train.data.rendered import RenderedClips
 from train.experiments import world_answers
 from train.experiments.costs import timed
@@ -34,8 +34,8 @@ from train.tasks.dense import HEADS_FILE
 from train.tasks.dense_heads import ReadoutHeads
 from train.tasks.small_language_model import write_language_model
 from videollm import checkpoint
-from videollm.checkpoint import Model
 from videollm.evaluate.metrics.bootstrap import mean_interval
+from videollm.model import Model
 from videollm.presets import preset
 
 ROOT = Path(__file__).parents[2]
@@ -207,10 +207,10 @@ def report(out: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
 
 def curves(path: Path, events: Path) -> None:
     """Draws what the stem and the readout had learnt after each step, on clips that they had not seen before."""
-    newest = complete_checkpoint(events, "last")
+    newest = newest_checkpoint(events)
     if newest is None:
         return
-    history = json.loads((Path(newest) / "trainer_state.json").read_text())["log_history"]
+    history = json.loads((newest / "trainer_state.json").read_text())["log_history"]
     names = ("kind", "camera", "moment shape", "event now", "things now", "start now", "length now", "both events")
     plot(path, {n: [(h["step"], h[n]) for h in history if n in h] for n in names}, "share of right answers")
 

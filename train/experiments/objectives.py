@@ -36,9 +36,9 @@ from train.experiments.objective_runs import (
 )
 from train.tasks.loss_inputs import LossInputs
 from train.tasks.losses import AlignmentModel
-from videollm.checkpoint import Model
 from videollm.encoders.audio import HearingEncoder
 from videollm.evaluate.metrics.bootstrap import mean_interval
+from videollm.model import Model
 from videollm.models.processor import IGNORE, Message, Prompt, collate
 
 

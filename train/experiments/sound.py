@@ -20,13 +20,13 @@ from train.data.rendered import CAPTION_QUESTION, RenderedClip, RenderedClips, b
 from train.data.rendered_conversations import segment
 from train.experiments.world_answers import TestClip, answers, kinds
 from videollm import checkpoint
-from videollm.checkpoint import Model
 from videollm.datasets.schema import Message, Provenance, Sample
 from videollm.datasets.world_annotation import WorldAnnotation, read_world
 from videollm.encoders.audio import AudioEncoder, HearingEncoder
 from videollm.errors import ConfigError, DataError
 from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.features.encode import SegmentFeatures, encode_video
+from videollm.model import Model
 
 SEED = 0  # of the test clips, which training does not use
 SEEN_QUESTIONS = 3  # about each clip, beside its caption, that need no sound

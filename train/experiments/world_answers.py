@@ -16,13 +16,13 @@ from train.data.dense_truth import COLOUR_NUMBER, KIND_NUMBER, SHAPE_NUMBER
 from train.data.packing import PackedPrompt, collate_packed
 from train.data.rows import InstructionRows
 from train.tasks.dense_heads import ReadoutHeads, named_right
-from videollm.checkpoint import Model
 from videollm.config import ModelConfig
 from videollm.datasets.schema import Message, Sample
 from videollm.datasets.world_annotation import WorldAnnotation, WorldEvent, read_world
 from videollm.encoders.debug import DebugEncoder
 from videollm.encoders.pixels import SquarePixels
 from videollm.features.encode import SegmentFeatures, encode_video
+from videollm.model import Model
 from videollm.models.processor import IGNORE
 from videollm.models.visual_prompting import VisualBatch
 

@@ -15,10 +15,9 @@ from train.data.conditions import CaptionsToShow, ConditionCollator, text_encode
 from train.data.rows import InstructionRows, is_caption
 from train.tasks.stages import stage_card
 from videollm import checkpoint
-from videollm.checkpoint import Model
 from videollm.decoders.conditions import TextConditions
 from videollm.errors import ConfigError
-from videollm.model import base, projector_state
+from videollm.model import Model, base, projector_state
 from videollm.models.processor import Processor
 from videollm.output_config import Modality, OutputConfig
 

@@ -24,8 +24,7 @@ from train.tasks.masked_pixels import MaskedPixels
 from train.tasks.region_contrast import RegionContrast
 from train.tasks.stages import stage_card
 from train.tasks.video_llm import fresh_model, save_checkpoint
-from videollm.checkpoint import Model
-from videollm.model import load_projector
+from videollm.model import Model, load_projector
 from videollm.models.motion import WIDTH, StemModule
 from videollm.models.temporal_base import clean
 from videollm.models.tower import TowerModule

@@ -31,11 +31,11 @@ from train.data.features import VideoFeatures
 from train.data.packing import PackedPrompt, collate_packed
 from train.data.rows import InstructionRows
 from train.tasks.video_llm import save_checkpoint, trained_checkpoint
-from videollm.checkpoint import Model
 from videollm.datasets.schema import Sample
 from videollm.evaluate.metrics.answers import chosen_letter
 from videollm.evaluate.metrics.bootstrap import mean_interval
 from videollm.evaluate.metrics.spans import iou
+from videollm.model import Model
 from videollm.models.processor import IGNORE, Prompt
 
 Reward = Callable[[Sample, str], float]

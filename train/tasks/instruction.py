@@ -20,8 +20,8 @@ from train.data.rows import InstructionRows
 from train.data.simulated import StoryConversationCollator, training_stories
 from train.tasks.stages import read_rows, stage_card
 from train.tasks.video_llm import save_checkpoint, starting_model
-from videollm.checkpoint import Model
 from videollm.errors import ConfigError
+from videollm.model import Model
 from videollm.models.processor import Message, Prompt
 
 

@@ -10,7 +10,7 @@ from train.core.report import card
 from train.core.trainer import TaskTrainer
 from train.data.features import VideoFeatures
 from train.data.rows import InstructionRows
-from videollm.checkpoint import Model
+from videollm.model import Model
 
 
 def read_rows(

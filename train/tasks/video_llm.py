@@ -13,12 +13,11 @@ from train.configs.stage2 import InstructionRecipe, TuningConfig
 from train.configs.stages import PresetRecipe
 from train.core.device import rank_device
 from videollm import checkpoint
-from videollm.checkpoint import Model
 from videollm.checkpoint_files import ADAPTER
 from videollm.device import resolve_dtype
 from videollm.errors import ConfigError
 from videollm.export import FOLDER
-from videollm.model import config_of
+from videollm.model import Model, config_of
 from videollm.models.language import add_adapter
 from videollm.models.processor import Processor
 from videollm.models.virtual_tokens import build_virtual_tokens, load_virtual_tokens

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from videollm.checkpoint import Model, load
+from videollm.checkpoint import load
 from videollm.datasets.evaluation_folder import EvaluationData, ItemQuery
 from videollm.datasets.item import Item, Prediction
 from videollm.datasets.registry import choose_item_reader
@@ -29,6 +29,7 @@ from videollm.evaluate.tasks import TASKS, Task
 from videollm.evaluate.trust import PROBES
 from videollm.evaluate.views import AS_IT_IS
 from videollm.inference.engines import make_engine
+from videollm.model import Model
 
 SEED = 0
 

@@ -23,12 +23,12 @@ from typing import Any, Protocol
 
 from videollm.chat.answer import Answer
 from videollm.chat.turn import fit_to_context, generate_answer
-from videollm.checkpoint import Model
 from videollm.datasets.text_file import split_lines
 from videollm.errors import ConfigError, ContextOverflowError
 from videollm.inference.engine import LocalEngine, PromptCache
 from videollm.inference.prompts import ChatPrompt, prompt_environment
 from videollm.inference.sampling import GenerationConfig
+from videollm.model import Model
 from videollm.models.processor import Message
 
 ASPECTS = ("accuracy", "correctness", "detail", "context", "temporal", "consistency")

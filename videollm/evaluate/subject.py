@@ -15,7 +15,6 @@ from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
 from videollm.chat.prompt_video import PromptVideo
 from videollm.chat.turn import fit_to_context, generate_answer
-from videollm.checkpoint import Model
 from videollm.datasets.item import Item
 from videollm.errors import ConfigError
 from videollm.evaluate.views import AS_IT_IS, Views
@@ -24,6 +23,7 @@ from videollm.features.encode import EncodedVideo
 from videollm.inference.engine import Engine, LocalEngine, PromptCache
 from videollm.inference.engines import make_engine
 from videollm.inference.sampling import GenerationConfig
+from videollm.model import Model
 from videollm.models.processor import Message
 
 

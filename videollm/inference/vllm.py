@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
-from videollm.checkpoint import Model
 from videollm.errors import ConfigError
 from videollm.inference.engine import PromptCache
 from videollm.inference.event_stream import EventStreamClient
 from videollm.inference.sampling import GenerationConfig, Token
 from videollm.inference.vllm_chat import PLAIN
+from videollm.model import Model
 from videollm.models.processor import Prompt, shared_prefix
-from videollm.models.video_llm import VideoLLM
 
 PATIENCE_S = 120.0  # the longest wait for a token; even a long queue delays a first token by much less
 
@@ -64,6 +63,8 @@ class VLLMEngine:
     """
 
     def __init__(self, model: Model, url: str, api_key: str | None = None, owner: str | None = None):
+        from videollm.models.video_llm import VideoLLM  # imports transformers, which takes seconds
+
         if not isinstance(model.llm, VideoLLM):
             raise ConfigError(
                 f"{model.config.name} is a video model of transformers, whose prompts cannot be sent to vLLM as "

@@ -15,9 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
-from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
-from transformers.generation.utils import GenerationMixin
 
 from videollm import assets
 from videollm.device import resolve_device
@@ -115,6 +112,9 @@ class SpeechSense:
         gate: SpeechGate | None = None,
         device: str | torch.device | None = None,
     ):
+        # Takes seconds to import, and a server starts before anything is heard.
+        from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
         scheme, _, name = str(source).partition(":")
         directory = assets.fetch(name) if scheme == "asset" else Path(source)
         try:
@@ -199,6 +199,9 @@ class SpeechSense:
 
     def _decode(self, encoded: Any, language: str, task: SpeechTask) -> list["_Sentence"]:
         """The sentences of one window. A last one without an end is marked as unfinished."""
+        from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
+        from transformers.generation.utils import GenerationMixin
+
         prompt = self._prompt(language, task)
         # Whisper's own `generate` seeks through long audio by itself, which a fixed window must not do; this one is
         # every model's.
