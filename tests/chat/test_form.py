@@ -39,7 +39,7 @@ def test_other_questions_stay_as_they_are(text: str):
     assert read_form(text) == (text, Form()) and Form().is_free
 
 
-SEEN = 'A musical instrument, then a cat. 1 person, 2 dogs are seen. At 0:05 someone says: "Hi. You."'
+SEEN = 'A musical instrument, then a cat. 1 person and 2 dogs are seen. At 0:05 someone says: "Hi. You."'
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,8 @@ SEEN = 'A musical instrument, then a cat. 1 person, 2 dogs are seen. At 0:05 som
         ("No.", "No"),
         ("2 people at once, at most.", "2"),
         ("1 boat is seen.", "Boat"),
+        ("1 person and 2 dogs are seen.", "Person"),
+        ("An espresso and a cat are seen.", "Espresso"),
         ("Nobody was seen.", "Nobody"),
         ("I cannot tell from this video.", "Unknown."),
         ('At 0:05 someone says: "Hello there."', 'At 0:05 someone says: "Hello there."'),

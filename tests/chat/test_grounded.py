@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from videollm.chat.answer import CANNOT_TELL, NOBODY
+from videollm.chat.answer import CANNOT_TELL, NOBODY, before_findings, without_findings
 from videollm.chat.grounded import HELP, INTRODUCTION, NOT_HEARD, ground
 from videollm.chat.session import ChatSession
 from videollm.chat.turn import fit_to_context, generate_answer
@@ -228,8 +230,57 @@ def test_a_description_gets_what_it_lacks():
     found = ground(Words(), "Describe the video.", FOUND, segments(FOUND))  # type: ignore[arg-type]
     assert found and found.describes
     assert found.completed("A dog.") == 'A dog. 2 people are seen. At 0:05 someone says: "Good morning to you."'
-    assert found.completed(CANNOT_TELL).startswith("2 people, 1 dog are seen.")
-    assert ask("Describe the video.", Findings(senses=("objects",))) is None
+    assert found.completed(CANNOT_TELL).startswith("2 people and 1 dog are seen.")
+    counted = found.completed("The video shows a dog. 3 people, 1 dog are seen.")
+    assert counted.startswith("The video shows a dog. 2 people are seen. At"), "counts are told as they were found"
+    assert found.completed('At 0:13 someone says: "Hello. You." A dog.').startswith("A dog. 2 people")
+    assert found.completed("I cannot tell: nobody looked (the sense is off).").startswith("2 people and")
+    assert found.completed("2 people walk a dog.").startswith("2 people walk a dog. At")
+    nothing = ground(Words(), "Describe the video.", Findings(senses=("objects",)), [])  # type: ignore[arg-type]
+    assert nothing and nothing.completed("3 people are seen.") == CANNOT_TELL
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        ("A dog. 3", "A dog."),
+        ("A dog. 3 people are", "A dog."),
+        ("A dog. 3 people are seen. It", "A dog."),
+        ("A dog. 3 people walk. It", "A dog. 3 people walk. It"),
+        ("A dog and", "A dog and"),
+    ],
+)
+def test_counts_are_not_streamed_before_they_are_known_to_stay(text: str, certain: str):
+    assert before_findings(text) == certain
+
+
+SENTENCES = (
+    "A dog.",
+    "The video shows a cat, then a rocket.",
+    "2 people walk.",
+    "3 people and 1 dog are seen.",
+    "1 person; I cannot tell who.",
+    "Nobody was seen.",
+    'At 0:05 someone says: "Hi. You."',
+    "At noon it ends.",
+    "I cannot tell: nobody listened (the sense is off).",
+    "I like it.",
+    "The video has no sound.",
+)
+
+
+@given(st.lists(st.sampled_from(SENTENCES), max_size=4))
+def test_what_is_streamed_of_a_description_is_the_beginning_of_what_is_left_of_it(sentences: list[str]):
+    text = " ".join(sentences)
+    left = without_findings(text)
+    assert left == " ".join(s for s in sentences if SENTENCES.index(s) in (0, 1, 2, 7, 9))
+    for length in range(len(text) + 1):
+        assert left.startswith(before_findings(text[:length]).strip()), text[:length]
+
+
+def test_evidence_of_a_description_is_that_of_its_words():
+    assert without_findings("A cat, then a rocket. 1 cup is seen.") == "A cat, then a rocket."
+    assert without_findings("2 people and 1 dog are seen.") == ""
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +301,7 @@ def test_a_session_streams_such_an_answer_and_the_language_model_stays_idle(mode
     assert session.messages[-1].content == "2 people."
     assert session.ask("And then?", GenerationConfig(max_new_tokens=4)).receipt.completion_tokens > 0
     *pieces, answer = session.stream("Describe the video.", GenerationConfig(max_new_tokens=4))
-    assert "".join(pieces).strip() == answer.text and "2 people, 1 dog are seen." in answer.text
+    assert "".join(pieces).strip() == answer.text and "2 people and 1 dog are seen." in answer.text
 
 
 def test_an_answer_has_the_form_that_is_asked_for(model: Model, video: EncodedVideo):

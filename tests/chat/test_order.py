@@ -87,6 +87,8 @@ def test_other_questions_are_left_to_others():
         ("What's at 0:05?", OrderQuestion("moment", start_s=5)),
         ("What happened at 0:05?", OrderQuestion("moment", start_s=5)),
         ("Describe the video from 0:04 to 0:08.", OrderQuestion("moment", start_s=4, end_s=8)),
+        ("When do people show up?", OrderQuestion("when", "person")),
+        ("What is the first thing you see?", OrderQuestion("first")),
         ("When does the video end?", OrderQuestion("length")),
         ("What came after the dog?", OrderQuestion("after", "dog")),
         ("What animal is shown at 0:05?", None),

@@ -29,10 +29,24 @@ from videollm.chat.questions import Question, is_person, one_by_one, read_questi
         ("What animal is shown?", Question("which", "animal")),
         ("What kind of fruit can you see?", Question("which", "fruit")),
         ("What can you do?", Question("greeting")),
+        ("ok", Question("greeting")),
+        ("?", Question("greeting")),
         ("What happens in the video?", Question("describe")),
         ("What is in this video?", Question("describe")),
         ("What is shown?", Question("describe")),
         ("Describe the video.", Question("describe")),
+        ("What do you notice?", Question("describe")),
+        ("What objects lie around?", Question("describe")),
+        ("Which objects?", Question("describe")),
+        ("Which objects can you detect?", Question("describe")),
+        ("TL;DR", Question("describe")),
+        ("Give me three keywords.", Question("describe")),
+        ("What's the plot?", Question("describe")),
+        ("Explain the video.", Question("describe")),
+        ("Can I see a dog anywhere?", Question("exists", "dog")),
+        ("Give it a title.", Question("describe")),
+        ("Write a tweet about it.", Question("describe")),
+        ("Which animals?", Question("which", "animals")),
         ("What can you see?", Question("describe")),
         ("Can you describe the clip in one sentence?", Question("describe")),
         ("Could you please tell me what is in the clip?", Question("describe")),
@@ -98,7 +112,6 @@ def test_sound(text: str, asks: str):
         "Does the scene change?",
         "Does the cat appear before the dog?",
         "¿Qué hay en este vídeo?",
-        "",
     ],
 )
 def test_the_rest_is_the_language_models(text: str):
@@ -143,6 +156,7 @@ def test_what_nothing_here_knows(text: str):
 def test_several_things():
     assert one_by_one("cat or a dog") == ["cat", "dog"]
     assert one_by_one("cat, a dog and any birds") == ["cat", "dog", "birds"]
+    assert one_by_one("cars or bikes") == ["cars", "bikes"]
     assert one_by_one("black and white cat") == ["black and white cat"]
     assert one_by_one("both a cat and a dog") == ["cat", "dog"]
 

@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from videollm.models.notes import listed
-from videollm.models.nouns import noun
+from videollm.models.notes import plural, seen_sentence
 from videollm.output_config import Modality
 from videollm.senses.finding import Finding
 
@@ -14,6 +13,18 @@ if TYPE_CHECKING:
 
 CANNOT_TELL = "I cannot tell from this video."
 NOBODY, NOT_LOOKED = "Nobody was seen.", "I cannot tell: nobody looked for people and things (the sense is off)."
+# The sentences that findings give, which the language model has learnt too: "2 people and 1 dog are seen.", "At 0:05
+# someone says ...", "Nobody was seen.", and the same before its end.
+_OF_FINDINGS = re.compile(
+    r'\b\d+ [^.]*? (?:is|are) seen\.|\b\d+ [^.;]*; I cannot tell who\.|\bAt [\d:]+ (?:someone says|it reads): "[^"]*"'
+    r"|\bI cannot tell:[^.]*\.|\bNobody [^.]*\.|\bThe video has no sound\."
+)
+_OPENINGS = ("At ", "I cannot tell:", "Nobody ", "The video has no sound.")
+_MAY_OPEN = "|".join(re.escape(opening[:length]) for opening in _OPENINGS for length in range(1, len(opening) + 1))
+_MAY_BE_OF_FINDINGS = re.compile(
+    rf"""\s*(?:\b\d+(?: [^.]*)?$|\b(?:{_MAY_OPEN})$|\bAt \d[^"]*(?:"[^"]*)?$|\bI cannot tell:[^.]*$|\bNobody [^.]*$"""
+    rf"|{_OF_FINDINGS.pattern})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,20 +149,30 @@ class Grounded:
         return self.counts is not None
 
     def completed(self, text: str) -> str:
-        """Returns the language model's description with the people, things and words that it lacks."""
+        """Returns the language model's description with the people, things and words that it lacks.
+
+        Findings are told as they were found, not as the language model has read them.
+        """
+        text = without_findings(text)
         words = [word for word, kin in self.words.items() if not any(_names(text, one) for one in kin)]
         counts = {
             name: count for name, count in (self.counts or {}).items() if name not in words and not _names(text, name)
         }
-        lacking = ", ".join([*map(noun, words), *filter(None, [listed(counts)])])
-        seen = f"{lacking[0].upper()}{lacking[1:]} {be(len(words) + sum(counts.values()))} seen." if lacking else ""
-        kept = "" if text == CANNOT_TELL and (seen or self.text) else text
-        return " ".join(filter(None, (kept, seen, self.text)))
+        seen = seen_sentence(words, counts)
+        kept = "" if text == CANNOT_TELL else text
+        return " ".join(filter(None, (kept, seen, self.text))) or CANNOT_TELL
+
+
+def without_findings(text: str) -> str:
+    """Returns the language model's description without the sentences that only findings give."""
+    return re.sub(rf"\s*(?:{_OF_FINDINGS.pattern})", "", text).strip()
+
+
+def before_findings(text: str) -> str:
+    """Returns the part of an unfinished description before what is, or may become, such a sentence."""
+    found = _MAY_BE_OF_FINDINGS.search(text)
+    return text[: found.start()] if found else text
 
 
 def _names(text: str, word: str) -> bool:
-    return re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) is not None
-
-
-def be(count: int) -> str:
-    return "is" if count == 1 else "are"
+    return any(re.search(rf"\b{re.escape(one)}\b", text, re.IGNORECASE) for one in (word, plural(word)))

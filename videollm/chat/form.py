@@ -54,6 +54,7 @@ _FORMS = {
 _IMPERATIVE = re.compile(r"\b(answer|reply|respond|write|say|describe|summari[sz]e|caption|tell|list|name)\b", re.I)
 _ARTICLE = re.compile(r"(?:a|an|the|some|perhaps)\s+", re.I)
 _SEEN = r" (?:is|are|was|were) seen\b"
+_AND = r" and (?=\d|an? )"  # before the last of several things that are seen
 _COUNT = re.compile(rf"(\d+) (?!.*{_SEEN})[\w ]+?(?: at once, at most)?\.")
 
 
@@ -125,7 +126,7 @@ def _one_word(text: str) -> str:
     """Yes, no, a number, or the last word of the first thing that is named."""
     if count := _COUNT.fullmatch(text):
         return count[1]
-    first = re.split(rf"[.,;:]|\bthen\b|{_SEEN}", text)[0].strip()
+    first = re.split(rf"[.,;:]|\bthen\b|{_AND}|{_SEEN}", text)[0].strip()
     words = _ARTICLE.sub("", first).split()
     if '"' in text or not words or (len(words) > 3 and not words[0].isdigit()):
         return "Unknown." if text.startswith("I cannot tell") else text
@@ -137,7 +138,7 @@ def _lines(text: str) -> str:
     if re.match(r"(?:yes|no|i cannot)\b", text, re.I):
         return text
     shown, *said = re.split(r'\s*(?=At [\d:]+ (?:someone says|it reads): ")', text, maxsplit=1)
-    items = [item for item in re.split(r",? then |, (?=\d)|\.(?:\s+|$)", shown) if item] + said
+    items = [item for item in re.split(rf",? then |, (?=\d)|{_AND}|\.(?:\s+|$)", shown) if item] + said
     if len(items) < 2:
         return text
     return "\n".join(f"- {re.sub(_SEEN, '', item)}" for item in items)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from videollm.chat.answer import CANNOT_TELL, NOBODY, NOT_LOOKED, Grounded, be
+from videollm.chat.answer import CANNOT_TELL, NOBODY, NOT_LOOKED, Grounded
 from videollm.chat.order import ordered
 from videollm.chat.order_questions import read_order
 from videollm.chat.questions import (
@@ -29,7 +29,7 @@ from videollm.encoders.base import FrameEncoder
 from videollm.encoders.presence import UNLIKELY, presence
 from videollm.encoders.tags import is_below, kin
 from videollm.features.encode import SegmentFeatures
-from videollm.models.notes import counted, cut, listed
+from videollm.models.notes import be, counted, cut, listed
 from videollm.models.nouns import noun
 from videollm.senses.detector import NAMES
 from videollm.senses.finding import Finding, Findings
@@ -66,9 +66,9 @@ def ground(
     if asked.asks == "unknown":
         return Grounded(CANNOT_TELL)
     if asked.asks == "written":
-        return _written(findings, segments)
+        return written(findings, segments)
     if asked.asks in ("speech", "speaks", "when", "heard", "sound"):
-        return _sound(asked, findings, segments)
+        return heard(asked, findings, segments)
     if asked.asks == "exists":
         return _exists(encoder, asked, findings, segments)
     if asked.asks == "compare":
@@ -80,7 +80,8 @@ def ground(
     return _people_or_count(encoder, asked, findings, segments)
 
 
-def _sound(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+    """ "What is said?", "Does anyone speak?", "When is ... said?", "What can be heard?"."""
     said = [f for f in findings.of("speech") if asked.quoted.lower() in f.text.lower()]
     if not findings.sound:
         return Grounded(NO_SOUND)
@@ -112,7 +113,7 @@ def _other_sounds(asked: Question, findings: Findings, segments: Sequence[Segmen
     return Grounded(text, evidence_of_findings([*said, *sounds], segments))
 
 
-def _written(findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
+def written(findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
     """ "What does the sign say?": the lines that were read, with the time at which the first is shown."""
     if "text" not in findings.senses:
         return Grounded(NOT_READ)
@@ -134,17 +135,22 @@ def _people_or_count(
     if "objects" not in findings.senses:
         return Grounded(NOT_LOOKED)
     count = seen_counts(encoder, findings, segments).get(name, 0)
-    if not count:
-        return Grounded(NOBODY if person else CANNOT_TELL)
-    number = counted(name, count)
-    seen = [f for f in findings.of("object") if f.text == name]
-    if asked.asks == "who":
-        text = f"{number}; I cannot tell who."
-    elif person and asked.thing not in PEOPLE:
-        text = number + SOME_FIT
+    if count and person and asked.asks != "who" and asked.thing not in PEOPLE:
+        text = counted(name, count) + SOME_FIT
     else:
-        text = f"{number}{' at once, at most' if len({f.track for f in seen}) > count else ''}."
+        text = amount(findings, name, count, who=asked.asks == "who")
+    seen = [f for f in findings.of("object") if f.text == name] if count else []
     return Grounded(text, evidence_of_findings(seen, segments))
+
+
+def amount(findings: Findings, name: str, count: int, *, who: bool = False) -> str:
+    """The answer where `count` things or people of this name are seen together, at most."""
+    if not count:
+        return NOBODY if name == "person" else CANNOT_TELL
+    if who:
+        return f"{counted(name, count)}; I cannot tell who."
+    tracks = {f.track for f in findings.of("object") if f.text == name}
+    return f"{counted(name, count)}{' at once, at most' if len(tracks) > count else ''}."
 
 
 def _exists(
@@ -244,14 +250,12 @@ def _thing(encoder: FrameEncoder, thing: str, findings: Findings, segments: Sequ
     return Grounded("No." if unlikely else CANNOT_TELL)
 
 
-def _described(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded | None:
+def _described(encoder: FrameEncoder, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
     said, counts = findings.of("speech"), seen_counts(encoder, findings, segments)
     words: dict[str, frozenset[str]] = {}
     for tag in (tag for segment in segments for tag in segment.tags):
         if words.keys().isdisjoint(own := kin(tag.word, encoder.vocabulary)):  # "mammal" after "llama" is no news
             words[tag.word] = own
-    if not counts and not said and not words:
-        return None
     seen = [f for f in findings.of("object") if f.text in counts]
     evidence = evidence_of_findings([*seen, *said], segments)
     return Grounded(quoted(said) if said else "", evidence, counts, words)

@@ -33,7 +33,7 @@ _SHOWN = r"(?:shown|seen|visible|there|present|on screen|in view)"
 _SEE = rf"(?:{_CAN}|{_DO}) (?:you|we|i) see"
 _SEEN = rf"(?:{_BE} {_SHOWN}|{_CAN} be seen|appear(?:s|ed)?|comes?|came|happen(?:s|ed)?|{_SEE})"
 _WHEN = r"(?:when|at (?:what|which) (?:time|moment)|from when to when)"
-_THAT = rf"(?: (?:that )?(?:{_BE} )?(?:shown|seen|appears|visible))?"
+_THAT = rf"(?: (?:that )?(?:(?:{_BE} )?(?:shown|seen|appears|visible)|(?:you|we|i|one) (?:can )?sees?))?"
 _WRITE = r"(?:describe|caption|list|give|write|make|show|tell me)"
 _SCENE = r"(?:the (?:scene|video|subject|picture)|this video|anything|something|it)"
 _NEXT = r"(?: next| directly| right| immediately)?"
@@ -41,7 +41,7 @@ _FORMS: tuple[tuple[AsksOrder, str], ...] = (
     ("length", rf"how long (?:{_BE} {_VIDEO}|{_DO} {_VIDEO} (?:last|take|go on))"),
     ("length", rf"when {_DO} {_VIDEO} (?:end|finish|stop)"),
     ("length", rf"what {_BE} the (?:length|duration)(?: of {_VIDEO})?"),
-    ("when", rf"{_WHEN} {_DO} {_A}(.+?) (?:first )?appear{_HERE}"),
+    ("when", rf"{_WHEN} {_DO} {_A}(.+?) (?:first )?(?:appear|show up|turn up){_HERE}"),
     ("when", rf"{_WHEN} {_BE} {_A}(.+?) (?:first )?{_SHOWN}{_HERE}"),
     ("when", rf"{_WHEN} {_CAN} {_A}(.+?) be seen{_HERE}"),
     ("when", rf"{_WHEN} (?:{_DO}|{_CAN}) (?:you|we|i|one) see {_A}(.+?){_HERE}"),

@@ -46,7 +46,7 @@ _EXISTS = tuple(
     re.compile(form)
     for form in (
         rf"(?:is|are|was|were) there {_ARTICLE}(.+?){_WHERE}",
-        rf"(?:do|can|could|did) (?:you|we) see {_ARTICLE}(.+?){_WHERE}",
+        rf"(?:do|can|could|did) (?:you|we|i) see {_ARTICLE}(.+?){_WHERE}",
         rf"(?:does|did) {_VIDEO} (?:show|contain|include|have) {_ARTICLE}(.+?){_WHERE}",
         rf"(?:do|does|did) {_ARTICLE}(.+?) appear{_WHERE}",
         rf"(?:is|are|can|could) {_ARTICLE}(.+?) (?:visible|shown|present|(?:be )?seen|in (?:it|{_VIDEO})){_WHERE}",
@@ -67,7 +67,7 @@ COMPARED = re.compile(
 _WRITING = re.compile(r"\b(signs?|text|written|writing|labels?|screen|title|letters)\b")
 _READ = re.compile(r"\b(says?|written|writing|reads?|text)\b")
 _GREETING = re.compile(
-    r"(?:hello|hi|hey|good (?:morning|afternoon|evening)|thanks|thank you)(?: there)?"
+    r"(?:hello|hi|hey|good (?:morning|afternoon|evening)|thanks|thank you|ok|okay|yes|no|cool|great|nice)?(?: there)?"
     r"|help|who are you|what (?:can|do) you (?:do|know)|what can i ask(?: you)?"
 )
 # What no sense and no score knows: what somebody or something does, looks like or feels, where it is, and why.
@@ -102,6 +102,7 @@ _KIND = (
 )
 _WHICH = re.compile(
     rf"(?:what|which) (?:(?:kind|type|sort|species)s? of )?{_KIND} (?:is|are|was|were|can|do|does|appears?)\b.*"
+    rf"|which {_KIND}"
 )
 _WORDS = re.compile(
     r"\b(said|says|saying|speaks?|speaking|spoken|speech|talks?|talking|talked|voices?|transcript|narrat\w+|dialog\w*"
@@ -134,14 +135,19 @@ _SHOW = re.compile(
 )
 _DESCRIBE = re.compile(
     r"(?:describe|caption|summari[sz]e|"
-    r"(?:write|give) (?:me )?a (?:short )?(?:caption|description|summary))\b.*"
+    r"(?:write|give) (?:me |it )?a (?:short )?(?:caption|description|summary|title|headline|tweet|post)|"
+    r"what (?:do|did) you notice|tl;?dr|(?:\w+ ){0,3}keywords|"
+    r"(?:give me|what(?:'s| is)) the (?:gist|essence|plot|story))\b.*"
+    r"|explain (?:it|this|the (?:video|clip|film|plot|story))"
     r"|what(?:'s| is| does| do| can| are)? .*\b(?:in (?:it|this|the (?:video|clip|film))|show|shown here|see|visible|"
     r"happening|happens|going on|about|appears?)\b.*"
     r"|what(?:'s| is) (?:it|this|that|shown|on (?:the )?screen|(?:the )?(?:main )?(?:subject|topic))"
     r"|what can be seen\b.*"
     r"|what are we looking at"
     r"|what (?:kind|sort|type) of thing is (?:it|this|that)"
-    r"|(?:what|which) (?:things|objects) (?:appear|can be seen|are (?:there|shown|seen|visible|in))\b.*"
+    r"|(?:what|which) (?:things|objects) (?:appear|can be seen|can you (?:see|detect|find|recogni[sz]e)|lie|stand|"
+    r"are (?:there|shown|seen|visible|in))\b.*"
+    r"|which (?:things|objects)"
     r"|(?:tell me|list|name) .*"
 )
 _ONE_TIME = re.compile(r"\b(first|last|begin\w*|start\w*|end|ends|before|after|when|times?|timeline|each|at \d)\b")
@@ -249,7 +255,7 @@ def _read(words: str, quoted: str) -> Question | None:
     if found := _NAME.fullmatch(words):
         return Question("which", found[1])
     if (found := _WHICH.fullmatch(words)) and not _ORDER.search(words):
-        return Question("which", found[1])
+        return Question("which", found[1] or found[2])
     if _DESCRIBE.fullmatch(words) and not _ONE_TIME.search(words):
         return Question("describe")
     return Question("unknown") if asks_yes_or_no(words) and not _ORDER.search(words) else None
@@ -280,7 +286,7 @@ def asks_yes_or_no(words: str) -> bool:
 
 def one_by_one(thing: str) -> list[str]:
     """Each of the things that are asked for together, without articles: "cat or a dog" is "cat" and "dog"."""
-    first, *others = re.split(r"(?:,? (?:and|or)|,) (?:an?|any|some|the) ", thing)
+    first, *others = re.split(r"(?:,? (?:and|or)|,) (?:an?|any|some|the) |,? or ", thing)
     return [re.sub(r"^(?:both|either) (?:an?|any|some|the) ", "", first), *others]
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from videollm.chat.answer import CANNOT_TELL, Answer, Evidence, Grounded, Receipt
+from videollm.chat.answer import CANNOT_TELL, Answer, Evidence, Grounded, Receipt, before_findings, without_findings
+from videollm.chat.claims import believed
 from videollm.chat.form import Form, declined, read_form
 from videollm.chat.grounded import HELP, INTRODUCTION, ground
 from videollm.chat.media import media_conditions
@@ -144,6 +145,8 @@ def generate_answer(
         question, form = read_form(question)
         form = form.merged(read_form(system)[1])
     grounded = None if generation.grammar else _grounded(model, question, videos)
+    # What the language model has learnt to say of findings is compared with them, when it is complete.
+    compared = grounded is None and bool(model.config.senses) and not generation.grammar
     room = model.config.prompt.context - len(prompt)
     generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, room))
     tokens: list[Token] = []
@@ -160,7 +163,8 @@ def generate_answer(
             stopped_at = _first_stop(text, generation.stop)
             if stopped_at is not None:
                 break
-            certain = text[: _certain_length(text, held)] if form.is_free else ""
+            certain = text[: _certain_length(text, held)] if form.is_free and not compared else ""
+            certain = before_findings(certain) if grounded else certain
             certain = _called_picture(certain) if pictures else certain
             new = ""
             if certain.startswith(yielded) and not certain.endswith(REPLACEMENT):
@@ -170,7 +174,9 @@ def generate_answer(
         text = text[:stopped_at]
     ended = prompt.cut if isinstance(prompt, ServedPrompt) else len(tokens) == generation.max_new_tokens
     cut = stopped_at is None and ended
-    described = text
+    if compared:
+        text = believed(text, [video.video.findings for video in videos])
+    described = without_findings(text) if grounded else text  # what is counted has evidence of its own
     if grounded is not None and stopped_at is None:
         text = grounded.completed(text) if grounded.describes else grounded.text
         text = text[: _first_stop(text, generation.stop)]
@@ -207,7 +213,8 @@ def generate_answer(
         receipt = _as_served(receipt, prompt)
     evidence = grounded.evidence if grounded else ()
     if grounded is None or grounded.describes:
-        found = _evidence(model, question, described, videos)
+        counts_alone = grounded is not None and not described  # they have their own evidence
+        found = () if counts_alone else _evidence(model, question, described, videos)
         starts = {e.start_s for e in found}
         evidence = (*found, *(e for e in evidence if e.start_s not in starts))
         if form.one_word and len(videos) == 1:
@@ -280,7 +287,7 @@ def _evidence(model: Model, question: str, answer: str, videos: Sequence[PromptV
     if not videos or NO_EVIDENCE.match(answer):
         return ()
     # "Yes" or "From 0:04 to 0:08." alone says too little to search with.
-    says_little = len(answer.split()) == 1 or any(c.isdigit() for c in answer)
+    says_little = len(answer.split()) <= 1 or any(c.isdigit() for c in answer)
     text = f"{question} {answer}" if says_little else answer
     embed = model.encoder.encode_text([text]).embed[0].float().cpu()
     moment_s = asked_time(question)
