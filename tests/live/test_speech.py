@@ -1,5 +1,6 @@
 """What is said in a stream, by the shipped Whisper: from the worker's samples to answers, events and an index."""
 
+import math
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pysubs2
 import pytest
 import torch
 from hypothesis import given
@@ -24,8 +26,9 @@ from videollm.live.indexing import StreamIndexer
 from videollm.live.reader import StreamConnected, StreamEnded
 from videollm.live.sound import PIECE_S, SoundDecoder
 from videollm.live.source import StreamSource
-from videollm.live.speech import LEAST_S, MOST_S, MOST_WAITING, LiveSpeech, SpeechStretches
-from videollm.live.watcher import LiveSentence, LiveWatcher
+from videollm.live.speech import LATE_S, LEAST_S, MOST_S, MOST_WAITING, LiveSpeech, SpeechStretches
+from videollm.live.standing import Alert
+from videollm.live.watcher import LiveProblem, LiveSentence, LiveWatcher
 from videollm.model import Model
 from videollm.retrieval.index import Index
 from videollm.retrieval.search import Filter, search
@@ -137,10 +140,13 @@ def test_a_process_that_reads_a_source_is_small():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
 
 
+WAITED_FOR = ("someone says ill-disposed", "someone says goodbye")
+
+
 def watched(
     model: Model, source: StreamSource, sense: SpeechSense, index: StreamIndexer | None = None
 ) -> tuple[list[Any], LiveWatcher]:
-    watcher = LiveWatcher(model, source, speech=sense, index=index)
+    watcher = LiveWatcher(model, source, standing=WAITED_FOR, speech=sense, index=index)
     return list(watcher.events()), watcher
 
 
@@ -161,6 +167,14 @@ def test_what_is_said_is_told_answered_and_found(tmp_path: Path, model: Model, s
     assert (shown["event"], words(shown["text"]), shown["language"]) == ("speech", SHORT_TEXT, "en")
     assert event_line(sentences[-1]).endswith(f'"{sentences[-1].text}"')
 
+    alerts = [event for event in events if isinstance(event, Alert)]
+    assert [(a.when, a.state) for a in alerts] == [(WAITED_FOR[0], "begins"), (WAITED_FOR[0], "ends")]
+    assert alerts[0].time == sentences[-1].start and alerts[0].answer == sentences[-1].text
+
+    watcher.session.latest += 1000  # frames go on after the sound has stopped
+    assert watcher.said_until == watcher.session.latest - LATE_S
+    watcher.session.latest -= 1000
+
     parts = watcher.session.segments(0)
     assert {part.findings.senses for part in parts} == {("speech",)}
     said = [f for part in parts for f in part.findings.of("speech")]
@@ -174,7 +188,10 @@ def test_what_is_said_is_told_answered_and_found(tmp_path: Path, model: Model, s
 def test_a_stream_without_sound_says_so(tmp_path: Path, model: Model, sense: SpeechSense):
     events, watcher = watched(model, StreamSource(url=str(write_clip(tmp_path / "mute.mp4", 12)), speed=50), sense)
     assert [e.sound for e in events if isinstance(e, StreamConnected)] == [False]
+    assert watcher.said_until == math.inf
     assert watcher.session.ask("What is said?").text == "The video has no sound."
+    problems = [(e.question, e.reason) for e in events if isinstance(e, LiveProblem)]
+    assert problems == [(question, "the stream has no sound") for question in WAITED_FOR]
 
 
 class _Slow:
@@ -222,3 +239,42 @@ def test_all_of_a_file_is_transcribed():
     assert [f.start_s for f in found] == slow.read == [100.0 * n for n in range(10)]
     assert speech.skipped_s == 0
     speech.stop()
+
+
+def test_it_is_known_until_when_all_has_been_read():
+    slow: Any = _Slow()
+    speech = LiveSpeech(slow, waits=True)
+    assert speech.read_until == -math.inf
+    speech.hear(AudioPiece(50.0, torch.zeros(SAMPLE_RATE)))
+    assert speech.read_until == 51.0, "silence is not held"
+    speech.hear(_stretch(1))
+    assert speech.read_until == 100.0, "the sentence may have begun with the stretch"
+    speech.pause()
+    assert slow.began.wait(60) and speech.read_until == 100.0
+    slow.may.set()
+    assert len(speech.finish()) == 1
+    speech.stop()
+
+
+def test_captions_have_what_is_said(tmp_path: Path):
+    """The command, with a model that does not know what it sees, and the shipped Whisper."""
+    path, captions = write_talk(tmp_path / "talk.mp4"), tmp_path / "live.vtt"
+    command = [
+        "watch",
+        str(path),
+        "--speed",
+        "20",
+        "--model",
+        "debug",
+        "--senses",
+        "speech",
+        "--captions",
+        str(captions),
+    ]
+    run = subprocess.run([sys.executable, "-m", "videollm.cli", *command], capture_output=True, text=True, input="")
+    assert run.returncode == 0, run.stderr
+    cues = pysubs2.load(str(captions))
+    assert SHORT_TEXT in [words(cue.text) for cue in cues]
+    assert [cue.start for cue in cues] == sorted(cue.start for cue in cues)
+    (said,) = [cue for cue in cues if words(cue.text) == SHORT_TEXT]
+    assert said.start / 1000 == pytest.approx(14, abs=1.5)

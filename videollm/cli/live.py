@@ -73,15 +73,20 @@ def register(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help='report when it happens: "a dog appears", or a question for the language model that ends with "?"; '
-        "may be repeated",
+        help='report when it happens: "a dog appears", "someone says fire", or a question for the language model that '
+        'ends with "?"; may be repeated',
     )
     parser.add_argument(
         "--alerts", type=Path, metavar="FILE", help="append what --when reports to a file as JSON Lines"
     )
     parser.add_argument("--webhook", metavar="URL", help="send what --when reports to an http or https address by POST")
     parser.add_argument("--clips", type=Path, metavar="DIR", help="save a clip around each moment that --when reports")
-    parser.add_argument("--captions", type=Path, metavar="VTT", help="describe each segment, and write WebVTT captions")
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        metavar="VTT",
+        help="describe each segment, and write WebVTT captions with what is said",
+    )
     parser.add_argument("--index", metavar="DIR", help="write all segments to a search index")
     parser.add_argument(
         "--senses",
@@ -99,7 +104,7 @@ def watch(options: Options) -> None:
     from videollm.live.memory import LiveSegment
     from videollm.live.reader import StreamEnded
     from videollm.live.source import StreamSource
-    from videollm.live.watcher import LiveWatcher
+    from videollm.live.watcher import LiveSentence, LiveWatcher
     from videollm.live.webhook import Webhook
 
     source = StreamSource(
@@ -142,8 +147,10 @@ def watch(options: Options) -> None:
             value = event_json(event)
             print_result(options, value, event_line(event))
             sys.stdout.flush()
-            if captions is not None and isinstance(event, LiveSegment):
-                captions.add(event, event.text)
+            if captions is not None:
+                if isinstance(event, LiveSegment | LiveSentence):
+                    captions.add(event.start, event.end, event.text)
+                captions.write(watcher.said_until)
             if value["event"] in ("alert", "clip"):
                 _send(value, alerts, webhook)
     if isinstance(event, StreamEnded) and event.failed:

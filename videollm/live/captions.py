@@ -1,22 +1,22 @@
 """Captions of a stream as WebVTT, written while it lasts."""
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from videollm.live.memory import LiveSegment
-
 
 class CaptionFile:
-    """A WebVTT file that grows by a cue for each segment. Use it as a context manager.
+    """A WebVTT file that grows by cues in order of their beginning. Use it as a context manager.
 
-    Cues count from the first segment, whose wall-clock time is in a note at the head.
+    Cues count from the first, whose wall-clock time is in a note at the head.
     """
 
     def __init__(self, path: Path):
         self._file = path.open("w", encoding="utf-8")
         self._origin: float | None = None
+        self._held: list[tuple[float, float, str]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -24,18 +24,28 @@ class CaptionFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.write(math.inf)
         self._file.close()
 
-    def add(self, segment: LiveSegment, text: str) -> None:
-        """Writes the text of a segment. It is in the file when this returns."""
-        if self._origin is None:
-            self._origin = segment.start
-            began = datetime.fromtimestamp(segment.start, UTC).isoformat(timespec="milliseconds")
-            self._file.write(f"WEBVTT\n\nNOTE The first cue begins at {began}\n")
-        start, end = (_timestamp(time - self._origin) for time in (segment.start, segment.end))
-        escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("-->", "→")
-        self._file.write(f"\n{start} --> {end}\n{escaped}\n")
+    def add(self, start: float, end: float, text: str) -> None:
+        """Takes a cue, with times in seconds since 1970."""
+        self._held.append((start, end, text))
+
+    def write(self, until: float) -> None:
+        """Writes the cues that begin before a time, because no earlier one is still to come. They are in the file when
+        this returns."""
+        self._held.sort()
+        while self._held and self._held[0][0] < until:
+            self._write(*self._held.pop(0))
         self._file.flush()
+
+    def _write(self, start: float, end: float, text: str) -> None:
+        if self._origin is None:
+            self._origin = start
+            began = datetime.fromtimestamp(start, UTC).isoformat(timespec="milliseconds")
+            self._file.write(f"WEBVTT\n\nNOTE The first cue begins at {began}\n")
+        escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("-->", "→")
+        self._file.write(f"\n{_timestamp(start - self._origin)} --> {_timestamp(end - self._origin)}\n{escaped}\n")
 
 
 def _timestamp(time_s: float) -> str:

@@ -6,6 +6,7 @@ pauses, and read in a thread of its own.
 Shapes: S samples.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ SENSE = "speech"
 LEAST_S, MOST_S = 8.0, 24.0  # of a stretch, unless the sound is interrupted
 PAUSE_S, PAUSE_DB = 0.5, -20.0  # a pause is so long, and quieter than the loudest second by so much
 MOST_WAITING = 4  # stretches
+LATE_S = (MOST_WAITING + 1) * MOST_S  # by which a sentence may be known later than the frames of its time
 
 
 class SpeechStretches:
@@ -87,9 +89,17 @@ class LiveSpeech:
         self._stretches = SpeechStretches()
         self._work: deque[tuple[AudioPiece, Future[list[Finding]]]] = deque()
         self.skipped_s = 0.0
+        self._heard_until = -math.inf
+
+    @property
+    def read_until(self) -> float:
+        """The time in seconds since 1970 before which all that is said has been returned."""
+        waits = self._work[0][0].start_s if self._work else self._stretches.start_s
+        return self._heard_until if waits is None else waits
 
     def hear(self, piece: AudioPiece) -> None:
         """Takes sound with its time in seconds since 1970. Its samples are mono at `SAMPLE_RATE`."""
+        self._heard_until = piece.end_s
         self._read(self._stretches.add(piece))
 
     def pause(self) -> None:

@@ -3,6 +3,7 @@
 Shapes: T frames, H and W pixels.
 """
 
+import math
 import queue
 import re
 import time
@@ -33,7 +34,8 @@ from videollm.live.reader import (
 )
 from videollm.live.session import LiveAnswer, LiveSession
 from videollm.live.source import StreamSource
-from videollm.live.speech import LiveSpeech
+from videollm.live.speech import LATE_S, LiveSpeech
+from videollm.live.spoken import spoken_question
 from videollm.live.standing import Alert, StandingQuestion
 from videollm.live.window import format_date
 from videollm.model import Model
@@ -128,7 +130,9 @@ class LiveWatcher:
         listens = speech is not None
         self.session = LiveSession(model, source.name, source.fps, engine=engine, objects=objects, listens=listens)
         known = {"detects": objects is not None, "fitted": bool(model.config.senses)}
-        self.standing = [StandingQuestion(text, model.encoder, **known) for text in standing]
+        spoken = {text: spoken_question(text, listens=listens) for text in standing}
+        self.spoken = [question for question in spoken.values() if question is not None]
+        self.standing = [StandingQuestion(text, model.encoder, **known) for text in standing if spoken[text] is None]
         self._encoder, self._compute, self._on_frame = model.encoder, compute or _call, on_frame
         self._events: queue.Queue[Any] = queue.Queue(WAITING_EVENTS)
         self._can_clip = self._stopping = False
@@ -139,6 +143,14 @@ class LiveWatcher:
         self.reader = StreamReader(
             source, short_side, self._events, listens=listens, give_up_s=give_up_s, memory_bytes=memory_bytes
         )
+
+    @property
+    def said_until(self) -> float:
+        """The time in seconds since 1970 before which all that is said has been told, or is not waited for because the
+        sound has stopped."""
+        if self._speech is None or not self.session.has_sound:
+            return math.inf
+        return max(self._speech.read_until, self.session.latest - LATE_S)
 
     def ask(self, question: LiveQuestion) -> None:
         """Has a question answered, from any thread. A `LiveAnswer` or `LiveProblem` follows."""
@@ -170,6 +182,8 @@ class LiveWatcher:
                     case StreamConnected(clips=clips, sound=sound):
                         self._can_clip, self.session.has_sound = clips, sound
                         yield event
+                        if not sound:
+                            yield from (LiveProblem(q.text, "the stream has no sound") for q in self.spoken)
                     case StreamLost():
                         yield from self._complete(self.session.finish())
                         if self._speech is not None:
@@ -228,15 +242,17 @@ class LiveWatcher:
         if self._speech is not None:
             self._speech.hear(sound.audio)
 
-    def _said(self) -> Iterator[LiveSentence]:
+    def _said(self) -> Iterator[LiveSentence | Alert]:
         return self._tell_said(self._speech.ready()) if self._speech is not None else iter(())
 
-    def _tell_said(self, sentences: list[Finding]) -> Iterator[LiveSentence]:
+    def _tell_said(self, sentences: list[Finding]) -> Iterator[LiveSentence | Alert]:
         self.session.hear(sentences)
         for sentence in sentences:
             if self.index is not None:
                 self.index.hear(sentence)
             yield LiveSentence(sentence.start_s, sentence.end_s, sentence.text, sentence.language or "")
+            for question in self.spoken:
+                yield from map(self._with_clip, question.hear(sentence))
 
     def _see(self, frames: list[StreamFrame]) -> Iterator[WatchEvent]:
         segments, alerts = self._compute(self._take, frames)

@@ -17,7 +17,8 @@ class StreamRequest(RequestModel):
         source: The name of a camera of this server (`--camera`), or an http(s):// address (HLS, FLV) if the server
             allows remote ones.
         fps: The frames a second that are looked at.
-        when: What is to be reported: "a dog appears", or a question for the language model that ends with "?".
+        when: What is to be reported: "a dog appears", "someone says fire", or a question for the language model that
+            ends with "?".
         webhook: Where alerts are sent by POST, an http(s):// address, if the server allows remote ones.
         describe: Whether the language model describes each segment.
     """
