@@ -3,11 +3,11 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.fork_server import python
 from tests.serve.conftest import Server
 
 EXAMPLES = Path(__file__).parents[1] / "scripts/examples"
@@ -16,7 +16,7 @@ TIMEOUT_S = 500  # an example takes seconds; a machine whose cores are shared ta
 
 def run(name: str, *arguments: str | Path) -> str:
     """The standard output of an example."""
-    return output_of([sys.executable, str(EXAMPLES / name), *map(str, arguments)])
+    return output_of([python(), str(EXAMPLES / name), *map(str, arguments)])
 
 
 def output_of(command: list[str], cwd: Path | None = None) -> str:
@@ -72,7 +72,7 @@ def notebook() -> list[dict]:
 
 def test_the_notebook_runs(notebook: list[dict]):
     program = "\n".join("".join(cell["source"]) for cell in notebook if cell["cell_type"] == "code")
-    printed = output_of([sys.executable, "-c", program], cwd=EXAMPLES)
+    printed = output_of([python(), "-c", program], cwd=EXAMPLES)
     assert "A cat, then an espresso, then a rocket." in printed
     assert "('cat', " in printed and "[(4.0, 8.0)]" in printed
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fork_server import programs, python
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("videollm", "train", "data_gen", "serve")
 PAGES = [
@@ -68,7 +70,7 @@ PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     """Run a command that must succeed within TIMEOUT_S, without input and with this environment's programs first on
     PATH. Whatever it started and left running is killed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join((str(programs()), str(Path(sys.executable).parent), os.environ["PATH"]))
     process = subprocess.Popen(
         command, cwd=cwd, env=os.environ | {"PATH": path}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -156,7 +158,7 @@ def test_commands_that_cannot_run_here_are_bash(block: Block):
 
 @pytest.mark.parametrize("block", PROGRAMS, ids=str)
 def test_programs_run(block: Block, workplaces: Callable[[Path], Path]):
-    run(sys.executable, "-c", on_free_ports(block.text), cwd=workplaces(block.page))
+    run(python(), "-c", on_free_ports(block.text), cwd=workplaces(block.page))
 
 
 def test_ports_are_replaced_by_free_ones():

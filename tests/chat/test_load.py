@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from tests.fork_server import python
 from videollm.chat.load import load_to_chat
 from videollm.chat.session import ChatSession
 from videollm.checkpoint import load
@@ -87,6 +88,6 @@ def test_virtual_tokens_are_read_by_both(tmp_path: Path):
 def test_a_question_about_a_cached_video_imports_little():
     question = ["ask", str(SAMPLE), "What is shown?", "--device", "cpu", "--json"]
     program = f"from videollm.cli import main; import sys; assert main({question}) == 0; print(*sys.modules)"
-    subprocess.run([sys.executable, "-m", "videollm.cli", *question], check=True)  # fills the cache of features
+    subprocess.run([python(), "-m", "videollm.cli", *question], check=True)  # fills the cache of features
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert sorted(set(run.stdout.splitlines()[-1].split()) & UNUSED) == []

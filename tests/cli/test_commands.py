@@ -2,17 +2,18 @@
 
 import json
 import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tests.fork_server import python
+
 SAMPLE = str(Path(__file__).parents[2] / "scripts/samples/sample.mp4")
 
 
 def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "videollm.cli", *arguments]
+    command = [python(), "-m", "videollm.cli", *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=300)
 
 
@@ -129,7 +130,7 @@ def test_bad_input_exits_with_2_and_one_line(tmp_path: Path, arguments: list[str
 )
 def test_a_missing_extra_is_named_in_one_line(module: str, extra: str, command: str):
     program = f"import sys; sys.modules['{module}'] = None; {command}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run([python(), "-c", program], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.strip().splitlines()
     assert module in line and line.endswith(f"pip install 'videollm[{extra}]'")

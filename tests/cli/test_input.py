@@ -2,11 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.fork_server import python
 from tests.video.clips import write_clip
 from videollm.cli import main
 
@@ -17,7 +17,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def videollm(*arguments: str | bytes, **how) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "videollm.cli", *arguments]
+    command = [python(), "-m", "videollm.cli", *arguments]
     return subprocess.run(command, stderr=subprocess.PIPE, check=False, **how)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fork_server import python
 from videollm.cli import main
 from videollm.datasets.schema import Message, Provenance, Sample, check, format_time, quantile, read, stats, words
 from videollm.errors import DataError, VideoNotFoundError
@@ -184,7 +184,7 @@ def test_quantile_is_that_of_the_sorted_list(values: list[int], share: float):
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "videollm.cli", "data", *map(str, arguments)]
+    command = [python(), "-m", "videollm.cli", "data", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 

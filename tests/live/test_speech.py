@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fork_server import python
 from tests.live.conftest import write_clip
 from tests.senses.test_speech import DATA, LONG_TEXT, SHORT_TEXT, sound, words
 from videollm.chat.load import load_to_chat
@@ -271,7 +272,7 @@ def test_captions_have_what_is_said(tmp_path: Path):
         "--captions",
         str(captions),
     ]
-    run = subprocess.run([sys.executable, "-m", "videollm.cli", *command], capture_output=True, text=True, input="")
+    run = subprocess.run([python(), "-m", "videollm.cli", *command], capture_output=True, text=True, input="")
     assert run.returncode == 0, run.stderr
     cues = pysubs2.load(str(captions))
     assert SHORT_TEXT in [words(cue.text) for cue in cues]

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import threading
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,6 +11,7 @@ from typing import Any
 import av
 import pysubs2
 
+from tests.fork_server import python
 from videollm.retrieval.table import SegmentTable
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"  # a cat, an espresso, a rocket: 4 s each
@@ -33,7 +33,7 @@ def test_a_file_is_watched_at_its_own_speed(tmp_path: Path):
     received: list[dict[str, Any]] = []
     hook = HTTPServer(("127.0.0.1", 0), type("Hook", (_Hook,), {"received": received}))
     threading.Thread(target=hook.serve_forever, daemon=True).start()
-    command = [sys.executable, "-m", "videollm.cli", "watch", str(SAMPLE), "--fps", "2", "--json"]
+    command = [python(), "-m", "videollm.cli", "watch", str(SAMPLE), "--fps", "2", "--json"]
     command += ["--when", "an espresso appears", "--alerts", str(tmp_path / "alerts.jsonl")]
     command += ["--webhook", f"http://127.0.0.1:{hook.server_port}/hook", "--clips", str(tmp_path / "clips")]
     command += ["--captions", str(tmp_path / "out.vtt"), "--index", str(tmp_path / "index")]

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fork_server import python
 from train.configs.base import Recipe, leaves
 from train.configs.clip import CLIPS
 from train.configs.decoding import DECODING
@@ -188,7 +188,7 @@ def test_an_option_of_another_part_is_refused(capsys: pytest.CaptureFixture[str]
 
 def test_bad_options_exit_with_2():
     words = ["train/stage1.py", "debug_stage1", "--zero-stage", "7"]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([python(), *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "zero_stage is 7" in done.stderr
 
 

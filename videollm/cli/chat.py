@@ -117,7 +117,7 @@ def _ask_server(options: Options, on_text: Callable[[str], None] | None) -> "Ans
 
 def _ask_index(options: Options) -> None:
     from videollm.chat.library import ask_library
-    from videollm.checkpoint import load
+    from videollm.chat.load import load_to_chat
     from videollm.inference.engines import make_engine
     from videollm.retrieval.index import Index
 
@@ -127,7 +127,7 @@ def _ask_index(options: Options) -> None:
         raise ConfigError(f"--index asks about an indexed collection; leave the video {options.video} out")
     hide_progress_bars()
     Index.open(options.index)  # reports a missing index before the seconds that loading a model takes
-    model = load(options.model, **loading_options(options))
+    model = load_to_chat(options.model, **loading_options(options))
     generation = generation_of(options, model.config)
     engine = make_engine(model, options.vllm_url)
     answer = ask_library(model, Index.open(options.index, model.encoder), options.question, generation, engine=engine)
