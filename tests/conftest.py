@@ -69,6 +69,7 @@ SLOW = (
     "test_every_device.py",
     "test_examples.py",
     "test_export.py",
+    "test_fork_server.py",
     "test_gpu_checks.py",
     "test_onnx_export.py",
     "test_project.py",

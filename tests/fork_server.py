@@ -87,12 +87,12 @@ def serve(address: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(64)
-    running: dict[socket.socket, multiprocessing.process.BaseProcess] = {}  # by the connections of clients
+    running: dict[socket.socket, tuple[multiprocessing.process.BaseProcess, int]] = {}  # by the connections of clients
     while True:
-        ended = {process.sentinel: client for client, process in running.items()}
+        ended = {descriptor: client for client, (_, descriptor) in running.items()}
         for ready in wait([listener, sys.stdin.fileno(), *ended, *running]):
             if ready == sys.stdin.fileno():
-                for process in running.values():
+                for process, _ in running.values():
                     _kill(process)
                 return
             if ready is listener:
@@ -100,18 +100,21 @@ def serve(address: str) -> None:
                 size, streams, _, _ = socket.recv_fds(client, 8, 3)
                 request = client.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
                 arguments = (streams, [listener, client, *running], *json.loads(request))
-                running[client] = multiprocessing.get_context("fork").Process(target=_run, args=arguments)
-                running[client].start()
+                process = multiprocessing.get_context("fork").Process(target=_run, args=arguments)
+                process.start()
                 for stream in streams:
                     os.close(stream)
-                client.sendall(running[client].pid.to_bytes(8, "big"))
+                client.sendall(process.pid.to_bytes(8, "big"))
+                # The sentinel of the process would also be ready when a command replaces itself by another program.
+                running[client] = process, os.pidfd_open(process.pid)
             elif ready in ended:
-                process = running.pop(ended[ready])
+                process, descriptor = running.pop(ended[ready])
+                os.close(descriptor)
                 process.join()
                 with suppress(BrokenPipeError), ended[ready] as client:
                     client.sendall(process.exitcode.to_bytes(8, "big", signed=True))
             elif ready in running:  # its client has ended
-                _kill(running[ready])
+                _kill(running[ready][0])
 
 
 def _kill(process: multiprocessing.process.BaseProcess) -> None:
@@ -142,6 +145,7 @@ def _run(
     os.environ.clear()
     os.environ.update(environment)
     random.seed()
+    tempfile.tempdir = None  # read from the environment
     if name == "videollm":
         arguments = [str(Path(sys.executable).with_name(name)), *arguments]
     kind, *rest = arguments

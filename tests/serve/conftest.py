@@ -4,7 +4,6 @@ import base64
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from tests.fork_server import python
 from tests.serve.endless import save_endless
 
 ROOT = Path(__file__).parents[2]
@@ -23,13 +23,23 @@ START_S = 400
 
 
 class Server:
-    """A running `python -m MODULE`, whose log is a file."""
+    """A running `python -m MODULE`, whose log is a file.
 
-    def __init__(self, log: Path, *arguments: str, module: str = "serve", **environment: str):
+    Args:
+        log: The file of the log.
+        *arguments: The options of the command.
+        module: The module.
+        interpreter: The Python. None takes the one that starts at once, whose process is not the server's own.
+        **environment: Further variables of the environment.
+    """
+
+    def __init__(
+        self, log: Path, *arguments: str, module: str = "serve", interpreter: str | None = None, **environment: str
+    ):
         self.log = log
         with open(log, "wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "--port", "0", *arguments],
+                [interpreter or python(), "-m", module, "--port", "0", *arguments],
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
                 cwd=ROOT,

@@ -23,7 +23,7 @@ FIRST, SECOND = "first-key-0123456789", "second-key-0123456789"
 def guarded(start: Start) -> Server:
     arguments = ["--model", "debug", "--waiting", "2", "--body-bytes", "1000000", "--media-bytes", "2000000"]
     root = ["--media-root", str(SAMPLE.parent), "--api-key", FIRST]
-    return start(*arguments, *root, VIDEOLLM_API_KEYS=f"{SECOND},").ready()
+    return start(*arguments, *root, interpreter=sys.executable, VIDEOLLM_API_KEYS=f"{SECOND},").ready()
 
 
 def headers(key: str = FIRST) -> dict[str, str]:
