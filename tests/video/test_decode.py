@@ -1,6 +1,7 @@
 """Every way of reading returns the very frames, and their times, that a plain pass over the file shows."""
 
 import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.video.clips import HEIGHT, WIDTH, every_frame, number_of, picture, write_clip
 from tests.video.conftest import CLIPS, VFR_TICKS
@@ -186,6 +187,17 @@ def test_photo_orientation(tmp_path):
     frames = decode(path, SamplingConfig(fps=2))
     assert (len(frames), frames.info.rotation, frames.info.fps) == (1, 90, 0.0)
     assert np.abs(images(frames)[0].astype(int) - np.rot90(picture(5), -1)).mean() < 8
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_picture_may_have_a_colour_profile(suffix, tmp_path):
+    """Screenshots have one. PyAV 18 frees the name of a PNG's twice, which ended the process some time later."""
+    path = tmp_path / f"photo.{suffix}"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(picture(5)).save(path, icc_profile=profile)
+    program = f"import gc\nfrom videollm.video import probe\nprint(probe({str(path)!r}).codec)\ngc.collect()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp"])

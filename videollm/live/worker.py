@@ -86,6 +86,7 @@ class _Player:
         self.clock = StreamClock(source.is_live, self.is_paced)
         self.scaler = VideoReformatter()
         self.orientation: Orientation | None = None
+        self.codec = ""  # the name of the decoder of the pictures
         self.started: tuple[float, float] | None = None  # monotonic and wall-clock time of the first packet
         self.tick_s = 0.0  # of the video's timestamps
         self.number = -1  # of the latest frame that was sent, counted at the rate of the source
@@ -103,7 +104,7 @@ class _Player:
             context: Any = video.codec_context
             if context.width * context.height > MAX_PIXELS:
                 raise VideoLLMError(f"{self.source.name}: its pictures have more than {MAX_PIXELS} pixels")
-            self.tick_s = float(video.time_base or 0)
+            self.tick_s, self.codec = float(video.time_base or 0), context.name
             context.thread_count, context.options = 1, {"max_pixels": str(MAX_PIXELS)}
             ring = PacketRing(video, sound) if can_be_copied(video) else None
             heard = None
@@ -199,7 +200,7 @@ class _Player:
 
     def _picture(self, frame: VideoFrame) -> np.ndarray:
         """Returns uint8 (H,W,3) as it is shown, with `short_side` pixels on the shorter side."""
-        self.orientation = self.orientation or Orientation.of(frame)
+        self.orientation = self.orientation or Orientation.of(frame, self.codec)
         width, height = frame.width, frame.height
         if max(width, height) > MAX_ASPECT * min(width, height):
             raise VideoLLMError(f"{self.source.name}: its pictures have {width}x{height} pixels")

@@ -168,7 +168,7 @@ def _scan(path: str, size: int, mtime_ns: int) -> Scan:
         times_s = (pts[order] - pts[order[0]]) * tick
         last = durations[order[-1]] * tick or (times_s[-1] - times_s[-2] if len(order) > 1 else 0.0)
         duration_s = float(times_s[-1] + last)
-        orientation = Orientation.of(first)
+        orientation = Orientation.of(first, context.name)
         width, height = round(first.width * float(stream.sample_aspect_ratio or 1)), first.height
         if orientation.transpose:
             width, height = height, width
