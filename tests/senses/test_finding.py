@@ -34,5 +34,13 @@ def test_two_are_at_once_only_while_both_are_seen():
     assert Findings().at_once() == {}
 
 
+def test_what_is_seen_in_a_picture_counts():
+    """A picture lasts no time: what is seen in it begins and ends at 0."""
+    picture = Findings(senses=("objects",), found=(seen("person", 0, 0), seen("person", 0, 0, 2), seen("bus", 0, 0, 3)))
+    assert picture.at_once() == {"person": 2, "bus": 1}
+    assert picture.part(0, 0) == picture.part(0, 4) == picture
+    assert not picture.part(4, 8).found
+
+
 def test_kept_findings_come_back_equal():
     assert Findings.from_dict(json.loads(json.dumps(FINDINGS.to_dict()))) == FINDINGS

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from videollm.cli import main
 from videollm.config import SamplingConfig
@@ -56,6 +57,15 @@ def test_the_network_is_the_published_one():
     assert _anchors().shape == (1917, 4)
     assert (len(COCO), COCO[1], COCO[13], COCO[90]) == (80, "person", "stop sign", "toothbrush")
     assert sum(p.numel() for p in SSDMobileNetV2().parameters()) == pytest.approx(16.8e6, rel=0.01)
+
+
+def test_people_of_a_picture_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pixels = decode(SAMPLE.with_name("astronaut.mp4"), SamplingConfig(times_s=(1.0,))).pixels[0]
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "astronaut.png")
+    assert main(["ask", str(tmp_path / "astronaut.png"), "How many people are there?"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "1 person."
+    assert main(["ask", str(tmp_path / "astronaut.png"), "Is there a person?"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "Yes, 1 person."
 
 
 def test_the_command_writes_tracks_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -54,7 +54,7 @@ class Findings:
         objects = self.of("object")
         counts: dict[str, int] = {}
         for one in objects:  # the most are seen when one of them appears
-            same = (o for o in objects if o.text == one.text and o.start_s <= one.start_s < o.end_s)
+            same = (o for o in objects if o.text == one.text and _is_there(o, one.start_s))
             counts[one.text] = max(counts.get(one.text, 0), sum(1 for _ in same))
         return counts
 
@@ -73,8 +73,13 @@ def finding_from(row: dict[str, Any]) -> Finding:
     return Finding(**{**row, "box": tuple(row["box"]) if row["box"] else None})
 
 
+def _is_there(finding: Finding, time_s: float) -> bool:
+    """Whether it begins at that time or goes on then. What is seen in a picture begins and ends at 0."""
+    return finding.start_s == time_s or finding.start_s < time_s < finding.end_s
+
+
 def _belongs(finding: Finding, start_s: float, end_s: float, first: bool) -> bool:
-    if finding.start_s >= end_s or finding.end_s <= start_s:
+    if not (_is_there(finding, start_s) or start_s <= finding.start_s < end_s):
         return False
     return finding.kind != "speech" or first or finding.start_s >= start_s
 
