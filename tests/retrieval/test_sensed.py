@@ -82,6 +82,19 @@ def test_bad_filters_are_refused(index: Index):
         search(index, None)
 
 
+def test_a_filter_on_what_nobody_looked_for_is_refused(index: Index, tmp_path: Path):
+    folder = Path(index.table.uri).parent
+    blind = Index.create(tmp_path / "blind", "debug")
+    blind.update([folder / "talk.mp4"])
+    for where, command in ((Filter(said="man"), "speech"), (Filter(has=("cat",), said="man"), "speech,objects")):
+        with pytest.raises(ConfigError, match=rf"does not know what is said.*--senses {command}$"):
+            search(blind, "a man", where=where)
+    blind.update([folder])
+    assert found(blind, said="gato") == [("cat.mp4", 0.0)]  # subtitles are words too
+    with pytest.raises(ConfigError, match=r"does not know what is seen in its videos; .* --senses objects$"):
+        search(blind, None, where=Filter(has=("cat",)))
+
+
 def test_the_commands(index: Index, capsys: pytest.CaptureFixture[str]):
     folder = Path(index.table.uri).parent
     command = ["search", "--index", index.table.uri, "--json"]

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from videollm.config import split_sense
 from videollm.encoders.tags import Tag
 from videollm.errors import ConfigError
 from videollm.retrieval.index import Index
 from videollm.retrieval.queries import embed_text
 from videollm.retrieval.sensed import wanted_things
-from videollm.retrieval.table import SegmentRow, condition
+from videollm.retrieval.table import SegmentRow, SegmentTable, condition
 from videollm.retrieval.vectors import Vectors
 from videollm.retrieval.words import folded
 
@@ -90,10 +91,6 @@ class Filter:
             wanted_things(thing)
 
     @property
-    def needs_findings(self) -> bool:
-        return self.said is not None or bool(self.has)
-
-    @property
     def sql(self) -> str | None:
         """The condition in SQL, or None if it holds for all videos."""
         return condition(
@@ -131,10 +128,10 @@ def search(
     """
     if k < 1:
         raise ConfigError(f"k is {k}; it must be at least 1")
-    if where and where.needs_findings and not index.table.has_findings:
+    if where and (senses := _lacking(index.table, where)):
         raise ConfigError(
-            f"{index.table.uri}: the index does not know what is said and seen in its videos; run `videollm index` on "
-            "them once more, with --senses speech,objects"
+            f"{index.table.uri}: the index does not know what is {' and '.join(senses.values())} in its videos; run "
+            f"`videollm index` on them once more, with --senses {','.join(senses)}"
         )
     if query is None:
         return _allowed(index, k, where)
@@ -159,6 +156,18 @@ def search(
     best = sorted(scores, key=lambda row: -scores[row])[:k]
     rows = index.table.fetch(best)
     return [_moment(i, rows[i], scores[i], bonus[i]) for i in best]
+
+
+def _lacking(table: SegmentTable, where: Filter) -> dict[str, str]:
+    """Returns the senses that a filter needs and that looked at no video, each with what it finds."""
+    used = {split_sense(name)[0] for name in table.senses()}
+    lacking = {}
+    # What is said is also known from subtitles.
+    if where.said is not None and "speech" not in used and not (table.has_findings and table.has_words):
+        lacking["speech"] = "said"
+    if where.has and "objects" not in used:
+        lacking["objects"] = "seen"
+    return lacking
 
 
 def _allowed(index: Index, k: int, where: Filter | None) -> list[Moment]:

@@ -251,6 +251,11 @@ class SegmentTable:
         """Whether the segments have the columns `said` and `things`."""
         return set(_SENSED) <= set(self.schema.names)
 
+    @property
+    def has_words(self) -> bool:
+        """Whether anything is said in a segment, as subtitles or speech recognition have it."""
+        return bool(self._segments.count_rows("said <> ''"))
+
     def senses(self) -> tuple[str, ...]:
         """Returns the names of the senses that looked at any of the videos."""
         rows = [row.senses or "" for row in self.videos().values() if row.segments]
