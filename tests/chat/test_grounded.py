@@ -91,13 +91,43 @@ def test_what_is_said_and_when():
     assert ask("What is said?") == 'At 0:05 someone says: "Good morning to you."'
     assert ask("Does anyone speak?") == "Yes, from 0:05 on."
     assert ask('When is "good morning" said?') == "From 0:05 to 0:06."
-    assert ask('When is "good night" said?') == "That is not said."
+    assert ask('When is "good night" said?') == 'I did not hear "good night".'
     assert ask("What is said?", Findings(senses=("speech",))) == "Nobody speaks."
     assert ask("What is said?", Findings(senses=("speech",), sound=False)) == "The video has no sound."
     assert ask("What is said?", NOTHING) == NOT_HEARD
     assert ask("Can you hear anything?") == "Yes, from 0:05 on."
     for other in ("What music is playing?", "Can you hear a dog?"):
         assert "only speech" in (ask(other) or "")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Does anyone mention the morning?", "Yes, from 0:05 on."),
+        ("Is the morning mentioned in the video?", "Yes, from 0:05 on."),
+        ("When does she say good morning?", "From 0:05 to 0:06."),
+        ("At what time is the morning talked about?", "From 0:05 to 0:06."),
+        ("What time do they say good morning?", "From 0:05 to 0:06."),
+        ("Does the man ever talk about a train?", 'I did not hear "train".'),
+        ("Does anyone mention the morn?", 'I did not hear "morn".'),  # a part of a word is another word
+        ("Does anyone say anything?", "Yes, from 0:05 on."),
+        ("Do they say a word?", "Yes, from 0:05 on."),
+    ],
+)
+def test_words_are_looked_for_in_what_is_said(question: str, answer: str):
+    assert ask(question) == answer
+    assert ask(question, Findings(senses=("speech",))) == "Nobody speaks."
+
+
+def test_several_questions_get_an_answer_each():
+    said = 'At 0:05 someone says: "Good morning to you."'
+    for question in ("Who is there, and what do they say?", "Who is there? What is said?"):
+        assert ask(question) == f"2 people; I cannot tell who. {said}"
+    assert ask("How many dogs are there and when does someone speak?") == "1 dog. From 0:05 to 0:06."
+    assert ask("Who is there and what are they doing?") == f"2 people; I cannot tell who. {CANNOT_TELL}"
+    assert ask("Are there people and dogs?") == ask("Are there people or dogs?")  # things are joined, not questions
+    assert ask("Hi! Who is there?") == "2 people; I cannot tell who."
+    assert ask("What happens, and who is there?") == ask("What happens?")  # a description tells who is there
 
 
 def test_sounds_and_writing_are_told_by_their_senses_only():

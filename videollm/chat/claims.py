@@ -1,4 +1,4 @@
-"""Whether what the language model says of people, speech and text is what the senses found.
+"""Whether what the language model says of people, speech, text and times is what the senses found.
 
 The language model answers questions of a form that `videollm.chat.questions` does not know. It has learnt the sentences
 of the senses, and may write them where nothing of the kind was found or asked for.
@@ -14,7 +14,8 @@ from videollm.models.notes import object_counts
 from videollm.senses.finding import Findings
 
 _CLAIM = re.compile(
-    r'\b(?:says|reads): "|\bnobody\b|\bno sound\b|\bsounds?: |^(?:I cannot tell:|Yes\b|No\b|Nothing\b|\d+ [a-z])',
+    r'\b(?:says|reads): "|\bnobody\b|\bno sound\b|\bsounds?: '
+    r"|^(?:I cannot tell:|Yes\b|No\b|Nothing\b|\d+ [a-z]|From \d|At \d)",
     re.IGNORECASE,
 )
 

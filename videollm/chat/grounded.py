@@ -19,6 +19,7 @@ from videollm.chat.questions import (
     asks_yes_or_no,
     is_person,
     one_by_one,
+    questions_in,
     read_question,
     singular,
 )
@@ -31,6 +32,7 @@ from videollm.encoders.tags import is_below, kin
 from videollm.features.encode import SegmentFeatures
 from videollm.models.notes import be, counted, cut, listed
 from videollm.models.nouns import noun
+from videollm.retrieval.words import folded
 from videollm.senses.detector import NAMES
 from videollm.senses.finding import Finding, Findings
 
@@ -50,6 +52,15 @@ def ground(
     encoder: FrameEncoder, question: str, findings: Findings, segments: Sequence[SegmentFeatures]
 ) -> Grounded | None:
     """The answer to a question about one video; None where it is the language model's."""
+    if len(parts := questions_in(question)) > 1:
+        answers = [ground(encoder, part, findings, segments) for part in parts]
+        known = [answer for answer in answers if answer is not None]
+        for answer in known:
+            if answer.describes:  # it tells what else is known
+                return answer
+        if len(known) == len(parts):
+            evidence = {e.start_s: e for answer in known for e in answer.evidence}
+            return Grounded(" ".join(dict.fromkeys(a.text for a in known)), tuple(evidence.values())[:EVIDENCE])
     if (about_order := read_order(question)) is not None:
         return ordered(encoder, about_order, findings, segments)
     asked = read_question(question)
@@ -82,7 +93,7 @@ def ground(
 
 def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
     """ "What is said?", "Does anyone speak?", "When is ... said?", "What can be heard?"."""
-    said = [f for f in findings.of("speech") if asked.quoted.lower() in f.text.lower()]
+    said = [f for f in findings.of("speech") if folded(asked.quoted) in folded(f.text)]
     if not findings.sound:
         return Grounded(NO_SOUND)
     if asked.asks in ("heard", "sound") and "sounds" in findings.senses:
@@ -92,7 +103,7 @@ def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeature
     if asked.asks == "sound":
         return Grounded(ONLY_SPEECH)
     if not said:
-        return Grounded("That is not said." if asked.quoted else SILENT)
+        return Grounded(f'I did not hear "{asked.quoted}".' if findings.of("speech") else SILENT)
     if asked.asks == "when":
         text = f"From {format_time(said[0].start_s)} to {format_time(said[-1].end_s)}."
     else:

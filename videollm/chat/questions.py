@@ -108,18 +108,39 @@ _WORDS = re.compile(
     r"\b(said|says|saying|speaks?|speaking|spoken|speech|talks?|talking|talked|voices?|transcript|narrat\w+|dialog\w*"
     r"|conversation)\b|\bwhat (?:do|does|did) .* say\b"
 )
+_SPEAKER = (
+    r"(?:any(?:one|body)|some(?:one|body)|people|he|she|they"
+    r"|the (?:speaker|narrator|voice|person|people|man|woman|boy|girl|child|video|audio)s?)"
+)
+_MENTIONED = tuple(
+    re.compile(form)
+    for form in (
+        rf"(when )?(?:do|does|did) {_SPEAKER} (?:ever )?"
+        rf"(?:say|mention|(?:talk|speak) (?:of|about)|refer to) {_ARTICLE}(.+?){_WHERE}",
+        rf"(when )?(?:is|are|was|were) {_ARTICLE}(.+?) (?:ever )?"
+        rf"(?:said|mentioned|(?:talked|spoken) (?:of|about)|referred to){_WHERE}",
+    )
+)
+_ANYTHING = re.compile(r"(?:any|some|no)thing\b.*|words?")
+# Between two questions: "Who is there, and what do they say?", "Who is there? What is said?".
+_BETWEEN = re.compile(r"\?\s+(?=\w)|,? and (?=(?:who|what|when|how many|is|are|do|does)\b)", re.IGNORECASE)
 _SOUND = re.compile(r"\b(hear|heard|sounds?|audio|nois\w+|listen|music|songs?|sing\w*|loud\w*)\b")
 _OTHER_SOUND = re.compile(r"\b(nois\w+|music|songs?|sing\w*|loud\w*)\b")
 _ANY_SOUND = re.compile(r"\b(anything|something|sounds?|audio)\b(?! of)")
 _YES_OR_NO = re.compile(r"(is|are|was|were|does|do|did|can|has|have)\b")
-_WHEN = re.compile(r"(when|at what time|from when)\b")
+_WHEN = re.compile(r"(when|from when)\b")
+_AT_WHAT_TIME = re.compile(
+    r"^(?:(?:at )?what time|at (?:what|which) (?:point|moment|second|minute|time|timestamp)(?: in (?:the|this) video)?"
+    r"|between (?:what|which) times|from when (?:to|until|till) when)\b"
+)
 _POLITE = re.compile(
     r"(?:please |(?:can|could|would) you (?:please )?)"
     r"(?=(?:describe|caption|summari[sz]e|write|give|tell|list|name|count|read)\b)"
 )
 _NAME = re.compile(r"(?:name|identify) the (?!things?\b|objects?\b|items?\b)([a-z]+)")
 _FILLER = re.compile(
-    r"^(?:(?:so|and|but|ok|okay|well|now|also),? )+(?=(?:how|is|are|what|who|which|does|do|did|can|when)\b)"
+    r"^(?:(?:so|and|but|ok|okay|well|now|also|hi|hello|hey)[,!.]? )+"
+    r"(?=(?:how|is|are|what|who|which|does|do|did|can|when)\b)"
 )
 _NEGATED = re.compile(r"^(is|are|was|were|do|does|did|can|could)n't\b")
 _TAG = re.compile(
@@ -141,9 +162,9 @@ _DESCRIBE = re.compile(
     r"|explain (?:it|this|the (?:video|clip|film|plot|story))"
     r"|what(?:'s| is| does| do| can| are)? .*\b(?:in (?:it|this|the (?:video|clip|film))|show|shown here|see|visible|"
     r"happening|happens|going on|about|appears?)\b.*"
-    r"|what(?:'s| is) (?:it|this|that|shown|on (?:the )?screen|(?:the )?(?:main )?(?:subject|topic))"
+    r"|what(?:'s| is) (?:it|this|that|there|here|shown|on (?:the )?screen|(?:the )?(?:main )?(?:subject|topic))"
     r"|what can be seen\b.*"
-    r"|what are we looking at"
+    r"|what (?:are we looking at|do we have here)"
     r"|what (?:kind|sort|type) of thing is (?:it|this|that)"
     r"|(?:what|which) (?:things|objects) (?:appear|can be seen|can you (?:see|detect|find|recogni[sz]e)|lie|stand|"
     r"are (?:there|shown|seen|visible|in))\b.*"
@@ -198,6 +219,7 @@ def spoken_words(text: str) -> str:
     """The words of a question without times, politeness, capitals and final marks."""
     words = _AT_OR_BETWEEN.sub("", text).lower().replace("\u2019", "'")
     words = _POLITE.sub("", _FILLER.sub("", " ".join(words.strip(" ?.!\n").split()), count=1))
+    words = _AT_WHAT_TIME.sub("when", words)
     if found := _SHOW.fullmatch(words):
         return f"when is the {found[1]} shown"
     return _asked(_NEGATED.sub(r"\1", words, count=1))
@@ -234,7 +256,14 @@ def read_question(text: str) -> Question | None:
     return replace(question, time_s=time_s, end_s=end_s)
 
 
+def questions_in(text: str) -> list[str]:
+    """Each of the questions of a text that asks several."""
+    return _BETWEEN.split(text.strip())
+
+
 def _read(words: str, quoted: str) -> Question | None:
+    if (mentioned := _about_mention(words)) is not None:
+        return replace(mentioned, quoted=quoted or mentioned.quoted)
     if asks := _about_sound(words):
         return Question(asks, words, quoted=quoted)
     if found := _COUNT.fullmatch(words):
@@ -280,12 +309,24 @@ def _about_sound(words: str) -> Asks | None:
     return "speaks" if _YES_OR_NO.match(words) else "speech"
 
 
+def _about_mention(words: str) -> Question | None:
+    """ "Does anyone mention a train?", "When is the red door talked about?"."""
+    for form in _MENTIONED:
+        if (found := form.fullmatch(words)) and found[2] not in ("it", "that", "this"):
+            quoted = "" if _ANYTHING.fullmatch(found[2]) else found[2]
+            return Question("when" if found[1] else "speaks", words, quoted=quoted)
+    return None
+
+
 def asks_yes_or_no(words: str) -> bool:
     return _YES_OR_NO.match(words) is not None
 
 
 def one_by_one(thing: str) -> list[str]:
     """Each of the things that are asked for together, without articles: "cat or a dog" is "cat" and "dog"."""
+    pair = thing.split(" and ")  # without articles it may be one thing, such as "gin and tonic"
+    if len(pair) == 2 and all(each in PEOPLE or singular(each) in NAMES for each in pair):
+        return [singular(each) for each in pair]
     first, *others = re.split(r"(?:,? (?:and|or)|,) (?:an?|any|some|the) |,? or ", thing)
     return [re.sub(r"^(?:both|either) (?:an?|any|some|the) ", "", first), *others]
 
