@@ -19,7 +19,8 @@ from videollm.retrieval.inputs import Words, normalise
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel, save
 from videollm.retrieval.queries import split_text
 from videollm.retrieval.rerank import rerank
-from videollm.retrieval.search import TEXT_WEIGHT, Moment
+from videollm.retrieval.search import Moment
+from videollm.retrieval.words import TEXT_WEIGHT
 from videollm.video.decoding import decode
 
 VISION = VisionConfig(width=16, layers=2, heads=2, mlp_width=32, patch=16, grid=2, embed_dim=16)

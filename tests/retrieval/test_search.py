@@ -17,7 +17,8 @@ from videollm.encoders.debug import MAX_WORDS, DebugEncoder
 from videollm.errors import ConfigError
 from videollm.retrieval.index import Index
 from videollm.retrieval.queries import embed_media, embed_text, split_text
-from videollm.retrieval.search import TEXT_WEIGHT, Filter, search
+from videollm.retrieval.search import Filter, search
+from videollm.retrieval.words import TEXT_WEIGHT
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What else the features are good for: labels, key frames, moments of one video, copies, contact sheets."""
 
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from videollm.retrieval.contact_sheet import CELL, Panel, contact_sheet
 from videollm.retrieval.dedupe import find_copies, fingerprint, groups, perceptual_hashes
 from videollm.retrieval.grounding import ground, maximal_runs, otsu
 from videollm.retrieval.keyframes import keyframes, representatives
+from videollm.retrieval.queries import embed_text
+from videollm.retrieval.words import TEXT_WEIGHT
+from videollm.senses.finding import Finding, Findings
 
 ENCODER = DebugEncoder()
 
@@ -69,6 +73,24 @@ def test_grounding_says_the_whole_where_nothing_stands_out(video: EncodedVideo):
     alike = video.part(0, 6)
     spans = ground(alike, "anything", ENCODER)
     assert [(s.start_s, s.end_s) for s in spans] == [(0, 6)]
+
+
+def test_a_sentence_with_all_words_of_the_text_is_a_moment(video: EncodedVideo):
+    sentences = [(1.0, 2.0, "The GREEN door, it is open."), (3.0, 4.0, "A door."), (20.0, 21.0, "Open the green door!")]
+    said = tuple(Finding(start_s=a, end_s=b, kind="speech", text=text, score=0.9) for a, b, text in sentences)
+    heard = replace(video, findings=Findings(senses=("speech",), found=said))
+    shown = ground(video, "a green door, open", ENCODER, 9)
+    assert ground(heard, "a green door, open", ENCODER, 9) == shown  # no sentence has "a", "green" and "door"
+    (one, other, *rest) = sorted(ground(heard, "open green door", ENCODER, 9), key=lambda span: -len(span.text))
+    assert {(s.start_s, s.text) for s in (one, other)} == {
+        (a, text) for a, _, text in sentences if "open" in text.lower()
+    }
+    assert rest == ground(video, "open green door", ENCODER, 9)
+    frames = (video.times_s >= 1) & (video.times_s < 2)
+    cosine = float((video.features.embed[frames].float() @ embed_text("open green door", ENCODER)).mean())
+    assert {one.start_s: one.score, other.start_s: other.score} == pytest.approx(
+        {1.0: TEXT_WEIGHT + cosine, 20.0: TEXT_WEIGHT}, abs=1e-4
+    )
 
 
 @given(st.lists(st.integers(-5, 5), max_size=9))

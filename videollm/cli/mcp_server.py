@@ -73,7 +73,8 @@ class Videos:
         from videollm.retrieval.grounding import ground
 
         found = ground(self.encoded(path), query, self.model().encoder, limit)
-        return {"moments": [{"start": span.start_s, "end": span.end_s, "score": span.score} for span in found]}
+        rows = [{"start": s.start_s, "end": s.end_s, "score": s.score, "text": s.text} for s in found]
+        return {"moments": rows}
 
     def search(self, query: str, limit: int) -> dict[str, Any]:
         from videollm.retrieval import search as searching

@@ -1,6 +1,7 @@
 """How commands load a model or an encoder and open a video with it."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from videollm.cli.options import Options, sampling_of
@@ -40,15 +41,14 @@ def new_session(model: "Model", video: str, options: Options) -> "ChatSession":
         features=_feature_cache(),
         senses=options.senses,
     )
-    for name, problem in session.video.findings.problems.items():
-        print(f"without {name}: {problem}", file=sys.stderr)
+    _report_problems(session.video)
     return session
 
 
-def encode(options: Options) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]":
-    """Encodes the video with the model's frame encoder, without loading its language model."""
+def encode(options: Options, senses: Sequence[str] = ()) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]":
+    """Encodes the video with the model's frame encoder, without loading its language model, and uses the senses."""
     from videollm.encoders.build import build_encoder
-    from videollm.features.encode import encode_video
+    from videollm.features.observe import encode_and_observe
     from videollm.model import config_of
     from videollm.video.decoding import probe
 
@@ -56,7 +56,15 @@ def encode(options: Options) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]"
     probe(options.video)
     config = config_of(options.model)
     encoder = build_encoder(config.encoder, options.device)
-    return encoder, config, encode_video(options.video, encoder, sampling_of(options, config), _feature_cache())
+    sampling, cache = sampling_of(options, config), _feature_cache()
+    video = encode_and_observe(options.video, encoder, sampling, senses, cache, options.device)
+    _report_problems(video)
+    return encoder, config, video
+
+
+def _report_problems(video: "EncodedVideo") -> None:
+    for name, problem in video.findings.problems.items():
+        print(f"without {name}: {problem}", file=sys.stderr)
 
 
 def _feature_cache() -> "FeatureCache":

@@ -31,7 +31,8 @@ def register(commands: Commands) -> None:
         "--labels", type=plain_text, required=True, help="at least two, separated by commas: cat,dog,boat"
     )
 
-    parser = add_command(commands, "moments", moments, "find when in a video something is shown", *encoder_only)
+    sensed = (*encoder_only, senses_arguments("none"))
+    parser = add_command(commands, "moments", moments, "find when in a video something is shown or said", *sensed)
     parser.add_argument("video")
     parser.add_argument("query", type=plain_text, help="text that describes it")
     parser.add_argument("-k", type=count(), default=3, help="number of moments, at most (default: 3)")
@@ -81,10 +82,11 @@ def classify(options: Options) -> None:
 def moments(options: Options) -> None:
     from videollm.retrieval.grounding import ground
 
-    encoder, _, video = encode(options)
+    encoder, _, video = encode(options, options.senses or ())
     found = ground(video, options.query, encoder, options.k)
-    rows = [{"start": s.start_s, "end": s.end_s, "score": s.score} for s in found]
-    print_result(options, {"moments": rows}, "\n".join(f"{format_score(s.score):>5}  {format_span(s)}" for s in found))
+    rows = [{"start": s.start_s, "end": s.end_s, "score": s.score, "text": s.text} for s in found]
+    lines = [f"{format_score(s.score):>5}  {format_span(s)}" + (f'  "{s.text}"' if s.text else "") for s in found]
+    print_result(options, {"moments": rows}, "\n".join(lines))
 
 
 def cut(options: Options) -> None:

@@ -1,6 +1,6 @@
 """Temporal grounding without training: the spans of a video that a text describes.
 
-Spans are found from the cosines between the frames and the text. Shapes: T frames.
+Spans are found from the cosines between the frames and the text, and from what is said. Shapes: T frames.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import torch
 from videollm.encoders.base import FrameEncoder
 from videollm.features.encode import EncodedVideo
 from videollm.retrieval.queries import embed_text
+from videollm.retrieval.words import TEXT_WEIGHT, folded
 
 # The smallest difference between the mean scaled cosines of the frames inside and outside, as a difference of log-odds.
 # Below it, the differences are taken for noise and the whole video is the answer.
@@ -18,19 +19,24 @@ MIN_CONTRAST = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A span of a video, in seconds. `score` is the mean cosine of its frames with the text."""
+    """A span of a video, in seconds. `score` is the mean cosine of its frames with the text.
+
+    `text` is the sentence that has all words of the text, whose score is `TEXT_WEIGHT` higher; "" for other spans.
+    """
 
     start_s: float
     end_s: float
     score: float
+    text: str = ""
 
 
 def ground(video: EncodedVideo, query: str | torch.Tensor, encoder: FrameEncoder, k: int = 3) -> list[Span]:
-    """Returns the k best spans for a text, the best first. Spans do not overlap.
+    """Returns the k best spans for a text, the best first. Spans of frames do not overlap, and neither do sentences.
 
     The threshold of Otsu (1979) divides the cosines of the frames into high and low. The weight of a frame is its
     cosine minus the threshold, and the spans are the maximal scoring runs of weights (`maximal_runs`). If the frames
-    are all alike, the only span is the whole video.
+    are all alike, the only span is the whole video. A sentence among the video's findings is a span too if it has all
+    words of the text.
 
     Args:
         video: The encoded video.
@@ -49,6 +55,12 @@ def ground(video: EncodedVideo, query: str | torch.Tensor, encoder: FrameEncoder
     if encoder.scale * contrast >= MIN_CONTRAST:
         runs = maximal_runs((cosines - threshold).tolist())
     spans = [Span(bounds_s[a], bounds_s[b], float(cosines[a:b].mean())) for a, b in runs]
+    words = set(folded(query).split()) if isinstance(query, str) else set()
+    for sentence in video.findings.of("speech"):
+        if words and words <= set(folded(sentence.text).split()):
+            shown = (video.times_s >= sentence.start_s) & (video.times_s < sentence.end_s)
+            score = TEXT_WEIGHT + (float(cosines[shown].mean()) if shown.any() else 0.0)
+            spans.append(Span(sentence.start_s, sentence.end_s, score, sentence.text))
     return sorted(spans, key=lambda span: -span.score)[:k]
 
 

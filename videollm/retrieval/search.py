@@ -17,11 +17,10 @@ from videollm.retrieval.queries import embed_text
 from videollm.retrieval.sensed import wanted_things
 from videollm.retrieval.table import SegmentRow, SegmentTable, condition
 from videollm.retrieval.vectors import Vectors
-from videollm.retrieval.words import folded
+from videollm.retrieval.words import TEXT_WEIGHT, folded
 
 logger = logging.getLogger(__name__)
 
-TEXT_WEIGHT = 0.3  # added to the score of a moment whose subtitles contain every word of the query
 CANDIDATES = 64  # the least number of moments that are selected by their embedding before subtitles reorder them
 
 

@@ -7,6 +7,7 @@ import unicodedata
 _MARKS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
 # Scripts that write no spaces between words: Thai, Lao, Burmese, Khmer, kana and Chinese characters.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+TEXT_WEIGHT = 0.3  # added to the score of a moment in which every word of the query is said
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
