@@ -119,6 +119,14 @@ def test_words_are_looked_for_in_what_is_said(question: str, answer: str):
     assert ask(question, Findings(senses=("speech",))) == "Nobody speaks."
 
 
+def test_the_language_is_that_which_was_heard():
+    english, spanish = (replace(SAID, language=code) for code in ("en", "es"))
+    for question in ("What language is spoken?", "In which language do they talk?", "Which languages do you hear?"):
+        assert ask(question, replace(FOUND, found=(english, spanish, english))) == "English and Spanish."
+    assert ask("What language is spoken?") == CANNOT_TELL  # subtitles do not say
+    assert ask("What language is spoken?", Findings(senses=("speech",))) == "Nobody speaks."
+
+
 def test_several_questions_get_an_answer_each():
     said = 'At 0:05 someone says: "Good morning to you."'
     for question in ("Who is there, and what do they say?", "Who is there? What is said?"):

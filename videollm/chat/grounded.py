@@ -78,7 +78,7 @@ def ground(
         return Grounded(CANNOT_TELL)
     if asked.asks == "written":
         return written(findings, segments)
-    if asked.asks in ("speech", "speaks", "when", "heard", "sound"):
+    if asked.asks in ("speech", "speaks", "language", "when", "heard", "sound"):
         return heard(asked, findings, segments)
     if asked.asks == "exists":
         return _exists(encoder, asked, findings, segments)
@@ -104,11 +104,22 @@ def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeature
         return Grounded(ONLY_SPEECH)
     if not said:
         return Grounded(f'I did not hear "{asked.quoted}".' if findings.of("speech") else SILENT)
-    if asked.asks == "when":
+    if asked.asks == "language":
+        text = _languages(said)
+    elif asked.asks == "when":
         text = f"From {format_time(said[0].start_s)} to {format_time(said[-1].end_s)}."
     else:
         text = _yes_from(said) if asks_yes_or_no(asked.thing) else quoted(said)
     return Grounded(text, evidence_of_findings(said, segments))
+
+
+def _languages(said: Sequence[Finding]) -> str:
+    codes = dict.fromkeys(f.language for f in said if f.language)
+    if not codes:  # subtitles may not say
+        return CANNOT_TELL
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES  # takes seconds
+
+    return f"{' and '.join(LANGUAGES.get(code, code).capitalize() for code in codes)}."
 
 
 def _other_sounds(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:

@@ -14,6 +14,7 @@ from videollm.senses.detector import NAMES
 Asks = Literal[
     "speech",
     "speaks",
+    "language",
     "when",
     "heard",
     "sound",
@@ -299,6 +300,8 @@ def is_description(text: str) -> bool:
 def _about_sound(words: str) -> Asks | None:
     if _WRITING.search(words) or not (_WORDS.search(words) or _SOUND.search(words)):
         return None
+    if re.match(r"(?:what|which|in (?:what|which)) languages?\b", words):
+        return "language"
     if _OTHER_SOUND.search(words) or words.startswith("how"):
         return "sound"
     if _WHEN.match(words):
