@@ -83,6 +83,7 @@ def test_forms_add_up():
         ("Que voit-on dans cette vidéo ?", "French"),
         ("Y a-t-il une personne ?", "French"),
         ("这个视频里有什么？", "Chinese"),
+        ("Hola, ¿qué ves?", "Spanish"),
     ],
 )
 def test_a_question_in_another_language_is_declined_in_it(question: str, language: str):

@@ -116,6 +116,8 @@ def declined(question: str) -> str | None:
     if letters and 2 * foreign > len(letters):
         chinese = all("\u4e00" <= letter <= "\u9fff" for letter in letters if letter > "\u024f")
         return DECLINED["Chinese"] if chinese else UNREAD
+    if "\u00bf" in question or "\u00a1" in question:  # the marks that begin a Spanish question or exclamation
+        return DECLINED["Spanish"]
     words = question.lower()
     hits = {name: len(set(re.findall(rf"\b(?:{known})\b", words))) for name, known in _FUNCTION_WORDS.items()}
     best = max(hits, key=lambda language: hits[language])
