@@ -90,6 +90,10 @@ def test_a_question_in_another_language_is_declined_in_it(question: str, languag
     assert declined(question) == DECLINED[language]
 
 
+def test_several_answers_are_not_cut_to_one_word():
+    assert Form(one_word=True).applied("Cat: No. Dog: Yes. Person: Yes, 2 people.").startswith("Cat: No. Dog: Yes.")
+
+
 def test_other_scripts_are_declined_and_english_is_not():
     assert declined("Что на видео?") == declined("ビデオには何がありますか") == UNREAD
     for question in ("Is there a café?", "What was in the video?", "Who sits in the den?", "?", "Where is 北京?"):

@@ -112,6 +112,10 @@ def test_what_is_said_and_when():
         ("Does anyone mention the morn?", 'I did not hear "morn".'),  # a part of a word is another word
         ("Does anyone say anything?", "Yes, from 0:05 on."),
         ("Do they say a word?", "Yes, from 0:05 on."),
+        ("Do they say anything about mornings?", "Yes, from 0:05 on."),
+        ("Is anything said about an elephant?", 'I did not hear "elephant".'),
+        ("Is the word 'morning' said?", "Yes, from 0:05 on."),
+        ("Does anyone mention the word morn?", 'I did not hear "morn".'),
     ],
 )
 def test_words_are_looked_for_in_what_is_said(question: str, answer: str):
@@ -119,9 +123,20 @@ def test_words_are_looked_for_in_what_is_said(question: str, answer: str):
     assert ask(question, Findings(senses=("speech",))) == "Nobody speaks."
 
 
+def test_several_words_are_looked_for_one_by_one():
+    told = 'Morning: Yes, from 0:05 on. Train: I did not hear "train".'
+    assert ask("Does anyone mention a morning or a train?") == ask("Do they talk about a morning and a train?") == told
+    assert ask('Is "good or bad" said?') == 'I did not hear "good or bad".'  # a quotation is one
+
+
+def test_of_a_transcript_nothing_is_counted_or_picked_out():
+    for question in ("How many words are spoken?", "Is morning said twice?", "What is the last word that is said?"):
+        assert ask(question) == CANNOT_TELL
+
+
 def test_the_language_is_that_which_was_heard():
     english, spanish = (replace(SAID, language=code) for code in ("en", "es"))
-    for question in ("What language is spoken?", "In which language do they talk?", "Which languages do you hear?"):
+    for question in ("What language is spoken?", "In which language do they talk?", "Is French spoken?"):
         assert ask(question, replace(FOUND, found=(english, spanish, english))) == "English and Spanish."
     assert ask("What language is spoken?") == CANNOT_TELL  # subtitles do not say
     assert ask("What language is spoken?", Findings(senses=("speech",))) == "Nobody speaks."
@@ -133,6 +148,8 @@ def test_several_questions_get_an_answer_each():
         assert ask(question) == f"2 people; I cannot tell who. {said}"
     assert ask("How many dogs are there and when does someone speak?") == "1 dog. From 0:05 to 0:06."
     assert ask("Who is there and what are they doing?") == f"2 people; I cannot tell who. {CANNOT_TELL}"
+    answers = "Cat: No. Dog: Yes. Person: Yes, 2 people."
+    assert ask("Is there a cat? Is there a dog? Is there a person?") == answers
     assert ask("Are there people and dogs?") == ask("Are there people or dogs?")  # things are joined, not questions
     assert ask("Hi! Who is there?") == "2 people; I cannot tell who."
     assert ask("What happens, and who is there?") == ask("What happens?")  # a description tells who is there

@@ -3,9 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.live.streams import stream
 from tests.retrieval.library import BLUE, GREEN, RED, write_film
+from tests.retrieval.test_sensed import write_talk
+from tests.senses.test_speech import SHORT
 from videollm.chat.library import LibraryAnswer, _parts, ask_library
+from videollm.chat.load import load_to_chat
 from videollm.chat.summary import summarize
 from videollm.checkpoint import load
 from videollm.encoders.tags import Tag
@@ -29,6 +34,15 @@ def test_every_citation_is_a_stretch_of_its_video(tmp_path: Path):
         assert 0 <= citation.start_s < citation.end_s <= 9.01
         assert f"[{n}] {Path(citation.path).name} 0:0" in answer.text
     assert LibraryAnswer(()).text == "No video in the index matches."
+
+
+@pytest.mark.slow
+def test_what_the_senses_of_the_index_heard_is_answered(tmp_path: Path):
+    write_talk(tmp_path / "talk.mp4", SHORT)
+    index = Index.create(tmp_path / "idx", "lite")
+    index.update([tmp_path], senses=("speech",))
+    (citation,) = ask_library(load_to_chat("lite"), index, "Does anyone mention a young man?").citations
+    assert citation.text.startswith("Yes, from 0:0")
 
 
 def test_parts_grow_by_good_neighbours_only():

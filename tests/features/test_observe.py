@@ -1,11 +1,13 @@
 """Findings of a real video: kept after the first time, subtitles instead of listening, and what cannot be used."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import av
 import pytest
 import torch
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from videollm.config import SamplingConfig
 from videollm.encoders.debug import DebugEncoder
@@ -15,6 +17,7 @@ from videollm.features.encode import encode_video
 from videollm.features.observe import encode_and_observe, find
 from videollm.video import pyav
 from videollm.video.audio import AudioPiece
+from videollm.video.decoding import probe
 
 SAMPLE = Path(__file__).parents[2] / "scripts/samples/sample.mp4"
 SPEECH = Path(__file__).parents[1] / "senses/data/austen-0880.ogg"
@@ -95,3 +98,13 @@ def test_long_sound_is_thinned_to_evenly_spread_windows():
     kept = list(observing.thinned(pieces, 3 * 3600))
     assert len(kept) == pytest.approx(1800, rel=0.02) and kept[-1].start_s > 10_000
     assert len(list(observing.thinned(pieces[:600], 600))) == 600
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sample.mp4", "astronaut.mp4", "reading.mp4"])
+def test_nothing_is_seen_after_the_end(name: str, tmp_path: Path):
+    clip = tmp_path / name
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", "-i", SAMPLE.with_name(name), "-t", "3.6", clip], check=True)
+    duration_s = probe(clip).duration_s
+    found = find(clip, ("objects",)).found
+    assert found and max(f.end_s for f in found) == duration_s

@@ -55,6 +55,7 @@ _IMPERATIVE = re.compile(r"\b(answer|reply|respond|write|say|describe|summari[sz
 _ARTICLE = re.compile(r"(?:a|an|the|some|perhaps)\s+", re.I)
 _SEEN = r" (?:is|are|was|were) seen\b"
 _AND = r" and (?=\d|an? )"  # before the last of several things that are seen
+_SEVERAL = re.compile(r"[^.:\"]+: [^.:\"]+\. [^.:\"]+: ")  # "Cat: No. Dog: Yes."
 _COUNT = re.compile(rf"(\d+) (?!.*{_SEEN})[\w ]+?(?: at once, at most)?\.")
 
 
@@ -128,6 +129,8 @@ def _one_word(text: str) -> str:
     """Yes, no, a number, or the last word of the first thing that is named."""
     if count := _COUNT.fullmatch(text):
         return count[1]
+    if _SEVERAL.match(text):
+        return text
     first = re.split(rf"[.,;:]|\bthen\b|{_AND}|{_SEEN}", text)[0].strip()
     words = _ARTICLE.sub("", first).split()
     if '"' in text or not words or (len(words) > 3 and not words[0].isdigit()):

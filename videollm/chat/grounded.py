@@ -60,7 +60,8 @@ def ground(
                 return answer
         if len(known) == len(parts):
             evidence = {e.start_s: e for answer in known for e in answer.evidence}
-            return Grounded(" ".join(dict.fromkeys(a.text for a in known)), tuple(evidence.values())[:EVIDENCE])
+            texts = [f"{_label(part)}{answer.text}" for part, answer in zip(parts, known, strict=True)]
+            return Grounded(" ".join(texts), tuple(evidence.values())[:EVIDENCE])
     if (about_order := read_order(question)) is not None:
         return ordered(encoder, about_order, findings, segments)
     asked = read_question(question)
@@ -91,9 +92,20 @@ def ground(
     return _people_or_count(encoder, asked, findings, segments)
 
 
+def _label(part: str) -> str:
+    """What an answer to one of several questions begins with, so that a yes or no tells what it is about."""
+    asked = read_question(part)
+    about = {"exists": asked.thing, "speaks": asked.quoted}.get(asked.asks) if asked else ""
+    return f"{about.capitalize()}: " if about else ""
+
+
 def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
     """ "What is said?", "Does anyone speak?", "When is ... said?", "What can be heard?"."""
-    said = [f for f in findings.of("speech") if folded(asked.quoted) in folded(f.text)]
+    is_literal = f'"{asked.quoted.lower()}"' in asked.thing
+    if len(words := one_by_one(asked.quoted)) > 1 and not is_literal:
+        told = [f"{word.capitalize()}: {heard(replace(asked, quoted=word), findings, ()).text}" for word in words]
+        return Grounded(" ".join(told), evidence_of_findings(findings.of("speech"), segments))
+    said = [f for f in findings.of("speech") if _has(f.text, asked.quoted)]
     if not findings.sound:
         return Grounded(NO_SOUND)
     if asked.asks in ("heard", "sound") and "sounds" in findings.senses:
@@ -111,6 +123,12 @@ def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeature
     else:
         text = _yes_from(said) if asks_yes_or_no(asked.thing) else quoted(said)
     return Grounded(text, evidence_of_findings(said, segments))
+
+
+def _has(sentence: str, words: str) -> bool:
+    """Whether the words follow one another in a sentence, the last of them in the singular or the plural."""
+    forms = {words, words.removesuffix("s"), f"{words}s"} if words else {""}
+    return any(folded(form) in folded(sentence) for form in forms)
 
 
 def _languages(said: Sequence[Finding]) -> str:

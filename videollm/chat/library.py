@@ -7,9 +7,12 @@ answer cites the video and the seconds. Of a stream that was watched, it says wh
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from videollm.assets import cache_dir
 from videollm.chat.session import ChatSession
 from videollm.encoders.tags import Tag
-from videollm.features.encode import encode_video, format_time
+from videollm.features.cache import FeatureCache
+from videollm.features.encode import format_time
+from videollm.features.observe import encode_and_observe
 from videollm.inference.engine import Engine
 from videollm.inference.sampling import GenerationConfig
 from videollm.model import Model
@@ -77,14 +80,19 @@ def ask_library(
     Raises:
         VideoError: If a video was removed or damaged after it was indexed.
     """
+    # What the senses of the index found is read again. Models without senses read subtitles in their question.
+    senses = index.table.senses() if model.config.senses else ()
+    cache = FeatureCache(cache_dir() / "features")
     citations = []
     for part in _parts(search(index, question, MOMENTS, where)):
         if not part.is_kept:
             citations.append(Citation(part.path, part.start_s, part.end_s, part.score, _seen_in_stream(part)))
             continue
         sampling = replace(model.config.sampling, start_s=part.start_s, end_s=part.end_s)
-        session = ChatSession(model, encode_video(part.path, model.encoder, sampling), engine=engine)
-        asked = f'Subtitles: "{part.text}"\n{question}' if part.text else question
+        video = encode_and_observe(part.path, model.encoder, sampling, senses, cache, model.device)
+        session = ChatSession(model, video, engine=engine)
+        is_read = "speech" in video.findings.senses  # subtitles are too
+        asked = f'Subtitles: "{part.text}"\n{question}' if part.text and not is_read else question
         answer = session.ask(asked, generation)
         citations.append(Citation(part.path, part.start_s, part.end_s, part.score, answer.text))
     return LibraryAnswer(tuple(citations))

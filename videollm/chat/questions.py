@@ -113,17 +113,23 @@ _SPEAKER = (
     r"(?:any(?:one|body)|some(?:one|body)|people|he|she|they"
     r"|the (?:speaker|narrator|voice|person|people|man|woman|boy|girl|child|video|audio)s?)"
 )
-_MENTIONED = tuple(
+_MENTIONED = [
     re.compile(form)
     for form in (
         rf"(when )?(?:do|does|did) {_SPEAKER} (?:ever )?"
         rf"(?:say|mention|(?:talk|speak) (?:of|about)|refer to) {_ARTICLE}(.+?){_WHERE}",
         rf"(when )?(?:is|are|was|were) {_ARTICLE}(.+?) (?:ever )?"
         rf"(?:said|mentioned|(?:talked|spoken) (?:of|about)|referred to){_WHERE}",
+        rf"(when )?(?:is|are|was|were) (?:any|some)thing (?:ever )?(?:said|mentioned) about {_ARTICLE}(.+?){_WHERE}",
     )
+]
+_ANYTHING = re.compile(r"(?:any|some|no)thing|words?")
+_ABOUT_A_WORD = re.compile(rf"^(?:(?:any|some)thing (?:about|of|on) {_ARTICLE}|(?:the )?(?:words?|phrase|name) (?=.))")
+_LANGUAGE = re.compile(
+    r"\b(?:languages?|english|spanish|french|german|chinese|italian|portuguese|russian|japanese|korean|arabic|hindi)\b"
 )
-_ANYTHING = re.compile(r"(?:any|some|no)thing\b.*|words?")
-# Between two questions: "Who is there, and what do they say?", "Who is there? What is said?".
+_OF_TRANSCRIPT = re.compile(r"^how\b|\b(?:twice|once|first|last|translate\w*)\b")  # words are not counted here
+# Between two questions: "Who is there, and what do they say?".
 _BETWEEN = re.compile(r"\?\s+(?=\w)|,? and (?=(?:who|what|when|how many|is|are|do|does)\b)", re.IGNORECASE)
 _SOUND = re.compile(r"\b(hear|heard|sounds?|audio|nois\w+|listen|music|songs?|sing\w*|loud\w*)\b")
 _OTHER_SOUND = re.compile(r"\b(nois\w+|music|songs?|sing\w*|loud\w*)\b")
@@ -300,8 +306,10 @@ def is_description(text: str) -> bool:
 def _about_sound(words: str) -> Asks | None:
     if _WRITING.search(words) or not (_WORDS.search(words) or _SOUND.search(words)):
         return None
-    if re.match(r"(?:what|which|in (?:what|which)) languages?\b", words):
+    if _LANGUAGE.search(words):
         return "language"
+    if _WORDS.search(words) and _OF_TRANSCRIPT.search(words):
+        return "unknown"
     if _OTHER_SOUND.search(words) or words.startswith("how"):
         return "sound"
     if _WHEN.match(words):
@@ -313,10 +321,9 @@ def _about_sound(words: str) -> Asks | None:
 
 
 def _about_mention(words: str) -> Question | None:
-    """ "Does anyone mention a train?", "When is the red door talked about?"."""
     for form in _MENTIONED:
         if (found := form.fullmatch(words)) and found[2] not in ("it", "that", "this"):
-            quoted = "" if _ANYTHING.fullmatch(found[2]) else found[2]
+            quoted = "" if _ANYTHING.fullmatch(found[2]) else _ABOUT_A_WORD.sub("", found[2].strip("'"))
             return Question("when" if found[1] else "speaks", words, quoted=quoted)
     return None
 

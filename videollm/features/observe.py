@@ -112,7 +112,9 @@ def find(
             problems[name] = str(error)
         looked_ms = looks[sense].ms if sense in looks else 0.0
         ms[name] = round(1000 * (perf_counter() - started) + looked_ms, 1)
-    ordered = tuple(sorted(found, key=lambda f: f.start_s))
+    # An object is believed to be seen until the next frame would have been looked at, which may be after the end.
+    ends = [f if f.kind in ("speech", "sound") else replace(f, end_s=min(f.end_s, info.duration_s)) for f in found]
+    ordered = tuple(sorted(ends, key=lambda f: f.start_s))
     return Findings(senses=tuple(used), found=ordered, sound=sound, ms=ms, problems=problems)
 
 
