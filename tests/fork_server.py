@@ -5,12 +5,14 @@ Their import takes 2 to 12 seconds of processor time, and a run of the tests sta
 the project itself are imported by each command.
 """
 
+import atexit
 import gc
 import json
 import multiprocessing
 import os
 import random
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -60,6 +62,7 @@ sys.exit(code)
 def programs() -> Path:
     """Returns the folder of `python` and `videollm`, to be put first on PATH. The server ends with this process."""
     folder = Path(tempfile.mkdtemp(prefix="videollm-programs-"))
+    atexit.register(shutil.rmtree, folder)
     address = str(folder / "socket")
     for name in ("python", "videollm"):
         (folder / name).write_text(CLIENT.format(python=sys.executable, address=address))

@@ -59,9 +59,7 @@ def ground(
             if answer.describes:  # it tells what else is known
                 return answer
         if len(known) == len(parts):
-            evidence = {e.start_s: e for answer in known for e in answer.evidence}
-            texts = [f"{_label(part)}{answer.text}" for part, answer in zip(parts, known, strict=True)]
-            return Grounded(" ".join(texts), tuple(evidence.values())[:EVIDENCE])
+            return _joined([(_subject(part), answer) for part, answer in zip(parts, known, strict=True)])
     if (about_order := read_order(question)) is not None:
         return ordered(encoder, about_order, findings, segments)
     asked = read_question(question)
@@ -92,20 +90,21 @@ def ground(
     return _people_or_count(encoder, asked, findings, segments)
 
 
-def _label(part: str) -> str:
-    """What an answer to one of several questions begins with, so that a yes or no tells what it is about."""
-    asked = read_question(part)
-    about = {"exists": asked.thing, "speaks": asked.quoted}.get(asked.asks) if asked else ""
-    return f"{about.capitalize()}: " if about else ""
+def _joined(answers: Sequence[tuple[str, Grounded]]) -> Grounded:
+    """One answer from several, each after what it is about, so that a yes or no is understood."""
+    texts = [f"{subject.capitalize()}: {answer.text}" if subject else answer.text for subject, answer in answers]
+    evidence = {e.start_s: e for _, answer in answers for e in answer.evidence}
+    return Grounded(" ".join(texts), tuple(evidence.values())[:EVIDENCE])
+
+
+def _subject(question: str) -> str:
+    """What a question with the answer yes or no is about, "" for others."""
+    asked = read_question(question)
+    return {"exists": asked.thing, "speaks": asked.quoted}.get(asked.asks, "") if asked else ""
 
 
 def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
     """ "What is said?", "Does anyone speak?", "When is ... said?", "What can be heard?"."""
-    is_literal = f'"{asked.quoted.lower()}"' in asked.thing
-    if len(words := one_by_one(asked.quoted)) > 1 and not is_literal:
-        told = [f"{word.capitalize()}: {heard(replace(asked, quoted=word), findings, ()).text}" for word in words]
-        return Grounded(" ".join(told), evidence_of_findings(findings.of("speech"), segments))
-    said = [f for f in findings.of("speech") if _has(f.text, asked.quoted)]
     if not findings.sound:
         return Grounded(NO_SOUND)
     if asked.asks in ("heard", "sound") and "sounds" in findings.senses:
@@ -114,8 +113,14 @@ def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeature
         return Grounded(NOT_HEARD)
     if asked.asks == "sound":
         return Grounded(ONLY_SPEECH)
+    if not findings.of("speech"):
+        return Grounded(SILENT)
+    is_literal = f'"{asked.quoted.lower()}"' in asked.thing
+    if len(words := one_by_one(asked.quoted)) > 1 and not is_literal:
+        return _joined([(word, heard(replace(asked, quoted=word), findings, segments)) for word in words])
+    said = [f for f in findings.of("speech") if _has(f.text, asked.quoted)]
     if not said:
-        return Grounded(f'I did not hear "{asked.quoted}".' if findings.of("speech") else SILENT)
+        return Grounded(f'I did not hear "{asked.quoted}".')
     if asked.asks == "language":
         text = _languages(said)
     elif asked.asks == "when":
@@ -203,8 +208,7 @@ def _exists(
         answers[singular(words)] = _one_exists(encoder, replace(asked, thing=thing.name), thing, findings, segments)
     if len(answers) == 1:
         return answers.popitem()[1]
-    text = " ".join(f"{name.capitalize()}: {answer.text}" for name, answer in answers.items())
-    return Grounded(text, tuple(dict.fromkeys(e for answer in answers.values() for e in answer.evidence))[:EVIDENCE])
+    return _joined(list(answers.items()))
 
 
 def _one_exists(

@@ -7,8 +7,8 @@ answer cites the video and the seconds. Of a stream that was watched, it says wh
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from videollm.assets import cache_dir
 from videollm.chat.session import ChatSession
+from videollm.config import split_sense
 from videollm.encoders.tags import Tag
 from videollm.features.cache import FeatureCache
 from videollm.features.encode import format_time
@@ -80,22 +80,31 @@ def ask_library(
     Raises:
         VideoError: If a video was removed or damaged after it was indexed.
     """
-    # What the senses of the index found is read again. Models without senses read subtitles in their question.
-    senses = index.table.senses() if model.config.senses else ()
-    cache = FeatureCache(cache_dir() / "features")
+    cache = FeatureCache()
     citations = []
     for part in _parts(search(index, question, MOMENTS, where)):
         if not part.is_kept:
             citations.append(Citation(part.path, part.start_s, part.end_s, part.score, _seen_in_stream(part)))
             continue
         sampling = replace(model.config.sampling, start_s=part.start_s, end_s=part.end_s)
+        senses = _senses(model, index, part)
         video = encode_and_observe(part.path, model.encoder, sampling, senses, cache, model.device)
         session = ChatSession(model, video, engine=engine)
-        is_read = "speech" in video.findings.senses  # subtitles are too
-        asked = f'Subtitles: "{part.text}"\n{question}' if part.text and not is_read else question
+        is_told = "speech" in video.findings.senses
+        asked = f'Subtitles: "{part.text}"\n{question}' if part.text and not is_told else question
         answer = session.ask(asked, generation)
         citations.append(Citation(part.path, part.start_s, part.end_s, part.score, answer.text))
     return LibraryAnswer(tuple(citations))
+
+
+def _senses(model: Model, index: Index, part: Moment) -> tuple[str, ...]:
+    """Returns the senses that the index was made with, whose findings are kept, for a model that answers from findings.
+    `speech` also reads subtitles."""
+    if not model.config.senses:
+        return ()
+    senses = index.table.senses()
+    hears = any(split_sense(sense)[0] == "speech" for sense in senses)
+    return senses if hears or not part.text else (*senses, "speech")
 
 
 def _parts(moments: list[Moment]) -> list[Moment]:

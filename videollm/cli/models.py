@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from videollm.chat.session import ChatSession
     from videollm.config import ModelConfig
     from videollm.encoders.base import FrameEncoder
-    from videollm.features.cache import FeatureCache
     from videollm.features.encode import EncodedVideo
     from videollm.model import Model
 
@@ -31,6 +30,7 @@ def open_session(options: Options) -> "ChatSession":
 def new_session(model: "Model", video: str, options: Options) -> "ChatSession":
     """Starts a conversation and says on stderr which senses could not be used. Raises the VideoLLMError family."""
     from videollm.chat.session import ChatSession
+    from videollm.features.cache import FeatureCache
     from videollm.inference.engines import make_engine
 
     session = ChatSession(
@@ -38,7 +38,7 @@ def new_session(model: "Model", video: str, options: Options) -> "ChatSession":
         video,
         engine=make_engine(model, loading_options(options)["vllm_url"]),
         sampling=sampling_of(options, model.config),
-        features=_feature_cache(),
+        features=FeatureCache(),
         senses=options.senses,
     )
     _report_problems(session.video)
@@ -48,6 +48,7 @@ def new_session(model: "Model", video: str, options: Options) -> "ChatSession":
 def encode(options: Options, senses: Sequence[str] = ()) -> "tuple[FrameEncoder, ModelConfig, EncodedVideo]":
     """Encodes the video with the model's frame encoder, without loading its language model, and uses the senses."""
     from videollm.encoders.build import build_encoder
+    from videollm.features.cache import FeatureCache
     from videollm.features.observe import encode_and_observe
     from videollm.model import config_of
     from videollm.video.decoding import probe
@@ -56,8 +57,8 @@ def encode(options: Options, senses: Sequence[str] = ()) -> "tuple[FrameEncoder,
     probe(options.video)
     config = config_of(options.model)
     encoder = build_encoder(config.encoder, options.device)
-    sampling, cache = sampling_of(options, config), _feature_cache()
-    video = encode_and_observe(options.video, encoder, sampling, senses, cache, options.device)
+    sampling = sampling_of(options, config)
+    video = encode_and_observe(options.video, encoder, sampling, senses, FeatureCache(), options.device)
     _report_problems(video)
     return encoder, config, video
 
@@ -65,10 +66,3 @@ def encode(options: Options, senses: Sequence[str] = ()) -> "tuple[FrameEncoder,
 def _report_problems(video: "EncodedVideo") -> None:
     for name, problem in video.findings.problems.items():
         print(f"without {name}: {problem}", file=sys.stderr)
-
-
-def _feature_cache() -> "FeatureCache":
-    from videollm.assets import cache_dir
-    from videollm.features.cache import FeatureCache
-
-    return FeatureCache(cache_dir() / "features")

@@ -12,7 +12,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
 from videollm.chat.prompt_video import PromptVideo
 from videollm.chat.turn import fit_to_context, generate_answer
@@ -38,7 +37,7 @@ class Responder:
     def __init__(self, pretrained: str, device: str | None):
         self.model = load(pretrained, device)
         self.engine = LocalEngine(self.model.llm, self.model.processor.stop_ids)
-        self.features = FeatureCache(cache_dir() / "features")
+        self.features = FeatureCache()
 
     def __call__(self, text: str, visuals: Sequence[Any], options: dict[str, Any]) -> str:
         """Returns the answer to one prompt.

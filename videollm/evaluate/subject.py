@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from videollm.assets import cache_dir
 from videollm.chat.answer import Answer
 from videollm.chat.prompt_video import PromptVideo
 from videollm.chat.turn import fit_to_context, generate_answer
@@ -50,7 +49,7 @@ class Subject:
     ):
         self.model, self.asked = model, asked
         self._made: dict[Hashable, Any] = {}
-        cache = FeatureCache(features or cache_dir() / "features")
+        cache = FeatureCache(features)
         self.views = Views(model.encoder, model.config.sampling, items, cache, seed)
         self.engine = engine or make_engine(model)
         self.generation = GenerationConfig(max_new_tokens=model.config.prompt.max_new_tokens)

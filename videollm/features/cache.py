@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from videollm.assets import cache_dir
 from videollm.config import SamplingConfig
 
 logger = logging.getLogger(__name__)
@@ -53,10 +54,13 @@ class CacheEntry:
 
 
 class FeatureCache:
-    """A directory of entries by key. It holds at most `max_bytes`: the least recently used entries are removed."""
+    """A directory of entries by key. It holds at most `max_bytes`: the least recently used entries are removed.
 
-    def __init__(self, root: str | os.PathLike[str], max_bytes: int = 4 << 30):
-        self.root = Path(root)
+    root: The directory. None takes the one that the user's commands share.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None, max_bytes: int = 4 << 30):
+        self.root = cache_dir() / "features" if root is None else Path(root)
         self.max_bytes = max_bytes
         self._has_warned = False
 

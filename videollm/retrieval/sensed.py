@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from videollm.assets import cache_dir
 from videollm.config import split_sense
 from videollm.errors import ConfigError, VideoError, printable
 from videollm.features.cache import FeatureCache
@@ -55,7 +54,7 @@ def sense_file(
     cues, unread = _cues(file, subtitles)
     speech = [sense for sense in senses if split_sense(sense)[0] == "speech" and not cues]
     needed = [sense for sense in senses if split_sense(sense)[0] != "speech" or speech]
-    findings = find(file, needed, FeatureCache(cache_dir() / "features"), device) if needed else NOTHING
+    findings = find(file, needed, FeatureCache(), device) if needed else NOTHING
     if speech:
         cues = [Cue(f.start_s, f.end_s, f.text) for f in findings.of("speech")]
     problems = [f"{name}: {reason}" for name, reason in findings.problems.items()]

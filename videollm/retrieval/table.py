@@ -258,8 +258,10 @@ class SegmentTable:
 
     def senses(self) -> tuple[str, ...]:
         """Returns the names of the senses that looked at any of the videos."""
-        rows = [row.senses or "" for row in self.videos().values() if row.segments]
-        return tuple(sorted({name for row in rows for name in row.split(",") if name}))
+        if "senses" not in self._videos.schema.names:
+            return ()
+        used = self._videos.search().where("segments > 0 AND senses <> ''").select(["senses"]).to_arrow()["senses"]
+        return tuple(sorted({name for names in used.unique().to_pylist() for name in names.split(",")}))
 
     def settle(self) -> None:
         """Merges the fragments of small commits, updates the text index, and deletes versions older than a week."""
