@@ -124,7 +124,7 @@ def test_words_are_looked_for_in_what_is_said(question: str, answer: str):
 
 
 def test_several_words_are_looked_for_one_by_one():
-    told = 'Morning: Yes, from 0:05 on. Train: I did not hear "train".'
+    told = '"morning": Yes, from 0:05 on. "train": I did not hear "train".'
     assert ask("Does anyone mention a morning or a train?") == ask("Do they talk about a morning and a train?") == told
     assert ask('Is "good or bad" said?') == 'I did not hear "good or bad".'  # a quotation is one
 
@@ -148,6 +148,7 @@ def test_several_questions_get_an_answer_each():
         assert ask(question) == f"2 people; I cannot tell who. {said}"
     assert ask("How many dogs are there and when does someone speak?") == "1 dog. From 0:05 to 0:06."
     assert ask("Who is there and what are they doing?") == f"2 people; I cannot tell who. {CANNOT_TELL}"
+    assert ask("Is there a dog? Does she mention a dog?") == 'Dog: Yes. "dog": I did not hear "dog".'
     answers = "Cat: No. Dog: Yes. Person: Yes, 2 people."
     assert ask("Is there a cat? Is there a dog? Is there a person?") == answers
     assert ask("Are there people and dogs?") == ask("Are there people or dogs?")  # things are joined, not questions

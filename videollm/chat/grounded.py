@@ -100,7 +100,9 @@ def _joined(answers: Sequence[tuple[str, Grounded]]) -> Grounded:
 def _subject(question: str) -> str:
     """What a question with the answer yes or no is about, "" for others."""
     asked = read_question(question)
-    return {"exists": asked.thing, "speaks": asked.quoted}.get(asked.asks, "") if asked else ""
+    if asked is not None and asked.asks == "speaks" and asked.quoted:
+        return f'"{asked.quoted}"'
+    return asked.thing if asked is not None and asked.asks == "exists" else ""
 
 
 def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeatures]) -> Grounded:
@@ -117,7 +119,7 @@ def heard(asked: Question, findings: Findings, segments: Sequence[SegmentFeature
         return Grounded(SILENT)
     is_literal = f'"{asked.quoted.lower()}"' in asked.thing
     if len(words := one_by_one(asked.quoted)) > 1 and not is_literal:
-        return _joined([(word, heard(replace(asked, quoted=word), findings, segments)) for word in words])
+        return _joined([(f'"{word}"', heard(replace(asked, quoted=word), findings, segments)) for word in words])
     said = [f for f in findings.of("speech") if _has(f.text, asked.quoted)]
     if not said:
         return Grounded(f'I did not hear "{asked.quoted}".')
