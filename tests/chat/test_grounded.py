@@ -215,6 +215,7 @@ def test_how_many_there_are_is_no_yes_or_no():
     )
     assert ask("Are there no dogs?") == "A dog is seen." and ask("Are there no people?") == "2 people are seen."
     assert ask("Are there no zebras?") == CANNOT_TELL
+    assert ask("Is there nobody?") == ask("Is no one there?") == "2 people are seen."
 
 
 def test_what_is_said_of_a_thing_is_not_affirmed():

@@ -107,7 +107,7 @@ def test_forms(text: str, asked: OrderQuestion | None):
 def test_times_are_those_of_what_is_seen():
     assert ask("When does the person appear?") == "From 0:02 to 0:04 and from 0:09 to 0:11."
     assert ask("How long is the person visible?") == "4 seconds, from 0:02 to 0:04 and from 0:09 to 0:11."
-    assert ask("When is the espresso shown?") == "From 0:04 to 0:08."
+    assert ask("When is the espresso shown?") == ask("When is there an espresso?") == "From 0:04 to 0:08."
     assert ask("When is the animal shown?") == "From 0:00 to 0:04."  # the cat
     assert ask("How long is the video?") == "0:12."
     unsure = Findings(senses=("objects",), found=(seen("person", 0, 4), seen("person", 8, 11, 0.4)))

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from train.configs.base import CheckpointConfig, option
-from train.configs.stages import NetworkConfig, PresetRecipe, StageOptimizerConfig, VideoDataConfig
+from train.configs.stages import (
+    NetworkConfig,
+    PresetRecipe,
+    StageOptimizerConfig,
+    VideoDataConfig,
+    VideoLLMParallelism,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +99,8 @@ WORLD_EVENTS = DenseRecipe(
     seed=1,
     losses=DenseLossWeights(events=1.0, moments=1.0, readout=1.0),
     optimizer=StageOptimizerConfig(optimizer="muon", learning_rate=3e-3, weight_decay=0.02),
+    parallelism=VideoLLMParallelism(bf16=True),
     checkpoints=CheckpointConfig(log_every=50, save_every=200),
-    dataset=DenseDataConfig(num_videos=36_000, batch_size=16),
+    dataset=DenseDataConfig(num_videos=72_000, batch_size=16),
 )
 DENSE: dict[str, DenseRecipe] = {r.name: r for r in (WORLD_FRAMES, WORLD_EVENTS)}

@@ -242,7 +242,7 @@ WORLD_TEXT = InstructionRecipe(
     dataset=InstructionDataConfig(num_videos=1_600, batch_size=4, questions=20, workers=1, hide_videos=True),
 )
 WORLD_STAGE2 = WORLD_TEXT.changed(
-    name="world_stage2", seed=20, init="runs/world_events", num_videos=24_000, hide_videos=False
+    name="world_stage2", seed=20, init="runs/world_events", num_videos=30_000, hide_videos=False
 )
 # The form of choices and spans of time, which reinforcement (`train/rl.py world_rl`) starts from.
 WORLD_CHECKED = WORLD_STAGE2.changed(

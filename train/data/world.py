@@ -23,17 +23,29 @@ def annotations(split: Path) -> list[dict[str, Any]]:
 
 
 def clip_pairs(split: Path) -> list[CaptionPair]:
-    """Each clip with its short caption. The two clips of an order pair are one group; the false caption has one wrong
-    attribute."""
+    """Each clip with its short caption.
+
+    The two clips of an order pair are one group. Of the false captions the first has one wrong attribute; others have
+    events in another order, or things that move the other way.
+    """
     return [
         CaptionPair(
             VideoInterval(split / a["video"]),
             a["captions"]["en"]["short"],
             group=min(a["id"], a["order_pair"]) if a["order_pair"] else "",
-            false=(a["negatives"]["attribute_swap"]["en"],),
+            false=tuple(_false_captions(a)),
         )
         for a in annotations(split)
     ]
+
+
+def _false_captions(annotation: dict[str, Any]) -> Iterator[str]:
+    negatives = annotation["negatives"]
+    yield negatives["attribute_swap"]["en"]
+    if "event_order" in negatives:
+        yield negatives["event_order"]["en"]
+    if flipped := flip_direction(annotation["captions"]["en"]["short"]):
+        yield flipped
 
 
 def frame_pairs(split: Path, frames: int) -> Iterator[CaptionPair]:

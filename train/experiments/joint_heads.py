@@ -19,7 +19,7 @@ from train.core.trainer import run_task
 from train.data.pair_batches import PairBatches
 from train.data.pairs import read_pairs
 from train.tasks.backbone import towers
-from train.tasks.contrastive import ContrastiveLoss, ContrastiveTask, frame_features
+from train.tasks.contrastive import ContrastiveLoss, ContrastiveTask, encode_texts, frame_features, texts_of
 from train.tasks.heads import build_retrieval_model
 from train.tasks.retrieval import set_trained
 from videollm.errors import ConfigError
@@ -38,7 +38,7 @@ class JointLoss(ContrastiveLoss):
         self.models = cast(Sequence[RetrievalModel], nn.ModuleList(models))
 
     def forward(self, batch: TensorBatch) -> dict[str, torch.Tensor]:
-        text = self.model.encode_text(batch["ids"], batch["text_mask"])
+        text = texts_of(encode_texts(self.model, batch))
         losses = []
         for model in self.models:
             video = model.head.encode_video(frame_features(model, batch), batch["mask"])

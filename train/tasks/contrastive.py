@@ -89,9 +89,14 @@ class SigmoidContrast(ContrastiveLoss):
 
 def encode(model: RetrievalModel, frames: FrameFeatures, batch: TensorBatch) -> EncodedRows:
     """Encodes the captions of a batch, and its videos from their frames."""
-    text = model.encode_text(batch["ids"], batch["text_mask"])
     video = model.head.encode_video(frames, batch["mask"])
-    rows = {f"text_{k}": getattr(text, k) for k in _TEXT} | {f"video_{k}": getattr(video, k) for k in _VIDEO}
+    return encode_texts(model, batch) | {f"video_{k}": getattr(video, k) for k in _VIDEO}
+
+
+def encode_texts(model: RetrievalModel, batch: TensorBatch) -> EncodedRows:
+    """Encodes the captions of a batch, and its wrong ones if there are any."""
+    text = model.encode_text(batch["ids"], batch["text_mask"])
+    rows = {f"text_{k}": getattr(text, k) for k in _TEXT}
     if "false_ids" in batch:
         false = model.encode_text(batch["false_ids"], batch["false_mask"])
         rows |= {f"false_{k}": getattr(false, k) for k in _TEXT}

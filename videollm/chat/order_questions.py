@@ -43,6 +43,7 @@ _FORMS: tuple[tuple[AsksOrder, str], ...] = (
     ("length", rf"what {_BE} the (?:length|duration)(?: of {_VIDEO})?"),
     ("when", rf"{_WHEN} {_DO} {_A}(.+?) (?:first )?(?:appear|show up|turn up){_HERE}"),
     ("when", rf"{_WHEN} {_BE} {_A}(.+?) (?:first )?{_SHOWN}{_HERE}"),
+    ("when", rf"{_WHEN} {_BE} there {_A}(.+?){_HERE}"),
     ("when", rf"{_WHEN} {_CAN} {_A}(.+?) be seen{_HERE}"),
     ("when", rf"{_WHEN} (?:{_DO}|{_CAN}) (?:you|we|i|one) see {_A}(.+?){_HERE}"),
     ("when", rf"where in {_VIDEO} (?:{_BE}|{_DO}) {_A}(.+?)(?: appear| {_SHOWN})?"),

@@ -51,7 +51,7 @@ _EXISTS = tuple(
         rf"(?:does|did) {_VIDEO} (?:show|contain|include|have) {_ARTICLE}(.+?){_WHERE}",
         rf"(?:do|does|did) {_ARTICLE}(.+?) appear{_WHERE}",
         rf"(?:is|are|can|could) {_ARTICLE}(.+?) (?:visible|shown|present|(?:be )?seen|in (?:it|{_VIDEO})){_WHERE}",
-        rf"(?:is|are) (any(?:one|body)|some(?:one|body)|people) (?:there|here){_WHERE}",
+        rf"(?:is|are) (any(?:one|body)|some(?:one|body)|no(?:body| one)|people) (?:there|here){_WHERE}",
         r"is (?:it|this|that) (?:an?|the|some) (.+?)",
         r"are (?:these|those|they) (.+?)",
         r"any (.+?)",

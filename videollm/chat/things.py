@@ -18,6 +18,7 @@ _AMOUNT = re.compile(
     rf"|pair of {_PAIRS}) ?(?:a |an |any |of |the )?(?=\w)"
 )
 _NONE = re.compile(r"(?:no|not (?:an?|any|one)) ")
+_NOBODY = re.compile(r"\b(?:nobody|no one)\b")
 _ATTRIBUTE = (
     r"(?:black|white|red|green|blue|yellow|orange|purple|violet|pink|brown|gr[ae]y|blond|colou?rful|colou?red|striped"
     r"|spotted|big|small|little|large|huge|tiny|tall|short|long|fat|thin|wide|narrow|giant|old|young|new|ancient|modern"
@@ -53,6 +54,7 @@ class NamedThing:
 
 def read_thing(words: str, known: Container[str]) -> NamedThing:
     """Reads the words for a thing, without an article. Names in `known` stay whole: a "red wine" is no kind of wine."""
+    words = _NOBODY.sub("no person", words)
     rest = _NONE.sub("", words, count=1) if (is_none := _NONE.match(words) is not None) else words
     has_amount = (amount := _AMOUNT.match(rest)) is not None
     rest = rest[amount.end() :] if amount else rest
