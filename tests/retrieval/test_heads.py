@@ -15,11 +15,11 @@ from videollm.errors import ConfigError
 from videollm.retrieval import head as blocks
 from videollm.retrieval.clip import (
     ClipAttention,
+    JointVisionTransformer,
     TextConfig,
     TextTransformer,
     VisionConfig,
     VisionTransformer,
-    visual_tower,
 )
 from videollm.retrieval.head import RetrievalHead, VideoRepr, masked_mean, pad_videos, unit
 from videollm.retrieval.heads.lstm import LSTM
@@ -52,7 +52,7 @@ KINDS = [*HEADS]
 def make(kind: str, **changes) -> RetrievalHead:
     """A head whose every parameter matters: nothing is zero as at the start of training."""
     torch.manual_seed(0)
-    built = build_head(replace(HEAD, kind=kind, **changes), E, visual_tower(TOWER)).eval()
+    built = build_head(replace(HEAD, kind=kind, **changes), E, VisionTransformer(TOWER)).eval()
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape))
@@ -264,7 +264,7 @@ def test_mug_pair_by_pair():
 @pytest.mark.parametrize("across", ["attention", "conv3d"])
 def test_stan_sees_order_once_it_is_trained(across: str):
     torch.manual_seed(0)
-    tower = visual_tower(TOWER)
+    tower = VisionTransformer(TOWER)
     head = STAN(E, tower=tower, depth=2, across=across).eval()
     for copied, source in zip(head.within, list(tower.transformer.resblocks)[-2:], strict=True):
         for ours, theirs in zip(copied.parameters(), source.parameters(), strict=True):
@@ -287,7 +287,7 @@ def test_stan_sees_order_once_it_is_trained(across: str):
 
 
 def test_stan_shares_the_towers_output_layers():
-    tower = visual_tower(TOWER)
+    tower = VisionTransformer(TOWER)
     head = build_head(replace(HEAD, kind="stan"), E, tower)
     assert isinstance(head, STAN)
     assert head.proj is tower.proj
@@ -324,8 +324,8 @@ def test_transformers_start_from_the_text_tower(kind: str):
 @torch.inference_mode()
 def test_3d_patches_with_empty_sides_are_2d_patches():
     torch.manual_seed(0)
-    flat = visual_tower(TOWER).eval()
-    deep = visual_tower(replace(TOWER, patches="3d")).eval()
+    flat = VisionTransformer(TOWER).eval()
+    deep = VisionTransformer(replace(TOWER, patches="3d")).eval()
     state = {name: value for name, value in flat.state_dict().items() if name != "conv1.weight"}
     kernel = F.pad(flat.get_parameter("conv1.weight")[:, :, None], (0, 0, 0, 0, 1, 1))
     deep.load_state_dict({**state, "conv2.weight": kernel})
@@ -346,8 +346,8 @@ def test_3d_patches_with_empty_sides_are_2d_patches():
 @torch.inference_mode()
 def test_joint_attention_over_one_frame_is_a_plain_tower():
     torch.manual_seed(0)
-    flat = visual_tower(TOWER).eval()
-    joint = visual_tower(replace(TOWER, patches="joint", frames=4)).eval()
+    flat = VisionTransformer(TOWER).eval()
+    joint = JointVisionTransformer(replace(TOWER, patches="joint", frames=4)).eval()
     state = {**flat.state_dict(), "temporal_positional_embedding": torch.zeros(1, 4, TOWER.width)}
     state["conv1.weight"] = state["conv1.weight"][:, :, None]
     joint.load_state_dict(state)
@@ -363,7 +363,7 @@ def test_joint_attention_over_one_frame_is_a_plain_tower():
 
 def test_joint_attention_hides_patches_in_training_only():
     torch.manual_seed(0)
-    joint = visual_tower(replace(TOWER, patches="joint", frames=4, masking=0.75)).eval()
+    joint = JointVisionTransformer(replace(TOWER, patches="joint", frames=4, masking=0.75)).eval()
     video, mask = torch.randn(2, 4, 3, 8, 8), torch.ones(2, 4, dtype=torch.bool)
     seen: list[int] = []
     joint.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
@@ -377,7 +377,7 @@ def test_joint_attention_hides_patches_in_training_only():
 @torch.inference_mode()
 def test_blocks_agree_with_torchs_attention():
     torch.manual_seed(0)
-    tower = visual_tower(TOWER)
+    tower = VisionTransformer(TOWER)
     assert isinstance(tower, VisionTransformer)
     attention = tower.transformer.resblocks[0].attn
     official = nn.MultiheadAttention(TOWER.width, TOWER.heads, batch_first=True)

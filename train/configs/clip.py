@@ -11,6 +11,11 @@ from train.configs.contrastive import CaptionDataConfig, ContrastiveConfig, Cont
 class ClipArchitecture:
     """The two towers of a small CLIP."""
 
+    tower: str = option(
+        "",
+        "Checkpoint of train/dense.py world_frames, whose frozen tower reads the patches of rendered frames; empty: a "
+        "linear layer.",
+    )
     image: int = option(64, "Side of a frame in pixels.")
     patch: int = option(8, "Side of a patch in pixels.")
     width: int = option(128, "Width of both towers.")

@@ -169,15 +169,17 @@ MUG_STAN = STAN.changed(name="mugstan_msrvtt_b32", head="mug")
 WORLD = RetrievalRecipe(
     name="world",
     network=RetrievalNetworkConfig(head="mean", layers=2, depth=2, positions=1.0, visual="freeze", temperature=0.05),
+    objective=RetrievalObjectiveConfig(false_captions=True),
     optimizer=RetrievalOptimizerConfig(learning_rate=1e-3, backbone_learning_rate=1e-3, weight_decay=0.05),
     parallelism=ParallelismConfig(bf16=True),
     checkpoints=CheckpointConfig(save_every=25, log_every=10),
-    dataset=RetrievalDataConfig(fps=0, max_frames=8, max_words=32, epochs=5, batch_size=64),
+    dataset=RetrievalDataConfig(fps=0, max_frames=8, max_words=32, epochs=10, batch_size=64),
 )
 DEBUG = WORLD.changed(
     name="debug",
     output="runs/debug_retrieval",
     visual="train",
+    false_captions=False,
     layers=1,
     depth=1,
     epochs=1,

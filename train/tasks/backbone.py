@@ -16,7 +16,9 @@ from torch import nn
 from videollm.encoders.open_clip import refusing_code
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.published.key_mapping import load_official
+from videollm.retrieval import model as directory
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
+from videollm.retrieval.files import CONFIG_FILE
 from videollm.retrieval.heads.videoclip import BertText
 from videollm.retrieval.inputs import MEAN, STD
 from videollm.retrieval.model import RetrievalModel
@@ -41,11 +43,14 @@ def load_backbone(name: str) -> tuple[VisualTower, TextTower]:
     can be on them. Those of any other, such as a ResNet, ConvNeXt, EVA or SigLIP, are open_clip's.
 
     Args:
-        name: `local-dir:FOLDER`, or open_clip's ARCHITECTURE:WEIGHTS, such as `ViT-B-32-quickgelu:openai`.
+        name: `local-dir:FOLDER` of an open_clip model or of a retrieval model, or open_clip's ARCHITECTURE:WEIGHTS,
+            such as `ViT-B-32-quickgelu:openai`.
 
     Raises:
         CheckpointError: If weights are missing or do not fit.
     """
+    if name.startswith(LOCAL) and (folder := Path(name.removeprefix(LOCAL)) / CONFIG_FILE).is_file():
+        return towers(directory.load(folder.parent))
     architecture, _, weights = (name, "", "") if name.startswith(LOCAL) else name.partition(":")
     try:
         model = open_clip.create_model(architecture, pretrained=weights or None, require_pretrained=True)

@@ -6,12 +6,14 @@ import torch
 from accelerate import PartialState
 
 from train.configs.clip import ClipRecipe
+from train.core.report import card
 from train.data.pair_batches import FrameCaptions
 from train.data.pairs import read_pairs
 from train.tasks.backbone import save_backbone, towers
 from train.tasks.contrastive import ContrastiveLoss, ContrastiveTask
 from train.tasks.heads import build_clip
 from videollm.retrieval import metrics
+from videollm.retrieval import model as directory
 from videollm.retrieval.inputs import normalise
 from videollm.retrieval.model import RetrievalModel
 
@@ -40,7 +42,11 @@ class ClipTask(ContrastiveTask):
     def write(self, found: dict[str, float]) -> None:
         if found:
             print(found)
-        save_backbone(Path(self.recipe.output), *towers(self.model), self.model.logit_scale)
+        output = Path(self.recipe.output)
+        if self.recipe.architecture.tower:  # open_clip has no such tower
+            directory.save(self.model, output, card(self.recipe, "train/clip.py", found, [], ["CLIP"]))
+        else:
+            save_backbone(output, *towers(self.model), self.model.logit_scale)
 
 
 @torch.no_grad()

@@ -5,17 +5,20 @@ from pathlib import Path
 from typing import get_args
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from train.configs.clip import ClipRecipe
 from train.configs.retrieval import RetrievalRecipe, Tower
 from train.tasks.backbone import TextTower, VisualTower, load_backbone, towers
 from videollm.errors import ConfigError
+from videollm.models.published.key_mapping import load_official
 from videollm.retrieval import model as directory
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
 from videollm.retrieval.heads.tight import TightTransformer
 from videollm.retrieval.heads.transformer import TemporalTransformer
 from videollm.retrieval.model import HeadConfig, RetrievalConfig, RetrievalModel
+from videollm.retrieval.world_clip import WorldVisionTransformer
 
 
 def build_retrieval_model(recipe: RetrievalRecipe) -> RetrievalModel:
@@ -97,6 +100,7 @@ def build_clip(recipe: ClipRecipe) -> RetrievalModel:
                 patch=own.patch,
                 grid=own.image // own.patch,
                 embed_dim=own.embed_dim,
+                patches="world" if own.tower else "2d",
             ),
             text=TextConfig(
                 width=own.width,
@@ -115,6 +119,9 @@ def build_clip(recipe: ClipRecipe) -> RetrievalModel:
     with torch.no_grad():
         # Row 0 belongs to the class token.
         visual.positional_embedding[1:] = 0.5 * waves(own.image // own.patch, own.width)
+    if isinstance(visual, WorldVisionTransformer):
+        trained = load_file(Path(own.tower) / "projector.safetensors")
+        load_official(visual.tower, trained, {n: f"temporal.tower.{n}" for n in visual.tower.state_dict()}, (".*",))
     return model
 
 

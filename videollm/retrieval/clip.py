@@ -33,7 +33,8 @@ class VisionConfig:
         embed_dim: Width of the shared embedding.
         patches: How patches become tokens. "2d": from one frame. "3d": from the patch and the same patch in the frames
             before and after (CLIP4Clip's `linear_patch=3d`). "joint": from `tubelet` frames, and all patches of all
-            frames attend to each other (ViCLIP).
+            frames attend to each other (ViCLIP). "world": from the tokens of a tower of the rendered world, see
+            `videollm.retrieval.world_clip`.
         frames, tubelet: Numbers of time steps, and of frames per time step, with "joint".
         masking: Share of patches that are left out in training with "joint", at least 0 and less than 1.
         prompts: Number of learned tokens beside the patches of each frame (visual prompt tuning, Jia et al. 2022).
@@ -51,7 +52,7 @@ class VisionConfig:
     patch: int = 32
     grid: int = 7
     embed_dim: int = 512
-    patches: Literal["2d", "3d", "joint"] = "2d"
+    patches: Literal["2d", "3d", "joint", "world"] = "2d"
     frames: int = 8
     tubelet: int = 1
     masking: float = 0.9
@@ -303,11 +304,6 @@ class JointVisionTransformer(VisionTransformer):
         x = self.ln_pre(torch.cat((tokens[:, 0, :1], x), 1))
         embed = self.project(self.transformer(x, F.pad(real, (1, 0), value=True), queries=1))
         return FrameFeatures(x.new_zeros(batch, 1, 0, 1 + per_frame, width), embed, x.new_zeros(batch, 1, 0))
-
-
-def visual_tower(config: VisionConfig) -> VisionTransformer:
-    """Builds the visual tower of a configuration."""
-    return (JointVisionTransformer if config.patches == "joint" else VisionTransformer)(config)
 
 
 class TextTransformer(nn.Module):

@@ -14,7 +14,13 @@ from videollm.device import resolve_device
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.errors import CheckpointError, ConfigError
 from videollm.models.published.key_mapping import load_official
-from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer, visual_tower
+from videollm.retrieval.clip import (
+    JointVisionTransformer,
+    TextConfig,
+    TextTransformer,
+    VisionConfig,
+    VisionTransformer,
+)
 from videollm.retrieval.files import CARD_FILE, CONFIG_FILE, FORMAT, WEIGHTS_FILE
 from videollm.retrieval.head import RetrievalHead, VideoRepr
 from videollm.retrieval.heads.lstm import LSTM
@@ -33,6 +39,7 @@ from videollm.retrieval.open_clip_towers import (
     OpenClipVision,
     OpenClipVisionConfig,
 )
+from videollm.retrieval.world_clip import WorldVisionTransformer
 
 TOKENIZER = "tokenizer"  # the folder of the tokenizer, and what config.json has in its place
 MAX_LOGIT_SCALE, MIN_TEMPERATURE = 100.0, 0.01
@@ -179,7 +186,10 @@ def _text_tower(config: TextConfig | OpenClipTextConfig | BertConfig) -> TextTra
 
 
 def _visual_tower(config: VisionConfig | OpenClipVisionConfig) -> VisionTransformer | OpenClipVision:
-    return OpenClipVision(config) if isinstance(config, OpenClipVisionConfig) else visual_tower(config)
+    if isinstance(config, OpenClipVisionConfig):
+        return OpenClipVision(config)
+    kinds = {"joint": JointVisionTransformer, "world": WorldVisionTransformer}
+    return kinds.get(config.patches, VisionTransformer)(config)
 
 
 def _transformer(config: HeadConfig, embed_dim: int) -> TemporalTransformer:
