@@ -4,7 +4,7 @@
 
 A row of the data is a part of a video with its caption; each time it is seen, one of the part's frames is drawn. The
 result is an open_clip model: `local-dir:DIRECTORY` names it to `train/retrieval.py --backbone`, to open_clip and to
-every preset.
+every preset. With `--tower`, which open_clip does not have, it is a retrieval model, and `--backbone` takes it too.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from train.tasks.clip import ClipTask
 
 
 def train(recipe: ClipRecipe) -> dict[str, float]:
-    """Write the open_clip model. Returns its recall on eval_data, if there is any."""
+    """Writes the model. Returns its recall on eval_data, if there is any."""
     return run_task(ClipTask(recipe))
 
 

@@ -6,12 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.train import tiny
+from train import dense, retrieval
 from train.clip import train
+from train.configs.dense import WORLD_FRAMES
 from train.data.pair_batches import FrameCaptions
 from train.data.pairs import CaptionPair, VideoInterval, read_pairs
 from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs, picture
+from train.experiments.motion import words
 from train.tasks.backbone import load_backbone, save_backbone, towers
 from train.tasks.clip import zero_shot
 from train.tasks.heads import build_clip
@@ -19,6 +23,8 @@ from videollm.config import EncoderConfig
 from videollm.encoders.open_clip import OpenClipEncoder
 from videollm.errors import CheckpointError, ConfigError
 from videollm.retrieval.inputs import normalise
+from videollm.retrieval.model import load
+from videollm.retrieval.world_clip import WorldVisionTransformer
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,23 @@ def test_a_backbone_is_saved_and_loaded_whole(tmp_path: Path):
     for tower, loaded in zip(towers(model), load_backbone(f"local-dir:{tmp_path}"), strict=True):
         assert tower.config == loaded.config
         assert all(torch.equal(p, loaded.state_dict()[n]) for n, p in tower.state_dict().items())
+
+
+def test_a_clip_on_a_tower_that_was_trained_with_the_truth(folder: Path, tmp_path: Path):
+    words(tmp_path / "words", 20, 0)
+    tower = {"num_videos": 16, "llm": str(tmp_path / "words"), "output": str(tmp_path / "tower")}
+    dense.train(WORLD_FRAMES.changed(**tower))
+    files = {"data": str(folder / "frames.jsonl"), "cache": str(folder / "cache"), "output": str(tmp_path / "clip")}
+    train(tiny.CLIP.changed(tower=tower["output"], epochs=1, **files))
+    vision, _ = load_backbone(f"local-dir:{tmp_path / 'clip'}")
+    trained = load_file(tmp_path / "tower" / "projector.safetensors")
+    assert isinstance(vision, WorldVisionTransformer)
+    assert all(torch.equal(x, trained[f"temporal.tower.{name}"]) for name, x in vision.tower.state_dict().items())
+    found = retrieval.train(
+        tiny.recipe(folder, backbone=f"local-dir:{tmp_path / 'clip'}", head="stan", visual="freeze")
+    )
+    assert 0 <= found["text_to_video_R1"] <= 100
+    load(folder / "out")  # also reads such a tower
 
 
 @pytest.mark.parametrize(
@@ -113,7 +136,11 @@ def test_frames_of_a_clip_with_different_captions_are_one_group(folder: Path):
 def test_order_pairs_are_groups_with_wrong_captions(folder: Path):
     pairs = clip_pairs(folder / "world/order")
     assert [p.group for p in pairs[::2]] == [p.group for p in pairs[1::2]] and len({p.group for p in pairs}) == 8
-    assert all(len(p.false) == 1 and p.false[0] != p.caption for p in pairs)
+    for pair, other in zip(pairs, [pairs[i ^ 1] for i in range(len(pairs))], strict=True):
+        assert pair.false and not {pair.caption, other.caption} & set(pair.false)
+        flipped = flip_direction(pair.caption)
+        assert (flipped in pair.false) == (flipped is not None and flipped != other.caption)
+    assert any(len(p.false) == 3 for p in pairs) and any(len(p.false) < 3 for p in pairs)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class RetrievalNetworkConfig:
     """The backbone, the head on it, and what is trained of both."""
 
     backbone: str = option(
-        "", "Dual encoder of open_clip to start from: local-dir:FOLDER of a model, or ARCHITECTURE:WEIGHTS."
+        "", "Dual encoder to start from: local-dir:FOLDER of an open_clip or retrieval model, or ARCHITECTURE:WEIGHTS."
     )
     init: str = option("", "Directory of an earlier run to start from; it brings backbone and head.")
     head: str = option("mean", "Kind of retrieval head; see HeadConfig.kind in videollm/retrieval/model.py.")

@@ -26,16 +26,18 @@ def clip_pairs(split: Path) -> list[CaptionPair]:
     """Each clip with its short caption.
 
     The two clips of an order pair are one group. Of the false captions the first has one wrong attribute; others have
-    events in another order, or things that move the other way.
+    events in another order, unless that is the caption of the other clip, or things that move the other way.
     """
+    known = annotations(split)
+    captions = {a["id"]: a["captions"]["en"]["short"] for a in known}
     return [
         CaptionPair(
             VideoInterval(split / a["video"]),
-            a["captions"]["en"]["short"],
+            captions[a["id"]],
             group=min(a["id"], a["order_pair"]) if a["order_pair"] else "",
-            false=tuple(_false_captions(a)),
+            false=tuple(text for text in _false_captions(a) if text != captions.get(a["order_pair"])),
         )
-        for a in annotations(split)
+        for a in known
     ]
 
 
