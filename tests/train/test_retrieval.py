@@ -307,10 +307,11 @@ def test_false_captions_are_asked_for_where_there_are_none(folder: Path):
         PairBatches(pairs, recipe, towers(build_retrieval_model(recipe))[0], 0)([0])
 
 
-def test_heads_learn_together_as_they_would_alone_on_the_same_text():
+@pytest.mark.parametrize("false", [False, True])
+def test_heads_learn_together_as_they_would_alone_on_the_same_text(false: bool):
     """The loss is the mean, and a head's gradients are its own, divided by the number of heads."""
     mean, lstm = tiny.model("mean"), tiny.model("lstm")
-    batch = tiny.batch(4)
+    batch = tiny.batch(4, false=false)
     alone = [ContrastiveLoss(m)(batch)["loss"] for m in (mean, lstm)]
     alone[1].backward()
     expected = {n: p.grad.clone() for n, p in lstm.head.named_parameters() if p.grad is not None}
