@@ -115,6 +115,17 @@ def test_lists_and_what_is_hidden(folder: Path, tmp_path: Path):
     assert report.problems == ((str(folder / "nowhere.mp4"), "no such file or directory"),)
 
 
+def test_pictures_are_passed_over_and_told(folder: Path, tmp_path: Path):
+    for name in ("one.png", "two.JPG", ".hidden.png", "sub dir/three.webp"):
+        (folder / name).write_bytes(b"")
+    report = Index.create(tmp_path / "idx", "debug").update([folder])
+    assert counts(report) == {"added": 2}
+    told = {folder: 2, folder / "sub dir": 1}
+    assert dict(report.problems) == {
+        str(path): f"pictures passed over: {count}; an index has videos only" for path, count in told.items()
+    }
+
+
 def test_one_bad_file_never_ends_an_update(folder: Path, tmp_path: Path):
     write_film(folder / "wide.mp4", [RED], size=(1600, 64))
     Image.new("L", (8200, 8200)).save(folder / "huge.mp4", "PNG")

@@ -36,7 +36,7 @@ from videollm.retrieval.missing import KEPT, emptied_folders, is_gone
 from videollm.retrieval.parallel import in_parallel
 from videollm.retrieval.sensed import sense_file
 from videollm.retrieval.table import SegmentRow, SegmentTable, VideoRow
-from videollm.retrieval.video_files import find_videos
+from videollm.retrieval.video_files import PASSED_OVER, find_videos
 from videollm.video.container import video_errors
 from videollm.video.decoding import probe
 from videollm.video.subtitles import CueTexts, SubtitleFolders
@@ -56,8 +56,8 @@ class IndexReport:
         unreadable: The number of files in the sources that cannot be read.
         segments: The number of segments in the whole index.
         problems: Path and reason of every file in the sources that cannot be read, can be read only partly, or has
-            subtitles that cannot be read; of folders that cannot be read; and of folders whose videos are all gone and
-            whose rows were kept.
+            subtitles that cannot be read; of folders that cannot be read or have pictures; and of folders whose videos
+            are all gone and whose rows were kept.
         seconds: The time that the update took.
     """
 
@@ -199,6 +199,7 @@ class Indexer:
         there = [now[file] for file in files]
         problems = [(row.path, row.problem) for row in there if row.problem]
         problems += [(folder, KEPT.format(count)) for folder, count in Counter(kept.values()).items()]
+        problems += [(folder, PASSED_OVER.format(count)) for folder, count in found.pictures.items()]
         return IndexReport(
             **counts,
             removed=len(gone),

@@ -1,13 +1,16 @@
 """Finds the video files in folders and in text files that list them."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from videollm.datasets.text_file import lines
-from videollm.datasets.video_files import VIDEO_SUFFIXES
+from videollm.datasets.video_files import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from videollm.errors import DataError, VideoNotFoundError, printable
+
+PASSED_OVER = "pictures passed over: {}; an index has videos only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +22,13 @@ class FoundVideos:
         roots: The absolute paths of the folders and videos that the sources name, and the number of files at or below
             each.
         problems: Path and reason of the folders that cannot be read, and of the files whose names cannot be stored.
+        pictures: The number of pictures in each folder that has some. They are passed over.
     """
 
     files: dict[str, None] = field(default_factory=dict)
     roots: dict[Path, int] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    pictures: Counter[str] = field(default_factory=Counter)
 
 
 def find_videos(sources: Sequence[str | os.PathLike[str]]) -> FoundVideos:
@@ -39,7 +44,7 @@ def find_videos(sources: Sequence[str | os.PathLike[str]]) -> FoundVideos:
     for source in _expanded(sources):
         root = Path(os.path.abspath(source))
         count = 0
-        for file in _walk(root, found.problems):
+        for file in _walk(root, found):
             count += 1
             if printable(file) == file:
                 found.files[file] = None
@@ -68,14 +73,14 @@ def _expanded(sources: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
             yield source
 
 
-def _walk(root: Path, problems: list[tuple[str, str]]) -> Iterator[str]:
-    """Yields the files at or below `root` that have the name of a video, except hidden ones.
+def _walk(root: Path, found: FoundVideos) -> Iterator[str]:
+    """Yields the files at or below `root` that have the name of a video, except hidden ones, and notes the pictures.
 
     A `root` that is not a folder is yielded whatever its name, so that a missing file is reported and not ignored.
     """
 
     def report(error: OSError) -> None:
-        problems.append((printable(str(error.filename)), f"the folder cannot be read ({error.strerror})".lower()))
+        found.problems.append((printable(str(error.filename)), f"the folder cannot be read ({error.strerror})".lower()))
 
     if not os.path.isdir(root):
         yield str(root)
@@ -83,5 +88,10 @@ def _walk(root: Path, problems: list[tuple[str, str]]) -> Iterator[str]:
     for folder, below, names in os.walk(root, onerror=report):
         below[:] = [name for name in below if not name.startswith(".")]
         for name in names:
-            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in PICTURE_SUFFIXES:
+                found.pictures[printable(folder)] += 1
+            elif suffix in VIDEO_SUFFIXES:
                 yield os.path.join(folder, name)
