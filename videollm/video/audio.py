@@ -65,7 +65,8 @@ def iter_audio(
     with video_errors(path), open_media(path) as container:
         streams = container.streams.audio
         if track >= len(streams):
-            raise NoAudioStreamError(path, f"it has {len(streams)} audio streams, but track {track} was requested")
+            tracks = f"{len(streams)} audio streams, counted from 0; there is no track {track}"
+            raise NoAudioStreamError(path, f"it has {tracks if streams else 'no sound'}")
         stream = streams[track]
         if stream.codec_context is None:
             raise VideoFormatError(path, "there is no decoder for its sound")
