@@ -124,11 +124,11 @@ def _recipe(recipe: Any, out: Path, *, output: str, data: str, test: str, **chan
 
 
 def head_recipe(out: Path, name: str, backbone: str, changes: Mapping[str, Any]) -> RetrievalRecipe:
-    teachers = str(out / "heads" / changes["teachers"]) if "teachers" in changes else ""
-    start = {"backbone": f"local-dir:{out / backbone}", "teachers": teachers}
-    changes = {"data": "train", **changes}
-    recipe = _recipe(WORLD, out, output=f"heads/{name}", data=changes["data"], test="")
-    return recipe.changed(**{name: value for name, value in changes.items() if name != "data"}, **start)
+    changes = dict(changes)
+    recipe = _recipe(WORLD, out, output=f"heads/{name}", data=changes.pop("data", "train"), test="")
+    if "teachers" in changes:
+        changes["teachers"] = str(out / "heads" / changes["teachers"])
+    return recipe.changed(backbone=f"local-dir:{out / backbone}", **changes)
 
 
 def asked(out: Path, name: str) -> dict[str, Any]:
