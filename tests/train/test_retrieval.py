@@ -96,6 +96,7 @@ def test_help_names_every_field_and_print_config_is_the_recipe(capsys: pytest.Ca
         (retrieval.main, ["world", "--head", "none"], "no head 'none'"),
         (retrieval.main, ["world", "--mine", "yes"], "neither true nor false"),
         (retrieval.main, ["world", "--teachers", "runs/x"], "head 'mean'"),
+        (retrieval.main, ["world", "--head", "attentive", "--teachers", "runs/x"], "set false_captions to false"),
         (retrieval.main, ["world", "--chunk", "4", "--zero-stage", "1"], "exclude each other"),
         (retrieval.main, ["world"], "backbone is empty"),
         (retrieval.main, ["world", "--backbone", "local-dir:nowhere"], "no weights for 'local-dir:nowhere'"),

@@ -53,7 +53,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "xclip": {"head": "xclip"},
 }
 ALONE: dict[str, dict[str, Any]] = {
-    "teachclip": {"head": "attentive", "teachers": "xclip", "text": "freeze", "epochs": 3},
+    "teachclip": {"head": "attentive", "teachers": "xclip", "text": "freeze", "false_captions": False, "epochs": 3},
     "stan": {"head": "stan", "data": "half", "epochs": 4},
     "stan_conv": {"head": "stan", "across": "conv3d", "data": "half", "epochs": 4},
     "mug": {"head": "mug", "data": "half", "epochs": 1},
