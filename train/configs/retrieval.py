@@ -116,12 +116,12 @@ class RetrievalRecipe(ContrastiveConfig):
             f"teachers teach frame weights, which head {network.head!r} does not have; set head attentive",
         )
         yield (
-            bool(objective.teachers) and objective.false_captions,
-            "teachers score the captions of the batch alone, without false ones; set false_captions to false",
-        )
-        yield (
             objective.objective in ("sigmoid", "trim") and (objective.sums or bool(objective.teachers)),
             f"objective {objective.objective} has no directions to add (sums) and no teachers; leave these out",
+        )
+        yield (
+            bool(objective.teachers) and objective.false_captions,
+            "teachers score the captions of the batch alone, without false ones; set false_captions to false",
         )
         yield (
             not 0 <= objective.wrong_captions < 1,
