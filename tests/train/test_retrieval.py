@@ -101,6 +101,7 @@ def test_help_names_every_field_and_print_config_is_the_recipe(capsys: pytest.Ca
         (retrieval.main, ["world"], "backbone is empty"),
         (retrieval.main, ["world", "--backbone", "local-dir:nowhere"], "no weights for 'local-dir:nowhere'"),
         (clip.main, ["clip_world", "--patch", "7"], "not a multiple of patch 7"),
+        (clip.main, ["clip_world", "--tower", "nowhere"], "tower nowhere has no projector.safetensors"),
         (clip.main, ["clip_world", "--data", "nowhere.csv"], "nowhere.csv is not a file"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from train.configs.base import CheckpointConfig, ParallelismConfig, option
 from train.configs.contrastive import CaptionDataConfig, ContrastiveConfig, ContrastiveOptimizerConfig
@@ -40,6 +41,10 @@ class ClipRecipe(ContrastiveConfig):
         yield (
             own.width % 4 > 0,
             f"width {own.width} is not a multiple of 4, which the sine and cosine position embeddings need",
+        )
+        yield (
+            bool(own.tower) and not (Path(own.tower) / "projector.safetensors").is_file(),
+            f"tower {own.tower} has no projector.safetensors; give a directory that train/dense.py world_frames wrote",
         )
         yield words > own.max_positions, f"max_words is {words}, which exceeds max_positions {own.max_positions}"
 

@@ -4,8 +4,8 @@
 
 Renders the world, trains a tower on what each patch of a frame shows, and a CLIP on the tower's tokens and captions of
 frames. Then the visual side stays as it is: the text tower learns together with the light heads, and each heavy head
-learns with a text tower of its own, which starts from that one. Writes DIR/table.md, DIR/table.json, DIR/costs.json
-and DIR/plot.png. Parts that exist are not made again, so a run that was stopped resumes.
+learns with a text tower of its own, which starts from that one (`teachclip` leaves it as it is). Writes DIR/table.md,
+DIR/table.json, DIR/costs.json and DIR/plot.png. Parts that exist are not made again, so a run that was stopped resumes.
 """
 
 import argparse

@@ -30,6 +30,7 @@ from videollm.retrieval.open_clip_towers import (
 )
 
 LOCAL = "local-dir:"
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 
 VisualTower = VisionTransformer | OpenClipVision
@@ -49,8 +50,10 @@ def load_backbone(name: str) -> tuple[VisualTower, TextTower]:
     Raises:
         CheckpointError: If weights are missing or do not fit.
     """
-    if name.startswith(LOCAL) and (folder := Path(name.removeprefix(LOCAL)) / CONFIG_FILE).is_file():
-        return towers(directory.load(folder.parent))
+    folder = Path(name.removeprefix(LOCAL))
+    # A folder of a hub has a config.json of transformers beside open_clip's.
+    if name.startswith(LOCAL) and (folder / CONFIG_FILE).is_file() and not (folder / OPEN_CLIP_CONFIG).is_file():
+        return towers(directory.load(folder))
     architecture, _, weights = (name, "", "") if name.startswith(LOCAL) else name.partition(":")
     try:
         model = open_clip.create_model(architecture, pretrained=weights or None, require_pretrained=True)
@@ -160,7 +163,7 @@ def save_backbone(folder: Path, vision: VisualTower, text: TextTower, logit_scal
     preprocess = {"size": v.image_size, "mean": MEAN, "std": STD, "interpolation": "bicubic"}
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / OPEN_CLIP_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     towers: list[tuple[str, nn.Module]] = [("visual.", vision), ("", text)]
     state = {prefix + n: p.detach().contiguous() for prefix, tower in towers for n, p in tower.named_parameters()}
     save_file({**state, "logit_scale": logit_scale.detach().clone()}, folder / "open_clip_model.safetensors")

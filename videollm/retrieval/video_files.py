@@ -22,7 +22,7 @@ class FoundVideos:
         roots: The absolute paths of the folders and videos that the sources name, and the number of files at or below
             each.
         problems: Path and reason of the folders that cannot be read, and of the files whose names cannot be stored.
-        pictures: The number of pictures in each folder that has some. They are passed over.
+        pictures: The number of pictures at or below each root that has some. They are passed over.
     """
 
     files: dict[str, None] = field(default_factory=dict)
@@ -92,6 +92,6 @@ def _walk(root: Path, found: FoundVideos) -> Iterator[str]:
                 continue
             suffix = os.path.splitext(name)[1].lower()
             if suffix in PICTURE_SUFFIXES:
-                found.pictures[printable(folder)] += 1
+                found.pictures[printable(str(root))] += 1
             elif suffix in VIDEO_SUFFIXES:
                 yield os.path.join(folder, name)

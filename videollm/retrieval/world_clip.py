@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from videollm.models.world_tower import TOKEN_PARTS, WorldTower
+from videollm.presets import WORLD
 from videollm.retrieval.clip import VisionConfig, VisionTransformer
 
-TOWER_WIDTH, TOWER_LAYERS = 96, 2  # of the preset `world`
 _MOTION = slice(sum(TOKEN_PARTS[:4]), sum(TOKEN_PARTS[:5]))
 
 
@@ -21,8 +21,10 @@ class WorldVisionTransformer(VisionTransformer):
 
     def __init__(self, config: VisionConfig):
         super().__init__(config)
-        self.tower = WorldTower(TOWER_WIDTH, config.patch, TOWER_LAYERS).requires_grad_(False)
-        self.embed = nn.Linear(TOWER_WIDTH, config.width)
+        sizes = WORLD.temporal.tower
+        assert sizes is not None  # the preset has a tower
+        self.tower = WorldTower(sizes.width, config.patch, sizes.layers).requires_grad_(False)
+        self.embed = nn.Linear(sizes.width, config.width)
 
     def patches(self, video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Returns the patch embeddings (B,T,P,D) of pixels (B,T,3,H,W)."""

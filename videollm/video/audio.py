@@ -65,8 +65,8 @@ def iter_audio(
     with video_errors(path), open_media(path) as container:
         streams = container.streams.audio
         if track >= len(streams):
-            tracks = f"{len(streams)} audio streams, counted from 0; there is no track {track}"
-            raise NoAudioStreamError(path, f"it has {tracks if streams else 'no sound'}")
+            last = f"it has no audio track {track}; the last one is {len(streams) - 1}, counted from 0"
+            raise NoAudioStreamError(path, last if streams else "it has no sound")
         stream = streams[track]
         if stream.codec_context is None:
             raise VideoFormatError(path, "there is no decoder for its sound")
