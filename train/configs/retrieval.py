@@ -24,8 +24,8 @@ class RetrievalOptimizerConfig(ContrastiveOptimizerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalNetworkConfig:
-    """The backbone, the head on it, and what is trained of both."""
+class HeadNetworkConfig:
+    """The backbone, the head on it, and what is trained of its visual side."""
 
     backbone: str = option(
         "", "Dual encoder to start from: local-dir:FOLDER of an open_clip or retrieval model, or ARCHITECTURE:WEIGHTS."
@@ -43,9 +43,15 @@ class RetrievalNetworkConfig:
     )
     official_compat: bool = option(False, "Reproduce the published code also where padding changes its scores.")
     visual: Tower = option("train", "Visual tower: trained, frozen (features are kept), or with LoRA or prompts.")
-    text: Tower = option("train", "Text tower: trained, frozen, or with LoRA or learned prompts.")
     lora_rank: int = option(8, "Rank of the towers' LoRA adapters.")
     prompts: int = option(8, "Number of learned prompt tokens of a tower.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalNetworkConfig(HeadNetworkConfig):
+    """The backbone, the head on it, and what is trained of both."""
+
+    text: Tower = option("train", "Text tower: trained, frozen, or with LoRA or learned prompts.")
     scale: Literal["learned", "fixed", "none"] = option(
         "learned", "Inverse temperature of the logits: learned, fixed at its start, or none."
     )
@@ -177,7 +183,7 @@ WORLD = RetrievalRecipe(
     optimizer=RetrievalOptimizerConfig(learning_rate=1e-3, backbone_learning_rate=1e-3, weight_decay=0.05),
     parallelism=ParallelismConfig(bf16=True),
     checkpoints=CheckpointConfig(save_every=25, log_every=10),
-    dataset=RetrievalDataConfig(fps=0, max_frames=8, max_words=32, epochs=10, batch_size=64),
+    dataset=RetrievalDataConfig(fps=0, max_frames=8, max_words=32, epochs=4, batch_size=64),
 )
 DEBUG = WORLD.changed(
     name="debug",

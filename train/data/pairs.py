@@ -50,23 +50,29 @@ class CaptionPair:
 
 def read_pairs(path: Path) -> list[CaptionPair]:
     """The pairs of a file. Raises DataError, which names the row, for a bad row and for a file without captions."""
-    if not path.is_file():
-        raise DataError(f"{path} is not a file; give a CSV or JSON Lines file of captioned videos")
-    if path.suffix.lower() == ".csv":
-        try:
-            rows = list(csv.DictReader(f"{line}\n" for _, line in text_file.lines(path)))
-        except csv.Error as error:
-            raise DataError(f"{path} is not CSV: {error}") from error
-        pairs = [_pair(path, i, row) for i, row in enumerate(rows, 2)]
+    rows = table_rows(path, "captioned")
+    if rows and "messages" in rows[0][1]:
+        pairs = [pair for sample in data.read(path) for pair in _said(path.parent, sample)]
     else:
-        found = [(i, _parsed(path, i, line)) for i, line in text_file.lines(path) if line.strip()]
-        if found and "messages" in found[0][1]:
-            pairs = [pair for sample in data.read(path) for pair in _said(path.parent, sample)]
-        else:
-            pairs = [_pair(path, i, row) for i, row in found]
+        pairs = [_pair(path, i, row) for i, row in rows]
     if not pairs:
         raise DataError(f"{path} holds no caption")
     return pairs
+
+
+def table_rows(path: Path, kind: str) -> list[tuple[int, dict[str, Any]]]:
+    """Returns the numbers and the fields of the rows of a CSV file with a header or of a JSON Lines file.
+
+    Raises DataError for a file that is neither. kind: what the videos are, for the message.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; give a CSV or JSON Lines file of {kind} videos")
+    if path.suffix.lower() != ".csv":
+        return [(i, _parsed(path, i, line)) for i, line in text_file.lines(path) if line.strip()]
+    try:
+        return list(enumerate(csv.DictReader(f"{line}\n" for _, line in text_file.lines(path)), 2))
+    except csv.Error as error:
+        raise DataError(f"{path} is not CSV: {error}") from error
 
 
 def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -90,9 +96,14 @@ def _pair(path: Path, number: int, row: Mapping[str, Any]) -> CaptionPair:
     false = row.get("false") or ()
     if not isinstance(false, list | tuple) or not all(isinstance(text, str) for text in false):
         raise DataError(f"{path}, row {number}: false is {false!r}; it is a list of captions")
-    start, end = (_seconds(path, number, name, row.get(name)) for name in ("start", "end"))
-    part = VideoInterval(path.parent / row["video"], start, end)
+    part = interval(path, number, row)
     return CaptionPair(part, row["caption"], row.get("group") or "", tuple(false))
+
+
+def interval(path: Path, number: int, row: Mapping[str, Any]) -> VideoInterval:
+    """Returns the video of a row, relative to the file, and its `start` and `end`."""
+    start, end = (_seconds(path, number, name, row.get(name)) for name in ("start", "end"))
+    return VideoInterval(path.parent / row["video"], start, end)
 
 
 def _seconds(path: Path, number: int, name: str, value: Any) -> float | None:
@@ -125,21 +136,25 @@ def write_pairs(path: Path, pairs: Sequence[CaptionPair]) -> None:
 
 
 class GroupedSampler(Sampler[int]):
-    """A new random order each epoch, in which the pairs of a group follow one another.
+    """A new random order each epoch, in which the rows of a group follow one another.
 
     A group may begin in one batch and end in the next. mined: gives the order of an epoch instead, see
     `train.data.hard_negatives`.
+
+    Args:
+        groups: The group of each row, or "".
+        seed: The seed of the order.
     """
 
     mined: Callable[[int], list[int]] | None = None
 
-    def __init__(self, pairs: Sequence[CaptionPair], seed: int):
+    def __init__(self, groups: Sequence[str], seed: int):
         together: dict[str, list[int]] = {}
-        for i, pair in enumerate(pairs):
-            together.setdefault(pair.group or f"\0{i}", []).append(i)
+        for i, group in enumerate(groups):
+            together.setdefault(group or f"\0{i}", []).append(i)
         self.groups = list(together.values())
         self.seed, self.epoch = seed, 0
-        self.count = len(pairs)
+        self.count = len(groups)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

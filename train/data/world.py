@@ -9,6 +9,7 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
+from train.data.labels import LabelledVideo
 from train.data.pairs import CaptionPair, VideoInterval
 from videollm.datasets.text_file import lines, parse_json
 
@@ -48,6 +49,14 @@ def _false_captions(annotation: dict[str, Any]) -> Iterator[str]:
         yield negatives["event_order"]["en"]
     if flipped := flip_direction(annotation["captions"]["en"]["short"]):
         yield flipped
+
+
+def event_labels(split: Path) -> list[LabelledVideo]:
+    """Each clip with the kinds of its first and its last event, such as move_left and appear."""
+    return [
+        LabelledVideo(VideoInterval(split / a["video"]), (a["events"][0]["kind"], a["events"][-1]["kind"]))
+        for a in annotations(split)
+    ]
 
 
 def frame_pairs(split: Path, frames: int) -> Iterator[CaptionPair]:

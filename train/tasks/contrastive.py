@@ -11,21 +11,17 @@ of tensors:
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from train.configs.contrastive import ContrastiveConfig
 from train.core.gather import gather
 from train.core.gradcache import TensorBatch, average_over_ranks, cached_backward
-from train.core.optimizers import BertAdam
-from train.core.schedules import lr_multiplier
-from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
 from train.data.pairs import CaptionPair, GroupedSampler
+from train.tasks.epochs import EpochTask, RowNumbers
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.inputs import normalise_for
@@ -124,56 +120,22 @@ def videos_of(rows: EncodedRows) -> VideoRepr:
     return VideoRepr(*(rows[f"video_{k}"] for k in _VIDEO))
 
 
-class RowNumbers(Dataset[int]):
-    """The numbers 0 to count - 1, which the collator turns into rows."""
-
-    def __init__(self, count: int):
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
-class ContrastiveTask(TrainingTask):
+class ContrastiveTask(EpochTask):
     """A contrastive run, of a CLIP from scratch or of a retrieval head.
 
     Attributes:
         module: The loss.
-        groups: The parameters with their learning rates, for the optimizer.
         chunk: The number of pairs that are encoded at a time, 0 for all.
     """
 
     recipe: ContrastiveConfig
     module: ContrastiveLoss
     sampler: GroupedSampler
-    groups: list[dict[str, Any]]
     chunk: int = 0
-
-    has_own_optimizer = True
 
     def __init__(self, recipe: ContrastiveConfig, pairs: Sequence[CaptionPair]):
         self.recipe, self.epochs = recipe, recipe.dataset.epochs
-        self.rows, self.sampler = RowNumbers(len(pairs)), GroupedSampler(pairs, recipe.seed)
-
-    def score(self) -> dict[str, float]:
-        """Returns measures on `eval_data`, or an empty dict if the recipe has none."""
-        raise NotImplementedError
-
-    def write(self, found: dict[str, float]) -> None:
-        """Writes the result with its measures. It is called on the first rank."""
-        raise NotImplementedError
-
-    def create_optimizer(self) -> torch.optim.Optimizer:
-        o = self.recipe.optimizer
-        kind = {"adamw": partial(torch.optim.AdamW, fused=True), "bertadam": BertAdam}[o.optimizer]
-        betas = (o.beta1, o.beta2)
-        return kind(self.groups, lr=o.learning_rate, betas=betas, eps=o.epsilon, weight_decay=o.weight_decay)
-
-    def lr_multiplier(self, progress: float) -> float:
-        return lr_multiplier(self.recipe.optimizer.schedule, progress, self.recipe.optimizer.warmup_ratio)
+        self.rows, self.sampler = RowNumbers(len(pairs)), GroupedSampler([p.group for p in pairs], recipe.seed)
 
     def before_step(self, trainer: TaskTrainer) -> None:
         self.module.limit_scale()
@@ -187,18 +149,3 @@ class ContrastiveTask(TrainingTask):
             loss = cached_backward(self.module, batch, self.chunk)
         average_over_ranks(self.module)
         return loss
-
-    def after_epoch(self, trainer: TaskTrainer) -> None:
-        every, state = self.recipe.dataset.evaluate_every, trainer.state
-        last = state.global_step >= state.max_steps  # the last epoch is evaluated by `finish`
-        due = every > 0 and round(state.epoch or 0) % every == 0
-        if due and not last and (found := self.score()):
-            trainer.log(found)
-            self.module.train()
-
-    def finish(self, trainer: TaskTrainer) -> dict[str, float]:
-        """Returns the measures of the finished model."""
-        found = self.score()
-        if trainer.is_world_process_zero():
-            self.write(found)
-        return found

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import load_file
@@ -14,6 +14,7 @@ from train.tasks.backbone import TextTower, VisualTower, load_backbone, towers
 from videollm.errors import ConfigError
 from videollm.models.published.key_mapping import load_official
 from videollm.retrieval import model as directory
+from videollm.retrieval import recogniser
 from videollm.retrieval.clip import TextConfig, TextTransformer, VisionConfig, VisionTransformer
 from videollm.retrieval.heads.tight import TightTransformer
 from videollm.retrieval.heads.transformer import TemporalTransformer
@@ -29,7 +30,8 @@ def build_retrieval_model(recipe: RetrievalRecipe) -> RetrievalModel:
     """
     network, dataset = recipe.network, recipe.dataset
     if network.init:
-        return directory.load(Path(network.init))
+        trained = directory.load(Path(network.init))
+        return _compared_anew(trained, recipe) if recogniser.is_there(Path(network.init)) else trained
     if not network.backbone:
         raise ConfigError("backbone is empty; give local-dir:FOLDER (train/clip.py writes one) or ARCHITECTURE:WEIGHTS")
     vision, text = load_backbone(network.backbone)
@@ -59,14 +61,27 @@ def build_retrieval_model(recipe: RetrievalRecipe) -> RetrievalModel:
             max_frames=dataset.max_frames,
             official_compat=network.official_compat,
         ),
-        scale=network.scale,
-        temperature=network.temperature,
-        bias=network.bias if recipe.objective.objective == "sigmoid" else None,
+        **_comparison(recipe),
     )
     model = assemble(config, vision, text)
     for module in model.head.modules():
         if network.positions and isinstance(module, TemporalTransformer):
             nn.init.normal_(module.positions, std=network.positions)
+    return model
+
+
+def _comparison(recipe: RetrievalRecipe) -> dict[str, Any]:
+    """How scores become logits."""
+    network = recipe.network
+    bias = network.bias if recipe.objective.objective == "sigmoid" else None
+    return {"scale": network.scale, "temperature": network.temperature, "bias": bias}
+
+
+def _compared_anew(trained: RetrievalModel, recipe: RetrievalRecipe) -> RetrievalModel:
+    """Returns a copy of a model that learned to recognise, whose temperature no text has trained."""
+    model = RetrievalModel(replace(trained.config, **_comparison(recipe)))
+    towers_and_head = {n: x for n, x in trained.state_dict().items() if n.startswith(("text.", "visual.", "head."))}
+    model.load_state_dict({**model.state_dict(), **towers_and_head})
     return model
 
 

@@ -19,6 +19,8 @@ from videollm.cli.output import format_score, format_span, format_tags, print_re
 from videollm.cli.shapes import PartJSON, tags_json
 from videollm.errors import ConfigError
 
+SHOWN_CLASSES = 5  # of each label of a recogniser; --json has all
+
 
 def register(commands: Commands) -> None:
     one_video = (model_arguments(), device_arguments(), sampling_arguments(), senses_arguments())
@@ -28,7 +30,10 @@ def register(commands: Commands) -> None:
     parser = add_command(commands, "classify", classify, "rank labels by how well a video shows them", *encoder_only)
     parser.add_argument("video")
     parser.add_argument(
-        "--labels", type=plain_text, required=True, help="at least two, separated by commas: cat,dog,boat"
+        "--labels",
+        type=plain_text,
+        help="at least two, separated by commas: cat,dog,boat (default: the classes of --model DIR, which "
+        "train/recognize.py wrote)",
     )
 
     sensed = (*encoder_only, senses_arguments("none"))
@@ -73,10 +78,27 @@ def info(options: Options) -> None:
 def classify(options: Options) -> None:
     from videollm.retrieval.classify import classify as rank
 
+    if options.labels is None:
+        _recognise(options)
+        return
     encoder, _, video = encode(options)
     found = rank(video, options.labels.split(","), encoder)
     lines = [f"{100 * f.prob:5.1f}%  {f.label}" for f in found]
     print_result(options, {"labels": [{"label": f.label, "prob": f.prob} for f in found]}, "\n".join(lines))
+
+
+def _recognise(options: Options) -> None:
+    from videollm.retrieval.recogniser import Recogniser, is_there
+
+    if not is_there(Path(options.model)):
+        raise ConfigError(
+            f"model {options.model} has no classes of its own; give at least two labels (--labels cat,dog), or a "
+            "directory that train/recognize.py wrote (--model DIR)"
+        )
+    found = Recogniser.load(Path(options.model), options.device).classify(options.video)
+    rows = [{"label": f.label, "prob": f.prob, "of": k} for k, label in enumerate(found, 1) for f in label]
+    lines = [f"{100 * f.prob:5.1f}%  {f.label}" for label in found for f in label[:SHOWN_CLASSES]]
+    print_result(options, {"labels": rows}, "\n".join(lines))
 
 
 def moments(options: Options) -> None:

@@ -75,6 +75,7 @@ class Clip:
         duration: Length of the whole file in seconds; None if it was not measured. What annotations state is not used,
             because files are often cut or encoded anew.
         split: The split that the annotation states, or None.
+        action: The class in a data set of action recognition, or None.
         notes: Statements that are true of the clip.
         questions: Questions that the annotation asks.
         negatives: Descriptions that are false.
@@ -88,6 +89,7 @@ class Clip:
     end: float | None = None
     duration: float | None = None
     split: str | None = None
+    action: str | None = None
     notes: tuple[Note, ...] = ()
     questions: tuple[ClipQuestion, ...] = ()
     negatives: tuple[Note, ...] = ()

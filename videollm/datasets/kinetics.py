@@ -21,4 +21,6 @@ class Kinetics(ClipReader):
                 label = row["label"]
                 name = f"{row['youtube_id']}_{int(row['time_start']):06}_{int(row['time_end']):06}"
                 video = file.video(f"{label}/{name}", name)
-                yield Clip(id=name, video=video, source=self.name, notes=(Note(kind="label", text=label),))
+                yield Clip(
+                    id=name, video=video, source=self.name, notes=(Note(kind="label", text=label),), action=label
+                )
