@@ -16,12 +16,13 @@ from train.data.pair_batches import FrameCaptions
 from train.data.pairs import CaptionPair, VideoInterval, read_pairs
 from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs, picture
 from train.experiments.motion import words
-from train.tasks.backbone import load_backbone, save_backbone, towers
+from train.tasks.backbone import load_backbone, save_backbone, towers, whiten
 from train.tasks.clip import zero_shot
 from train.tasks.heads import build_clip
 from videollm.config import EncoderConfig
 from videollm.encoders.open_clip import OpenClipEncoder
 from videollm.errors import CheckpointError, ConfigError
+from videollm.retrieval.clip import VisionTransformer
 from videollm.retrieval.inputs import normalise
 from videollm.retrieval.model import load
 from videollm.retrieval.world_clip import WorldVisionTransformer
@@ -65,6 +66,22 @@ def test_a_backbone_is_saved_and_loaded_whole(tmp_path: Path):
     for tower, loaded in zip(towers(model), load_backbone(f"local-dir:{tmp_path}"), strict=True):
         assert tower.config == loaded.config
         assert all(torch.equal(p, loaded.state_dict()[n]) for n, p in tower.state_dict().items())
+
+
+def test_whitening_makes_frames_vary_alike_along_all_axes():
+    torch.manual_seed(0)
+    vision = towers(build_clip(tiny.CLIP).eval())[0]
+    assert isinstance(vision, VisionTransformer)
+    frames, mask = torch.randn(300, 1, 3, 32, 32), torch.ones(300, 1, dtype=torch.bool)
+    with torch.no_grad():
+        vision.proj *= torch.logspace(0, -1.5, 16)
+        seen = vision(frames, mask).embed[:, 0]
+        whiten(vision, seen)
+        white = vision(frames, mask).embed[:, 0]
+    spread = torch.linalg.eigvalsh(torch.cov(white.T)).sqrt()
+    before = torch.linalg.eigvalsh(torch.cov(seen.T)).clamp(min=0).sqrt()
+    assert spread[-1] < 1.01 and spread[4] > 10 * before[4] / before[-1]
+    torch.testing.assert_close(white.mean(0), torch.zeros(16), atol=1e-3, rtol=0)
 
 
 def test_a_clip_on_a_tower_that_was_trained_with_the_truth(folder: Path, tmp_path: Path):

@@ -3,9 +3,11 @@
     python train/experiments/prove_retrieval.py --out DIR
 
 Renders the world, trains a tower on what each patch of a frame shows, and a CLIP on the tower's tokens and captions of
-frames. Then the visual side stays as it is: the text tower learns together with the light heads, and each heavy head
-learns with a text tower of its own, which starts from that one (`teachclip` leaves it as it is). Writes DIR/table.md,
-DIR/table.json, DIR/costs.json and DIR/plot.png. Parts that exist are not made again, so a run that was stopped resumes.
+frames, whose embeddings are then whitened. From there on the visual side stays as it is. Temporal heads first learn to
+recognise the first and the last event of a clip, from labels. Then the text tower learns together with the light heads,
+and each heavy head learns with a text tower of its own, which starts from that one (`teachclip` leaves it as it is).
+Writes DIR/table.md, DIR/table.json, DIR/costs.json and DIR/plot.png. Parts that exist are not made again, so a run that
+was stopped resumes.
 """
 
 import argparse
@@ -23,13 +25,16 @@ import torch
 from train import clip, dense, retrieval
 from train.configs.clip import CLIP_WORLD
 from train.configs.dense import WORLD_FRAMES
+from train.configs.recognition import WORLD as RECOGNIZE
 from train.configs.retrieval import WORLD, RetrievalRecipe
+from train.data.labels import write_labels
 from train.data.pair_batches import PairBatches
-from train.data.pairs import write_pairs
-from train.data.world import annotations, clip_pairs, flip_direction, frame_pairs
+from train.data.pairs import read_pairs, write_pairs
+from train.data.world import annotations, clip_pairs, event_labels, flip_direction, frame_pairs
 from train.experiments.costs import timed
 from train.experiments.joint_heads import train_jointly
 from train.experiments.motion import words
+from train.experiments.world_recognition import is_recognised, recognise, recognition_table, whitened
 from train.tasks.backbone import towers
 from train.tasks.retrieval import encode_pairs
 from videollm.encoders.base import TextFeatures
@@ -40,25 +45,35 @@ from videollm.retrieval.model import RetrievalModel, load
 ROOT = Path(__file__).parents[2]
 FRAMES = 8
 TESTS = ("order", "test", "unseen", "style", "perturbed", "long_tail")
-LEARNED = "heads/mean"  # has the text tower that learnt with the light heads
+LEARNED = "heads/transformer"  # has the text tower that learnt with the light temporal heads
 TIE = 1e-5  # cosines that differ by less are equal up to rounding
 
-TOGETHER: dict[str, dict[str, Any]] = {
+# Heads that see a bag of frames, and temporal ones. Each group has a text tower, because bags teach a text no order.
+BAGS: dict[str, dict[str, Any]] = {
     "mean": {"head": "mean"},
     "max": {"head": "max"},
     "attentive": {"head": "attentive", "temporal": "mean"},
+}
+TEMPORAL: dict[str, dict[str, Any]] = {
     "lstm": {"head": "lstm"},
     "transformer": {"head": "transformer"},
     "tcn": {"head": "tcn"},
     "xclip": {"head": "xclip"},
 }
 ALONE: dict[str, dict[str, Any]] = {
-    "teachclip": {"head": "attentive", "teachers": "xclip", "text": "freeze", "false_captions": False, "epochs": 3},
-    "stan": {"head": "stan", "data": "half", "epochs": 4},
-    "stan_conv": {"head": "stan", "across": "conv3d", "data": "half", "epochs": 4},
+    "teachclip": {"head": "attentive", "teachers": "xclip", "text": "freeze", "false_captions": False},
+    "stan": {"head": "stan", "data": "half", "epochs": 2},
+    "stan_conv": {"head": "stan", "across": "conv3d", "data": "half", "epochs": 2},
     "mug": {"head": "mug", "data": "half", "epochs": 1},
     "tight": {"head": "tight", "batch_size": 32, "scale": "none", "data": "half", "epochs": 1},
 }
+RECOGNISED = (*TEMPORAL, "teachclip", "stan", "stan_conv", "mug")  # learn labels first
+LABELS_OF_STAN = {"data": "half", "batch_size": 16, "epochs": 3}  # of the heads that read all patches
+ONLY_RECOGNISED: dict[str, tuple[str, dict[str, Any]]] = {  # for comparison: the backbone, and what changes
+    "mean": ("white", {"head": "mean"}),
+    "transformer, not whitened": ("clip", {"head": "transformer", "data": "half", "epochs": 30}),
+}
+WHITENED = 4  # the frames of every fourth clip say how embeddings vary
 CLIPS, TESTED = 20_000, 400  # of training, and of each test split
 
 
@@ -83,14 +98,27 @@ def main(argv: Sequence[str] | None = None) -> None:
             recipe = CLIP_WORLD.changed(tower=str(out / "tower"), layers=2, epochs=1)
             found = clip.train(_recipe(recipe, out, output="clip", data="frames", test="frames_test"))
         (out / "clip/zero_shot.json").write_text(json.dumps(found))
-    if not (out / "heads/xclip/config.json").exists():
-        with timed(out, "together"):
-            train_jointly({name: head_recipe(out, name, "clip", changes) for name, changes in TOGETHER.items()})
+    if not (out / "white/config.json").exists():
+        with timed(out, "white"):
+            some = read_pairs(out / "train.jsonl")[::WHITENED]
+            whitened(out / "clip", out / "white", some, head_recipe(out, "mean", "clip", {}))
+    for name, (backbone, changes) in ONLY_RECOGNISED.items():
+        recognised(out, name, backbone, changes)
+    for name, changes in TEMPORAL.items():
+        recognised(out, name, "white", changes)
+    for group in (BAGS, TEMPORAL):
+        *_, last = group
+        if not (out / "heads" / last / "config.json").exists():
+            with timed(out, f"together with {last}"):
+                train_jointly({name: head_recipe(out, name, "white", changes) for name, changes in group.items()})
     for name in options.heads:
+        if name in RECOGNISED:
+            kept = {k: v for k, v in ALONE[name].items() if k in ("head", "across")}
+            recognised(out, name, LEARNED, kept | (LABELS_OF_STAN if kept["head"] in ("stan", "mug") else {}))
         if not (out / "heads" / name / "config.json").exists():
             with timed(out, name):
                 retrieval.train(head_recipe(out, name, LEARNED, ALONE[name]))
-    report(out, {name: asked(out, name) for name in (*TOGETHER, *options.heads)})
+    report(out, {name: asked(out, name) for name in (*BAGS, *TEMPORAL, *options.heads)})
 
 
 def world(out: Path, scale: float) -> None:
@@ -115,6 +143,19 @@ def pairs(out: Path) -> None:
     clips = clip_pairs(train)
     write_pairs(out / "train.jsonl", clips)
     write_pairs(out / "half.jsonl", clips[: len(clips) // 4 * 2])
+    labels = event_labels(train)
+    write_labels(out / "labels_train.jsonl", labels)
+    write_labels(out / "labels_half.jsonl", labels[: len(labels) // 4 * 2])
+
+
+def recognised(out: Path, name: str, backbone: str, changes: Mapping[str, Any]) -> None:
+    """Trains a head on the labels of clips, where it was not done before."""
+    changes = {"data": "train", **changes}
+    data = f"labels_{changes.pop('data')}"
+    recipe = _recipe(RECOGNIZE, out, output=f"recognised/{name}", data=data, test="")
+    if not is_recognised(Path(recipe.output)):
+        with timed(out, f"recognise/{name}"):
+            recognise(recipe.changed(backbone=f"local-dir:{out / backbone}", **changes), out / "world/test/test")
 
 
 def _recipe(recipe: Any, out: Path, *, output: str, data: str, test: str, **changes: Any) -> Any:
@@ -128,6 +169,8 @@ def head_recipe(out: Path, name: str, backbone: str, changes: Mapping[str, Any])
     recipe = _recipe(WORLD, out, output=f"heads/{name}", data=changes.pop("data", "train"), test="")
     if "teachers" in changes:
         changes["teachers"] = str(out / "heads" / changes["teachers"])
+    if name in RECOGNISED:
+        return recipe.changed(init=str(out / "recognised" / name), **changes)
     return recipe.changed(backbone=f"local-dir:{out / backbone}", **changes)
 
 
@@ -135,7 +178,7 @@ def asked(out: Path, name: str) -> dict[str, Any]:
     """What `ask` finds, from its file where it was asked before."""
     folder = out / "heads" / name
     if not (folder / "proof.json").exists():
-        recipe = head_recipe(out, name, LEARNED, (TOGETHER | ALONE)[name])
+        recipe = head_recipe(out, name, LEARNED, (BAGS | TEMPORAL | ALONE)[name])
         with timed(out, f"questions/{name}"):
             found = ask(load(folder), recipe, out)
         (folder / "proof.json").write_text(json.dumps(found, indent=2))
@@ -235,6 +278,7 @@ def report(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
     for name, found in results.items():
         cells = (f"{found[c]:.2f}" if found[c] <= 1 and "R1" not in c else f"{found[c]:.0f}" for c in COLUMNS)
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += ["", *recognition_table(out / "recognised")]
     (out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     plot(out / "plot.png", results)

@@ -31,6 +31,7 @@ from videollm.retrieval.open_clip_towers import (
 
 LOCAL = "local-dir:"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
+NOISE = 0.02  # of the largest deviation of frame embeddings
 
 
 VisualTower = VisionTransformer | OpenClipVision
@@ -134,6 +135,25 @@ def towers(model: RetrievalModel) -> tuple[VisualTower, TextTower]:
     if model.visual is None or isinstance(model.text, BertText):
         raise ConfigError("this model reads features of another network instead of frames, so it has no CLIP to train")
     return model.visual, model.text
+
+
+@torch.no_grad()
+def whiten(vision: VisionTransformer, embeds: torch.Tensor) -> None:
+    """Makes the embeddings of frames uncorrelated and of equal variance, up to what is noise.
+
+    A contrastive loss leaves most of the variance to what tells apart most pairs, such as colours. Places then vary by
+    a hundredth of that, and a temporal head does not find how they change. The linear map becomes part of `ln_post` and
+    `proj`. Texts no longer match the embeddings, so that the text tower has to be trained again.
+
+    Args:
+        vision: The tower, which is changed.
+        embeds: Embeddings of many frames (N,E), from `vision`.
+    """
+    mean = embeds.mean(0)
+    deviations, axes = torch.linalg.eigh(torch.cov(embeds.T))
+    deviations = deviations.clamp(min=0).sqrt()
+    vision.ln_post.bias -= mean @ torch.linalg.pinv(vision.proj)
+    vision.proj.copy_(vision.proj @ (axes / (deviations + NOISE * deviations.max()) @ axes.T))
 
 
 def save_backbone(folder: Path, vision: VisualTower, text: TextTower, logit_scale: torch.Tensor) -> None:
