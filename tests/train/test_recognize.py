@@ -199,6 +199,8 @@ def test_labels_that_cannot_be_learnt_or_are_not_known_are_refused(folder: Path,
     write_labels(tmp_path / "new.jsonl", [replace(row, labels=("jump", "jump")) for row in rows])
     with pytest.raises(DataError, match="has the label 'jump', which no training video has"):
         RecognitionTask(recipe(folder, tmp_path).changed(eval_data=str(tmp_path / "new.jsonl")))
+    with pytest.raises(ConfigError, match="set batch_size to at most 16"):
+        RecognitionTask(recipe(folder, tmp_path, batch_size=17))
     with pytest.raises(ConfigError, match="'tight' makes no embedding of a video's frames alone"):
         recipe(folder, tmp_path, head="tight")
     with pytest.raises(ConfigError, match="no head 'none'"):

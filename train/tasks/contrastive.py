@@ -20,8 +20,8 @@ from train.configs.contrastive import ContrastiveConfig
 from train.core.gather import gather
 from train.core.gradcache import TensorBatch, average_over_ranks, cached_backward
 from train.core.trainer import TaskTrainer
-from train.data.pairs import CaptionPair, GroupedSampler
-from train.tasks.epochs import EpochTask, RowNumbers
+from train.data.pairs import CaptionPair
+from train.tasks.epochs import EpochTask
 from videollm.encoders.base import FrameFeatures, TextFeatures
 from videollm.retrieval.head import VideoRepr
 from videollm.retrieval.inputs import normalise_for
@@ -130,12 +130,10 @@ class ContrastiveTask(EpochTask):
 
     recipe: ContrastiveConfig
     module: ContrastiveLoss
-    sampler: GroupedSampler
     chunk: int = 0
 
     def __init__(self, recipe: ContrastiveConfig, pairs: Sequence[CaptionPair]):
-        self.recipe, self.epochs = recipe, recipe.dataset.epochs
-        self.rows, self.sampler = RowNumbers(len(pairs)), GroupedSampler([p.group for p in pairs], recipe.seed)
+        super().__init__(recipe, [pair.group for pair in pairs])
 
     def before_step(self, trainer: TaskTrainer) -> None:
         self.module.limit_scale()

@@ -1,5 +1,6 @@
 """Runs over epochs with the optimizers of published retrieval systems, measured after each epoch."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,8 @@ from train.core.optimizers import BertAdam
 from train.core.schedules import lr_multiplier
 from train.core.task import TrainingTask
 from train.core.trainer import TaskTrainer
+from train.data.pairs import GroupedSampler
+from videollm.errors import ConfigError
 
 
 class RowNumbers(Dataset[int]):
@@ -29,14 +32,32 @@ class RowNumbers(Dataset[int]):
 class EpochTask(TrainingTask):
     """A run over epochs.
 
+    Args:
+        recipe: The recipe.
+        names: For each row the name of its group, whose rows follow one another, or "".
+
     Attributes:
         groups: The parameters with their learning rates, for the optimizer.
+
+    Raises:
+        ConfigError: If the rows do not fill a batch.
     """
 
     recipe: EpochRecipe
+    sampler: GroupedSampler
     groups: list[dict[str, Any]]
 
     has_own_optimizer = True
+
+    def __init__(self, recipe: EpochRecipe, names: Sequence[str]):
+        dataset = recipe.dataset
+        if len(names) < dataset.batch_size:
+            raise ConfigError(
+                f"{dataset.data} has {len(names)} rows, and batch_size is {dataset.batch_size}; incomplete batches are "
+                f"left out, so set batch_size to at most {len(names)}"
+            )
+        self.recipe, self.epochs = recipe, dataset.epochs
+        self.rows, self.sampler = RowNumbers(len(names)), GroupedSampler(names, recipe.seed)
 
     def score(self) -> dict[str, float]:
         """Returns measures on `eval_data`, or an empty dict if the recipe has none."""

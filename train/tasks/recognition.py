@@ -12,11 +12,10 @@ from train.core.gradcache import TensorBatch
 from train.core.report import card
 from train.core.trainer import TaskTrainer
 from train.data.labels import LabelBatches, LabelledVideo, classes_of, read_labels
-from train.data.pairs import GroupedSampler
 from train.tasks.adapters import merge_lora
 from train.tasks.backbone import towers
 from train.tasks.contrastive import frame_features
-from train.tasks.epochs import EpochTask, RowNumbers
+from train.tasks.epochs import EpochTask
 from train.tasks.heads import build_retrieval_model
 from train.tasks.retrieval import parameter_groups, set_trained
 from videollm.errors import DataError
@@ -48,11 +47,11 @@ class RecognitionTask(EpochTask):
     module: RecognitionLoss
 
     def __init__(self, recipe: RecognitionRecipe):
-        self.recipe, self.epochs = recipe, recipe.dataset.epochs
-        model = build_retrieval_model(recipe.retrieval)
-        set_trained(model, recipe.retrieval)
         dataset, videos = recipe.dataset, Path(recipe.dataset.videos) if recipe.dataset.videos else None
         rows = read_labels(Path(dataset.data), videos)
+        super().__init__(recipe, [""] * len(rows))
+        model = build_retrieval_model(recipe.retrieval)
+        set_trained(model, recipe.retrieval)
         classes = classes_of(rows)
         if few := [names for names in classes if len(names) < 2]:
             raise DataError(f"{dataset.data}: all rows have the label {''.join(few[0])!r}; give two classes or more")
@@ -61,7 +60,6 @@ class RecognitionTask(EpochTask):
             *parameter_groups(model, recipe.retrieval),
             {"params": list(self.module.recogniser.classifier.parameters()), "lr": recipe.optimizer.learning_rate},
         ]
-        self.rows, self.sampler = RowNumbers(len(rows)), GroupedSampler([""] * len(rows), recipe.seed)
         self.collate = self._batches(rows, 1)
         self.tested = None
         if dataset.eval_data:
