@@ -33,6 +33,7 @@ from videollm.inference.vllm import VLLMEngine
 from videollm.models.processor import Message
 from videollm.presets import DEBUG
 from videollm.retrieval import model as heads
+from videollm.retrieval.recogniser import Recogniser
 
 SAMPLE = str(Path(__file__).parents[1] / "scripts/samples/sample.mp4")
 SHORT = GenerationConfig(max_new_tokens=8)
@@ -183,6 +184,14 @@ def test_index_search_rerank_and_questions_to_an_index(capsys: pytest.CaptureFix
         found = [result(capsys, *search, device="cuda") for search in searches]
     expected = [result(capsys, *search, device="cpu") for search in searches]
     assert all(map(same, found, expected))
+
+
+def test_a_recogniser_names_its_classes(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    Recogniser(retrieval_model("mean"), (("cup", "cat"), ("rest", "move")), 0).save(tmp_path, "")
+    with fake_cuda() as operations:
+        found = result(capsys, "classify", SAMPLE, "--model", tmp_path, device="cuda")
+        assert operations.count > 0
+    assert same(found, result(capsys, "classify", SAMPLE, "--model", tmp_path, device="cpu"))
 
 
 def test_summarize_and_features(capsys: pytest.CaptureFixture[str], tmp_path: Path):

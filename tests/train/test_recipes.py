@@ -14,6 +14,7 @@ from train.configs.base import Recipe, leaves
 from train.configs.clip import CLIPS
 from train.configs.decoding import DECODING
 from train.configs.dense import DENSE
+from train.configs.recognition import RECOGNITION
 from train.configs.retrieval import RETRIEVAL
 from train.configs.rl import RL
 from train.configs.stage1 import STAGE1
@@ -29,7 +30,7 @@ from videollm.models.temporal import build_temporal
 ROOT = Path(__file__).parents[2]
 FAMILIES: dict[str, Mapping[str, Recipe]] = {
     "stage1": STAGE1, "stage2": STAGE2, "decoding": DECODING, "dense": DENSE, "clip": CLIPS, "retrieval": RETRIEVAL,
-    "rl": RL,
+    "recognize": RECOGNITION, "rl": RL,
 }  # fmt: skip
 STAGES = {**STAGE1, **STAGE2, **DECODING, **DENSE}
 
