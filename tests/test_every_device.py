@@ -187,7 +187,7 @@ def test_index_search_rerank_and_questions_to_an_index(capsys: pytest.CaptureFix
 
 
 def test_a_recogniser_names_its_classes(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    Recogniser(retrieval_model("mean"), (("cup", "cat"), ("rest", "move")), 0).save(tmp_path, "")
+    Recogniser(retrieval_model("mean"), (("cup", "cat"), ("rest", "move")), 0, 4).save(tmp_path, "")
     with fake_cuda() as operations:
         found = result(capsys, "classify", SAMPLE, "--model", tmp_path, device="cuda")
         assert operations.count > 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.train import tiny
+from tests.train import processes, tiny
 from train import recognize, retrieval
 from train.configs.recognition import RECOGNITION, RecognitionRecipe
 from train.data.frames import frame_store
@@ -21,7 +21,7 @@ from train.tasks.backbone import load_backbone, save_backbone, towers, whiten
 from train.tasks.heads import build_retrieval_model
 from train.tasks.recognition import RecognitionTask, accuracy
 from videollm.cli.main import main as videollm
-from videollm.errors import CheckpointError, ConfigError, DataError
+from videollm.errors import CheckpointError, ConfigError, DataError, VideoError
 from videollm.retrieval import model as directory
 from videollm.retrieval.inputs import normalise
 from videollm.retrieval.recogniser import CLASSIFIER_FILE, Recogniser, views_of
@@ -98,9 +98,22 @@ def test_saved_and_loaded_it_gives_the_same_logits_and_the_command_prints_its_cl
     assert videollm(["classify", str(clip), "--model", str(tmp_path / "model"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["labels"]
     assert [row["label"] for row in told if row["of"] == 1] == [f.label for f in first]
+    part = ["--start", "1.5", "--end", "3"]
+    assert videollm(["classify", str(clip), "--model", str(tmp_path / "model"), "--json", *part]) == 0
+    of_part = {row["label"]: row["prob"] for row in json.loads(capsys.readouterr().out)["labels"] if row["of"] == 1}
+    assert of_part == pytest.approx(
+        {f.label: f.prob for f in loaded.classify(clip, start_s=1.5, end_s=3.0)[0]}, abs=1e-3
+    )
+    assert of_part != pytest.approx({f.label: f.prob for f in first}, abs=2e-3)
+    assert videollm(["classify", str(clip), "--model", str(tmp_path / "model"), "--frames", "4"]) == 2
+    assert "samples frames as in its training" in capsys.readouterr().err
     assert videollm(["classify", str(clip), "--model", "debug"]) == 2
     assert "no classes of its own; give at least two labels" in capsys.readouterr().err
 
+    directory.save(made.model, tmp_path / "model", "")  # the classes are those of other weights
+    with pytest.raises(CheckpointError, match=r"has no classes\.json"):
+        Recogniser.load(tmp_path / "model")
+    made.save(tmp_path / "model", "")
     save_file({"weight": torch.zeros(3, 3)}, tmp_path / "model" / CLASSIFIER_FILE)
     with pytest.raises(CheckpointError, match="does not fit the classes"):
         Recogniser.load(tmp_path / "model")
@@ -131,6 +144,45 @@ def test_a_view_without_frames_counts_for_nothing(folder: Path, tmp_path: Path):
     one, two = (LabelBatches(rows, few, towers(model)[0], 0, task.module.recogniser.classes, v) for v in (1, 2))
     assert int(np.isfinite(two.frames.times_s[0]).sum()) == 1
     assert accuracy(task.module, one) == accuracy(task.module, two)
+
+
+def test_the_official_form_of_xclip_gets_its_padding(folder: Path, tmp_path: Path):
+    asked = recipe(folder, tmp_path, head="xclip", official_compat=True, fps=1.0)
+    task = RecognitionTask(asked)
+    clip = folder / "world/order/clips/order-000002.mp4"
+    batch = task.collate([2])["batch"]
+    assert int(batch["mask"].sum()) == 3  # of four
+    with torch.no_grad():
+        probs = task.module.eval().logits(batch)[0].softmax(1)[0]
+    named = {f.label: f.prob for f in task.module.recogniser.classify(clip)[0]}
+    assert [named[c] for c in task.module.recogniser.classes[0]] == pytest.approx(probs.tolist(), abs=0.02)
+
+
+def test_other_frames_than_those_of_the_head_it_starts_from(folder: Path, tmp_path: Path):
+    RecognitionTask(recipe(folder, tmp_path, head="transformer")).module.recogniser.save(tmp_path / "model", "")
+    again = recipe(folder, tmp_path / "again", backbone="", init=str(tmp_path / "model"), max_frames=2)
+    recognize.train(again)
+    assert Recogniser.load(tmp_path / "again").frames == 2
+    assert "- head transformer" in (tmp_path / "again/card.md").read_text()
+
+
+def two_ranks(folder: str, output: str) -> None:
+    recognize.train(recipe(Path(folder), Path(output), head="xclip", epochs=2, evaluate_every=0))
+
+
+def test_two_ranks_learn_although_no_loss_reads_the_temperature(folder: Path, tmp_path: Path):
+    processes.run(two_ranks, str(folder), str(tmp_path / "two"), ranks=2, log=tmp_path / "two.log")
+    assert Recogniser.load(tmp_path / "two").frames == 4
+
+
+def test_what_was_begun_of_a_cache_is_removed_if_a_video_cannot_be_read(folder: Path, tmp_path: Path):
+    rows = read_labels(folder / "labels.jsonl")
+    (tmp_path / "bad.mp4").write_bytes(b"not a video")
+    bad = replace(rows[0], part=VideoInterval(tmp_path / "bad.mp4"))
+    write_labels(tmp_path / "bad.jsonl", [*rows, bad])
+    with pytest.raises(VideoError, match=r"bad\.mp4"):
+        RecognitionTask(recipe(folder, tmp_path, data=str(tmp_path / "bad.jsonl"), cache=str(tmp_path / "cache")))
+    assert [*(tmp_path / "cache").iterdir()] == []
 
 
 def test_retrieval_starts_from_it_with_its_own_temperature(folder: Path, tmp_path: Path):
@@ -178,7 +230,10 @@ def test_kinetics_something_and_tables_are_read(tmp_path: Path, capsys: pytest.C
     ("rows", "says"),
     [
         ([{"video": "a.mp4"}], "row 1: has 'video'; it needs video and label"),
-        ([{"video": "a.mp4", "label": []}], "row 1: has 'video', 'label'; it needs"),
+        ([{"video": "a.mp4", "label": []}], r"row 1: label is \[\]; give a text"),
+        ([{"video": "a.mp4", "label": ["x", ""]}], r"row 1: label is \['x', ''\]; give a text"),
+        ([{"video": "a.mp4", "label": "x", "more": 1}], "a label with a comma in it has to be quoted"),
+        ([{"video": "a.mp4", "label": "x", "start": 3, "end": 2}], "row 1: end is 2; it must be above start, 3"),
         ([{"video": "a.mp4", "label": "x", "start": "soon"}], "start is 'soon'"),
         ([{"video": "a.mp4", "label": ["x", "y"]}, {"video": "a.mp4", "label": "x"}], "rows have 1 or 2 labels"),
         ([], "names no video"),
@@ -199,6 +254,12 @@ def test_labels_that_cannot_be_learnt_or_are_not_known_are_refused(folder: Path,
     write_labels(tmp_path / "new.jsonl", [replace(row, labels=("jump", "jump")) for row in rows])
     with pytest.raises(DataError, match="has the label 'jump', which no training video has"):
         RecognitionTask(recipe(folder, tmp_path).changed(eval_data=str(tmp_path / "new.jsonl")))
+    write_labels(tmp_path / "one.jsonl", [replace(row, labels=row.labels[:1]) for row in rows])
+    with pytest.raises(DataError, match="has 1 labels, and the training videos have 2"):
+        RecognitionTask(recipe(folder, tmp_path).changed(eval_data=str(tmp_path / "one.jsonl")))
+    directory.save(build_retrieval_model(tiny.recipe(folder, head="tight")), tmp_path / "tight", "")
+    with pytest.raises(ConfigError, match="'tight' makes no embedding of a video's frames alone"):
+        RecognitionTask(recipe(folder, tmp_path, backbone="", init=str(tmp_path / "tight")))
     with pytest.raises(ConfigError, match="set batch_size to at most 16"):
         RecognitionTask(recipe(folder, tmp_path, batch_size=17))
     with pytest.raises(ConfigError, match="'tight' makes no embedding of a video's frames alone"):

@@ -12,6 +12,7 @@ from train.configs.retrieval import (
     RetrievalOptimizerConfig,
     RetrievalRecipe,
 )
+from videollm.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +41,7 @@ class RecognitionRecipe(EpochRecipe):
     def problems(self) -> Iterator[tuple[bool, str]]:
         yield from super().problems()
         yield self.dataset.views < 1, f"views is {self.dataset.views}; it must be at least 1"
-        yield (
-            self.network.head in ("tight", "videoclip"),
-            f"head {self.network.head!r} makes no embedding of a video's frames alone; choose another head",
-        )
+        refuse_without_embedding(self.network.head)
         _ = self.retrieval  # raises for what no retrieval head allows
 
     @property
@@ -55,6 +53,12 @@ class RecognitionRecipe(EpochRecipe):
             optimizer=self.optimizer,
             network=RetrievalNetworkConfig(**asdict(self.network), text="freeze"),
         ).changed(max_frames=self.dataset.max_frames)
+
+
+def refuse_without_embedding(head: str) -> None:
+    """Raises ConfigError for heads whose embedding of a video does not come from their temporal module."""
+    if head in ("tight", "videoclip"):
+        raise ConfigError(f"head {head!r} makes no embedding of a video's frames alone; choose another head")
 
 
 # STAN was evaluated on Kinetics-400 and Something-Something V2 (Liu et al. 2023), but no settings were published for

@@ -11,6 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 from train.configs.base import Recipe
+from train.configs.recognition import RecognitionRecipe
 from train.configs.stage1 import AlignmentRecipe
 from train.configs.stage2 import HubRecipe, TuningRecipe
 from train.configs.stages import StageRecipe, VideoLLMParallelism
@@ -51,8 +52,8 @@ def training_arguments(recipe: Recipe, epochs: float = 1) -> TrainingArguments:
         disable_tqdm=not sys.stderr.isatty(),
         seed=recipe.seed,
         deepspeed=deepspeed_config(recipe),
-        # Each loss of stage 1 uses only some of the heads.
-        ddp_find_unused_parameters=isinstance(recipe, AlignmentRecipe),
+        # Each loss of stage 1 uses only some of the heads, and recognition nothing that compares with texts.
+        ddp_find_unused_parameters=isinstance(recipe, AlignmentRecipe | RecognitionRecipe),
         **stage,
     )
 

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,24 +81,34 @@ def _fill(
     resize: Callable[[torch.Tensor, int], torch.Tensor],
     threads: int,
 ) -> None:
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    unfinished.mkdir(parents=True)
     shape = (len(parts), max_frames, 3, size, size)
-    pixels = np.lib.format.open_memmap(unfinished / FRAMES_FILE, "w+", np.uint8, shape)
     times = np.full(shape[:2], np.nan)
+    with written_whole(folder) as unfinished, ThreadPoolExecutor(threads) as pool:
+        pixels = np.lib.format.open_memmap(unfinished / FRAMES_FILE, "w+", np.uint8, shape)
 
-    def read(row: int) -> None:
-        part = parts[row]
-        frames = decode(part.video, replace(sampling, start_s=part.start, end_s=part.end), short_side=size)
-        images = resize(frames.pixels, size).round().to(torch.uint8)
-        pixels[row, : len(frames)], times[row, : len(frames)] = images.numpy(), frames.times_s.numpy()
+        def read(row: int) -> None:
+            part = parts[row]
+            frames = decode(part.video, replace(sampling, start_s=part.start, end_s=part.end), short_side=size)
+            images = resize(frames.pixels, size).round().to(torch.uint8)
+            pixels[row, : len(frames)], times[row, : len(frames)] = images.numpy(), frames.times_s.numpy()
 
-    with ThreadPoolExecutor(threads) as pool:
         for _ in tqdm(pool.map(read, range(len(parts))), "decoding", len(parts), disable=None):
             pass
-    pixels.flush()
-    np.save(unfinished / TIMES_FILE, times)
-    if folder.exists():  # another process has made the same meanwhile
-        shutil.rmtree(unfinished)
-    else:
-        unfinished.rename(folder)
+        pixels.flush()
+        np.save(unfinished / TIMES_FILE, times)
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """Yields a folder that gets the name `folder` once all is written.
+
+    It is removed where that fails, or where another process has made the same meanwhile.
+    """
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        if not folder.exists():
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -20,7 +20,7 @@ from train.core.gradcache import TensorBatch
 from train.data.frames import frame_store
 from train.data.pairs import VideoInterval, interval, table_rows
 from train.data.tower_features import TowerFeatureStore, feature_store
-from videollm.datasets.annotation_file import AnnotationFile, BrokenRows
+from videollm.datasets.annotation_file import AnnotationFile, ClipReader
 from videollm.datasets.kinetics import Kinetics
 from videollm.datasets.something import SomethingSomething
 from videollm.errors import DataError
@@ -43,43 +43,56 @@ class LabelledVideo:
 def read_labels(path: Path, videos: Path | None = None) -> list[LabelledVideo]:
     """Returns the labelled videos of a file.
 
-    Of a published data set, rows whose video is not there are left out and counted on the standard error stream,
-    because parts of these collections are no longer available.
+    Of a published data set, rows that cannot be read and rows whose video is not there are left out and counted on the
+    standard error stream, because parts of these collections are no longer available.
 
     Args:
         path: The file.
         videos: The folder of the videos; None: that of the file.
 
     Raises:
-        DataError: If a row cannot be read, labels differ in number, or no row is left.
+        DataError: If a row of a table cannot be read, labels differ in number, or no row is left.
     """
     folder = videos or path.parent
-    file = AnnotationFile(path, folder, BrokenRows(strict=True)) if path.is_file() else None
+    file = AnnotationFile(path, folder) if path.is_file() else None
     reader = next((r for r in (Kinetics(), SomethingSomething()) if file and r.recognises(file)), None)
     if file is None or reader is None:
         rows = [_labelled(path, folder, i, row) for i, row in table_rows(path, "labelled")]
     else:
-        clips = list(reader.clips(file))
-        rows = [LabelledVideo(VideoInterval(c.video), (c.action,)) for c in clips if c.action and c.video.is_file()]  # pyright: ignore
-        if missing := len(clips) - len(rows):
-            print(f"{path}: {missing} of {len(clips)} videos are not in {folder}; they are left out", file=sys.stderr)
+        rows = _published(reader, file)
     if not rows:
-        raise DataError(f"{path} names no video that is in {folder}; give the folder of the videos (videos)")
+        raise DataError(f"{path} names no video that is in {folder}; give rows, and the folder of the videos (videos)")
     if len(counts := {len(row.labels) for row in rows}) > 1:
         raise DataError(f"{path}: rows have {' or '.join(map(str, sorted(counts)))} labels; give all rows equally many")
     return rows
 
 
+def _published(reader: ClipReader, file: AnnotationFile) -> list[LabelledVideo]:
+    clips = list(reader.clips(file))
+    there = [(clip.video, clip.action) for clip in clips if clip.video and clip.video.is_file()]
+    rows = [LabelledVideo(VideoInterval(video), (action,)) for video, action in there if action]
+    for reason, count in file.broken.reasons.items():
+        print(f"{file.path}: {count} rows are left out: {reason}", file=sys.stderr)
+    if missing := len(clips) - len(rows):
+        print(
+            f"{file.path}: {missing} of {len(clips)} videos are not in {file.videos}; they are left out",
+            file=sys.stderr,
+        )
+    return rows
+
+
 def _labelled(path: Path, folder: Path, number: int, row: Mapping[str, Any]) -> LabelledVideo:
     video, label = row.get("video"), row.get("label")
-    labels = [x.strip() for x in (label if isinstance(label, list) else [label]) if isinstance(x, str) and x.strip()]
-    if not isinstance(video, str) or not labels or row.keys() - FIELDS:
+    if not isinstance(video, str) or not video or "label" not in row or row.keys() - FIELDS:
         raise DataError(
             f"{path}, row {number}: has {', '.join(map(repr, row))}; it needs video and label, and may have start and "
-            "end; label is a text or a list of texts"
+            "end; a label with a comma in it has to be quoted"
         )
+    labels = label if isinstance(label, list) else [label]
+    if not labels or not all(isinstance(name, str) and name.strip() for name in labels):
+        raise DataError(f"{path}, row {number}: label is {label!r}; give a text, or in JSON Lines a list of texts")
     part = interval(path, number, row)
-    return LabelledVideo(VideoInterval(folder / video, part.start, part.end), tuple(labels))
+    return LabelledVideo(VideoInterval(folder / video, part.start, part.end), tuple(name.strip() for name in labels))
 
 
 def write_labels(path: Path, rows: Sequence[LabelledVideo]) -> None:
@@ -123,7 +136,11 @@ class LabelBatches:
         self.views, dataset = views, recipe.dataset
         numbers = [{name: i for i, name in enumerate(names)} for names in classes]
         for row in rows:
-            if unknown := [x for x, known in zip(row.labels, numbers, strict=False) if x not in known]:
+            if len(row.labels) != len(classes):
+                raise DataError(
+                    f"{row.part.video} has {len(row.labels)} labels, and the training videos have {len(classes)}"
+                )
+            if unknown := [x for x, known in zip(row.labels, numbers, strict=True) if x not in known]:
                 raise DataError(f"{row.part.video} has the label {unknown[0]!r}, which no training video has")
         self.classes = torch.tensor([[n[x] for x, n in zip(r.labels, numbers, strict=True)] for r in rows])
         self.frames = frame_store(

@@ -101,8 +101,10 @@ def _pair(path: Path, number: int, row: Mapping[str, Any]) -> CaptionPair:
 
 
 def interval(path: Path, number: int, row: Mapping[str, Any]) -> VideoInterval:
-    """Returns the video of a row, relative to the file, and its `start` and `end`."""
+    """Returns the video of a row, relative to the file, and its `start` and `end`. Raises DataError for wrong times."""
     start, end = (_seconds(path, number, name, row.get(name)) for name in ("start", "end"))
+    if end is not None and end <= (start or 0):
+        raise DataError(f"{path}, row {number}: end is {end:g}; it must be above start, {start or 0:g}")
     return VideoInterval(path.parent / row["video"], start, end)
 
 

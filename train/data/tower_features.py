@@ -4,8 +4,6 @@ Shapes: V videos, T frames, K hidden layers, P patches, D tower width, E embeddi
 """
 
 import hashlib
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.data.frames import FrameStore
+from train.data.frames import FrameStore, written_whole
 from videollm.retrieval.clip import VisionConfig, VisionTransformer
 from videollm.retrieval.inputs import normalise_for
 from videollm.retrieval.open_clip_towers import OpenClipVision
@@ -54,28 +52,22 @@ def feature_store(
 
 
 def _fill(folder: Path, frames: FrameStore, tower: VisionTransformer | OpenClipVision, layers: int) -> None:
-    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    unfinished.mkdir(parents=True)
     config, (videos, length) = tower.config, frames.pixels.shape[:2]
-    open_memmap = np.lib.format.open_memmap
-    embed = open_memmap(unfinished / _EMBED_FILE, "w+", np.float32, (videos, length, config.embed_dim))
     patches, width = (1 + config.grid**2, config.width) if isinstance(config, VisionConfig) else (1, 0)
-    shape = (videos, length, layers, patches, width)
-    tokens = open_memmap(unfinished / _TOKENS_FILE, "w+", np.int16, shape)
     device = next(tower.parameters()).device
     step = max(1, _FRAMES_AT_ONCE // length)
     tower.eval()  # it is frozen, and some towers of open_clip drop layers at random while training
-    for start in tqdm(range(0, videos, step), "encoding", disable=None):
-        rows = slice(start, start + step)
-        pixels = torch.from_numpy(frames.pixels[rows].copy()).to(device)
-        mask = torch.from_numpy(np.isfinite(frames.times_s[rows])).to(device)
-        found = tower(normalise_for(tower, pixels), mask, layers)
-        embed[rows] = (found.embed * mask[..., None]).cpu().numpy()
-        kept = (found.tokens * mask[..., None, None, None]).to(torch.bfloat16)
-        tokens[rows] = kept.view(torch.int16).cpu().numpy()
-    embed.flush()
-    tokens.flush()
-    if folder.exists():  # another process has made the same meanwhile
-        shutil.rmtree(unfinished)
-    else:
-        unfinished.rename(folder)
+    with written_whole(folder) as unfinished:
+        open_memmap = np.lib.format.open_memmap
+        embed = open_memmap(unfinished / _EMBED_FILE, "w+", np.float32, (videos, length, config.embed_dim))
+        tokens = open_memmap(unfinished / _TOKENS_FILE, "w+", np.int16, (videos, length, layers, patches, width))
+        for start in tqdm(range(0, videos, step), "encoding", disable=None):
+            rows = slice(start, start + step)
+            pixels = torch.from_numpy(frames.pixels[rows].copy()).to(device)
+            mask = torch.from_numpy(np.isfinite(frames.times_s[rows])).to(device)
+            found = tower(normalise_for(tower, pixels), mask, layers)
+            embed[rows] = (found.embed * mask[..., None]).cpu().numpy()
+            kept = (found.tokens * mask[..., None, None, None]).to(torch.bfloat16)
+            tokens[rows] = kept.view(torch.int16).cpu().numpy()
+        embed.flush()
+        tokens.flush()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from torch import nn
 
-from train.configs.recognition import RecognitionRecipe
+from train.configs.recognition import RecognitionRecipe, refuse_without_embedding
 from train.core.gradcache import TensorBatch
 from train.core.report import card
 from train.core.trainer import TaskTrainer
@@ -51,11 +51,12 @@ class RecognitionTask(EpochTask):
         rows = read_labels(Path(dataset.data), videos)
         super().__init__(recipe, [""] * len(rows))
         model = build_retrieval_model(recipe.retrieval)
+        refuse_without_embedding(model.config.head.kind)  # a model of `init` may have another head than the recipe
         set_trained(model, recipe.retrieval)
         classes = classes_of(rows)
         if few := [names for names in classes if len(names) < 2]:
             raise DataError(f"{dataset.data}: all rows have the label {''.join(few[0])!r}; give two classes or more")
-        self.module = RecognitionLoss(Recogniser(model, classes, dataset.fps))
+        self.module = RecognitionLoss(Recogniser(model, classes, dataset.fps, dataset.max_frames))
         self.groups = [
             *parameter_groups(model, recipe.retrieval),
             {"params": list(self.module.recogniser.classifier.parameters()), "lr": recipe.optimizer.learning_rate},
@@ -84,7 +85,7 @@ class RecognitionTask(EpochTask):
     def write(self, found: dict[str, float]) -> None:
         recogniser = self.module.recogniser
         lines = [
-            f"head {self.recipe.network.head}",
+            f"head {recogniser.model.config.head.kind}",
             f"classes: {' and '.join(str(len(c)) for c in recogniser.classes)}",
         ]
         recogniser.save(Path(self.recipe.output), card(self.recipe, "train/recognize.py", found, self.log, lines))
@@ -93,9 +94,11 @@ class RecognitionTask(EpochTask):
 
 def accuracy(module: RecognitionLoss, batches: LabelBatches) -> dict[str, float]:
     """Returns `top1` and `top5`, the shares of labels whose class is the most probable one, or among the five most
-    probable ones. Of several labels also `all`, the share of videos all of whose labels are the most probable ones."""
+    probable ones (not where all labels have at most five classes). Of several labels also `all`, the share of videos
+    all of whose labels are the most probable ones."""
     found = ranks(module, batches)
-    measures = {f"top{k}": float((found < k).float().mean()) for k in (1, 5)}
+    kinds = (1, 5) if max(map(len, module.recogniser.classes)) > 5 else (1,)
+    measures = {f"top{k}": float((found < k).float().mean()) for k in kinds}
     return measures | ({"all": float((found == 0).all(1).float().mean())} if found.shape[1] > 1 else {})
 
 
@@ -121,5 +124,6 @@ def _ranks(module: RecognitionLoss, batches: LabelBatches, rows: list[int]) -> t
     found = []
     for views, right in zip(zip(*probs, strict=True), batches.classes[rows].unbind(1), strict=True):
         total = torch.stack(views).sum(0)
-        found.append((~(total < total.gather(1, right[:, None]))).sum(1) - 1)  # NaN is not right
+        rank = (~(total < total.gather(1, right[:, None]))).sum(1) - 1
+        found.append(rank.masked_fill(total.isnan().any(1), total.shape[1]))
     return torch.stack(found, 1)

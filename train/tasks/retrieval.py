@@ -89,7 +89,7 @@ class RetrievalTask(ContrastiveTask):
         return super().finish(trainer)
 
     def write(self, found: dict[str, float]) -> None:
-        text = card(self.recipe, "train/retrieval.py", found, self.log, [f"head {self.recipe.network.head}"])
+        text = card(self.recipe, "train/retrieval.py", found, self.log, [f"head {self.model.config.head.kind}"])
         directory.save(self.model, Path(self.recipe.output), text)
 
 

@@ -95,7 +95,10 @@ def _recognise(options: Options) -> None:
             f"model {options.model} has no classes of its own; give at least two labels (--labels cat,dog), or a "
             "directory that train/recognize.py wrote (--model DIR)"
         )
-    found = Recogniser.load(Path(options.model), options.device).classify(options.video)
+    if options.frames is not None or options.fps is not None:
+        raise ConfigError("--frames and --fps do not apply: a recogniser samples frames as in its training; omit them")
+    part = {"start_s": options.start_s, "end_s": options.end_s, "decoder": options.decoder or "pyav"}
+    found = Recogniser.load(Path(options.model), options.device).classify(options.video, **part)
     rows = [{"label": f.label, "prob": f.prob, "of": k} for k, label in enumerate(found, 1) for f in label]
     lines = [f"{100 * f.prob:5.1f}%  {f.label}" for label in found for f in label[:SHOWN_CLASSES]]
     print_result(options, {"labels": rows}, "\n".join(lines))

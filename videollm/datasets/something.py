@@ -23,5 +23,6 @@ class SomethingSomething(ClipReader):
             with file.broken.row(where):
                 name = str(row["id"])
                 note = Note(kind="label", text=row["label"].strip())
-                action = row["template"].translate(_BRACKETS).strip()
+                if not (action := row["template"].translate(_BRACKETS).strip()):
+                    raise ValueError("the template is empty")
                 yield Clip(id=name, video=file.video(name), source=self.name, notes=(note,), action=action)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "card.md"
+CLASSES_FILE, CLASSIFIER_FILE = "classes.json", "classifier.safetensors"  # of `videollm.retrieval.recogniser`
 FORMAT = "retrieval"
 LOCAL = "local-dir:"  # what the `pretrained` of an encoder begins with if a directory follows
 

@@ -21,7 +21,14 @@ from videollm.retrieval.clip import (
     VisionConfig,
     VisionTransformer,
 )
-from videollm.retrieval.files import CARD_FILE, CONFIG_FILE, FORMAT, WEIGHTS_FILE
+from videollm.retrieval.files import (
+    CARD_FILE,
+    CLASSES_FILE,
+    CLASSIFIER_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    WEIGHTS_FILE,
+)
 from videollm.retrieval.head import RetrievalHead, VideoRepr
 from videollm.retrieval.heads.lstm import LSTM
 from videollm.retrieval.heads.mug import MugSTAN
@@ -257,9 +264,11 @@ def save(model: RetrievalModel, folder: Path, card: str) -> None:
     """Writes a model to a folder: config.json, model.safetensors and card.md, and the tokenizer of a text tower of
     open_clip.
 
-    Parameters that the head shares with the tower are written once.
+    Parameters that the head shares with the tower are written once. What a recogniser wrote there before is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (CLASSES_FILE, CLASSIFIER_FILE):
+        (folder / name).unlink(missing_ok=True)
     config = asdict(model.config)
     if isinstance(model.text, OpenClipText):
         model.text.save_tokenizer(folder / TOKENIZER)
