@@ -175,13 +175,29 @@ def test_two_ranks_learn_although_no_loss_reads_the_temperature(folder: Path, tm
     assert Recogniser.load(tmp_path / "two").frames == 4
 
 
-def test_what_was_begun_of_a_cache_is_removed_if_a_video_cannot_be_read(folder: Path, tmp_path: Path):
+def test_one_damaged_video_is_left_out_and_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     rows = read_labels(folder / "labels.jsonl")
     (tmp_path / "bad.mp4").write_bytes(b"not a video")
     bad = replace(rows[0], part=VideoInterval(tmp_path / "bad.mp4"))
-    write_labels(tmp_path / "bad.jsonl", [*rows, bad])
+    write_labels(tmp_path / "bad.jsonl", [bad, *rows])
+    learn = {"visual": "freeze", "cache": str(tmp_path / "cache")}
+    files = {name: str(tmp_path / "bad.jsonl") for name in ("data", "eval_data")}
+    task = RecognitionTask(recipe(folder, tmp_path, **learn, **files))
+    told = capsys.readouterr().err
+    assert "bad.mp4" in told and "1 of 17 videos cannot be read; they are left out" in told
+    whole = RecognitionTask(recipe(folder, tmp_path, **learn))
+    assert len(task.rows) == len(whole.rows) == 16
+    assert torch.equal(task.collate([0, 5])["batch"]["embed"], whole.collate([0, 5])["batch"]["embed"])
+    assert torch.equal(task.collate.classes, whole.collate.classes)
+    write_labels(tmp_path / "none.jsonl", [bad, replace(bad, labels=("x", "y"))])
+    with pytest.raises(DataError, match=r"none of 2 videos can be read, such as .*bad\.mp4"):
+        RecognitionTask(recipe(folder, tmp_path, data=str(tmp_path / "none.jsonl"), cache=str(tmp_path / "cache")))
+
+
+def test_what_was_begun_of_a_cache_is_removed_if_a_video_cannot_be_read(tmp_path: Path):
+    (tmp_path / "bad.mp4").write_bytes(b"not a video")
     with pytest.raises(VideoError, match=r"bad\.mp4"):
-        RecognitionTask(recipe(folder, tmp_path, data=str(tmp_path / "bad.jsonl"), cache=str(tmp_path / "cache")))
+        frame_store([VideoInterval(tmp_path / "bad.mp4")], fps=None, max_frames=2, size=8, cache=tmp_path / "cache")
     assert [*(tmp_path / "cache").iterdir()] == []
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from train.data.pairs import VideoInterval
 from videollm.config import SamplingConfig
 from videollm.encoders.images import RESIZE
+from videollm.errors import VideoError
 from videollm.video.decoding import decode
 
 FRAMES_FILE, TIMES_FILE = "frames.npy", "times.npy"
@@ -49,13 +51,14 @@ def frame_store(
     cache: Path,
     resize: str = "shortest",
     threads: int = 2,
+    strict: bool = True,
 ) -> FrameStore:
     """Decode the frames of many parts, or read them from `cache` where the same request was made before.
 
     A part gives `fps` frames a second, spread evenly over it where these exceed `max_frames`, and `max_frames` where
     fps is None. Frames are resized to `size` on their shorter side and cropped to the centre, or as another `resize` of
-    `videollm.encoders.images.RESIZE` says. Raises VideoError, which
-    names the file, for a file that cannot be read.
+    `videollm.encoders.images.RESIZE` says. Raises VideoError, which names the file, for a file that cannot be read; if
+    not `strict`, such a file has no frames, and its error is printed.
     """
     parts = tuple(dict.fromkeys(parts))
     sampling = SamplingConfig(fps=fps, max_frames=max_frames) if fps else SamplingConfig(frames=max_frames)
@@ -64,10 +67,11 @@ def frame_store(
         [str(p.video.resolve()), p.start, p.end, s and [s.st_size, s.st_mtime_ns]]
         for p, s in zip(parts, stat, strict=True)
     ]
-    asked = json.dumps([key, fps, max_frames, size, *([] if resize == "shortest" else [resize])])
+    others = ([] if resize == "shortest" else [resize]) + ([] if strict else ["not strict"])
+    asked = json.dumps([key, fps, max_frames, size, *others])
     folder = cache / f"frames-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
     if not folder.is_dir():
-        _fill(folder, parts, sampling, max_frames, size, RESIZE[resize], threads)
+        _fill(folder, parts, sampling, max_frames, size, RESIZE[resize], threads, strict)
     pixels = np.load(folder / FRAMES_FILE, mmap_mode="r", allow_pickle=False)
     return FrameStore(folder.name, parts, pixels, np.load(folder / TIMES_FILE, allow_pickle=False))
 
@@ -80,6 +84,7 @@ def _fill(
     size: int,
     resize: Callable[[torch.Tensor, int], torch.Tensor],
     threads: int,
+    strict: bool,
 ) -> None:
     shape = (len(parts), max_frames, 3, size, size)
     times = np.full(shape[:2], np.nan)
@@ -88,7 +93,13 @@ def _fill(
 
         def read(row: int) -> None:
             part = parts[row]
-            frames = decode(part.video, replace(sampling, start_s=part.start, end_s=part.end), short_side=size)
+            try:
+                frames = decode(part.video, replace(sampling, start_s=part.start, end_s=part.end), short_side=size)
+            except VideoError as error:
+                if strict:
+                    raise
+                print(error, file=sys.stderr)
+                return
             images = resize(frames.pixels, size).round().to(torch.uint8)
             pixels[row, : len(frames)], times[row, : len(frames)] = images.numpy(), frames.times_s.numpy()
 

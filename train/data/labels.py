@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from train.configs.recognition import RecognitionRecipe
@@ -88,11 +89,12 @@ def _labelled(path: Path, folder: Path, number: int, row: Mapping[str, Any]) -> 
             f"{path}, row {number}: has {', '.join(map(repr, row))}; it needs video and label, and may have start and "
             "end; a label with a comma in it has to be quoted"
         )
-    labels = label if isinstance(label, list) else [label]
-    if not labels or not all(isinstance(name, str) and name.strip() for name in labels):
+    given = label if isinstance(label, list) else [label]
+    labels = [name.strip() for name in given if isinstance(name, str) and name.strip()]
+    if not labels or len(labels) < len(given):
         raise DataError(f"{path}, row {number}: label is {label!r}; give a text, or in JSON Lines a list of texts")
     part = interval(path, number, row)
-    return LabelledVideo(VideoInterval(folder / video, part.start, part.end), tuple(name.strip() for name in labels))
+    return LabelledVideo(VideoInterval(folder / video, part.start, part.end), tuple(labels))
 
 
 def write_labels(path: Path, rows: Sequence[LabelledVideo]) -> None:
@@ -120,8 +122,11 @@ class LabelBatches:
         classes: The classes of each label.
         views: Samples of each video.
 
+    Attributes:
+        rows: The videos that could be read. Errors of others are printed.
+
     Raises:
-        DataError: If a video has a label that is not among the classes.
+        DataError: If a video has a label that is not among the classes, or no video can be read.
     """
 
     def __init__(
@@ -142,7 +147,6 @@ class LabelBatches:
                 )
             if unknown := [x for x, known in zip(row.labels, numbers, strict=True) if x not in known]:
                 raise DataError(f"{row.part.video} has the label {unknown[0]!r}, which no training video has")
-        self.classes = torch.tensor([[n[x] for x, n in zip(r.labels, numbers, strict=True)] for r in rows])
         self.frames = frame_store(
             [row.part for row in rows],
             fps=views * dataset.fps or None,
@@ -150,9 +154,17 @@ class LabelBatches:
             size=tower.config.image_size,
             resize=resize_of(tower),
             cache=Path(dataset.cache),
+            strict=False,
         )
-        place = {part: i for i, part in enumerate(self.frames.parts)}
-        self.video_of = torch.tensor([place[row.part] for row in rows])
+        read = np.isfinite(self.frames.times_s).any(1)
+        place = {part: i for i, part in enumerate(self.frames.parts) if read[i]}
+        self.rows = [row for row in rows if row.part in place]
+        if not self.rows:
+            raise DataError(f"none of {len(rows)} videos can be read, such as {rows[0].part.video}")
+        if left := len(rows) - len(self.rows):
+            print(f"{left} of {len(rows)} videos cannot be read; they are left out", file=sys.stderr)
+        self.classes = torch.tensor([[n[x] for x, n in zip(r.labels, numbers, strict=True)] for r in self.rows])
+        self.video_of = torch.tensor([place[row.part] for row in self.rows])
         self.features: TowerFeatureStore | None = None
         if recipe.network.visual == "freeze":
             self.features = feature_store(self.frames, tower, layers, Path(dataset.cache))

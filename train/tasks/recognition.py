@@ -48,8 +48,7 @@ class RecognitionTask(EpochTask):
 
     def __init__(self, recipe: RecognitionRecipe):
         dataset, videos = recipe.dataset, Path(recipe.dataset.videos) if recipe.dataset.videos else None
-        rows = read_labels(Path(dataset.data), videos)
-        super().__init__(recipe, [""] * len(rows))
+        self.recipe, rows = recipe, read_labels(Path(dataset.data), videos)
         model = build_retrieval_model(recipe.retrieval)
         refuse_without_embedding(model.config.head.kind)  # a model of `init` may have another head than the recipe
         set_trained(model, recipe.retrieval)
@@ -62,6 +61,7 @@ class RecognitionTask(EpochTask):
             {"params": list(self.module.recogniser.classifier.parameters()), "lr": recipe.optimizer.learning_rate},
         ]
         self.collate = self._batches(rows, 1)
+        super().__init__(recipe, [""] * len(self.collate.rows))
         self.tested = None
         if dataset.eval_data:
             self.tested = self._batches(read_labels(Path(dataset.eval_data), videos), dataset.views)
