@@ -156,8 +156,8 @@ class LabelBatches:
             cache=Path(dataset.cache),
             strict=False,
         )
-        read = np.isfinite(self.frames.times_s).any(1)
-        place = {part: i for i, part in enumerate(self.frames.parts) if read[i]}
+        read = {*np.flatnonzero(np.isfinite(self.frames.times_s).any(1)).tolist()}
+        place = {part: i for i, part in enumerate(self.frames.parts) if i in read}
         self.rows = [row for row in rows if row.part in place]
         if not self.rows:
             raise DataError(f"none of {len(rows)} videos can be read, such as {rows[0].part.video}")
