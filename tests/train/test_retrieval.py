@@ -370,7 +370,11 @@ def test_what_was_stopped_goes_on_and_adds_up_its_costs(tmp_path: Path):
 def test_the_report_is_a_table_and_a_picture(tmp_path: Path):
     names = ("order", "reversed", "exchanged", "direction", "attribute", "score_ms")
     found = dict.fromkeys(names, 0.5) | {f"{s}_R1": 12.0 for s in ("test", "unseen", "style", "perturbed", "long_tail")}
+    (tmp_path / "recognised/stan").mkdir(parents=True)
+    told = {"events": 0.5, "both": 0.25, "moves": 0.125, "moving": 8}
+    (tmp_path / "recognised/stan/found.json").write_text(json.dumps(told))
     report(tmp_path, {"mean": found, "stan": found})
-    table = (tmp_path / "table.md").read_text().splitlines()
-    assert len(table) == 4 and {line.count("|") for line in table} == {table[0].count("|")}
+    tables = [table.splitlines() for table in (tmp_path / "table.md").read_text().split("\n\n")]
+    assert [len(table) for table in tables] == [4, 3] and tables[1][2] == "| stan | 0.50 | 0.25 | 0.12 |"
+    assert all({line.count("|") for line in table} == {table[0].count("|")} for table in tables)
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"

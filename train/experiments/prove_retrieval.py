@@ -72,7 +72,7 @@ LABELS_OF_STAN = {"data": "half", "batch_size": 16, "epochs": 3}  # of the heads
 ONLY_RECOGNISED: dict[str, tuple[str, dict[str, Any]]] = {  # for comparison: the backbone, and what changes
     "mean": ("white", {"head": "mean"}),
     "transformer, not whitened": ("clip", {"head": "transformer", "data": "half", "epochs": 30}),
-    "stan, not whitened": ("clip", {"head": "stan", **LABELS_OF_STAN}),
+    "transformer, as stan": ("white", {"head": "transformer", **LABELS_OF_STAN}),
 }
 WHITENED = 4  # the frames of every fourth clip say how embeddings vary
 CLIPS, TESTED = 20_000, 400  # of training, and of each test split
