@@ -184,7 +184,7 @@ def test_one_damaged_video_is_left_out_and_named(folder: Path, tmp_path: Path, c
     files = {name: str(tmp_path / "bad.jsonl") for name in ("data", "eval_data")}
     task = RecognitionTask(recipe(folder, tmp_path, **learn, **files))
     told = capsys.readouterr().err
-    assert "bad.mp4" in told and "1 of 17 videos cannot be read; they are left out" in told
+    assert f"1 of 17 videos cannot be read, such as {tmp_path / 'bad.mp4'}; they are left out" in told
     whole = RecognitionTask(recipe(folder, tmp_path, **learn))
     assert len(task.rows) == len(whole.rows) == 16
     assert torch.equal(task.collate([0, 5])["batch"]["embed"], whole.collate([0, 5])["batch"]["embed"])
@@ -194,11 +194,17 @@ def test_one_damaged_video_is_left_out_and_named(folder: Path, tmp_path: Path, c
         RecognitionTask(recipe(folder, tmp_path, data=str(tmp_path / "none.jsonl"), cache=str(tmp_path / "cache")))
 
 
-def test_what_was_begun_of_a_cache_is_removed_if_a_video_cannot_be_read(tmp_path: Path):
+def test_strict_and_other_readers_share_a_cache_and_a_failed_run_leaves_nothing_in_it(folder: Path, tmp_path: Path):
     (tmp_path / "bad.mp4").write_bytes(b"not a video")
+    good, bad = VideoInterval(folder / "world/order/clips/order-000000.mp4"), VideoInterval(tmp_path / "bad.mp4")
+    asked = {"fps": None, "max_frames": 2, "size": 8, "cache": tmp_path / "cache"}
+    assert frame_store([good], **asked).key == frame_store([good], **asked, strict=False).key
+    kept = {*(tmp_path / "cache").iterdir()}
+    made = frame_store([good, bad], **asked, strict=False)
+    assert np.isfinite(made.times_s).all(1).tolist() == [True, False] and len([*(tmp_path / "cache").iterdir()]) == 2
     with pytest.raises(VideoError, match=r"bad\.mp4"):
-        frame_store([VideoInterval(tmp_path / "bad.mp4")], fps=None, max_frames=2, size=8, cache=tmp_path / "cache")
-    assert [*(tmp_path / "cache").iterdir()] == []
+        frame_store([good, bad], **asked)
+    assert {*(tmp_path / "cache").iterdir()} == kept
 
 
 def test_retrieval_starts_from_it_with_its_own_temperature(folder: Path, tmp_path: Path):

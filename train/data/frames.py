@@ -67,9 +67,10 @@ def frame_store(
         [str(p.video.resolve()), p.start, p.end, s and [s.st_size, s.st_mtime_ns]]
         for p, s in zip(parts, stat, strict=True)
     ]
-    others = ([] if resize == "shortest" else [resize]) + ([] if strict else ["not strict"])
-    asked = json.dumps([key, fps, max_frames, size, *others])
+    asked = json.dumps([key, fps, max_frames, size, *([] if resize == "shortest" else [resize])])
     folder = cache / f"frames-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+    if strict and folder.is_dir() and not np.isfinite(np.load(folder / TIMES_FILE, allow_pickle=False)[:, 0]).all():
+        shutil.rmtree(folder)  # made without `strict`: reading the missing videos again raises the error
     if not folder.is_dir():
         _fill(folder, parts, sampling, max_frames, size, RESIZE[resize], threads, strict)
     pixels = np.load(folder / FRAMES_FILE, mmap_mode="r", allow_pickle=False)

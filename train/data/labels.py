@@ -161,8 +161,11 @@ class LabelBatches:
         self.rows = [row for row in rows if row.part in place]
         if not self.rows:
             raise DataError(f"none of {len(rows)} videos can be read, such as {rows[0].part.video}")
-        if left := len(rows) - len(self.rows):
-            print(f"{left} of {len(rows)} videos cannot be read; they are left out", file=sys.stderr)
+        if left := [row.part.video for row in rows if row.part not in place]:
+            print(
+                f"{len(left)} of {len(rows)} videos cannot be read, such as {left[0]}; they are left out",
+                file=sys.stderr,
+            )
         self.classes = torch.tensor([[n[x] for x, n in zip(r.labels, numbers, strict=True)] for r in self.rows])
         self.video_of = torch.tensor([place[row.part] for row in self.rows])
         self.features: TowerFeatureStore | None = None

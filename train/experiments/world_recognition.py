@@ -49,10 +49,15 @@ def recognise(recipe: RecognitionRecipe, test: Path) -> None:
     """Trains a head to name the first and the last event of clips, and writes what it names of a split for testing."""
     task = RecognitionTask(recipe)
     run_task(task)
-    rows, recogniser = event_labels(test), task.module.recogniser
+    recogniser = task.module.recogniser
     tower, layers = towers(recogniser.model)[0], recogniser.model.head.hidden_layers
-    right = ranks(task.module, LabelBatches(rows, recipe, tower, layers, recogniser.classes)) == 0
-    moves = torch.tensor([[label.startswith("move") for label in row.labels] for row in rows])
+    # Of few clips for training, rare kinds may be missing.
+    named = [
+        r for r in event_labels(test) if all(x in names for x, names in zip(r.labels, recogniser.classes, strict=True))
+    ]
+    batches = LabelBatches(named, recipe, tower, layers, recogniser.classes)
+    right = ranks(task.module, batches) == 0
+    moves = torch.tensor([[label.startswith("move") for label in row.labels] for row in batches.rows])
     shares = {"events": right, "both": right.all(1), "moves": right[moves]}
     found = {name: float(x.float().mean()) for name, x in shares.items()} | {"moving": int(moves.sum())}
     (Path(recipe.output) / FOUND).write_text(json.dumps(found, indent=2))

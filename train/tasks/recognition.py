@@ -89,7 +89,8 @@ class RecognitionTask(EpochTask):
             f"classes: {' and '.join(str(len(c)) for c in recogniser.classes)}",
         ]
         recogniser.save(Path(self.recipe.output), card(self.recipe, "train/recognize.py", found, self.log, lines))
-        print(found)
+        if found:
+            print(found)
 
 
 def accuracy(module: RecognitionLoss, batches: LabelBatches) -> dict[str, float]:
